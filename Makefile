@@ -1,0 +1,23 @@
+# Each target is complete on a fresh machine: it makes the virtual environment, installs the project and runs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+quickstart: $(VENV)/installed        ## the main job: a search with its accuracy-versus-local-fraction curve
+	$(BIN)/python -m tune.search --preset quickstart --overwrite
+
+test: $(VENV)/installed              ## lint and the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+slow-test: $(VENV)/installed         ## the tests that train for minutes
+	$(BIN)/python -m pytest -m slow
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.PHONY: quickstart test slow-test
