@@ -1,0 +1,1 @@
+"""Figures drawn from saved reports; nothing here imports Keras."""

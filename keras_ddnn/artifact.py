@@ -1,0 +1,111 @@
+"""One folder a user can keep or ship: weights, head, threshold and a manifest with hashes."""
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from keras_ddnn.atomic import replacing_folder, write_json
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
+from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.models import build_ddnn
+from keras_ddnn.policy import OffloadPolicy
+from keras_ddnn.rules import RULES
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+DDNN_WEIGHTS = "ddnn.weights.h5"
+HEAD_WEIGHTS = "head.weights.h5"
+
+
+def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> None:
+    """Write a policy to a folder, whole or not at all; an older one there is replaced.
+
+    Args:
+        policy: What to save.
+        folder: Where.
+        metrics: Plain numbers to keep in the manifest.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    with replacing_folder(folder) as new:
+        policy.model.save_weights(new / DDNN_WEIGHTS)
+        rule = {"name": _rule_name(policy.rule)}
+        if isinstance(policy.rule, HeadRule):
+            policy.rule.model.save_weights(new / HEAD_WEIGHTS)
+            rule["config"] = as_json(policy.rule.config)
+            rule["input_shape"] = list(policy.rule.model.input_shape[1:])
+        write_json(
+            new / MANIFEST,
+            {
+                "schema": SCHEMA,
+                "ddnn": as_json(policy.config),
+                "input_shape": list(policy.model.input_shape[1:]),
+                "class_names": list(policy.class_names),
+                "rule": rule,
+                "score_threshold": policy.score_threshold,
+                "metrics": metrics or {},
+                "sha256": {file.name: _sha256(file) for file in sorted(new.iterdir())},
+                "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
+                "platform": platform.platform(),
+            },
+        )
+
+
+def load_policy(folder) -> OffloadPolicy:
+    """Read a policy saved by `save_policy`, after verifying every file.
+
+    Raises:
+        ValueError: If a file is missing or differs from its hash, or the manifest is of another
+            schema.
+    """
+    folder = Path(folder)
+    manifest = _verified_manifest(folder)
+    config = DDNNConfig(**manifest["ddnn"])
+    class_names = tuple(manifest["class_names"])
+    model = build_ddnn(manifest["input_shape"], len(class_names), config)
+    model.load_weights(folder / DDNN_WEIGHTS)
+    rule = manifest["rule"]
+    if rule["name"] in RULES:
+        rule = RULES[rule["name"]]()
+    else:
+        rule = load_head(folder / HEAD_WEIGHTS, rule["input_shape"], HeadConfig(**rule["config"]))
+    return OffloadPolicy(model, config, rule, manifest["score_threshold"], class_names)
+
+
+def load_head(weights, input_shape, config: HeadConfig) -> HeadRule:
+    """Rebuild a head of `input_shape` (without n) and read its weights."""
+    head = build_head(tuple(input_shape), config)
+    head.load_weights(weights)
+    return HeadRule(head, config)
+
+
+def _verified_manifest(folder: Path) -> dict:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} holds no readable {MANIFEST}: {error}") from error
+    if manifest.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{folder / MANIFEST}: expected schema {SCHEMA}; received {manifest.get('schema')}"
+        )
+    for name, expected in manifest["sha256"].items():
+        file = folder / name
+        if not file.is_file():
+            raise ValueError(f"{file} is missing")
+        if (received := _sha256(file)) != expected:
+            raise ValueError(f"{file} is damaged: expected SHA-256 {expected}; received {received}")
+    return manifest
+
+
+def _rule_name(rule) -> str:
+    if isinstance(rule, HeadRule):
+        return "head"
+    return next(name for name, row in RULES.items() if type(rule) is row)
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

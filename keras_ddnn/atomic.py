@@ -1,0 +1,61 @@
+"""Files and folders that appear whole or not at all, whenever the process is killed."""
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing_file(path):
+    """Yield a binary file that takes the place of `path` once it is complete and on disk.
+
+    Raises:
+        OSError: If the folder cannot be written; an older file at `path` is then untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+@contextmanager
+def replacing_folder(path):
+    """Yield a new folder that takes the place of `path` once its files are complete and on disk.
+
+    Raises:
+        OSError: If the parent folder cannot be written; an older `path` is then untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield folder
+        for file in folder.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as written:
+                    os.fsync(written.fileno())
+        folder.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(folder, path)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_json(path, content) -> None:
+    """Write plain JSON, indented and with sorted keys, whole or not at all."""
+    with replacing_file(path) as file:
+        file.write(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode())

@@ -1,0 +1,74 @@
+"""From a model to a bank: run the two halves of a DDNN over a split and keep what they say."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.models import split_ddnn
+
+BATCH_SIZE = 500
+
+
+def capture_edge(local_model: keras.Model, images: np.ndarray) -> EdgeOutputs:
+    """Run the local network over uint8 images (n, h, w, c), in inference mode."""
+    logits, features = _run_in_batches(
+        lambda batch: _local_step(local_model(batch, training=False)), images
+    )
+    return EdgeOutputs(logits, features, images)
+
+
+def capture(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Bank:
+    """Run a DDNN over images (n, h, w, c) and labels (n,), in inference mode.
+
+    The cloud network is fed the float16 features of the bank, those a device would send, and not
+    the local network's own, so that deployment repeats these logits.
+    """
+    local_model, cloud_model = split_ddnn(model)
+
+    def step(batch):
+        logits, features = _local_step(local_model(batch, training=False))
+        return logits, features, cloud_model(features, training=False)
+
+    local_logits, features, cloud_logits = _run_in_batches(step, images)
+    return Bank(EdgeOutputs(local_logits, features, images), cloud_logits, labels)
+
+
+class CaptureBank(keras.callbacks.Callback):
+    """Captures a `Bank` of every given split when training ends, with the final epoch's weights.
+
+    Args:
+        **splits: Name → `Split`.
+
+    Attributes:
+        banks: Name → `Bank`, filled at the end of training.
+    """
+
+    def __init__(self, **splits):
+        super().__init__()
+        self.splits = splits
+        self.banks = {}
+
+    def on_train_end(self, logs=None):
+        """Capture the banks."""
+        for name, split in self.splits.items():
+            self.banks[name] = capture(self.model, split.images, split.labels)
+
+
+def _local_step(outputs):
+    return outputs["local"], tf.cast(outputs["features"], tf.float16)
+
+
+def _run_in_batches(step, images):
+    """Apply `step` to batches of images and write its outputs into whole arrays as they come."""
+    step = tf.function(step, autograph=False, reduce_retracing=True)
+    arrays = None
+    for start in range(0, len(images), BATCH_SIZE):
+        outputs = [
+            output.numpy() for output in step(tf.constant(images[start : start + BATCH_SIZE]))
+        ]
+        if arrays is None:
+            arrays = [np.empty((len(images), *out.shape[1:]), out.dtype) for out in outputs]
+        for array, output in zip(arrays, outputs):
+            array[start : start + len(output)] = output
+    return arrays

@@ -1,0 +1,205 @@
+"""What is built and how it is trained, as frozen, validated records, and the named presets."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal, get_args
+
+from keras_ddnn.costs import COSTS
+from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
+from keras_ddnn.losses import LOSSES
+
+# Names whose implementations import Keras, which `--help` must not; a test compares the two.
+Schedule = Literal["plateau", "one_cycle"]
+Augmentation = Literal["none", "crop", "crop_flip"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
+
+
+def require_choice(what: str, name, known) -> None:
+    """Raise ValueError, listing the known names, unless `name` is one of them."""
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(map(str, known))}")
+
+
+def require_fraction(what: str, value) -> None:
+    """Raise ValueError unless `value` is a number in [0, 1]."""
+    # A comparison with NaN is false, so NaN is refused too.
+    if isinstance(value, str) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{what} must lie in [0, 1]; received {value!r}")
+
+
+def require_positive(**values) -> None:
+    """Raise ValueError unless every keyword's value is a finite number above zero."""
+    for what, value in values.items():
+        if isinstance(value, str) or not 0 < value < float("inf"):
+            raise ValueError(f"{what} must be positive; received {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDNNConfig:
+    """Architecture and joint training of a DDNN; the defaults are the networks of the paper.
+
+    Attributes:
+        local_filters, local_pool, local_units: The local network: 3×3 convolution, optional 2×2
+            max-pooling, then flatten → dense → logits.
+        cloud_filters, cloud_units, dropout: The cloud network: one tuple of 3×3 convolution widths
+            a block, each block ending in 2×2 pooling; then the dense widths. `dropout` acts after
+            each block and each dense layer.
+        lambda_local: Weight of the local loss, in [0, 1]; the cloud's is 1 - λ. "random" draws λ
+            uniformly at every step.
+        schedule: "plateau" halves `learning_rate` when the validation loss stalls; "one_cycle"
+            warms up to it over the first fifth of the steps, then follows a cosine to zero.
+        augmentation: "crop" pads by 4 pixels of reflection and crops at random; "crop_flip" also
+            mirrors.
+        precision: Compute type; weights, logits and losses stay float32. "auto" takes bfloat16
+            where the hardware multiplies it natively, float16 on older GPUs and float32 elsewhere.
+
+    Raises:
+        ValueError: If a field lies outside its range or a name is unknown.
+    """
+
+    local_filters: int = 32
+    local_pool: bool = True
+    local_units: int = 64
+    cloud_filters: tuple[tuple[int, ...], ...] = ((32, 32), (64, 64, 128))
+    cloud_units: tuple[int, ...] = (256, 64)
+    dropout: float = 0.25
+
+    lambda_local: float | Literal["random"] = 0.5
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Schedule = "plateau"
+    augmentation: Augmentation = "none"
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self):
+        # JSON has lists only; a config read back must equal, and hash as, the one written.
+        object.__setattr__(self, "cloud_filters", tuple(tuple(b) for b in self.cloud_filters))
+        object.__setattr__(self, "cloud_units", tuple(self.cloud_units))
+        if self.lambda_local != "random":
+            require_fraction("lambda_local", self.lambda_local)
+        require_fraction("dropout", self.dropout)
+        require_positive(
+            local_filters=self.local_filters,
+            local_units=self.local_units,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+        )
+        require_choice("schedule", self.schedule, get_args(Schedule))
+        require_choice("augmentation", self.augmentation, get_args(Augmentation))
+        require_choice("precision", self.precision, get_args(Precision))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """An offload head: what it reads, what it is, and what it learns.
+
+    Attributes:
+        input: A key of `HEAD_INPUTS`.
+        architecture: "mlp"; "paper_mlp", the same ending in (1 + tanh)/2 as in the paper; "conv",
+            the shallow network of four convolution blocks, for the map inputs.
+        depth: 1 to 4. Of an MLP on a vector, the first so many of the widths 256, 128, 64, 32; on a
+            map, so many dense layers of 128; of "conv", the convolutions a block.
+        loss: A key of `LOSSES`.
+        cost: A key of `COSTS`, whose benefit is labelled.
+        local_fraction: L0, the share of training samples labelled easy; in [0, 1].
+        oversample: Whether to balance the labels by SMOTE (imbalanced-learn), on vectors only.
+        epochs, batch_size, learning_rate, patience: Of Adam, stopped early when the AUDC on the
+            validation data has not risen for `patience` epochs.
+        precision: As of `DDNNConfig`, for heads on maps; vectors are always read in float32.
+        seed: Of the weights and the shuffle.
+
+    Raises:
+        ValueError: If a field lies outside its range, a name is unknown, or a vector input is
+            asked of "conv" or a map of `oversample`.
+    """
+
+    input: str = "logits_plus"
+    architecture: HeadArchitecture = "mlp"
+    depth: int = 1
+    loss: str = "bce"
+    cost: str = "true_class"
+    local_fraction: float = 0.5
+    oversample: bool = False
+    epochs: int = 10
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    patience: int = 3
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self):
+        require_choice("head input", self.input, HEAD_INPUTS)
+        require_choice("head architecture", self.architecture, get_args(HeadArchitecture))
+        require_choice("head depth", self.depth, (1, 2, 3, 4))
+        require_choice("head loss", self.loss, LOSSES)
+        require_choice("cost", self.cost, COSTS)
+        require_choice("precision", self.precision, get_args(Precision))
+        require_fraction("local_fraction", self.local_fraction)
+        require_positive(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            patience=self.patience,
+        )
+        reads_map = self.input in MAP_INPUTS
+        if self.architecture == "conv" and not reads_map:
+            raise ValueError(
+                f"a conv head reads a map, one of {', '.join(MAP_INPUTS)}; received {self.input!r}"
+            )
+        if self.oversample and reads_map:
+            raise ValueError(f"oversampling needs a vector input; received {self.input!r}")
+
+
+PRESETS = {
+    # The recipe of the paper.
+    "paper": DDNNConfig(),
+    # The paper's accuracies in half its epochs, by super-convergence (Smith & Topin, 2018).
+    "fast": DDNNConfig(
+        schedule="one_cycle", learning_rate=3e-3, epochs=10, batch_size=256, dropout=0.1
+    ),
+    # Better than the paper on both networks; augmentation keeps the training bank honest.
+    "strong": DDNNConfig(
+        schedule="one_cycle",
+        learning_rate=3e-3,
+        epochs=22,
+        batch_size=256,
+        dropout=0.1,
+        augmentation="crop_flip",
+    ),
+    # For the embedded cluttered_digits, whose classes a mirror image would confuse.
+    "quickstart": DDNNConfig(
+        schedule="one_cycle",
+        learning_rate=3e-3,
+        epochs=8,
+        batch_size=128,
+        dropout=0.1,
+        augmentation="crop",
+    ),
+}
+
+
+def resolve_config(config: DDNNConfig | str | None = None, **overrides) -> DDNNConfig:
+    """Return a preset (by name; "paper" when None) or the given config with fields replaced.
+
+    Raises:
+        ValueError: If the preset or a field is unknown, or a value lies outside its range.
+    """
+    if config is None or isinstance(config, str):
+        name = config or "paper"
+        require_choice("preset", name, PRESETS)
+        config = PRESETS[name]
+    known = [field.name for field in fields(config)]
+    for name in overrides:
+        require_choice("DDNNConfig field", name, known)
+    return replace(config, **overrides)
+
+
+def as_json(config) -> dict:
+    """Return a config dataclass as plain JSON types, fit for hashing and for reading back."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(config).items()
+    }

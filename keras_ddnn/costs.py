@@ -1,0 +1,76 @@
+"""What a wrong answer costs, the benefit B_k of offloading, and the oracle that knows it."""
+
+import numpy as np
+
+from keras_ddnn.bank import Bank
+
+
+def true_class(probabilities, labels):
+    """1 - p[y], the cost of the paper."""
+    return 1.0 - _of_true_class(probabilities, labels)
+
+
+def zero_one(probabilities, labels):
+    """1 where the most probable class is wrong, else 0."""
+    return (probabilities.argmax(axis=1) != labels).astype(np.float64)
+
+
+def cross_entropy(probabilities, labels):
+    """-log p[y], in nats."""
+    return -np.log(np.maximum(_of_true_class(probabilities, labels), np.finfo(np.float64).tiny))
+
+
+def benefit(bank: Bank, cost: str = "true_class") -> np.ndarray:
+    """Return B_k, the local cost minus the cloud cost of each sample.
+
+    Args:
+        bank: n samples with the logits of both networks and labels.
+        cost: A key of `COSTS`. For "true_class", B_k = p_cloud[y] - p_local[y], in [-1, 1].
+
+    Returns:
+        float64 of shape (n,): how much a sample gains by being offloaded.
+    """
+    local = COSTS[cost](bank.edge.local_probabilities, bank.labels)
+    return local - COSTS[cost](bank.cloud_probabilities, bank.labels)
+
+
+def threshold_for_fraction(values: np.ndarray, local_fraction: float) -> float:
+    """Return the threshold with a share `local_fraction` of `values` (n,) strictly below it.
+
+    Of a benefit it is b*, the L0 quantile that makes labels; of a score, the `score_threshold` that
+    makes decisions. Values equal to the threshold are offloaded, so that ties may leave the share
+    below the one asked for.
+    """
+    if local_fraction >= 1.0:
+        return float(np.nextafter(np.max(values), np.inf))
+    return float(np.quantile(values, local_fraction))
+
+
+def hard_labels(benefits: np.ndarray, local_fraction: float) -> np.ndarray:
+    """Label samples by b*: 0 for easy (B_k < b*, stays local), 1 for hard; int64 of shape (n,)."""
+    return (benefits >= threshold_for_fraction(benefits, local_fraction)).astype(np.int64)
+
+
+def oracle_scores(bank: Bank) -> np.ndarray:
+    """Return the score of the paper's oracle; it offloads where the score is above zero.
+
+    Only the cloud right: cloud. Only the local network right: local. Both right: whichever gives
+    the true class the higher probability, local on a tie. Both wrong: cloud. Sorted by this score,
+    samples that gain come first and samples that lose come last, so that its curve bounds every
+    rule's from above.
+
+    Returns:
+        float64 of shape (n,): within (1, 3), (-3, -1) and [-1, 1] in the first three cases; 1 in
+        the last.
+    """
+    gain = benefit(bank)
+    cases = [bank.cloud_correct & bank.local_correct, bank.cloud_correct, bank.local_correct]
+    return np.select(cases, [gain, 2.0 + gain, -2.0 + gain], default=1.0)
+
+
+def _of_true_class(probabilities, labels):
+    return np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+
+
+# (probabilities (n, num_classes), labels (n,)) -> cost (n,)
+COSTS = {"true_class": true_class, "zero_one": zero_one, "cross_entropy": cross_entropy}

@@ -1,0 +1,125 @@
+"""How good a rule is: the accuracy-versus-local-fraction curve and the point one would run at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from keras_ddnn.bank import Bank
+from keras_ddnn.costs import oracle_scores, threshold_for_fraction
+from keras_ddnn.rules import OffloadRule
+
+
+@dataclass(frozen=True, eq=False)
+class OffloadCurve:
+    """Accuracy at every share of samples kept local, in the order of a score.
+
+    Attributes:
+        local_fraction: float64 of shape (n + 1,): 0, 1/n, … 1.
+        accuracy: float64 of shape (n + 1,), in [0, 1]. The first is the cloud's accuracy, the last
+            the local network's. Where scores tie, the mean over all orders of the tied samples.
+    """
+
+    local_fraction: np.ndarray
+    accuracy: np.ndarray
+
+    @classmethod
+    def from_scores(cls, scores: np.ndarray, bank: Bank) -> "OffloadCurve":
+        """Sweep the threshold of `scores` (n,) over the n samples of a bank.
+
+        Raises:
+            ValueError: If there is not one finite score a sample.
+        """
+        n = len(bank)
+        if scores.shape != (n,) or not np.isfinite(scores).all():
+            raise ValueError(
+                f"expected {n} finite scores, one a sample; received shape {scores.shape} "
+                f"with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
+            )
+        order = np.argsort(scores, kind="stable")
+        gain_of_keeping = bank.local_correct[order].astype(int) - bank.cloud_correct[order]
+        correct = bank.cloud_correct.sum() + np.concatenate([[0], np.cumsum(gain_of_keeping)])
+        kept = np.arange(n + 1)
+        separable = np.concatenate([[True], np.diff(scores[order]) > 0, [True]])
+        correct = np.interp(kept, kept[separable], correct[separable])
+        return cls(kept / n, correct / n)
+
+    @property
+    def cloud_accuracy(self) -> float:
+        """Accuracy when everything is offloaded."""
+        return float(self.accuracy[0])
+
+    @property
+    def local_accuracy(self) -> float:
+        """Accuracy when everything stays local."""
+        return float(self.accuracy[-1])
+
+    @property
+    def audc(self) -> float:
+        """Area under the deferral curve: mean accuracy over local fractions 0 to 1."""
+        return float(np.trapezoid(self.accuracy, self.local_fraction))
+
+    @property
+    def apgr(self) -> float:
+        """Average performance gap recovered, (AUDC - A_local) / (A_cloud - A_local).
+
+        Random ranking has 0.5; NaN if both networks are equally accurate. Source: Ong et al.,
+        "RouteLLM", 2024.
+        """
+        gap = self.cloud_accuracy - self.local_accuracy
+        return (self.audc - self.local_accuracy) / gap if gap else float("nan")
+
+    def at(self, local_fraction) -> np.ndarray:
+        """Return the accuracy at one local fraction or an array of them, by interpolation."""
+        return np.interp(local_fraction, self.local_fraction, self.accuracy)
+
+
+def decision_accuracy(offloaded: np.ndarray, bank: Bank) -> float:
+    """Return the share of decisions, bool (n,), that are the oracle's."""
+    return float(np.mean(offloaded == (oracle_scores(bank) > 0)))
+
+
+def routed_accuracy(offloaded: np.ndarray, bank: Bank) -> float:
+    """Return the accuracy when the samples of `offloaded`, bool (n,), are answered by the cloud."""
+    return float(np.where(offloaded, bank.cloud_correct, bank.local_correct).mean())
+
+
+def compare_rules(
+    rules: Mapping[str, OffloadRule], calibration: Bank, test: Bank, local_fraction: float
+) -> tuple[pd.DataFrame, dict[str, OffloadCurve]]:
+    """Evaluate rules, and the oracle, on `test`, with thresholds chosen on `calibration`.
+
+    Args:
+        rules: Name → rule.
+        calibration: Validation samples; they choose each threshold.
+        test: Samples to report on.
+        local_fraction: The share L0 to keep local.
+
+    Returns:
+        A table with a row a rule, best AUDC first, and the curve of each. `realised_local_fraction`
+        and `accuracy` are those at the threshold; `multiply_adds` counts the rule alone.
+    """
+    scored = {
+        name: (rule.score(calibration.edge), rule.score(test.edge)) for name, rule in rules.items()
+    }
+    scored["oracle"] = (oracle_scores(calibration), oracle_scores(test))
+    curves, rows = {}, []
+    for name, (calibration_scores, scores) in scored.items():
+        threshold = threshold_for_fraction(calibration_scores, local_fraction)
+        offloaded = scores >= threshold
+        curves[name] = curve = OffloadCurve.from_scores(scores, test)
+        rows.append(
+            {
+                "rule": name,
+                "audc": curve.audc,
+                "apgr": curve.apgr,
+                "score_threshold": threshold,
+                "realised_local_fraction": 1.0 - offloaded.mean(),
+                "accuracy": routed_accuracy(offloaded, test),
+                "decision_accuracy": decision_accuracy(offloaded, test),
+                "multiply_adds": rules[name].multiply_adds if name in rules else 0,
+            }
+        )
+    table = pd.DataFrame(rows).sort_values("audc", ascending=False, kind="stable")
+    return table.reset_index(drop=True), curves

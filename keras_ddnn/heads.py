@@ -1,0 +1,197 @@
+"""Offload heads: small Keras models that learn which samples are worth sending."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+from keras import layers
+from sklearn.utils.class_weight import compute_sample_weight
+
+from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.batches import crop_flip, steps_per_epoch, training_batches
+from keras_ddnn.config import HeadConfig
+from keras_ddnn.costs import benefit, hard_labels
+from keras_ddnn.evaluation import OffloadCurve
+from keras_ddnn.head_inputs import HEAD_INPUTS
+from keras_ddnn.losses import LOSSES
+from keras_ddnn.models import compute_policy, multiply_adds, resolve_precision
+from keras_ddnn.rules import OffloadRule
+
+VECTOR_WIDTHS = (256, 128, 64, 32)
+MAP_WIDTH = 128
+CONV_FILTERS = (16, 32, 32, 64)
+CONV_DROPOUT = 0.3
+CONV_WEIGHT_DECAY = 1e-5
+PREDICT_BATCH = 500
+
+
+class HeadRule(OffloadRule):
+    """A trained offload head as a rule.
+
+    Attributes:
+        model: Keras model, array of `HEAD_INPUTS[config.input]` → logit of "hard", (n, 1).
+        config: What it was trained with.
+        history: Metric name → one value an epoch; empty for a loaded head.
+    """
+
+    def __init__(self, model: keras.Model, config: HeadConfig, history=None):
+        self.model = model
+        self.config = config
+        self.history = history or {}
+        self.multiply_adds = multiply_adds(model)
+
+    def score(self, edge: EdgeOutputs) -> np.ndarray:
+        """Return the logit of "hard", float32 of shape (n,)."""
+        inputs = HEAD_INPUTS[self.config.input](edge)
+        return self.model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)[:, 0]
+
+
+def build_head(input_shape, config: HeadConfig) -> keras.Model:
+    """Build an offload head.
+
+    Args:
+        input_shape: Shape of one sample of `HEAD_INPUTS[config.input]`, without n.
+        config: Its architecture and depth.
+
+    Returns:
+        Keras model, (n, *input_shape) → float32 logit (n, 1). The first layer of a head on vectors
+        normalises them and must be adapted to training data.
+    """
+    policy = compute_policy(config.precision) if len(input_shape) == 3 else "float32"
+    inputs = keras.Input(input_shape, dtype="uint8" if config.input == "image" else None)
+    if len(input_shape) == 1:
+        x = layers.Normalization(name="normalization")(inputs)
+    elif config.input == "image":
+        x = layers.Rescaling(1 / 127.5, -1.0, dtype=policy, name="rescaling")(inputs)
+    else:
+        x = inputs
+    x = HEADS[config.architecture](x, config.depth, policy)
+    return keras.Model(inputs, x, name="head")
+
+
+def fit_head(
+    bank: Bank,
+    val_bank: Bank,
+    config: HeadConfig | None = None,
+    *,
+    callbacks=(),
+    verbose=0,
+) -> HeadRule:
+    """Train an offload head on the easy and hard samples of a bank.
+
+    Args:
+        bank: Training samples; b* is the L0 quantile of their B_k.
+        val_bank: Validation samples. Training keeps the weights of the epoch with the best AUDC
+            on them and stops early; their labels take the L0 quantile of their own B_k.
+        config: A `HeadConfig`.
+        callbacks: Further Keras callbacks; logs hold "val_audc".
+        verbose: Keras progress: "auto", 0, 1 or 2.
+
+    Returns:
+        HeadRule: The trained head.
+    """
+    config = config or HeadConfig()
+    config = replace(config, precision=resolve_precision(config.precision))
+    keras.utils.set_random_seed(config.seed)
+    inputs = HEAD_INPUTS[config.input](bank.edge)
+    labels = hard_labels(benefit(bank, config.cost), config.local_fraction)
+    if config.oversample:
+        inputs, labels = _oversample(inputs, labels, config.seed)
+
+    head = build_head(inputs.shape[1:], config)
+    if inputs.ndim == 2:
+        head.get_layer("normalization").adapt(inputs)
+    head.compile(
+        keras.optimizers.Adam(config.learning_rate),
+        loss=_keras_loss(config.loss),
+        metrics=[keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")],
+        jit_compile=False,
+    )
+    balanced = LOSSES[config.loss].balanced
+    weights = compute_sample_weight("balanced" if balanced else None, labels)
+    augment = crop_flip if config.architecture == "conv" else lambda batch, seed: batch
+    val_labels = hard_labels(benefit(val_bank, config.cost), config.local_fraction)
+    history = head.fit(
+        training_batches(
+            (inputs, labels, weights.astype(np.float32)),
+            config.batch_size,
+            config.seed,
+            lambda batch, seed: (augment(batch[0], seed), *batch[1:]),
+        ),
+        epochs=config.epochs,
+        steps_per_epoch=steps_per_epoch(len(labels), config.batch_size),
+        validation_data=(HEAD_INPUTS[config.input](val_bank.edge), val_labels),
+        validation_batch_size=PREDICT_BATCH,
+        shuffle=False,  # the batches are shuffled already
+        callbacks=[
+            _ValidationAUDC(val_bank, config),
+            keras.callbacks.EarlyStopping(
+                "val_audc", mode="max", patience=config.patience, restore_best_weights=True
+            ),
+            *callbacks,
+        ],
+        verbose=verbose,
+    )
+    return HeadRule(head, config, history.history)
+
+
+class _ValidationAUDC(keras.callbacks.Callback):
+    """Adds "val_audc" to the logs: what the head is for, of which its loss is a stand-in."""
+
+    def __init__(self, bank, config):
+        super().__init__()
+        self.bank, self.config = bank, config
+
+    def on_epoch_end(self, epoch, logs=None):
+        scores = HeadRule(self.model, self.config).score(self.bank.edge)
+        logs["val_audc"] = OffloadCurve.from_scores(scores, self.bank).audc
+
+
+def _keras_loss(name: str) -> keras.losses.Loss:
+    return getattr(keras.losses, LOSSES[name].keras_class)(from_logits=True)
+
+
+def _oversample(inputs, labels, seed):
+    from imblearn.over_sampling import SMOTE
+
+    minority = np.bincount(labels, minlength=2).min()
+    if minority < 2:  # L0 of 0 or 1: nothing to interpolate between
+        return inputs, labels
+    sampler = SMOTE(k_neighbors=min(5, minority - 1), random_state=seed)
+    inputs, labels = sampler.fit_resample(inputs, labels)
+    return inputs.astype(np.float32), labels
+
+
+def _mlp(x, depth, policy):
+    widths = VECTOR_WIDTHS[:depth]
+    if len(x.shape) == 4:
+        widths = (MAP_WIDTH,) * depth
+        x = layers.Flatten(dtype=policy)(x)
+    for width in widths:
+        x = layers.Dense(width, activation="relu", dtype=policy)(x)
+    return layers.Dense(1, dtype="float32", name="logit")(x)
+
+
+def _paper_mlp(x, depth, policy):
+    # (1 + tanh z)/2 = sigmoid(2z): the paper's ending, as the logit of a probability.
+    return layers.Rescaling(2.0, dtype="float32")(_mlp(x, depth, policy))
+
+
+def _conv(x, depth, policy):
+    for filters in CONV_FILTERS:
+        for _ in range(depth):
+            x = layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_regularizer=keras.regularizers.L2(CONV_WEIGHT_DECAY),
+                dtype=policy,
+            )(x)
+        x = layers.MaxPooling2D(2, padding="same", dtype=policy)(x)
+        x = layers.Dropout(CONV_DROPOUT, dtype=policy)(x)
+    x = layers.GlobalAveragePooling2D(dtype="float32")(x)
+    return layers.Dense(1, dtype="float32", name="logit")(x)
+
+
+HEADS = {"mlp": _mlp, "paper_mlp": _paper_mlp, "conv": _conv}

@@ -1,0 +1,44 @@
+"""Layers of our own, registered so that a saved model finds them."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation over the channels of (n, h, w, c) maps by TensorFlow's fused kernel.
+
+    Keras 3 composes the operation from a dozen elementwise ones; a single kernel, in bfloat16,
+    more than doubles the training speed of a DDNN on a CPU. The weights stay float32 and
+    exchangeable with those of `keras.layers.BatchNormalization`.
+
+    Source: Ioffe & Szegedy, "Batch Normalization", 2015.
+    """
+
+    def __init__(self, momentum=0.9, **kwargs):
+        super().__init__(momentum=momentum, autocast=False, **kwargs)
+
+    def get_config(self):
+        """Return the arguments that rebuild the layer; `autocast` is ours, not the caller's."""
+        return {key: value for key, value in super().get_config().items() if key != "autocast"}
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalise maps of shape (n, h, w, c) by the batch (training) or the moving statistics."""
+        training = bool(training) and self.trainable
+        empty = tf.zeros([0])
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=empty if training else self.moving_mean,
+            variance=empty if training else self.moving_variance,
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            for moving, batch in (
+                (self.moving_mean, outputs.batch_mean),
+                (self.moving_variance, outputs.batch_variance),
+            ):
+                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return outputs.y

@@ -1,0 +1,124 @@
+"""The distributed deep neural network: one functional model, cut into a local and a cloud part."""
+
+import re
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from keras_ddnn.config import DDNNConfig
+from keras_ddnn.datasets import MIN_SIDE
+from keras_ddnn.layers import FusedBatchNormalization
+
+
+def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) -> keras.Model:
+    """Build the DDNN of the paper as one functional model.
+
+    Args:
+        input_shape: (height, width, channels) of uint8 images; height and width at least 16.
+        num_classes: Number of classes, at least 2.
+        config: Architecture and precision; the paper's by default.
+
+    Returns:
+        keras.Model: images (n, h, w, c) in 0..255 → {"local": logits, "cloud": logits}, each
+            float32 of shape (n, num_classes). `split_ddnn` cuts it in two.
+
+    Raises:
+        ValueError: If the shape or the number of classes cannot make a network.
+    """
+    config = config or DDNNConfig()
+    if len(input_shape) != 3 or min(input_shape[:2]) < MIN_SIDE:
+        raise ValueError(
+            "input_shape must be (height, width, channels) with sides of at least "
+            f"{MIN_SIDE} pixels; received {tuple(input_shape)}"
+        )
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2; received {num_classes}")
+
+    dtype = compute_policy(config.precision)
+    conv = partial(layers.Conv2D, kernel_size=3, padding="same", dtype=dtype)
+    dense = partial(layers.Dense, dtype=dtype)
+    logits = partial(layers.Dense, num_classes, dtype="float32")
+    pool = partial(layers.MaxPooling2D, 2, dtype=dtype)
+    leaky_relu = partial(layers.LeakyReLU, dtype=dtype)
+
+    images = keras.Input(input_shape, dtype="uint8", name="images")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype=dtype, name="rescaling")(images)
+    x = leaky_relu()(conv(config.local_filters, name="local_conv")(x))
+    if config.local_pool:
+        x = pool(name="local_pool")(x)
+    features = layers.Identity(dtype=dtype, name="features")(x)
+
+    x = layers.Flatten(dtype=dtype, name="local_flatten")(features)
+    x = leaky_relu()(dense(config.local_units, name="local_dense")(x))
+    local = logits(name="local")(x)
+
+    x = features
+    for block, widths in enumerate(config.cloud_filters):
+        for depth, width in enumerate(widths):
+            x = conv(width, use_bias=False, name=f"cloud_conv_{block}_{depth}")(x)
+            x = FusedBatchNormalization(dtype=dtype, name=f"cloud_norm_{block}_{depth}")(x)
+            x = leaky_relu()(x)
+        x = pool(name=f"cloud_pool_{block}")(x)
+        x = layers.Dropout(config.dropout, dtype=dtype)(x)
+    x = layers.Flatten(dtype=dtype, name="cloud_flatten")(x)
+    for depth, width in enumerate(config.cloud_units):
+        x = leaky_relu()(dense(width, name=f"cloud_dense_{depth}")(x))
+        x = layers.Dropout(config.dropout, dtype=dtype)(x)
+    cloud = logits(name="cloud")(x)
+
+    return keras.Model(images, {"local": local, "cloud": cloud}, name="ddnn")
+
+
+def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cut a DDNN into its two halves; both share the weights of `model`.
+
+    Returns:
+        local_model: images (n, h, w, c) → {"features": (n, h', w', f), "local": logits (n,
+            num_classes)}.
+        cloud_model: features (n, h', w', f) → logits (n, num_classes).
+    """
+    features = model.get_layer("features").output
+    local_model = keras.Model(
+        model.input, {"features": features, "local": model.get_layer("local").output}, name="local"
+    )
+    cloud_model = keras.Model(features, model.get_layer("cloud").output, name="cloud")
+    return local_model, cloud_model
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Return the multiply-adds of one sample in the convolutions and dense layers of `model`.
+
+    Normalisation folds into the convolution before it; activations and pooling are not counted.
+    """
+    return sum(
+        prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
+        for layer in model.layers
+        if isinstance(layer, layers.Conv2D | layers.Dense)
+    )
+
+
+def resolve_precision(precision: str) -> str:
+    """Return the compute type for a `Precision`, resolving "auto" to what the hardware multiplies.
+
+    bfloat16 on GPUs of compute capability 8 and on CPUs that declare it, float16 on older GPUs,
+    float32 elsewhere: an emulated type would be slower than float32.
+    """
+    if precision != "auto":
+        return precision
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
+        return "bfloat16" if capability and capability >= (8, 0) else "float16"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "bfloat16" if re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags) else "float32"
+
+
+def compute_policy(precision: str) -> str:
+    """Return the Keras dtype policy of a `Precision`: weights float32, arithmetic as resolved."""
+    precision = resolve_precision(precision)
+    return "float32" if precision == "float32" else f"mixed_{precision}"

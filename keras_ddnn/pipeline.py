@@ -1,0 +1,115 @@
+"""The whole order, from data to report; the only file that knows it."""
+
+from collections.abc import Mapping
+
+import keras
+
+from keras_ddnn.bank import Bank
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
+from keras_ddnn.datasets import Splits
+from keras_ddnn.evaluation import compare_rules
+from keras_ddnn.heads import HeadRule, fit_head
+from keras_ddnn.models import multiply_adds, split_ddnn
+from keras_ddnn.policy import OffloadPolicy
+from keras_ddnn.report import Report
+from keras_ddnn.rules import RULES
+from keras_ddnn.training import fit_ddnn
+
+
+def run(
+    splits: Splits,
+    ddnn: DDNNConfig | str = "paper",
+    heads: Mapping[str, HeadConfig] | None = None,
+    *,
+    local_fraction: float = 0.5,
+    tensorboard=None,
+    verbose="auto",
+) -> tuple[Report, OffloadPolicy]:
+    """Train a DDNN and its heads, choose the best head on validation data, and report on test data.
+
+    Args:
+        splits: Training, validation and test data.
+        ddnn: Configuration of the DDNN, or a preset's name.
+        heads: Name → `HeadConfig`; one default head if None.
+        local_fraction: The share L0 of samples to keep local.
+        tensorboard: Folder to log to.
+        verbose: Keras progress: "auto", 0, 1 or 2.
+
+    Returns:
+        The report, and the policy of the best head with its threshold chosen on validation data.
+
+    Raises:
+        ValueError: On a bad configuration or bad data, before any training.
+    """
+    fitted = fit_ddnn(
+        splits.train,
+        splits.val,
+        ddnn,
+        num_classes=splits.num_classes,
+        tensorboard=tensorboard,
+        verbose=verbose,
+    )
+    heads = heads or {"head": HeadConfig()}
+    heads = {
+        name: fit_head(fitted.bank, fitted.val_bank, config, verbose=verbose)
+        for name, config in heads.items()
+    }
+    validation, _ = compare_rules(heads, fitted.val_bank, fitted.val_bank, local_fraction)
+    best = validation.loc[validation["rule"].isin(heads)].iloc[0]
+    report = make_report(
+        splits.name,
+        fitted.model,
+        fitted.config,
+        heads,
+        fitted.val_bank,
+        fitted.capture(splits.test),
+        local_fraction,
+    )
+    policy = OffloadPolicy(
+        fitted.model,
+        fitted.config,
+        heads[best["rule"]],
+        float(best["score_threshold"]),
+        splits.class_names,
+    )
+    return report, policy
+
+
+def make_report(
+    dataset: str,
+    model: keras.Model,
+    config: DDNNConfig,
+    heads: Mapping[str, HeadRule],
+    val_bank: Bank,
+    test_bank: Bank,
+    local_fraction: float,
+) -> Report:
+    """Compare heads, confidence rules and the oracle on test data, thresholds by validation data.
+
+    Args:
+        dataset: Its name.
+        model: The DDNN.
+        config: What it was trained with.
+        heads: Name → trained head.
+        val_bank: Validation samples.
+        test_bank: Test samples.
+        local_fraction: The share L0 of samples to keep local.
+    """
+    rules = {name: rule() for name, rule in RULES.items()} | dict(heads)
+    table, curves = compare_rules(rules, val_bank, test_bank, local_fraction)
+    local_model, cloud_model = split_ddnn(model)
+    facts = {
+        "dataset": dataset,
+        "ddnn": as_json(config),
+        "heads": {name: as_json(head.config) for name, head in heads.items()},
+        "local_fraction": local_fraction,
+        "samples": len(test_bank),
+        "local_accuracy": float(test_bank.local_correct.mean()),
+        "cloud_accuracy": float(test_bank.cloud_correct.mean()),
+        "either_correct": float((test_bank.local_correct | test_bank.cloud_correct).mean()),
+        "local_multiply_adds": multiply_adds(local_model),
+        "cloud_multiply_adds": multiply_adds(cloud_model),
+        "feature_bytes": test_bank.edge.features[0].nbytes,
+        "image_bytes": test_bank.edge.images[0].nbytes,
+    }
+    return Report(facts, table, Report.sample(curves))

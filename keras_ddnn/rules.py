@@ -1,0 +1,64 @@
+"""Offload rules: one score a sample, from what the device knows. The higher, the more to send."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from keras_ddnn.bank import EdgeOutputs
+
+
+class OffloadRule(ABC):
+    """A rule that ranks samples for offloading; a threshold on its score makes the decisions.
+
+    Attributes:
+        multiply_adds: Multiply-adds a sample that the rule costs on top of the local network.
+    """
+
+    multiply_adds: int = 0
+
+    @abstractmethod
+    def score(self, edge: EdgeOutputs) -> np.ndarray:
+        """Return the score of n samples, of shape (n,): higher means offload."""
+
+
+class Random(OffloadRule):
+    """Ranks at random: the straight line between the two accuracies."""
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def score(self, edge):
+        """Return uniform numbers in [0, 1), the same ones in every call."""
+        return np.random.default_rng(self.seed).random(len(edge))
+
+
+class Entropy(OffloadRule):
+    """Offloads where the local prediction has high entropy, the baseline of the paper.
+
+    Source: Teerapittayanon et al., "Distributed Deep Neural Networks over the Cloud, the Edge and
+    End Devices", 2017.
+    """
+
+    def score(self, edge):
+        """Return the entropy of the local probabilities divided by log num_classes, in [0, 1]."""
+        return edge.local_entropy
+
+
+class MaxProb(OffloadRule):
+    """Offloads where the most probable local class has low probability (Chow, 1970)."""
+
+    def score(self, edge):
+        """Return 1 - max p_local, in [0, 1]."""
+        return 1.0 - edge.local_probabilities.max(axis=1)
+
+
+class Margin(OffloadRule):
+    """Offloads where the two most probable local classes are close."""
+
+    def score(self, edge):
+        """Return 1 - (p_local of the first class - p_local of the second), in [0, 1]."""
+        return 1.0 - edge.local_margin
+
+
+# The rules that need no training; the learned one is `heads.HeadRule`.
+RULES = {"random": Random, "entropy": Entropy, "max_prob": MaxProb, "margin": Margin}

@@ -1,0 +1,189 @@
+"""Joint training of the local and the cloud network."""
+
+import time
+from dataclasses import dataclass, field, replace
+
+import keras
+import tensorflow as tf
+
+from keras_ddnn.bank import Bank
+from keras_ddnn.batches import AUGMENTATIONS, steps_per_epoch, training_batches
+from keras_ddnn.capture import CaptureBank, capture
+from keras_ddnn.config import DDNNConfig, resolve_config
+from keras_ddnn.datasets import Split, as_split
+from keras_ddnn.models import build_ddnn, resolve_precision, split_ddnn
+
+WARM_UP = 0.2  # share of the steps
+
+
+@dataclass(frozen=True, eq=False)
+class FittedDDNN:
+    """A trained DDNN and what it says of the data it was trained on.
+
+    Attributes:
+        model: images → {"local", "cloud"} logits; see `build_ddnn`.
+        local_model, cloud_model: The two halves, sharing the weights of `model`; see `split_ddnn`.
+        history: Metric name → one value an epoch.
+        bank, val_bank: Captured at the end of training; `val_bank` is None without validation data.
+        config: The configuration used, presets resolved.
+        seconds: Wall time of the training and the capture.
+    """
+
+    model: keras.Model
+    local_model: keras.Model
+    cloud_model: keras.Model
+    history: dict[str, list[float]]
+    bank: Bank
+    val_bank: Bank | None
+    config: DDNNConfig
+    seconds: float
+
+    def capture(self, split) -> Bank:
+        """Run the DDNN over a `Split`, or (images, labels), and return the bank."""
+        split = _as_split(split, "split", self.model.output["cloud"].shape[-1])
+        return capture(self.model, split.images, split.labels)
+
+
+def fit_ddnn(
+    train,
+    val=None,
+    config: DDNNConfig | str | None = None,
+    *,
+    num_classes: int | None = None,
+    callbacks=(),
+    tensorboard=None,
+    verbose="auto",
+    **overrides,
+) -> FittedDDNN:
+    """Train a DDNN on the joint loss λ·L_local + (1 - λ)·L_cloud and capture its bank.
+
+    Args:
+        train, val: A `Split`, or a pair of NumPy arrays: images (n, h, w, c), uint8 or float in [0,
+            1], and integer labels (n,). Without `val` the plateau schedule watches the training
+            loss.
+        config: A `DDNNConfig` or the name of a preset ("paper" by default).
+        num_classes: Largest label + 1 by default.
+        callbacks: Further Keras callbacks.
+        tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
+            b*, and a projector of the local features.
+        verbose: Keras progress: "auto", 0, 1 or 2.
+        **overrides: Fields of `DDNNConfig` to replace, e.g. `epochs=5, lambda_local="random",
+            seed=1`.
+
+    Returns:
+        FittedDDNN: The model, its two halves, the history and the banks. The same seed on the same
+            machine gives the same weights; the seeds of Python, NumPy and TensorFlow are set.
+
+    Raises:
+        ValueError: On a bad configuration or bad data, before any training.
+    """
+    config = resolve_config(config, **overrides)
+    # Recorded as resolved: on another machine "auto" could mean another network.
+    config = replace(config, precision=resolve_precision(config.precision))
+    train = _as_split(train, "train", num_classes)
+    num_classes = num_classes or int(train.labels.max()) + 1
+    val = None if val is None else _as_split(val, "val", num_classes)
+    if val and val.images.shape[1:] != train.images.shape[1:]:
+        raise ValueError(
+            "train and val images must have one shape; "
+            f"received {train.images.shape[1:]} and {val.images.shape[1:]}"
+        )
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.seed)
+    steps = steps_per_epoch(len(train.labels), config.batch_size)
+    schedule = SCHEDULES[config.schedule](config, steps, monitor="val_loss" if val else "loss")
+    model = build_ddnn(train.images.shape[1:], num_classes, config)
+    compile_ddnn(model, config, schedule.learning_rate)
+    capture_bank = CaptureBank(train=train, **({"val": val} if val else {}))
+    if tensorboard:
+        log = keras.callbacks.TensorBoard(tensorboard, write_graph=False)
+        callbacks = [log, *callbacks]
+
+    start = time.perf_counter()
+    history = model.fit(
+        _joint_batches(train, config),
+        epochs=config.epochs,
+        steps_per_epoch=steps,
+        validation_data=val and (val.images, {"local": val.labels, "cloud": val.labels}),
+        validation_batch_size=500,
+        shuffle=False,  # the batches are shuffled already
+        callbacks=[*schedule.callbacks, *callbacks, capture_bank],
+        verbose=verbose,
+    )
+    return FittedDDNN(
+        model,
+        *split_ddnn(model),
+        history=history.history,
+        bank=capture_bank.banks["train"],
+        val_bank=capture_bank.banks.get("val"),
+        config=config,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> None:
+    """Compile a DDNN with the joint loss, Adam and the accuracy of both outputs."""
+    optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
+    if resolve_precision(config.precision) == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # A random λ arrives as sample weights of mean 1, one λ a step, on top of these.
+    lambda_local = 0.5 if config.lambda_local == "random" else config.lambda_local
+    model.compile(
+        optimizer,
+        loss={
+            output: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            for output in ("local", "cloud")
+        },
+        loss_weights={"local": lambda_local, "cloud": 1.0 - lambda_local},
+        metrics={"local": ["accuracy"], "cloud": ["accuracy"]},
+        # XLA made training 3 to 7 times slower on CPUs.
+        jit_compile=bool(tf.config.list_physical_devices("GPU")),
+    )
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    learning_rate: object
+    callbacks: list = field(default_factory=list)
+
+
+def _plateau(config, steps, monitor):
+    reduce = keras.callbacks.ReduceLROnPlateau(monitor, factor=0.5, patience=2)
+    return _Schedule(config.learning_rate, [reduce])
+
+
+def _one_cycle(config, steps, monitor):
+    total = config.epochs * steps
+    warm_up = max(1, round(WARM_UP * total))
+    return _Schedule(
+        keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0,
+            warmup_target=config.learning_rate,
+            warmup_steps=warm_up,
+            decay_steps=max(1, total - warm_up),
+        )
+    )
+
+
+SCHEDULES = {"plateau": _plateau, "one_cycle": _one_cycle}
+
+
+def _joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
+    augment = AUGMENTATIONS[config.augmentation]
+
+    def transform(batch, seed):
+        images, labels = batch
+        inputs, targets = augment(images, seed), {"local": labels, "cloud": labels}
+        if config.lambda_local != "random":
+            return inputs, targets
+        lambda_local = tf.random.stateless_uniform([], seed + 2)
+        weights = {"local": 2.0 * lambda_local, "cloud": 2.0 * (1.0 - lambda_local)}
+        return inputs, targets, {k: tf.fill(tf.shape(labels), w) for k, w in weights.items()}
+
+    return training_batches((train.images, train.labels), config.batch_size, config.seed, transform)
+
+
+def _as_split(split, what: str, num_classes: int | None) -> Split:
+    images, labels = (split.images, split.labels) if isinstance(split, Split) else split
+    return as_split(images, labels, num_classes, what)

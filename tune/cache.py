@@ -1,0 +1,53 @@
+"""Backbones and trial records, found by the content of what made them."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from keras_ddnn.atomic import write_json
+from keras_ddnn.config import DDNNConfig, as_json
+from tune.space import Trial
+
+# Raised when the meaning of a configuration changes, so that older results are not taken for new.
+VERSION = 1
+
+
+def backbone_key(fingerprint: str, config: DDNNConfig) -> str:
+    """Return the content address of a backbone: dataset, architecture, λ, seed and training."""
+    return _digest({"version": VERSION, "data": fingerprint, "ddnn": as_json(config)})
+
+
+def trial_key(fingerprint: str, trial: Trial) -> str:
+    """Return the content address of a head trial: its backbone and its head."""
+    backbone = backbone_key(fingerprint, trial.ddnn)
+    return _digest({"version": VERSION, "backbone": backbone, "head": as_json(trial.head)})
+
+
+class Records:
+    """The finished trials of one search, a JSON file each."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def weights(self, key: str) -> Path:
+        """Return the folder in which the head of a trial keeps its weights."""
+        return self.folder / key
+
+    def write(self, key: str, record: dict) -> None:
+        """Write a record, whole or not at all."""
+        write_json(self.folder / f"{key}.json", record)
+
+    def read(self, key: str) -> dict | None:
+        """Return a record, or None if the trial has not finished."""
+        path = self.folder / f"{key}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def all(self) -> dict[str, dict]:
+        """Return every record by its key, in the order of the keys."""
+        paths = sorted(self.folder.glob("*.json"))
+        return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def _digest(content) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

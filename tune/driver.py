@@ -1,0 +1,207 @@
+"""The order of a search: train each backbone once, try heads on its bank, report on test data."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from keras_ddnn.atomic import write_json
+from keras_ddnn.config import as_json
+from keras_ddnn.datasets import load
+from tune import report
+from tune.cache import Records, backbone_key, trial_key
+from tune.space import DIMENSIONS, SearchConfig
+
+CONFIG = "search.json"
+
+# Ray's own OMP_NUM_THREADS does not bind TensorFlow. One thread a worker, as many workers as cores,
+# is faster than the reverse and exactly repeatable.
+WORKER_ENVIRONMENT = {
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+
+
+def run_search(
+    search: SearchConfig,
+    output,
+    *,
+    data_dir=None,
+    backbones=None,
+    resume: bool = False,
+    overwrite: bool = False,
+    address: str | None = None,
+    num_cpus: int | None = None,
+) -> Path:
+    """Run a search and write its results.
+
+    Args:
+        search: What to search.
+        output: Folder of the results: `search.json`, `results.csv`, `results.parquet`, `curve.png`,
+            `report/`, `artifact/`, `tensorboard/` and `trials/`.
+        data_dir: As of `keras_ddnn.load`.
+        backbones: Folder of trained backbones, shared between searches; beside `output` by default.
+        resume: Go on with an interrupted search in `output`; finished trials are not repeated.
+        overwrite: Delete an older search in `output` first.
+        address: Of a running Ray cluster, which must share the folders; a local one by default.
+        num_cpus: Of the local Ray; all by default.
+
+    Returns:
+        The output folder.
+
+    Raises:
+        ValueError: On bad data, or an output folder that holds something else, cannot be written,
+            or exists without `resume` or `overwrite`; before any training.
+        RuntimeError: If no trial succeeded.
+    """
+    output = Path(output).absolute()
+    backbones = Path(backbones or output.parent / "backbones").absolute()
+    _check_output(search, output, resume, overwrite)
+    splits = load(search.dataset, data_dir, search.data_seed)
+    fingerprint = splits.fingerprint()
+    _prepare_output(search, output, overwrite)
+
+    _start_ray(address, num_cpus)
+    _train_backbones(search, splits, fingerprint, backbones)
+    failures = _run_trials(search, splits, fingerprint, backbones, output)
+    report.write(search, splits, fingerprint, backbones, output, failures)
+    return output
+
+
+def _check_output(search, output, resume, overwrite):
+    holds_search = (output / CONFIG).is_file()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if not holds_search:
+            raise ValueError(f"{output} exists and holds no search: choose another --output")
+        if not (resume or overwrite):
+            raise ValueError(f"{output} holds a search: pass --resume or --overwrite")
+        if resume and not overwrite:
+            if json.loads((output / CONFIG).read_text()) != as_json(search):
+                raise ValueError(
+                    f"{output} holds another search than the one asked for; to resume it repeat "
+                    f"its options (see {output / CONFIG}), or pass --overwrite"
+                )
+    parent = next(folder for folder in (output, *output.parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"cannot write to {output}: {parent} is read-only")
+
+
+def _prepare_output(search, output, overwrite):
+    if overwrite and output.exists():
+        shutil.rmtree(output)
+    write_json(output / CONFIG, as_json(search))
+
+
+def _start_ray(address, num_cpus):
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not ray.is_initialized():
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            logging_level="warning",
+            **({} if address else {"num_cpus": num_cpus, "include_dashboard": False}),
+        )
+
+
+def _train_backbones(search, splits, fingerprint, backbones):
+    import ray
+
+    from tune.trial import train_backbone
+
+    shared = ray.put(splits)
+    task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
+    waiting = [
+        task.remote(shared, config, str(folder))
+        for config in search.backbones()
+        if not (folder := backbones / backbone_key(fingerprint, config)).exists()
+    ]
+    report.announce_backbones(len(search.backbones()), len(waiting))
+    ray.get(waiting)
+
+
+def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
+    """Run what is not recorded yet; return the failed trials, each with its reason."""
+    from ray import tune
+
+    from tune.trial import head_trial
+
+    records = Records(output / "trials")
+    done = records.all()
+    space, algorithm, samples = _search_space(search, fingerprint, done)
+    if samples == 0:
+        return []
+    trainable = tune.with_parameters(
+        head_trial,
+        search=search,
+        fingerprint=fingerprint,
+        backbones=str(backbones),
+        output=str(output),
+        images={"train": splits.train.images, "val": splits.val.images},
+    )
+    with report.TrialProgress(len(done), samples) as progress:
+        results = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": 1}),
+            param_space={"choices": space},
+            tune_config=tune.TuneConfig(
+                metric="val_audc",
+                mode="max",
+                search_alg=algorithm,
+                scheduler=SCHEDULERS[search.scheduler](),
+                num_samples=samples if algorithm else 1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=str(output),
+                verbose=0,
+                callbacks=[progress],
+                failure_config=tune.FailureConfig(max_failures=1),
+            ),
+        ).fit()
+    return [
+        {
+            **result.config["choices"],
+            "status": "failed",
+            "reason": str(result.error).strip().splitlines()[-1],
+        }
+        for result in results
+        if result.error
+    ]
+
+
+def _search_space(search, fingerprint, done):
+    """Return Tune's space of choices, its search algorithm, and the number of trials left."""
+    from ray import tune
+
+    if search.searcher != "optuna":
+        todo = [t.choices() for t in search.sample() if trial_key(fingerprint, t) not in done]
+        return tune.grid_search(todo), None, len(todo)
+
+    from ray.tune.search.optuna import OptunaSearch
+
+    space = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
+    algorithm = OptunaSearch(
+        seed=search.seed[0],
+        points_to_evaluate=[
+            {f"choices/{k}": v for k, v in r["choices"].items()} for r in done.values()
+        ]
+        or None,
+        evaluated_rewards=[r["metrics"]["val_audc"] for r in done.values()] or None,
+    )
+    return space, algorithm, search.trials - len(done)
+
+
+def _fifo():
+    return None
+
+
+def _asha():
+    from ray.tune.schedulers import ASHAScheduler
+
+    return ASHAScheduler(grace_period=2, max_t=1000)
+
+
+SCHEDULERS = {"fifo": _fifo, "asha": _asha}

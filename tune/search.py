@@ -1,0 +1,114 @@
+"""The command line of the search: `python -m tune.search --preset quickstart`."""
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import get_args
+
+from keras_ddnn.config import PRESETS, HeadArchitecture
+from keras_ddnn.datasets import DATASETS
+from keras_ddnn.head_inputs import HEAD_INPUTS
+from keras_ddnn.losses import LOSSES
+from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
+
+
+def main(arguments=None) -> int:
+    """Run the command line; return 0, or 2 after one line on standard error if the input is bad."""
+    options = _parser().parse_args(arguments)
+    try:
+        _run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(options) -> None:
+    search = _search_config(options)
+    # Imported only now, so that --help and a misspelt option answer at once.
+    from tune import driver, report
+
+    if options.dry_run:
+        report.show_plan(driver.plan_search(search, options.output, **_folders(options)))
+        return
+    driver.run_search(
+        search,
+        options.output,
+        **_folders(options),
+        resume=options.resume,
+        overwrite=options.overwrite,
+        address=options.address,
+        num_cpus=options.num_cpus,
+    )
+
+
+def _search_config(options) -> SearchConfig:
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(options).items()
+        if name in SearchConfig.__dataclass_fields__ and value is not None
+    }
+    return replace(SEARCH_PRESETS[options.preset], **given)
+
+
+def _folders(options) -> dict:
+    return {"data_dir": options.data_dir, "backbones": options.backbones}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tune.search",
+        description="Search DDNNs and offload heads; report accuracy against the local fraction.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=None,
+    )
+    add = parser.add_argument
+    add("--preset", choices=SEARCH_PRESETS, default="quickstart", help="where the search starts")
+    add("--output", default="runs/search", help="folder of the results")
+    add("--resume", action="store_true", help="go on with an interrupted search in --output")
+    add("--overwrite", action="store_true", help="delete an older search in --output first")
+    add("--dry-run", action="store_true", help="print the plan and stop")
+
+    group = parser.add_argument_group("data and backbones (default: the preset's)")
+    add = group.add_argument
+    add("--dataset", help=f"{', '.join(DATASETS)}, an .npz file or a split/class/image folder")
+    add("--data-dir", help="folder of TensorFlow Datasets")
+    add("--data-seed", type=int, help="seed of the validation split and of generated data")
+    add("--ddnn", choices=PRESETS, help="training recipe of the backbones")
+    add("--epochs", type=int, help="epochs of each backbone")
+    add("--backbones", help="folder of trained backbones, shared by searches; beside --output")
+
+    group = parser.add_argument_group("choices of each dimension (default: the preset's)")
+    add = group.add_argument
+    add("--lambda-local", type=_lambda, nargs="+", metavar="λ", help='numbers or "random"')
+    add("--seed", type=int, nargs="+", metavar="SEED")
+    add("--local-fraction", type=float, nargs="+", metavar="L0", help="share labelled easy")
+    add("--input", choices=HEAD_INPUTS, nargs="+")
+    add("--architecture", choices=get_args(HeadArchitecture), nargs="+")
+    add("--depth", type=int, nargs="+", metavar="DEPTH", help="1 to 4")
+    add("--loss", choices=LOSSES, nargs="+")
+    add("--oversample", type=_boolean, nargs="+", metavar="yes|no")
+    add("--target-fraction", type=float, help="local fraction at which decisions are reported")
+
+    group = parser.add_argument_group("search")
+    add = group.add_argument
+    add("--searcher", choices=get_args(Searcher))
+    add("--scheduler", choices=get_args(Scheduler))
+    add("--trials", type=int, help="head trials of the random and optuna searchers")
+    add("--address", help="of a running Ray cluster; default: Ray on this machine")
+    add("--num-cpus", type=int, help="cores of the local Ray; default: all")
+    return parser
+
+
+def _lambda(text: str):
+    return text if text == "random" else float(text)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError(f"expected yes or no; received {text!r}")
+    return text == "yes"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

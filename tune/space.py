@@ -1,0 +1,167 @@
+"""What is searched: the choices of every dimension, and the backbones and trials they make."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal, get_args
+
+import numpy as np
+
+from keras_ddnn.config import (
+    PRESETS,
+    DDNNConfig,
+    HeadConfig,
+    require_choice,
+    require_fraction,
+    require_positive,
+    resolve_config,
+)
+from keras_ddnn.head_inputs import MAP_INPUTS
+
+Searcher = Literal["grid", "random", "optuna"]
+Scheduler = Literal["fifo", "asha"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """A search: a dataset, the recipe of its backbones, and the choices of every dimension.
+
+    Attributes:
+        dataset, data_seed: As of `keras_ddnn.load`.
+        ddnn: Preset of the backbones; `epochs` replaces its number of epochs.
+        lambda_local, seed: One backbone is trained for each pair.
+        local_fraction, input, architecture, depth, loss, oversample: Choices of `HeadConfig`.
+            Where a choice has no meaning (a convolution on a vector, oversampling of a map) the
+            plain one takes its place.
+        target_fraction: The local fraction at which decisions are reported.
+        searcher: "grid" runs every combination, "random" draws `trials` of them without
+            replacement, "optuna" chooses `trials` one after another by their results.
+        scheduler: "asha" stops weak heads early.
+        trials: Number of head trials; for a grid, everything.
+
+    Raises:
+        ValueError: If a choice is unknown, out of range or missing, or `trials` does not fit.
+    """
+
+    dataset: str = "cluttered_digits"
+    data_seed: int = 0
+    ddnn: str = "quickstart"
+    epochs: int | None = None
+    lambda_local: tuple = (0.5,)
+    seed: tuple[int, ...] = (0,)
+    local_fraction: tuple[float, ...] = (0.5,)
+    input: tuple[str, ...] = ("logits_plus",)
+    architecture: tuple[str, ...] = ("mlp",)
+    depth: tuple[int, ...] = (1,)
+    loss: tuple[str, ...] = ("bce",)
+    oversample: tuple[bool, ...] = (False,)
+    target_fraction: float = 0.5
+    searcher: Searcher = "grid"
+    scheduler: Scheduler = "fifo"
+    trials: int | None = None
+
+    def __post_init__(self):
+        for name in DIMENSIONS:
+            choices = tuple(dict.fromkeys(getattr(self, name)))
+            if not choices:
+                raise ValueError(f"{name} needs at least one choice; received none")
+            object.__setattr__(self, name, choices)
+        require_choice("preset", self.ddnn, PRESETS)
+        require_choice("searcher", self.searcher, get_args(Searcher))
+        require_choice("scheduler", self.scheduler, get_args(Scheduler))
+        require_fraction("target_fraction", self.target_fraction)
+        if self.trials is not None:
+            require_positive(trials=self.trials)
+        # Every combination is built once here, so that a wrong choice ends before any training.
+        combinations = len(self.grid())
+        if self.searcher == "grid" and self.trials not in (None, combinations):
+            raise ValueError(
+                f"a grid runs all its {combinations} combinations; received trials={self.trials}: "
+                "choose the random or the optuna searcher to run fewer"
+            )
+        if self.searcher != "grid" and self.trials is None:
+            raise ValueError(f"the {self.searcher} searcher needs a number of trials")
+
+    def backbone(self, lambda_local, seed: int) -> DDNNConfig:
+        """Return the configuration of one backbone."""
+        epochs = {} if self.epochs is None else {"epochs": self.epochs}
+        return resolve_config(self.ddnn, lambda_local=lambda_local, seed=seed, **epochs)
+
+    def backbones(self) -> list[DDNNConfig]:
+        """Return the configuration of every backbone, one for each λ and seed."""
+        return [self.backbone(*pair) for pair in product(self.lambda_local, self.seed)]
+
+    def trial(self, choices: Mapping) -> "Trial":
+        """Return the trial of one choice in every dimension of `DIMENSIONS`."""
+        head = {name: choices[name] for name in DIMENSIONS if name != "lambda_local"}
+        if head["input"] in MAP_INPUTS:
+            head["oversample"] = False
+        elif head["architecture"] == "conv":
+            head["architecture"] = "mlp"
+        return Trial(self.backbone(choices["lambda_local"], choices["seed"]), HeadConfig(**head))
+
+    def grid(self) -> list["Trial"]:
+        """Return every distinct trial, in the order of the dimensions."""
+        combinations = product(*(getattr(self, name) for name in DIMENSIONS))
+        trials = (self.trial(dict(zip(DIMENSIONS, values))) for values in combinations)
+        return list(dict.fromkeys(trials))
+
+    def sample(self) -> list["Trial"]:
+        """Return the trials of the grid or the random searcher, decided before any is run."""
+        grid = self.grid()
+        if self.searcher == "grid" or self.trials >= len(grid):
+            return grid
+        rng = np.random.default_rng(self.seed[0])
+        return [grid[i] for i in np.sort(rng.choice(len(grid), self.trials, replace=False))]
+
+
+# The fields of SearchConfig that hold choices; all but the first are fields of HeadConfig.
+DIMENSIONS = (
+    "lambda_local",
+    "seed",
+    "local_fraction",
+    "input",
+    "architecture",
+    "depth",
+    "loss",
+    "oversample",
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One head on one backbone."""
+
+    ddnn: DDNNConfig
+    head: HeadConfig
+
+    def choices(self) -> dict:
+        """Return its choice in every dimension."""
+        return {
+            name: getattr(self.ddnn if name == "lambda_local" else self.head, name)
+            for name in DIMENSIONS
+        }
+
+
+_quickstart = SearchConfig(
+    lambda_local=(0.3, 0.7),
+    local_fraction=(0.3, 0.5, 0.7),
+    input=("features", "logits", "logits_plus"),
+    loss=("bce", "focal"),
+)
+_cifar10 = replace(
+    _quickstart,
+    dataset="cifar10",
+    ddnn="strong",
+    lambda_local=(0.3, 0.5, 0.7),
+    input=("features", "image", "logits", "logits_plus"),
+    depth=(1, 2),
+    loss=("bce", "weighted_bce"),
+)
+
+SEARCH_PRESETS = {
+    "quickstart": _quickstart,
+    "cifar10": _cifar10,
+    # The paper's own networks, recipe and heads.
+    "paper": replace(_cifar10, ddnn="paper", architecture=("paper_mlp",), loss=("bce",)),
+}
