@@ -118,14 +118,15 @@ def write_projector(
     `vectors` is (n, d) float, at most a few hundred wide for a browser to stay quick. Each column
     of `metadata` has n entries and can label, colour and search the points: a column "decision" of
     "easy" and "hard" shows whether the features know the oracle's answer. The first column labels
-    the points. `images` is (n, h, w, c) uint8, c one of 1, 3, 4: each point is drawn as its image.
-    Above `max_points`, a random sample drawn from `seed` is written.
+    the points. `images` is (n, h, w, c) uint8, c one of 1, 3, 4, and adds a second entry to the
+    menu, in which each point is drawn as its image. Above `max_points`, a random sample drawn from
+    `seed` is written.
 
     Raises ValueError when the lengths differ, shapes or dtypes are wrong, or vectors not finite.
     """
     vectors = np.asarray(vectors)
-    if vectors.ndim != 2:
-        raise ValueError(f"vectors have shape {vectors.shape}, expected (n, d)")
+    if vectors.ndim != 2 or not vectors.size:
+        raise ValueError(f"vectors have shape {vectors.shape}, expected (n, d) with n, d > 0")
     _check_finite("vectors", vectors)
     for name, column in metadata.items():
         _check_length(f"metadata column {name!r}", column, vectors)
@@ -142,20 +143,22 @@ def write_projector(
 
     folder = Path(folder)
     with _event_file(folder):
-        # An event file with nothing in it: TensorBoard lists only folders that have one.
-        pass
+        pass  # TensorBoard looks for a projector only in folders with an event file, be it empty
     # Paths are relative to the configuration, so that the folder can be moved or sent.
-    config = projector.ProjectorConfig()
-    embedding = config.embeddings.add(tensor_name="local_features", tensor_path="vectors.tsv")
+    embedding = projector.EmbeddingInfo(tensor_name="local_features", tensor_path="vectors.tsv")
     np.savetxt(folder / "vectors.tsv", vectors[rows], fmt="%.6g", delimiter="\t")
     if metadata:
         embedding.metadata_path = "metadata.tsv"
         (folder / "metadata.tsv").write_text(_metadata_tsv(metadata, rows), encoding="utf-8")
+    config = projector.ProjectorConfig(embeddings=[embedding])
     if images is not None:
+        # The projector multiplies an image by its colour, so coloured dots get their own entry.
         sheet, tile_size = _sprite_sheet(images[rows])
+        (folder / "sprite.png").write_bytes(tf.io.encode_png(sheet).numpy())
+        embedding.tensor_name = "local_features_as_images"
         embedding.sprite.image_path = "sprite.png"
         embedding.sprite.single_image_dim.extend(tile_size)
-        (folder / "sprite.png").write_bytes(tf.io.encode_png(sheet).numpy())
+        config.embeddings.append(embedding)
     projector.visualize_embeddings(str(folder), config)
     return rows
 
@@ -165,7 +168,7 @@ def _event_file(folder: str | Path) -> Iterator[None]:
     """Send the summaries written inside to one new event file in `folder`."""
     writer = tf.summary.create_file_writer(str(folder))
     try:
-        # Between its own writes the Keras callback turns recording off, for everybody.
+        # The Keras callback, given update_freq=n, lets one batch in n be recorded: for everybody.
         with writer.as_default(), tf.summary.record_if(True):
             yield
     finally:
@@ -173,18 +176,22 @@ def _event_file(folder: str | Path) -> Iterator[None]:
 
 
 def _plain(value: object) -> bool | int | float | str:
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if isinstance(value, bool | int | float | str) else str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, bool | int | float | str):
+        return value
+    # JSON turns tuples into lists: both must read the same, or filtering by one hides the other.
+    return str(tuple(value) if isinstance(value, list) else value)
 
 
-def _domain(name: str, choices: Sequence) -> hp.Domain:
+def _domain(name: str, choices: Sequence) -> hp.Domain | None:
     if isinstance(choices, tuple):
         if len(choices) != 2:
             raise ValueError(f"{name!r}: {choices} is no interval (low, high); list the choices")
         return hp.RealInterval(*map(float, choices))
     values = [_plain(value) for value in choices]
-    # One column has one type: TensorBoard, too, shows a mixture ("None" or 0.1) as text.
-    return hp.Discrete(values if len(set(map(type, values))) == 1 else list(map(str, values)))
+    # A domain has one type, and a filter for "0.1" would hide 0.1: a mixture gets no filter.
+    return hp.Discrete(values) if len(set(map(type, values))) == 1 else None
 
 
 def _metadata_tsv(metadata: Mapping[str, Sequence], rows: np.ndarray) -> str:
