@@ -77,7 +77,7 @@ def write_benefit(
 ) -> None:
     """Write the histogram of B_k, the threshold b*, and the share of samples b* keeps local.
 
-    `benefit` is (n,) float; a sample is kept local when its benefit does not exceed the threshold.
+    `benefit` is (n,) float; a sample is easy when its benefit lies below the threshold.
 
     Raises ValueError when `benefit` is empty, not one-dimensional, or not finite.
     """
@@ -88,7 +88,7 @@ def write_benefit(
     with _event_file(folder):
         tf.summary.histogram("benefit/B_k", benefit, step=step)
         tf.summary.scalar("benefit/threshold", benefit_threshold, step=step)
-        local_fraction = np.mean(benefit <= benefit_threshold)
+        local_fraction = np.mean(benefit < benefit_threshold)
         tf.summary.scalar("benefit/local_fraction", local_fraction, step=step)
 
 

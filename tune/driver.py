@@ -5,11 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
+from keras_ddnn.datasets import load
+
 from keras_ddnn.atomic import write_json
 from keras_ddnn.config import as_json
-from keras_ddnn.datasets import load
 from tune import report
 from tune.cache import Records, backbone_key, trial_key
+from tune.plan import Plan, make_plan
 from tune.space import DIMENSIONS, SearchConfig
 
 CONFIG = "search.json"
@@ -53,20 +55,31 @@ def run_search(
     Raises:
         ValueError: On bad data, or an output folder that holds something else, cannot be written,
             or exists without `resume` or `overwrite`; before any training.
-        RuntimeError: If no trial succeeded.
+        RuntimeError: If no trial finished.
     """
-    output = Path(output).absolute()
-    backbones = Path(backbones or output.parent / "backbones").absolute()
+    output, backbones = _absolute(output, backbones)
     _check_output(search, output, resume, overwrite)
     splits = load(search.dataset, data_dir, search.data_seed)
     fingerprint = splits.fingerprint()
     _prepare_output(search, output, overwrite)
-
     _start_ray(address, num_cpus)
     _train_backbones(search, splits, fingerprint, backbones)
-    failures = _run_trials(search, splits, fingerprint, backbones, output)
-    report.write(search, splits, fingerprint, backbones, output, failures)
+    unfinished = _run_trials(search, splits, fingerprint, backbones, output)
+    report.write(search, splits, fingerprint, backbones, output, unfinished)
     return output
+
+
+def plan_search(search: SearchConfig, output, *, data_dir=None, backbones=None) -> Plan:
+    """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
+    output, backbones = _absolute(output, backbones)
+    splits = load(search.dataset, data_dir, search.data_seed)
+    return make_plan(search, splits, backbones, output)
+
+
+def _absolute(output, backbones) -> tuple[Path, Path]:
+    """Return both folders absolute: a Ray worker runs in another folder."""
+    output = Path(output).absolute()
+    return output, Path(backbones or output.parent / "backbones").absolute()
 
 
 def _check_output(search, output, resume, overwrite):
@@ -76,12 +89,12 @@ def _check_output(search, output, resume, overwrite):
             raise ValueError(f"{output} exists and holds no search: choose another --output")
         if not (resume or overwrite):
             raise ValueError(f"{output} holds a search: pass --resume or --overwrite")
-        if resume and not overwrite:
-            if json.loads((output / CONFIG).read_text()) != as_json(search):
-                raise ValueError(
-                    f"{output} holds another search than the one asked for; to resume it repeat "
-                    f"its options (see {output / CONFIG}), or pass --overwrite"
-                )
+        asked = json.loads(json.dumps(as_json(search)))
+        if resume and not overwrite and json.loads((output / CONFIG).read_text()) != asked:
+            raise ValueError(
+                f"{output} holds another search than the one asked for; to resume it repeat "
+                f"its options (see {output / CONFIG}), or pass --overwrite"
+            )
     parent = next(folder for folder in (output, *output.parents) if folder.exists())
     if not os.access(parent, os.W_OK):
         raise ValueError(f"cannot write to {output}: {parent} is read-only")
@@ -111,27 +124,27 @@ def _train_backbones(search, splits, fingerprint, backbones):
 
     from tune.trial import train_backbone
 
-    shared = ray.put(splits)
-    task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
-    waiting = [
-        task.remote(shared, config, str(folder))
+    missing = {
+        str(folder): config
         for config in search.backbones()
         if not (folder := backbones / backbone_key(fingerprint, config)).exists()
-    ]
-    report.announce_backbones(len(search.backbones()), len(waiting))
-    ray.get(waiting)
+    }
+    if missing:
+        report.console.print(f"training {len(missing)} of {len(search.backbones())} backbones")
+        shared = ray.put(splits)
+        task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
+        ray.get([task.remote(shared, config, folder) for folder, config in missing.items()])
 
 
 def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
-    """Run what is not recorded yet; return the failed trials, each with its reason."""
+    """Run what is not recorded yet; return a row for each trial that did not finish."""
     from ray import tune
 
     from tune.trial import head_trial
 
-    records = Records(output / "trials")
-    done = records.all()
-    space, algorithm, samples = _search_space(search, fingerprint, done)
-    if samples == 0:
+    done = Records(output / "trials").all()
+    space, algorithm, todo = _space(search, fingerprint, done)
+    if todo <= 0:
         return []
     trainable = tune.with_parameters(
         head_trial,
@@ -141,7 +154,7 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
         output=str(output),
         images={"train": splits.train.images, "val": splits.val.images},
     )
-    with report.TrialProgress(len(done), samples) as progress:
+    with report.TrialProgress(todo) as progress:
         results = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             param_space={"choices": space},
@@ -150,7 +163,7 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
                 mode="max",
                 search_alg=algorithm,
                 scheduler=SCHEDULERS[search.scheduler](),
-                num_samples=samples if algorithm else 1,
+                num_samples=todo if algorithm else 1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -161,47 +174,53 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         ).fit()
+    recorded = Records(output / "trials").all()
     return [
-        {
-            **result.config["choices"],
-            "status": "failed",
-            "reason": str(result.error).strip().splitlines()[-1],
-        }
+        row
         for result in results
-        if result.error
+        if (row := _unfinished(search, fingerprint, result))["trial"] not in recorded
     ]
 
 
-def _search_space(search, fingerprint, done):
+def _unfinished(search, fingerprint, result) -> dict:
+    choices = result.config["choices"]
+    reason = str(result.error).strip().splitlines()[-1] if result.error else "stopped early"
+    return {
+        "trial": trial_key(fingerprint, search.trial(choices)),
+        "status": "failed" if result.error else "stopped",
+        "reason": reason,
+        **choices,
+        "val_audc": (result.metrics or {}).get("val_audc"),
+    }
+
+
+def _space(search, fingerprint, done):
     """Return Tune's space of choices, its search algorithm, and the number of trials left."""
     from ray import tune
 
     if search.searcher != "optuna":
-        todo = [t.choices() for t in search.sample() if trial_key(fingerprint, t) not in done]
-        return tune.grid_search(todo), None, len(todo)
+        trials = [t for t in search.sample() if trial_key(fingerprint, t) not in done]
+        return tune.grid_search([trial.choices() for trial in trials]), None, len(trials)
 
     from ray.tune.search.optuna import OptunaSearch
 
-    space = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
+    points = [
+        {f"choices/{name}": choice for name, choice in record["choices"].items()}
+        for record in done.values()
+    ]
     algorithm = OptunaSearch(
         seed=search.seed[0],
-        points_to_evaluate=[
-            {f"choices/{k}": v for k, v in r["choices"].items()} for r in done.values()
-        ]
-        or None,
-        evaluated_rewards=[r["metrics"]["val_audc"] for r in done.values()] or None,
+        points_to_evaluate=points or None,
+        evaluated_rewards=[record["metrics"]["val_audc"] for record in done.values()] or None,
     )
+    space = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
     return space, algorithm, search.trials - len(done)
-
-
-def _fifo():
-    return None
 
 
 def _asha():
     from ray.tune.schedulers import ASHAScheduler
 
-    return ASHAScheduler(grace_period=2, max_t=1000)
+    return ASHAScheduler(time_attr="training_iteration", grace_period=2)
 
 
-SCHEDULERS = {"fifo": _fifo, "asha": _asha}
+SCHEDULERS = {"fifo": lambda: None, "asha": _asha}

@@ -3,16 +3,18 @@
 import time
 from pathlib import Path
 
+from keras_ddnn.datasets import Splits
+
 from keras_ddnn.atomic import replacing_folder, write_json
 from keras_ddnn.bank import Bank
 from keras_ddnn.config import DDNNConfig, as_json
-from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.rules import RULES
 from tune.cache import Records, backbone_key, trial_key
 from tune.space import SearchConfig
 
 BACKBONE_WEIGHTS = "ddnn.weights.h5"
+HEAD_WEIGHTS = "head.weights.h5"
 
 
 def train_backbone(splits: Splits, config: DDNNConfig, folder: str) -> float:
@@ -118,7 +120,7 @@ def head_trial(
     write_scalars(log, {f"head/{name}": values for name, values in head.history.items()})
     write_hparams(log, key, trial.choices(), metrics)
     with replacing_folder(records.weights(key)) as new:
-        head.model.save_weights(new / "head.weights.h5")
+        head.model.save_weights(new / HEAD_WEIGHTS)
     records.write(
         key,
         {

@@ -1,0 +1,218 @@
+"""What a search leaves behind: tables, the curve, the best policy, TensorBoard and a summary."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+from keras_ddnn.datasets import Splits
+from ray import tune
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from figures import offload_curve
+from keras_ddnn.atomic import replacing_file
+from keras_ddnn.bank import Bank
+from keras_ddnn.report import Report
+from tune.cache import Records, backbone_key
+from tune.plan import Plan
+from tune.space import DIMENSIONS, SearchConfig
+from tune.trial import BACKBONE_WEIGHTS, HEAD_WEIGHTS
+
+console = Console()
+
+HPARAMS_METRICS = ("val_audc", "val_apgr", "val_gain_over_margin")
+
+
+def show_plan(plan: Plan) -> None:
+    """Print what a search would do."""
+    table = Table("work", "in all", "still to do", title="plan")
+    table.add_row("backbones", str(plan.backbones), str(plan.backbones_to_train))
+    table.add_row("head trials", str(plan.trials), str(plan.trials_to_run))
+    table.add_row("estimated minutes", "", f"{plan.estimated_seconds / 60:.1f}")
+    console.print(table)
+
+
+class TrialProgress(tune.Callback):
+    """A progress bar of the head trials, with the best validation AUDC so far."""
+
+    def __init__(self, todo: int):
+        self.best = float("-inf")
+        self.progress = Progress(
+            TextColumn("head trials"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("best validation AUDC {task.fields[best]}"),
+            console=console,
+        )
+        self.task = self.progress.add_task("", total=todo, best="-")
+
+    def __enter__(self):
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_):
+        self.progress.stop()
+
+    def on_trial_complete(self, iteration, trials, trial, **info):
+        """Advance the bar."""
+        self.best = max(self.best, trial.last_result.get("val_audc", self.best))
+        self.progress.update(self.task, advance=1, best=f"{self.best:.4f}")
+
+    def on_trial_error(self, iteration, trials, trial, **info):
+        """Advance the bar and say which trial failed."""
+        self.progress.update(self.task, advance=1)
+        console.print(f"[red]failed[/red] {trial.config['choices']}")
+
+
+def write(
+    search: SearchConfig,
+    splits: Splits,
+    fingerprint: str,
+    backbones: Path,
+    output: Path,
+    unfinished: list[dict],
+) -> Report:
+    """Write the results of a search and print them; the test data are read here and only here.
+
+    The best trial on validation data decides the backbone; on it, the best trial of every head
+    input is reported on test data beside the confidence rules and the oracle.
+
+    Raises:
+        RuntimeError: If no trial finished.
+    """
+    results = _write_results(Records(output / "trials").all(), unfinished, output)
+    finished = results[results["status"] == "finished"]
+    if finished.empty:
+        raise RuntimeError(f"no trial finished; the reasons are in {output / 'results.csv'}")
+
+    from keras_ddnn.artifact import save_policy
+    from keras_ddnn.policy import OffloadPolicy
+
+    best = finished.iloc[0]
+    config = search.trial(best[list(DIMENSIONS)]).ddnn
+    report, model, heads = _report_on_test(search, splits, fingerprint, backbones, output, finished)
+    report.save(output / "report")
+    figure = offload_curve.draw(report)
+    figure.savefig(output / "curve.png")
+    policy = OffloadPolicy(
+        model, config, heads[best["input"]], float(best["score_threshold"]), splits.class_names
+    )
+    metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
+    save_policy(policy, output / "artifact", metrics)
+    _write_tensorboard(search, fingerprint, backbones, output, figure)
+    _show(report, results, output)
+    return report
+
+
+def _write_results(records: dict[str, dict], unfinished: list[dict], output: Path) -> pd.DataFrame:
+    """Write one row a trial, best validation AUDC first.
+
+    Wall times stay in the records: the same command must write the same table twice.
+    """
+    rows = [
+        {"trial": key, "status": "finished", **record["choices"], **record["metrics"]}
+        for key, record in records.items()
+    ]
+    results = pd.DataFrame(rows + unfinished)
+    results["lambda_local"] = results["lambda_local"].astype(str)  # numbers and "random"
+    if "val_audc" in results:
+        results = results.sort_values(["val_audc", "trial"], ascending=[False, True])
+    results = results.reset_index(drop=True)
+    with replacing_file(output / "results.csv") as file:
+        results.to_csv(file, index=False, float_format="%.8g")
+    with replacing_file(output / "results.parquet") as file:
+        results.to_parquet(file, index=False)
+    return results
+
+
+def _report_on_test(search, splits, fingerprint, backbones, output, finished):
+    from keras_ddnn.artifact import load_head
+    from keras_ddnn.models import build_ddnn
+    from keras_ddnn.pipeline import make_report
+
+    best = finished.iloc[0]
+    same_backbone = finished[
+        (finished["lambda_local"] == best["lambda_local"]) & (finished["seed"] == best["seed"])
+    ]
+    records = Records(output / "trials")
+    heads = {}
+    for row in same_backbone.drop_duplicates("input").itertuples():
+        record = records.read(row.trial)
+        head_config = search.trial(record["choices"]).head
+        weights = records.weights(row.trial) / HEAD_WEIGHTS
+        heads[row.input] = load_head(weights, record["input_shape"], head_config)
+    config = search.trial(records.read(best["trial"])["choices"]).ddnn
+    folder = backbones / backbone_key(fingerprint, config)
+    model = build_ddnn(splits.train.images.shape[1:], splits.num_classes, config)
+    model.load_weights(folder / BACKBONE_WEIGHTS)
+    report = make_report(
+        splits.name,
+        model,
+        config,
+        heads,
+        Bank.load(folder / "val.npz", splits.val.images),
+        Bank.load(folder / "test.npz", splits.test.images),
+        search.target_fraction,
+    )
+    return report, model, heads
+
+
+def _write_tensorboard(search, fingerprint, backbones, output, figure):
+    from keras_ddnn.tensorboard import write_figure, write_hparams_experiment
+
+    root = output / "tensorboard"
+    for config in search.backbones():
+        log = backbones / backbone_key(fingerprint, config) / "tensorboard"
+        name = f"backbone-λ{config.lambda_local}-seed{config.seed}"
+        shutil.copytree(log, root / name, dirs_exist_ok=True)
+    write_figure(root, "accuracy against local fraction", figure)
+    choices = {name: list(getattr(search, name)) for name in DIMENSIONS}
+    write_hparams_experiment(root, choices, HPARAMS_METRICS)
+
+
+def _show(report: Report, results: pd.DataFrame, output: Path) -> None:
+    facts = report.facts
+    console.print(
+        f"\n{facts['dataset']}, {facts['samples']:,} test samples: "
+        f"local {facts['local_accuracy']:.2%}, cloud {facts['cloud_accuracy']:.2%}, "
+        f"either {facts['either_correct']:.2%}"
+    )
+    console.print(
+        f"multiply-adds a sample: local {facts['local_multiply_adds']:,}, cloud "
+        f"{facts['cloud_multiply_adds']:,}; an offloaded sample sends "
+        f"{facts['feature_bytes']:,} bytes of features (the raw image: {facts['image_bytes']:,})"
+    )
+    table = Table(
+        title=f"test data, thresholds chosen on validation data, L0 = {facts['local_fraction']}"
+    )
+    for column in (
+        "rule",
+        "AUDC %",
+        "95% interval",
+        "APGR",
+        "local %",
+        "accuracy %",
+        "as oracle %",
+    ):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+    table.add_column("multiply-adds", justify="right")
+    for row in report.table.itertuples():
+        dear = row.multiply_adds > facts["cloud_multiply_adds"]
+        table.add_row(
+            row.rule,
+            f"{100 * row.audc:.2f}",
+            f"{100 * row.audc_low:.2f} … {100 * row.audc_high:.2f}",
+            f"{row.apgr:.3f}",
+            f"{100 * row.realised_local_fraction:.1f}",
+            f"{100 * row.accuracy:.2f}",
+            f"{100 * row.decision_accuracy:.1f}",
+            f"{row.multiply_adds:,}" + (" [red]more than the cloud[/red]" if dear else ""),
+        )
+    console.print(table)
+    status = results["status"].value_counts()
+    console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
+    for name in ("results.csv", "curve.png", "report", "artifact"):
+        console.print(f"  {output / name}", soft_wrap=True)
+    console.print(f"tensorboard --logdir {output / 'tensorboard'}", soft_wrap=True)
