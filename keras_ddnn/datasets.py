@@ -1,0 +1,434 @@
+"""Image classification data as three splits of uint8 NumPy arrays.
+
+``load`` takes a key of ``DATASETS``, a ``.npz`` file or a folder of images. Nothing is ever
+downloaded: ``cluttered_digits`` is generated from the digits that ship with scikit-learn, the other
+named datasets are read from a TensorFlow Datasets folder prepared beforehand. Command lines read
+the keys of ``DATASETS``, so importing this module must stay cheap: no TensorFlow at the top.
+"""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MIN_SIDE = 16  # the cloud network halves the image four times
+VALIDATION_FRACTION = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images, uint8 of shape (n, height, width, channels), and labels, int64 of shape (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self):
+        """Return the number of images."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A named dataset: ``train`` fits weights, ``val`` fits thresholds, ``test`` is only reported.
+
+    Raises ValueError if the splits do not share one image shape.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+    def __post_init__(self):
+        """Reject splits that no single network could read."""
+        for what, split in (("val", self.val), ("test", self.test)):
+            expected, received = self.train.images.shape[1:], split.images.shape[1:]
+            if received != expected:
+                raise ValueError(
+                    f"{what} images: expected shape {expected} as in train, received {received}"
+                )
+
+    @property
+    def num_classes(self):
+        """Number of classes, including any that a split happens not to contain."""
+        return len(self.class_names)
+
+    def fingerprint(self):
+        """Return the SHA-256, in hex, of every array's shape, dtype and contents.
+
+        Equal data have equal fingerprints whatever their name, seed or origin.
+        """
+        digest = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            for array in (split.images, split.labels):
+                digest.update(f"{array.shape}{array.dtype.str}".encode())
+                digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+def as_split(images, labels, num_classes=None, what="train"):
+    """Validate a user's arrays and convert them to a ``Split``.
+
+    Args:
+        images: shape (n, height, width, channels), sides of at least 16 pixels, 1 or 3 channels;
+            integers in 0..255 or floats in [0, 1]. Contiguous uint8 is kept without a copy.
+        labels: shape (n,), integers in 0..num_classes-1.
+        num_classes: upper bound of the labels; None leaves them unbounded.
+        what: name of the split in error messages. Only "train" must hold two classes or more.
+
+    Raises:
+        ValueError: the arrays break one of the rules above; the message names the split, what was
+            expected and what was received.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    images = _as_uint8(images, what)
+    labels = _as_class_numbers(labels, num_classes, what)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{what}: expected one label per image, received {len(images)} images "
+            f"and {len(labels)} labels"
+        )
+    if what == "train" and np.all(labels == labels[0]):
+        raise ValueError(
+            f"train labels: expected at least two classes, received only class {labels[0]}"
+        )
+    return Split(images, labels)
+
+
+def _as_uint8(images, what):
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(
+            f"{what} images: expected shape (n, height, width, 1 or 3), "
+            f"received shape {images.shape}"
+        )
+    if len(images) == 0:
+        raise ValueError(f"{what} images: expected at least one image, received an empty split")
+    if min(images.shape[1:3]) < MIN_SIDE:
+        raise ValueError(
+            f"{what} images: expected height and width of at least {MIN_SIDE}, "
+            f"received shape {images.shape}"
+        )
+    if images.dtype == np.uint8:
+        return np.ascontiguousarray(images)
+    if images.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{what} images: expected integers in 0..255 or floats in [0, 1], "
+            f"received dtype {images.dtype}"
+        )
+    broken = np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+    if broken:
+        raise ValueError(
+            f"{what} images: expected finite pixels, received NaN or infinity in {broken} of "
+            f"{len(images)} images"
+        )
+    low, high = images.min(), images.max()
+    if images.dtype.kind == "f":
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"{what} images: expected floats in [0, 1], received {low:g} to {high:g}; "
+                "give uint8 for 0..255"
+            )
+        return np.rint(images * 255).astype(np.uint8)
+    if low < 0 or high > 255:
+        raise ValueError(f"{what} images: expected integers in 0..255, received {low} to {high}")
+    return images.astype(np.uint8, order="C")
+
+
+def _as_class_numbers(labels, num_classes, what):
+    if labels.ndim != 1:
+        raise ValueError(
+            f"{what} labels: expected shape (n,), received shape {labels.shape}; pass "
+            "labels.argmax(axis=1) if they are one-hot, labels.ravel() if they are a column"
+        )
+    if len(labels) == 0:
+        raise ValueError(f"{what} labels: expected at least one label, received an empty split")
+    if labels.dtype.kind not in "iuf":
+        raise ValueError(f"{what} labels: expected integers, received dtype {labels.dtype}")
+    # NaN and infinity are caught here too: neither survives the comparison.
+    if labels.dtype.kind == "f" and not np.all(np.mod(labels, 1) == 0):
+        raise ValueError(f"{what} labels: expected integers, received fractions or NaN")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (num_classes is not None and high >= num_classes):
+        bound = "0 or above" if num_classes is None else f"in 0..{num_classes - 1}"
+        raise ValueError(f"{what} labels: expected classes {bound}, received {low} to {high}")
+    return np.ascontiguousarray(labels, dtype=np.int64)
+
+
+def load(name, data_dir=None, seed=0):
+    """Load a dataset by name or path.
+
+    Args:
+        name: a key of ``DATASETS``; a ``.npz`` file with arrays ``x_train``, ``y_train``,
+            ``x_test``, ``y_test`` and optionally ``x_val``, ``y_val``; or a folder of images laid
+            out as ``split/class/image`` with splits ``train``, ``test`` and optionally ``val``.
+        data_dir: TensorFlow Datasets folder; None means TFDS_DATA_DIR or its default.
+        seed: draws the generated images, and the 10% of each class of ``train`` that become
+            ``val`` where the source has no validation split.
+
+    Returns:
+        Splits. Classes of a ``.npz`` are named "0", "1", ...; those of a folder by its subfolders.
+
+    Raises:
+        ValueError: unknown name, missing file, or data that ``as_split`` rejects.
+        DatasetMissing: the named dataset is not prepared in the TensorFlow Datasets folder.
+    """
+    if name in DATASETS:
+        return DATASETS[name](name, data_dir=data_dir, seed=seed)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_folder(path, seed)
+    if path.is_file():
+        return _from_npz(path, seed)
+    if path.suffix or len(path.parts) > 1:
+        raise ValueError(f"dataset path {str(path)!r} does not exist")
+    raise ValueError(
+        f"unknown dataset {str(name)!r}: expected one of {', '.join(DATASETS)}, "
+        "or the path of a .npz file or of a folder split/class/image"
+    )
+
+
+def hold_out(labels, fraction, seed):
+    """Split positions 0..n-1 into (kept, held), taking ``fraction`` of each class at random.
+
+    Both are sorted int64 arrays. A class of two or more gives at least one to either side.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    held = []
+    for k in np.unique(labels):
+        members = order[labels[order] == k]
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held.append(members[:count])
+    held = np.sort(np.concatenate(held))
+    return np.delete(np.arange(len(labels)), held), held
+
+
+def _with_validation(train, seed):
+    kept, held = hold_out(train.labels, VALIDATION_FRACTION, seed)
+    return {
+        what: as_split(train.images[chosen], train.labels[chosen], what=what)
+        for what, chosen in (("train", kept), ("val", held))
+    }
+
+
+def _from_npz(path, seed):
+    try:
+        # Never unpickle: a dataset from a stranger must not run code.
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: expected a .npz archive of plain arrays: {error}") from error
+    has_val = "x_val" in arrays or "y_val" in arrays
+    names = ("train", "val", "test") if has_val else ("train", "test")
+    missing = [key for what in names for key in (f"x_{what}", f"y_{what}") if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path}: expected arrays {', '.join(missing)}, received {', '.join(arrays) or 'none'}"
+        )
+    train = as_split(arrays["x_train"], arrays["y_train"])
+    num_classes = int(train.labels.max()) + 1
+    rest = {
+        what: as_split(arrays[f"x_{what}"], arrays[f"y_{what}"], num_classes, what)
+        for what in names[1:]
+    }
+    return _assemble(path.stem, {"train": train, **rest}, map(str, range(num_classes)), seed)
+
+
+def _from_folder(root, seed):
+    found = {path.name for path in root.iterdir() if path.is_dir()}
+    names = [what for what in ("train", "val", "test") if what in found]
+    if not {"train", "test"} <= found:
+        raise ValueError(
+            f"{root}: expected subfolders train, test and optionally val, "
+            f"received {', '.join(sorted(found)) or 'none'}"
+        )
+    class_names = _subfolders(root / "train")
+    splits, size = {}, None
+    for what in names:
+        if _subfolders(root / what) != class_names:
+            raise ValueError(
+                f"{root / what}: expected the class folders of train, {', '.join(class_names)}; "
+                f"received {', '.join(_subfolders(root / what))}"
+            )
+        images, labels = [], []
+        for k, class_name in enumerate(class_names):
+            for file in sorted((root / what / class_name).iterdir()):
+                if file.suffix.lower() not in IMAGE_SUFFIXES:
+                    continue
+                image = _read_rgb(file)
+                size = size or image.shape
+                if image.shape != size:
+                    raise ValueError(
+                        f"{file}: expected {size[0]}×{size[1]} pixels (height×width) like the "
+                        f"images before it, received {image.shape[0]}×{image.shape[1]}"
+                    )
+                images.append(image)
+                labels.append(k)
+        if not images:
+            raise ValueError(f"{root / what}: expected images, received an empty split")
+        splits[what] = as_split(np.stack(images), labels, len(class_names), what)
+    return _assemble(root.name, splits, class_names, seed)
+
+
+def _subfolders(folder):
+    return sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _read_rgb(file):
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{file}: expected an image, received a file PIL cannot read") from error
+
+
+def _assemble(name, splits, class_names, seed):
+    if "val" not in splits:
+        splits = {**splits, **_with_validation(splits["train"], seed)}
+    return Splits(name, splits["train"], splits["val"], splits["test"], tuple(class_names))
+
+
+class DatasetMissing(ValueError):
+    """The dataset is known, but its files are not on this machine."""
+
+
+def _from_tfds(name, data_dir, seed):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    splits = {}
+    for what in ("train", "test"):
+        try:
+            # File order is part of the result: a seed must mean the same validation images.
+            pairs = builder.as_dataset(
+                split=what, batch_size=-1, as_supervised=True, shuffle_files=False
+            )
+        except AssertionError as error:  # all that tfds raises when nothing is prepared
+            raise DatasetMissing(
+                f"{name} is not in {builder.data_dir}: prepare it with `tfds build {name}`, or "
+                "name the folder that holds it by TFDS_DATA_DIR or --data-dir; "
+                "cluttered_digits needs no download"
+            ) from error
+        images, labels = tfds.as_numpy(pairs)
+        if images.shape[1:] == (28, 28, 1):
+            images = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))).repeat(3, axis=3)
+        splits[what] = as_split(images, labels, what=what)
+    return _assemble(name, splits, builder.info.features["label"].names, seed)
+
+
+# --- cluttered digits -------------------------------------------------------------------------
+
+SIDE = 32
+CLUTTERED_SIZES = {"train": 12_000, "val": 2_000, "test": 2_000}
+GLYPH = 40  # side of an enlarged source digit: five times the 8×8 of scikit-learn
+STAMP = 24  # side of the square a digit is drawn in
+PIECE = 8  # side of the square a fragment is cut from a drawn digit
+PIECES = 6  # fragments in one image
+
+
+def cluttered_digits(name="cluttered_digits", data_dir=None, seed=0):
+    """Generate 32×32 colour images of one handwritten digit among fragments of other digits.
+
+    The 1,797 source digits of ``sklearn.datasets.load_digits`` are divided among the splits first,
+    so neither a digit nor a fragment of it appears in two splits. ``data_dir`` is not used.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    rng = np.random.default_rng(seed)
+    splits = {}
+    for what, sources in split_sources(digits.target, seed).items():
+        glyphs = _enlarge(digits.images[sources].astype(np.float32) / 16, GLYPH)
+        chosen = rng.integers(len(sources), size=CLUTTERED_SIZES[what])
+        images = _draw_scenes(glyphs, chosen, rng)
+        splits[what] = as_split(images, digits.target[sources[chosen]], 10, what)
+    return _assemble(name, splits, map(str, range(10)), seed)
+
+
+def split_sources(labels, seed):
+    """Divide the source digits into disjoint index arrays, keyed train, val and test."""
+    rest, test = hold_out(labels, 0.2, seed)
+    train, val = hold_out(labels[rest], 0.15, seed)
+    return {"train": rest[train], "val": rest[val], "test": test}
+
+
+def _enlarge(images, side):
+    """Interpolate square images (n, k, k) to (n, side, side) with a narrow Gaussian."""
+    k = images.shape[1]
+    target = (np.arange(side, dtype=np.float32) + 0.5) * k / side - 0.5
+    weights = np.exp(-2 * (target[:, None] - np.arange(k, dtype=np.float32)) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights @ images @ weights.T
+
+
+def _draw_scenes(glyphs, chosen, rng):
+    """Draw one scene per chosen glyph: background, then fragments, then the digit on top."""
+    n = len(chosen)
+    paper, ink = _colours(n, rng)
+    texture = _enlarge(rng.normal(0, 22, (n * 3, 5, 5)).astype(np.float32), SIDE)
+    scene = paper[:, None, None] + texture.reshape(n, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    stamps = _warp(glyphs, chosen, rng)
+    for _ in range(PIECES):
+        # Another image's digit, never the image's own: the clutter must not spell the answer.
+        other = stamps[(np.arange(n) + rng.integers(1, n)) % n]
+        corner = rng.integers(3, STAMP - PIECE - 2, (n, 2))
+        piece = other[_windows(other, corner, PIECE)]
+        tint = ink + rng.normal(0, 20, (n, 3)).astype(np.float32)
+        _blend(scene, piece, tint, rng.integers(0, SIDE - PIECE + 1, (n, 2)))
+    _blend(scene, stamps, ink, rng.integers(0, SIDE - STAMP + 1, (n, 2)))
+    scene += rng.integers(-12, 13, scene.shape, dtype=np.int8)
+    return np.clip(scene, 0, 255).astype(np.uint8)
+
+
+def _colours(n, rng):
+    """Return paper and ink colours, float32 (n, 3), one light and one dark in random order."""
+    dark = rng.uniform(0, 110, (n, 3))
+    light = rng.uniform(145, 255, (n, 3))
+    swap = rng.random((n, 1)) < 0.5
+    return (np.where(swap, a, b).astype(np.float32) for a, b in ((dark, light), (light, dark)))
+
+
+def _warp(glyphs, chosen, rng):
+    """Draw each chosen glyph turned, slanted, scaled and thickened: ink in 0..1, (n, STAMP²)."""
+    n = len(chosen)
+    angle, slant = rng.uniform(-0.25, 0.25, n), rng.uniform(-0.2, 0.2, n)
+    height, width = rng.uniform(15, 21, n), rng.uniform(15, 21, n)
+    y, x = np.mgrid[:STAMP, :STAMP] - (STAMP - 1) / 2
+    y, x, angle, slant = y[None], x[None], angle[:, None, None], slant[:, None, None]
+    rows = (np.cos(angle) * y + np.sin(angle) * x) * (GLYPH / height)[:, None, None]
+    cols = (np.cos(angle) * x - np.sin(angle) * y) * (GLYPH / width)[:, None, None] + slant * rows
+    rows, cols = (np.rint(c + (GLYPH - 1) / 2).astype(np.int64) for c in (rows, cols))
+    inside = (rows >= 0) & (rows < GLYPH) & (cols >= 0) & (cols < GLYPH)
+    ink = glyphs[chosen[:, None, None], rows.clip(0, GLYPH - 1), cols.clip(0, GLYPH - 1)]
+    threshold = rng.uniform(0.3, 0.5, n)[:, None, None]
+    return (np.clip((ink - threshold) * 4 + 0.5, 0, 1) * inside).astype(np.float32)
+
+
+def _windows(images, corners, side):
+    """Return for each image an index of the side×side window at its (row, column) corner."""
+    span = np.arange(side)
+    rows = corners[:, :1, None] + span[None, :, None]
+    cols = corners[:, 1:, None] + span[None, None, :]
+    return np.arange(len(images))[:, None, None], rows, cols
+
+
+def _blend(scene, ink, colour, corners):
+    window = _windows(scene, corners, ink.shape[1])
+    under = scene[window]
+    scene[window] = under + ink[..., None] * (colour[:, None, None] - under)
+
+
+DATASETS = {
+    "cluttered_digits": cluttered_digits,
+    "cifar10": _from_tfds,
+    "cifar100": _from_tfds,
+    "svhn_cropped": _from_tfds,
+    "fashion_mnist": _from_tfds,
+}
