@@ -8,6 +8,7 @@ the keys of ``DATASETS``, so importing this module must stay cheap: no TensorFlo
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,10 @@ class Splits:
 
     def __post_init__(self):
         """Reject splits that no single network could read."""
+        expected = self.train.images.shape[1:]
         for what, split in (("val", self.val), ("test", self.test)):
-            expected, received = self.train.images.shape[1:], split.images.shape[1:]
-            if received != expected:
-                raise ValueError(
-                    f"{what} images: expected shape {expected} as in train, received {received}"
-                )
+            shape = split.images.shape[1:]
+            _expect(shape == expected, f"{what} images", f"shape {expected} as in train", shape)
 
     @property
     def num_classes(self):
@@ -84,77 +83,57 @@ def as_split(images, labels, num_classes=None, what="train"):
         ValueError: the arrays break one of the rules above; the message names the split, what was
             expected and what was received.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
-    images = _as_uint8(images, what)
-    labels = _as_class_numbers(labels, num_classes, what)
-    if len(images) != len(labels):
-        raise ValueError(
-            f"{what}: expected one label per image, received {len(images)} images "
-            f"and {len(labels)} labels"
-        )
-    if what == "train" and np.all(labels == labels[0]):
-        raise ValueError(
-            f"train labels: expected at least two classes, received only class {labels[0]}"
-        )
+    images = _as_uint8(np.asarray(images), f"{what} images")
+    labels = _as_class_numbers(np.asarray(labels), num_classes, f"{what} labels")
+    counts = f"{len(images)} images and {len(labels)} labels"
+    _expect(len(images) == len(labels), what, "one label per image", counts)
+    if what == "train":
+        varied = np.any(labels != labels[0])
+        _expect(varied, "train labels", "at least two classes", f"only class {labels[0]}")
     return Split(images, labels)
 
 
-def _as_uint8(images, what):
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise ValueError(
-            f"{what} images: expected shape (n, height, width, 1 or 3), "
-            f"received shape {images.shape}"
-        )
-    if len(images) == 0:
-        raise ValueError(f"{what} images: expected at least one image, received an empty split")
-    if min(images.shape[1:3]) < MIN_SIDE:
-        raise ValueError(
-            f"{what} images: expected height and width of at least {MIN_SIDE}, "
-            f"received shape {images.shape}"
-        )
+def _expect(condition, subject, expected, received):
+    if not condition:
+        raise ValueError(f"{subject}: expected {expected}, received {received}")
+
+
+def _as_uint8(images, subject):
+    shape = f"shape {images.shape}"
+    known = images.ndim == 4 and images.shape[3] in (1, 3)
+    _expect(known, subject, "shape (n, height, width, 1 or 3)", shape)
+    _expect(len(images), subject, "at least one image", "an empty split")
+    large = min(images.shape[1:3]) >= MIN_SIDE
+    _expect(large, subject, f"height and width of at least {MIN_SIDE}", shape)
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
-    if images.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{what} images: expected integers in 0..255 or floats in [0, 1], "
-            f"received dtype {images.dtype}"
-        )
+    kind = images.dtype.kind
+    accepted = "integers in 0..255 or floats in [0, 1]"
+    _expect(kind in "iuf", subject, accepted, f"dtype {images.dtype}")
     broken = np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-    if broken:
-        raise ValueError(
-            f"{what} images: expected finite pixels, received NaN or infinity in {broken} of "
-            f"{len(images)} images"
-        )
+    trouble = f"NaN or infinity in {broken} of {len(images)} images"
+    _expect(broken == 0, subject, "finite pixels", trouble)
     low, high = images.min(), images.max()
-    if images.dtype.kind == "f":
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"{what} images: expected floats in [0, 1], received {low:g} to {high:g}; "
-                "give uint8 for 0..255"
-            )
-        return np.rint(images * 255).astype(np.uint8)
-    if low < 0 or high > 255:
-        raise ValueError(f"{what} images: expected integers in 0..255, received {low} to {high}")
+    if kind == "f":
+        trouble = f"{low:g} to {high:g}; give uint8 for 0..255"
+        _expect(low >= 0 and high <= 1, subject, "floats in [0, 1]", trouble)
+        return np.rint(images * 255).astype(np.uint8, order="C")
+    _expect(low >= 0 and high <= 255, subject, "integers in 0..255", f"{low} to {high}")
     return images.astype(np.uint8, order="C")
 
 
-def _as_class_numbers(labels, num_classes, what):
-    if labels.ndim != 1:
-        raise ValueError(
-            f"{what} labels: expected shape (n,), received shape {labels.shape}; pass "
-            "labels.argmax(axis=1) if they are one-hot, labels.ravel() if they are a column"
-        )
-    if len(labels) == 0:
-        raise ValueError(f"{what} labels: expected at least one label, received an empty split")
-    if labels.dtype.kind not in "iuf":
-        raise ValueError(f"{what} labels: expected integers, received dtype {labels.dtype}")
-    # NaN and infinity are caught here too: neither survives the comparison.
-    if labels.dtype.kind == "f" and not np.all(np.mod(labels, 1) == 0):
-        raise ValueError(f"{what} labels: expected integers, received fractions or NaN")
+def _as_class_numbers(labels, num_classes, subject):
+    advice = "pass labels.argmax(axis=1) if they are one-hot, labels.ravel() if they are a column"
+    _expect(labels.ndim == 1, subject, "shape (n,)", f"shape {labels.shape}; {advice}")
+    _expect(len(labels), subject, "at least one label", "an empty split")
+    _expect(labels.dtype.kind in "iuf", subject, "integers", f"dtype {labels.dtype}")
+    if labels.dtype.kind == "f":
+        whole = np.isfinite(labels) & (labels == np.rint(labels))
+        _expect(whole.all(), subject, "integers", "fractions or NaN")
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or (num_classes is not None and high >= num_classes):
-        bound = "0 or above" if num_classes is None else f"in 0..{num_classes - 1}"
-        raise ValueError(f"{what} labels: expected classes {bound}, received {low} to {high}")
+    last = high if num_classes is None else num_classes - 1
+    bounds = "0 or above" if num_classes is None else f"in 0..{last}"
+    _expect(low >= 0 and high <= last, subject, f"classes {bounds}", f"{low} to {high}")
     return np.ascontiguousarray(labels, dtype=np.int64)
 
 
@@ -206,77 +185,66 @@ def hold_out(labels, fraction, seed):
     return np.delete(np.arange(len(labels)), held), held
 
 
-def _with_validation(train, seed):
-    kept, held = hold_out(train.labels, VALIDATION_FRACTION, seed)
-    return {
-        what: as_split(train.images[chosen], train.labels[chosen], what=what)
-        for what, chosen in (("train", kept), ("val", held))
-    }
+def _assemble(name, splits, class_names, seed):
+    """Make Splits of a dict of splits, holding out part of train where there is no val."""
+    train = splits["train"]
+    if "val" not in splits:
+        parts = zip(("train", "val"), hold_out(train.labels, VALIDATION_FRACTION, seed))
+        for what, rows in parts:
+            splits[what] = as_split(train.images[rows], train.labels[rows], what=what)
+    return Splits(name, splits["train"], splits["val"], splits["test"], tuple(class_names))
 
 
 def _from_npz(path, seed):
+    _expect(zipfile.is_zipfile(path), path, "a .npz archive", "a file of another kind")
     try:
         # Never unpickle: a dataset from a stranger must not run code.
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected a .npz archive of plain arrays: {error}") from error
     has_val = "x_val" in arrays or "y_val" in arrays
     names = ("train", "val", "test") if has_val else ("train", "test")
     missing = [key for what in names for key in (f"x_{what}", f"y_{what}") if key not in arrays]
-    if missing:
-        raise ValueError(
-            f"{path}: expected arrays {', '.join(missing)}, received {', '.join(arrays) or 'none'}"
-        )
-    train = as_split(arrays["x_train"], arrays["y_train"])
-    num_classes = int(train.labels.max()) + 1
-    rest = {
-        what: as_split(arrays[f"x_{what}"], arrays[f"y_{what}"], num_classes, what)
-        for what in names[1:]
-    }
-    return _assemble(path.stem, {"train": train, **rest}, map(str, range(num_classes)), seed)
+    received = ", ".join(arrays) or "none"
+    _expect(not missing, path, f"arrays {', '.join(missing)}", received)
+    num_classes, splits = None, {}
+    for what in names:
+        splits[what] = as_split(arrays[f"x_{what}"], arrays[f"y_{what}"], num_classes, what)
+        num_classes = num_classes or int(splits["train"].labels.max()) + 1
+    return _assemble(path.stem, splits, map(str, range(num_classes)), seed)
 
 
 def _from_folder(root, seed):
-    found = {path.name for path in root.iterdir() if path.is_dir()}
-    names = [what for what in ("train", "val", "test") if what in found]
-    if not {"train", "test"} <= found:
-        raise ValueError(
-            f"{root}: expected subfolders train, test and optionally val, "
-            f"received {', '.join(sorted(found)) or 'none'}"
-        )
+    found = _subfolders(root)
+    received = ", ".join(found) or "none"
+    _expect({"train", "test"} <= set(found), root, "subfolders train, test, maybe val", received)
     class_names = _subfolders(root / "train")
-    splits, size = {}, None
-    for what in names:
-        if _subfolders(root / what) != class_names:
-            raise ValueError(
-                f"{root / what}: expected the class folders of train, {', '.join(class_names)}; "
-                f"received {', '.join(_subfolders(root / what))}"
-            )
+    splits, shape = {}, None
+    for what in ("train", "val", "test"):
+        if what not in found:
+            continue
+        received = _subfolders(root / what)
+        expected = f"the class folders of train, {', '.join(class_names)}"
+        _expect(received == class_names, root / what, expected, ", ".join(received) or "none")
         images, labels = [], []
         for k, class_name in enumerate(class_names):
             for file in sorted((root / what / class_name).iterdir()):
                 if file.suffix.lower() not in IMAGE_SUFFIXES:
                     continue
                 image = _read_rgb(file)
-                size = size or image.shape
-                if image.shape != size:
-                    raise ValueError(
-                        f"{file}: expected {size[0]}×{size[1]} pixels (height×width) like the "
-                        f"images before it, received {image.shape[0]}×{image.shape[1]}"
-                    )
+                shape = shape or image.shape
+                expected = "{}×{} pixels (height×width) like the images before it".format(*shape)
+                _expect(image.shape == shape, file, expected, "{}×{}".format(*image.shape))
                 images.append(image)
                 labels.append(k)
-        if not images:
-            raise ValueError(f"{root / what}: expected images, received an empty split")
+        _expect(images, root / what, "images", "an empty split")
         splits[what] = as_split(np.stack(images), labels, len(class_names), what)
     return _assemble(root.name, splits, class_names, seed)
 
 
 def _subfolders(folder):
-    return sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
 
 
 def _read_rgb(file):
@@ -287,12 +255,6 @@ def _read_rgb(file):
             return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{file}: expected an image, received a file PIL cannot read") from error
-
-
-def _assemble(name, splits, class_names, seed):
-    if "val" not in splits:
-        splits = {**splits, **_with_validation(splits["train"], seed)}
-    return Splits(name, splits["train"], splits["val"], splits["test"], tuple(class_names))
 
 
 class DatasetMissing(ValueError):
@@ -329,8 +291,8 @@ SIDE = 32
 CLUTTERED_SIZES = {"train": 12_000, "val": 2_000, "test": 2_000}
 GLYPH = 40  # side of an enlarged source digit: five times the 8×8 of scikit-learn
 STAMP = 24  # side of the square a digit is drawn in
-PIECE = 8  # side of the square a fragment is cut from a drawn digit
-PIECES = 6  # fragments in one image
+PIECE = 7  # side of the square a fragment is cut from a drawn digit
+PIECES = 5  # fragments in one image
 
 
 def cluttered_digits(name="cluttered_digits", data_dir=None, seed=0):
@@ -376,10 +338,10 @@ def _draw_scenes(glyphs, chosen, rng):
     scene = paper[:, None, None] + texture.reshape(n, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     stamps = _warp(glyphs, chosen, rng)
     for _ in range(PIECES):
-        # Another image's digit, never the image's own: the clutter must not spell the answer.
+        # Cut from another image's digit, of any class: the clutter must not spell the answer.
         other = stamps[(np.arange(n) + rng.integers(1, n)) % n]
         corner = rng.integers(3, STAMP - PIECE - 2, (n, 2))
-        piece = other[_windows(other, corner, PIECE)]
+        piece = 0.8 * other[_windows(other, corner, PIECE)]
         tint = ink + rng.normal(0, 20, (n, 3)).astype(np.float32)
         _blend(scene, piece, tint, rng.integers(0, SIDE - PIECE + 1, (n, 2)))
     _blend(scene, stamps, ink, rng.integers(0, SIDE - STAMP + 1, (n, 2)))
@@ -398,8 +360,8 @@ def _colours(n, rng):
 def _warp(glyphs, chosen, rng):
     """Draw each chosen glyph turned, slanted, scaled and thickened: ink in 0..1, (n, STAMP²)."""
     n = len(chosen)
-    angle, slant = rng.uniform(-0.25, 0.25, n), rng.uniform(-0.2, 0.2, n)
-    height, width = rng.uniform(15, 21, n), rng.uniform(15, 21, n)
+    angle, slant = rng.uniform(-0.2, 0.2, n), rng.uniform(-0.2, 0.2, n)
+    height, width = rng.uniform(18, 22, n), rng.uniform(19, 24, n)
     y, x = np.mgrid[:STAMP, :STAMP] - (STAMP - 1) / 2
     y, x, angle, slant = y[None], x[None], angle[:, None, None], slant[:, None, None]
     rows = (np.cos(angle) * y + np.sin(angle) * x) * (GLYPH / height)[:, None, None]
@@ -407,8 +369,8 @@ def _warp(glyphs, chosen, rng):
     rows, cols = (np.rint(c + (GLYPH - 1) / 2).astype(np.int64) for c in (rows, cols))
     inside = (rows >= 0) & (rows < GLYPH) & (cols >= 0) & (cols < GLYPH)
     ink = glyphs[chosen[:, None, None], rows.clip(0, GLYPH - 1), cols.clip(0, GLYPH - 1)]
-    threshold = rng.uniform(0.3, 0.5, n)[:, None, None]
-    return (np.clip((ink - threshold) * 4 + 0.5, 0, 1) * inside).astype(np.float32)
+    threshold = rng.uniform(0.45, 0.6, n)[:, None, None]
+    return (np.clip((ink - threshold) * 3 + 0.5, 0, 1) * inside).astype(np.float32)
 
 
 def _windows(images, corners, side):
