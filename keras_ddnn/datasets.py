@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-MIN_SIDE = 16  # the cloud network halves the image four times
+MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
 VALIDATION_FRACTION = 0.1
 
 
@@ -221,25 +221,20 @@ def _from_folder(root, seed):
     _expect({"train", "test"} <= set(found), root, "subfolders train, test, maybe val", received)
     class_names = _subfolders(root / "train")
     splits, shape = {}, None
-    for what in ("train", "val", "test"):
-        if what not in found:
-            continue
-        received = _subfolders(root / what)
-        expected = f"the class folders of train, {', '.join(class_names)}"
-        _expect(received == class_names, root / what, expected, ", ".join(received) or "none")
-        images, labels = [], []
-        for k, class_name in enumerate(class_names):
-            for file in sorted((root / what / class_name).iterdir()):
-                if file.suffix.lower() not in IMAGE_SUFFIXES:
-                    continue
-                image = _read_rgb(file)
-                shape = shape or image.shape
-                expected = "{}×{} pixels (height×width) like the images before it".format(*shape)
-                _expect(image.shape == shape, file, expected, "{}×{}".format(*image.shape))
-                images.append(image)
-                labels.append(k)
-        _expect(images, root / what, "images", "an empty split")
-        splits[what] = as_split(np.stack(images), labels, len(class_names), what)
+    for what in [what for what in ("train", "val", "test") if what in found]:
+        received = ", ".join(_subfolders(root / what)) or "none"
+        expected = ", ".join(class_names)
+        _expect(received == expected, root / what, f"class folders {expected}", received)
+        files = [
+            (file, k)
+            for k, class_name in enumerate(class_names)
+            for file in sorted((root / what / class_name).glob("[!.]*"))
+            if file.suffix.lower() in IMAGE_SUFFIXES
+        ]
+        _expect(files, root / what, "images", "an empty split")
+        shape = shape or _read_rgb(files[0][0]).shape
+        images = np.stack([_read_rgb(file, shape) for file, _ in files])
+        splits[what] = as_split(images, [k for _, k in files], len(class_names), what)
     return _assemble(root.name, splits, class_names, seed)
 
 
@@ -247,14 +242,18 @@ def _subfolders(folder):
     return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
 
 
-def _read_rgb(file):
-    from PIL import Image, UnidentifiedImageError
+def _read_rgb(file, shape=None):
+    from PIL import Image
 
     try:
         with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+            pixels = np.asarray(image.convert("RGB"))
+    except OSError as error:
         raise ValueError(f"{file}: expected an image, received a file PIL cannot read") from error
+    if shape is not None:
+        expected = "{}×{} pixels (height×width) like the first image".format(*shape)
+        _expect(pixels.shape == shape, file, expected, "{}×{}".format(*pixels.shape))
+    return pixels
 
 
 class DatasetMissing(ValueError):
@@ -265,6 +264,7 @@ def _from_tfds(name, data_dir, seed):
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)
+    class_names = builder.info.features["label"].names
     splits = {}
     for what in ("train", "test"):
         try:
@@ -281,14 +281,14 @@ def _from_tfds(name, data_dir, seed):
         images, labels = tfds.as_numpy(pairs)
         if images.shape[1:] == (28, 28, 1):
             images = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))).repeat(3, axis=3)
-        splits[what] = as_split(images, labels, what=what)
-    return _assemble(name, splits, builder.info.features["label"].names, seed)
+        splits[what] = as_split(images, labels, len(class_names), what)
+    return _assemble(name, splits, class_names, seed)
 
 
 # --- cluttered digits -------------------------------------------------------------------------
 
 SIDE = 32
-CLUTTERED_SIZES = {"train": 12_000, "val": 2_000, "test": 2_000}
+CLUTTERED_SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
 GLYPH = 40  # side of an enlarged source digit: five times the 8×8 of scikit-learn
 STAMP = 24  # side of the square a digit is drawn in
 PIECE = 7  # side of the square a fragment is cut from a drawn digit
@@ -300,6 +300,9 @@ def cluttered_digits(name="cluttered_digits", data_dir=None, seed=0):
 
     The 1,797 source digits of ``sklearn.datasets.load_digits`` are divided among the splits first,
     so neither a digit nor a fragment of it appears in two splits. ``data_dir`` is not used.
+
+    Clutter and translation are tuned for a visible trade-off: after five epochs (Adam, one cycle to
+    3e-3) the paper's local network reaches about 65% on test, its cloud about 90%.
     """
     from sklearn.datasets import load_digits
 
@@ -308,8 +311,11 @@ def cluttered_digits(name="cluttered_digits", data_dir=None, seed=0):
     splits = {}
     for what, sources in split_sources(digits.target, seed).items():
         glyphs = _enlarge(digits.images[sources].astype(np.float32) / 16, GLYPH)
+        glyphs = np.pad(glyphs, ((0, 0), (1, 1), (1, 1)))
         chosen = rng.integers(len(sources), size=CLUTTERED_SIZES[what])
-        images = _draw_scenes(glyphs, chosen, rng)
+        # In batches that fit the processor's cache.
+        batches = np.array_split(chosen, max(1, len(chosen) // 500))
+        images = np.concatenate([_draw_scenes(glyphs, batch, rng) for batch in batches])
         splits[what] = as_split(images, digits.target[sources[chosen]], 10, what)
     return _assemble(name, splits, map(str, range(10)), seed)
 
@@ -322,8 +328,8 @@ def split_sources(labels, seed):
 
 
 def _enlarge(images, side):
-    """Interpolate square images (n, k, k) to (n, side, side) with a narrow Gaussian."""
-    k = images.shape[1]
+    """Interpolate square images (..., k, k) to (..., side, side) with a narrow Gaussian."""
+    k = images.shape[-1]
     target = (np.arange(side, dtype=np.float32) + 0.5) * k / side - 0.5
     weights = np.exp(-2 * (target[:, None] - np.arange(k, dtype=np.float32)) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
@@ -334,8 +340,8 @@ def _draw_scenes(glyphs, chosen, rng):
     """Draw one scene per chosen glyph: background, then fragments, then the digit on top."""
     n = len(chosen)
     paper, ink = _colours(n, rng)
-    texture = _enlarge(rng.normal(0, 22, (n * 3, 5, 5)).astype(np.float32), SIDE)
-    scene = paper[:, None, None] + texture.reshape(n, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    texture = _enlarge(rng.normal(0, 22, (n, 3, 5, 5)).astype(np.float32), SIDE)
+    scene = np.add(paper[:, None, None], texture.transpose(0, 2, 3, 1), order="C")
     stamps = _warp(glyphs, chosen, rng)
     for _ in range(PIECES):
         # Cut from another image's digit, of any class: the clutter must not spell the answer.
@@ -362,15 +368,20 @@ def _warp(glyphs, chosen, rng):
     n = len(chosen)
     angle, slant = rng.uniform(-0.2, 0.2, n), rng.uniform(-0.2, 0.2, n)
     height, width = rng.uniform(18, 22, n), rng.uniform(19, 24, n)
-    y, x = np.mgrid[:STAMP, :STAMP] - (STAMP - 1) / 2
-    y, x, angle, slant = y[None], x[None], angle[:, None, None], slant[:, None, None]
-    rows = (np.cos(angle) * y + np.sin(angle) * x) * (GLYPH / height)[:, None, None]
-    cols = (np.cos(angle) * x - np.sin(angle) * y) * (GLYPH / width)[:, None, None] + slant * rows
-    rows, cols = (np.rint(c + (GLYPH - 1) / 2).astype(np.int64) for c in (rows, cols))
-    inside = (rows >= 0) & (rows < GLYPH) & (cols >= 0) & (cols < GLYPH)
-    ink = glyphs[chosen[:, None, None], rows.clip(0, GLYPH - 1), cols.clip(0, GLYPH - 1)]
-    threshold = rng.uniform(0.45, 0.6, n)[:, None, None]
-    return (np.clip((ink - threshold) * 3 + 0.5, 0, 1) * inside).astype(np.float32)
+    threshold = rng.uniform(0.45, 0.6, n)
+    y, x = np.mgrid[:STAMP, :STAMP].astype(np.float32) - (STAMP - 1) / 2
+    angle, slant, height, width, threshold = (
+        values.astype(np.float32)[:, None, None]
+        for values in (angle, slant, height, width, threshold)
+    )
+    # From each pixel of the stamp back to the glyph, which has a blank border to clip to.
+    rows = (np.cos(angle) * y + np.sin(angle) * x) * (GLYPH / height)
+    cols = (np.cos(angle) * x - np.sin(angle) * y) * (GLYPH / width) + slant * rows
+    rows, cols = (
+        np.rint(c + GLYPH / 2 + 0.5).clip(0, GLYPH + 1).astype(np.int32) for c in (rows, cols)
+    )
+    ink = glyphs[chosen[:, None, None], rows, cols]
+    return np.clip((ink - threshold) * 3 + 0.5, 0, 1)
 
 
 def _windows(images, corners, side):

@@ -218,7 +218,9 @@ def test_unreadable_image_is_named(tmp_path):
 def test_class_folders_must_agree(tmp_path):
     root = write_folder(tmp_path)
     (root / "test" / "dog").rename(root / "test" / "fox")
-    with pytest.raises(ValueError, match="test: expected the class folders of train, cat, dog"):
+    with pytest.raises(
+        ValueError, match="test: expected class folders cat, dog, received cat, fox"
+    ):
         load(root)
 
 
