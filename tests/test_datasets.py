@@ -99,6 +99,11 @@ def test_pixels_of_every_accepted_type_become_the_same_uint8(same):
     assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
 
 
+def test_float_pixels_are_rounded_to_the_nearest_level():
+    images = np.full((2, 16, 16, 1), 0.999)  # 254.745 of 255
+    assert as_split(images, [0, 1]).images.min() == 255
+
+
 def test_contiguous_uint8_is_not_copied():
     assert np.shares_memory(as_split(IMAGES, LABELS).images, IMAGES)
     assert as_split(IMAGES[:, ::-1], LABELS).images.flags.c_contiguous
