@@ -1,4 +1,4 @@
-"""One look for every figure: colour-blind-safe colours (Okabe & Ito), the same for the same rule."""
+"""One look for all figures: colour-blind-safe colours (Okabe & Ito), the same for the same rule."""
 
 RULE_COLOURS = {
     "oracle": "#000000",

@@ -1,3 +1,69 @@
-"""Distributed deep neural networks (DDNN) in Keras 3."""
+"""Distributed deep neural networks (DDNN) in Keras 3.
+
+Split a classifier between an edge device and a cloud, and decide, sample by sample, what is worth
+sending. The names below are imported from their files when first used, so that importing the
+package, or asking a command for `--help`, does not wait for TensorFlow.
+"""
+
+from importlib import import_module
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Bank",
+    "CaptureBank",
+    "DDNNConfig",
+    "EdgeOutputs",
+    "FittedDDNN",
+    "HeadConfig",
+    "HeadRule",
+    "OffloadCurve",
+    "OffloadPolicy",
+    "OffloadRule",
+    "Report",
+    "Split",
+    "Splits",
+    "benefit",
+    "build_ddnn",
+    "build_head",
+    "compare_rules",
+    "fit_ddnn",
+    "fit_head",
+    "hard_labels",
+    "load",
+    "load_policy",
+    "multiply_adds",
+    "oracle_scores",
+    "run",
+    "save_policy",
+    "split_ddnn",
+    "threshold_for_fraction",
+]
+
+_FILES = {
+    "artifact": ("load_policy", "save_policy"),
+    "bank": ("Bank", "EdgeOutputs"),
+    "capture": ("CaptureBank",),
+    "config": ("DDNNConfig", "HeadConfig"),
+    "costs": ("benefit", "hard_labels", "oracle_scores", "threshold_for_fraction"),
+    "datasets": ("Split", "Splits", "load"),
+    "evaluation": ("OffloadCurve", "compare_rules"),
+    "heads": ("HeadRule", "build_head", "fit_head"),
+    "models": ("build_ddnn", "multiply_adds", "split_ddnn"),
+    "pipeline": ("run",),
+    "policy": ("OffloadPolicy",),
+    "report": ("Report",),
+    "rules": ("OffloadRule",),
+    "training": ("FittedDDNN", "fit_ddnn"),
+}
+_FILE_OF = {name: file for file, names in _FILES.items() for name in names}
+
+
+def __getattr__(name):
+    if name not in _FILE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+
+
+def __dir__():
+    return sorted([*__all__, "__version__"])

@@ -173,7 +173,7 @@ PRESETS = {
     "quickstart": DDNNConfig(
         schedule="one_cycle",
         learning_rate=3e-3,
-        epochs=8,
+        epochs=5,
         batch_size=128,
         dropout=0.1,
         augmentation="crop",

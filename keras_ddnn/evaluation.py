@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import bootstrap
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.costs import oracle_scores, threshold_for_fraction
@@ -31,15 +32,20 @@ class OffloadCurve:
         Raises:
             ValueError: If there is not one finite score a sample.
         """
-        n = len(bank)
-        if scores.shape != (n,) or not np.isfinite(scores).all():
+        if scores.shape != (len(bank),) or not np.isfinite(scores).all():
             raise ValueError(
-                f"expected {n} finite scores, one a sample; received shape {scores.shape} "
+                f"expected {len(bank)} finite scores, one a sample; received shape {scores.shape} "
                 f"with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
             )
+        return cls.from_outcomes(scores, bank.local_correct, bank.cloud_correct)
+
+    @classmethod
+    def from_outcomes(cls, scores, local_correct, cloud_correct) -> "OffloadCurve":
+        """Sweep the threshold over n samples of known outcome, all three of shape (n,)."""
+        n = len(scores)
         order = np.argsort(scores, kind="stable")
-        gain_of_keeping = bank.local_correct[order].astype(int) - bank.cloud_correct[order]
-        correct = bank.cloud_correct.sum() + np.concatenate([[0], np.cumsum(gain_of_keeping)])
+        gain_of_keeping = local_correct[order].astype(int) - cloud_correct[order]
+        correct = np.sum(cloud_correct) + np.concatenate([[0], np.cumsum(gain_of_keeping)])
         kept = np.arange(n + 1)
         separable = np.concatenate([[True], np.diff(scores[order]) > 0, [True]])
         correct = np.interp(kept, kept[separable], correct[separable])
@@ -85,8 +91,29 @@ def routed_accuracy(offloaded: np.ndarray, bank: Bank) -> float:
     return float(np.where(offloaded, bank.cloud_correct, bank.local_correct).mean())
 
 
+def audc_interval(scores: np.ndarray, bank: Bank, resamples: int = 999) -> tuple[float, float]:
+    """Return the 95% bootstrap interval of the AUDC over the samples of a bank.
+
+    It speaks of the samples alone: the networks and the rule are taken as given.
+    """
+    interval = bootstrap(
+        (scores, bank.local_correct, bank.cloud_correct),
+        lambda *outcomes: OffloadCurve.from_outcomes(*outcomes).audc,
+        paired=True,
+        n_resamples=resamples,
+        vectorized=False,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
 def compare_rules(
-    rules: Mapping[str, OffloadRule], calibration: Bank, test: Bank, local_fraction: float
+    rules: Mapping[str, OffloadRule],
+    calibration: Bank,
+    test: Bank,
+    local_fraction: float,
+    intervals: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, OffloadCurve]]:
     """Evaluate rules, and the oracle, on `test`, with thresholds chosen on `calibration`.
 
@@ -95,6 +122,7 @@ def compare_rules(
         calibration: Validation samples; they choose each threshold.
         test: Samples to report on.
         local_fraction: The share L0 to keep local.
+        intervals: Whether to add `audc_low` and `audc_high`, a 95% bootstrap interval.
 
     Returns:
         A table with a row a rule, best AUDC first, and the curve of each. `realised_local_fraction`
@@ -109,10 +137,13 @@ def compare_rules(
         threshold = threshold_for_fraction(calibration_scores, local_fraction)
         offloaded = scores >= threshold
         curves[name] = curve = OffloadCurve.from_scores(scores, test)
+        low, high = audc_interval(scores, test) if intervals else (np.nan, np.nan)
         rows.append(
             {
                 "rule": name,
                 "audc": curve.audc,
+                "audc_low": low,
+                "audc_high": high,
                 "apgr": curve.apgr,
                 "score_threshold": threshold,
                 "realised_local_fraction": 1.0 - offloaded.mean(),

@@ -96,7 +96,7 @@ def make_report(
         local_fraction: The share L0 of samples to keep local.
     """
     rules = {name: rule() for name, rule in RULES.items()} | dict(heads)
-    table, curves = compare_rules(rules, val_bank, test_bank, local_fraction)
+    table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
     local_model, cloud_model = split_ddnn(model)
     facts = {
         "dataset": dataset,

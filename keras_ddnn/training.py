@@ -2,18 +2,23 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.batches import AUGMENTATIONS, steps_per_epoch, training_batches
 from keras_ddnn.capture import CaptureBank, capture
 from keras_ddnn.config import DDNNConfig, resolve_config
+from keras_ddnn.costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.datasets import Split, as_split
 from keras_ddnn.models import build_ddnn, resolve_precision, split_ddnn
+from keras_ddnn.tensorboard import write_benefit, write_projector
 
 WARM_UP = 0.2  # share of the steps
+LOGGED_LOCAL_FRACTION = 0.5  # L0 of the b* shown in TensorBoard
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +116,7 @@ def fit_ddnn(
         callbacks=[*schedule.callbacks, *callbacks, capture_bank],
         verbose=verbose,
     )
-    return FittedDDNN(
+    fitted = FittedDDNN(
         model,
         *split_ddnn(model),
         history=history.history,
@@ -120,6 +125,9 @@ def fit_ddnn(
         config=config,
         seconds=time.perf_counter() - start,
     )
+    if tensorboard:
+        _log_bank(Path(tensorboard), fitted)
+    return fitted
 
 
 def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> None:
@@ -182,6 +190,25 @@ def _joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
         return inputs, targets, {k: tf.fill(tf.shape(labels), w) for k, w in weights.items()}
 
     return training_batches((train.images, train.labels), config.batch_size, config.seed, transform)
+
+
+def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
+    """Show B_k of both banks, and the local features coloured by the decision b* asks for."""
+    banks = {"train": fitted.bank, "validation": fitted.val_bank or fitted.bank}
+    for name, bank in banks.items():
+        threshold = threshold_for_fraction(benefit(bank), LOGGED_LOCAL_FRACTION)
+        write_benefit(folder / name, benefit(bank), threshold)
+    hard = hard_labels(benefit(bank), LOGGED_LOCAL_FRACTION)
+    write_projector(
+        folder / "validation",
+        bank.edge.features.mean(axis=(1, 2), dtype=np.float32),
+        {
+            "decision": np.where(hard, "hard", "easy"),
+            "class": bank.labels,
+            "B_k": benefit(bank).round(3),
+        },
+        bank.edge.images,
+    )
 
 
 def _as_split(split, what: str, num_classes: int | None) -> Split:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ddnn import datasets
+from keras_ddnn import cluttered_digits, datasets
 from keras_ddnn.datasets import DatasetMissing, Split, Splits, as_split, load
 
 
@@ -325,8 +325,8 @@ def test_no_source_digit_reaches_two_splits(small_digits, monkeypatch):
         drawn_from.append({glyph.tobytes() for glyph in glyphs})
         return draw(glyphs, chosen, rng)
 
-    draw = datasets._draw_scenes
-    monkeypatch.setattr(datasets, "_draw_scenes", spy)
+    draw = cluttered_digits._draw_scenes
+    monkeypatch.setattr(cluttered_digits, "_draw_scenes", spy)
     load("cluttered_digits")
     train, val, test = drawn_from
     assert min(map(len, drawn_from)) > 100

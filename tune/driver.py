@@ -5,10 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
-from keras_ddnn.datasets import load
-
 from keras_ddnn.atomic import write_json
 from keras_ddnn.config import as_json
+from keras_ddnn.datasets import load
 from tune import report
 from tune.cache import Records, backbone_key, trial_key
 from tune.plan import Plan, make_plan
@@ -95,15 +94,15 @@ def _check_output(search, output, resume, overwrite):
                 f"{output} holds another search than the one asked for; to resume it repeat "
                 f"its options (see {output / CONFIG}), or pass --overwrite"
             )
-    parent = next(folder for folder in (output, *output.parents) if folder.exists())
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"cannot write to {output}: {parent} is read-only")
 
 
 def _prepare_output(search, output, overwrite):
-    if overwrite and output.exists():
-        shutil.rmtree(output)
-    write_json(output / CONFIG, as_json(search))
+    try:
+        if overwrite and output.exists():
+            shutil.rmtree(output)
+        write_json(output / CONFIG, as_json(search))
+    except OSError as error:
+        raise ValueError(f"cannot write to the output folder {output}: {error}") from error
 
 
 def _start_ray(address, num_cpus):
@@ -114,13 +113,15 @@ def _start_ray(address, num_cpus):
         ray.init(
             address=address,
             runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            logging_level="warning",
+            logging_level="error",
+            log_to_driver=False,
             **({} if address else {"num_cpus": num_cpus, "include_dashboard": False}),
         )
 
 
 def _train_backbones(search, splits, fingerprint, backbones):
     import ray
+    from ray.util.queue import Queue
 
     from tune.trial import train_backbone
 
@@ -129,11 +130,18 @@ def _train_backbones(search, splits, fingerprint, backbones):
         for config in search.backbones()
         if not (folder := backbones / backbone_key(fingerprint, config)).exists()
     }
-    if missing:
-        report.console.print(f"training {len(missing)} of {len(search.backbones())} backbones")
-        shared = ray.put(splits)
-        task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
-        ray.get([task.remote(shared, config, folder) for folder, config in missing.items()])
+    if not missing:
+        return
+    shared = ray.put(splits)
+    epochs = Queue(actor_options={"num_cpus": 0})
+    task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
+    running = [task.remote(shared, config, folder, epochs) for folder, config in missing.items()]
+    with report.BackboneProgress(missing.values()) as progress:
+        while running:
+            done, running = ray.wait(running, timeout=0.5)
+            while not epochs.empty():
+                progress.update(*epochs.get())
+            ray.get(done)
 
 
 def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:

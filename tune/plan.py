@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_ddnn.datasets import Splits
-
 from tune.cache import Records, backbone_key, trial_key
 from tune.space import SearchConfig
 

@@ -1,11 +1,11 @@
 """What a search leaves behind: tables, the curve, the best policy, TensorBoard and a summary."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-from keras_ddnn.datasets import Splits
-from ray import tune
+from ray.tune import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -13,6 +13,8 @@ from rich.table import Table
 from figures import offload_curve
 from keras_ddnn.atomic import replacing_file
 from keras_ddnn.bank import Bank
+from keras_ddnn.config import DDNNConfig
+from keras_ddnn.datasets import Splits
 from keras_ddnn.report import Report
 from tune.cache import Records, backbone_key
 from tune.plan import Plan
@@ -33,20 +35,19 @@ def show_plan(plan: Plan) -> None:
     console.print(table)
 
 
-class TrialProgress(tune.Callback):
-    """A progress bar of the head trials, with the best validation AUDC so far."""
+class BackboneProgress:
+    """A progress bar for each backbone in training, with its validation accuracies."""
 
-    def __init__(self, todo: int):
-        self.best = float("-inf")
-        self.progress = Progress(
-            TextColumn("head trials"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("best validation AUDC {task.fields[best]}"),
-            console=console,
-        )
-        self.task = self.progress.add_task("", total=todo, best="-")
+    def __init__(self, configs: Iterable[DDNNConfig]):
+        self.progress = _progress("{task.description}", "{task.fields[accuracies]}")
+        self.bars = {
+            config: self.progress.add_task(
+                f"backbone λ={config.lambda_local} seed {config.seed}",
+                total=config.epochs,
+                accuracies="",
+            )
+            for config in configs
+        }
 
     def __enter__(self):
         self.progress.start()
@@ -55,15 +56,52 @@ class TrialProgress(tune.Callback):
     def __exit__(self, *_):
         self.progress.stop()
 
+    def update(self, config: DDNNConfig, epoch: int, logs: dict) -> None:
+        """Show that an epoch, counted from 0, has ended."""
+        local, cloud = (logs[f"val_{output}_accuracy"] for output in ("local", "cloud"))
+        accuracies = f"validation local {local:.1%} cloud {cloud:.1%}"
+        self.progress.update(self.bars[config], completed=epoch + 1, accuracies=accuracies)
+
+
+class TrialProgress(Callback):
+    """A progress bar of the head trials, with the best validation AUDC so far."""
+
+    def __init__(self, todo: int):
+        self.best = float("-inf")
+        self.progress = _progress("head trials", "best validation AUDC {task.fields[best]}")
+        self.bar = self.progress.add_task("", total=todo, best="-")
+
+    def __enter__(self):
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_):
+        self.progress.stop()
+
+    def __getstate__(self):
+        # Tune pickles its callbacks for a restore of its own, which a search does not use.
+        return {}
+
     def on_trial_complete(self, iteration, trials, trial, **info):
         """Advance the bar."""
         self.best = max(self.best, trial.last_result.get("val_audc", self.best))
-        self.progress.update(self.task, advance=1, best=f"{self.best:.4f}")
+        self.progress.update(self.bar, advance=1, best=f"{self.best:.2%}")
 
     def on_trial_error(self, iteration, trials, trial, **info):
         """Advance the bar and say which trial failed."""
-        self.progress.update(self.task, advance=1)
+        self.progress.update(self.bar, advance=1)
         console.print(f"[red]failed[/red] {trial.config['choices']}")
+
+
+def _progress(before: str, after: str) -> Progress:
+    return Progress(
+        TextColumn(before),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn(after),
+        console=console,
+    )
 
 
 def write(
@@ -88,17 +126,12 @@ def write(
         raise RuntimeError(f"no trial finished; the reasons are in {output / 'results.csv'}")
 
     from keras_ddnn.artifact import save_policy
-    from keras_ddnn.policy import OffloadPolicy
 
-    best = finished.iloc[0]
-    config = search.trial(best[list(DIMENSIONS)]).ddnn
-    report, model, heads = _report_on_test(search, splits, fingerprint, backbones, output, finished)
+    report, policy = _report_on_test(search, splits, fingerprint, backbones, output, finished)
     report.save(output / "report")
     figure = offload_curve.draw(report)
     figure.savefig(output / "curve.png")
-    policy = OffloadPolicy(
-        model, config, heads[best["input"]], float(best["score_threshold"]), splits.class_names
-    )
+    best = finished.iloc[0]
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
     save_policy(policy, output / "artifact", metrics)
     _write_tensorboard(search, fingerprint, backbones, output, figure)
@@ -131,32 +164,34 @@ def _report_on_test(search, splits, fingerprint, backbones, output, finished):
     from keras_ddnn.artifact import load_head
     from keras_ddnn.models import build_ddnn
     from keras_ddnn.pipeline import make_report
+    from keras_ddnn.policy import OffloadPolicy
 
-    best = finished.iloc[0]
-    same_backbone = finished[
-        (finished["lambda_local"] == best["lambda_local"]) & (finished["seed"] == best["seed"])
-    ]
     records = Records(output / "trials")
+    best = search.trial(records.read(finished["trial"].iloc[0])["choices"])
     heads = {}
-    for row in same_backbone.drop_duplicates("input").itertuples():
-        record = records.read(row.trial)
-        head_config = search.trial(record["choices"]).head
-        weights = records.weights(row.trial) / HEAD_WEIGHTS
-        heads[row.input] = load_head(weights, record["input_shape"], head_config)
-    config = search.trial(records.read(best["trial"])["choices"]).ddnn
-    folder = backbones / backbone_key(fingerprint, config)
-    model = build_ddnn(splits.train.images.shape[1:], splits.num_classes, config)
+    for key in finished["trial"]:  # best first
+        record = records.read(key)
+        trial = search.trial(record["choices"])
+        if trial.ddnn == best.ddnn and trial.head.input not in heads:
+            weights = records.weights(key) / HEAD_WEIGHTS
+            heads[trial.head.input] = load_head(weights, record["input_shape"], trial.head)
+
+    folder = backbones / backbone_key(fingerprint, best.ddnn)
+    model = build_ddnn(splits.train.images.shape[1:], splits.num_classes, best.ddnn)
     model.load_weights(folder / BACKBONE_WEIGHTS)
     report = make_report(
         splits.name,
         model,
-        config,
+        best.ddnn,
         heads,
         Bank.load(folder / "val.npz", splits.val.images),
         Bank.load(folder / "test.npz", splits.test.images),
         search.target_fraction,
     )
-    return report, model, heads
+    name = best.head.input
+    threshold = report.table.set_index("rule").loc[name, "score_threshold"]
+    policy = OffloadPolicy(model, best.ddnn, heads[name], float(threshold), splits.class_names)
+    return report, policy
 
 
 def _write_tensorboard(search, fingerprint, backbones, output, figure):

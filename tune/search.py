@@ -5,9 +5,8 @@ import sys
 from dataclasses import replace
 from typing import get_args
 
-from keras_ddnn.datasets import DATASETS
-
 from keras_ddnn.config import PRESETS, HeadArchitecture
+from keras_ddnn.datasets import DATASETS
 from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.losses import LOSSES
 from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher

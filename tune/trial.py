@@ -3,11 +3,10 @@
 import time
 from pathlib import Path
 
-from keras_ddnn.datasets import Splits
-
 from keras_ddnn.atomic import replacing_folder, write_json
 from keras_ddnn.bank import Bank
 from keras_ddnn.config import DDNNConfig, as_json
+from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.rules import RULES
 from tune.cache import Records, backbone_key, trial_key
@@ -17,24 +16,22 @@ BACKBONE_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
 
 
-def train_backbone(splits: Splits, config: DDNNConfig, folder: str) -> float:
+def train_backbone(splits: Splits, config: DDNNConfig, folder: str, epochs) -> None:
     """Train one DDNN and keep its weights, its three banks and its TensorBoard log in a folder.
 
-    Returns:
-        The wall time in seconds.
+    Args:
+        splits: The data.
+        config: What to train.
+        folder: Appears once everything in it is complete.
+        epochs: Ray queue that is told (config, epoch, Keras logs) after each epoch.
     """
     import keras
 
     from keras_ddnn.training import fit_ddnn
 
-    def announce(epoch, logs):
-        print(
-            f"λ={config.lambda_local} seed {config.seed}: epoch {epoch + 1}/{config.epochs}, "
-            f"validation local {logs['val_local_accuracy']:.1%} "
-            f"cloud {logs['val_cloud_accuracy']:.1%}",
-            flush=True,
-        )
-
+    announce = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epochs.put((config, epoch, dict(logs)))
+    )
     with replacing_folder(folder) as new:
         fitted = fit_ddnn(
             splits.train,
@@ -42,7 +39,7 @@ def train_backbone(splits: Splits, config: DDNNConfig, folder: str) -> float:
             config,
             num_classes=splits.num_classes,
             tensorboard=new / "tensorboard",
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=announce)],
+            callbacks=[announce],
             verbose=0,
         )
         fitted.model.save_weights(new / BACKBONE_WEIGHTS)
@@ -54,7 +51,6 @@ def train_backbone(splits: Splits, config: DDNNConfig, folder: str) -> float:
             new / "backbone.json",
             {"ddnn": as_json(config), "history": fitted.history, "seconds": fitted.seconds},
         )
-    return fitted.seconds
 
 
 def head_trial(
