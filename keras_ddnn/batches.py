@@ -45,11 +45,20 @@ def crop(images, seed):
     return tf.gather(rows, offsets[1] + tf.range(width), axis=2, batch_dims=1)
 
 
-def crop_flip(images, seed):
-    """Shift each image as `crop` does and mirror half of them left to right."""
+def flip(images, seed):
+    """Mirror half of the images of (n, h, w, c) left to right."""
     mirror = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed + 1) < 0.5
-    images = crop(images, seed)
     return tf.where(mirror, tf.reverse(images, axis=[2]), images)
 
 
-AUGMENTATIONS = {"none": lambda images, seed: images, "crop": crop, "crop_flip": crop_flip}
+def crop_flip(images, seed):
+    """Shift each image as `crop` does and mirror half of them."""
+    return flip(crop(images, seed), seed)
+
+
+AUGMENTATIONS = {
+    "none": lambda images, seed: images,
+    "crop": crop,
+    "flip": flip,
+    "crop_flip": crop_flip,
+}

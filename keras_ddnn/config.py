@@ -9,7 +9,7 @@ from keras_ddnn.losses import LOSSES
 
 # Names whose implementations import Keras, which `--help` must not; a test compares the two.
 Schedule = Literal["plateau", "one_cycle"]
-Augmentation = Literal["none", "crop", "crop_flip"]
+Augmentation = Literal["none", "crop", "flip", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
 
@@ -48,8 +48,8 @@ class DDNNConfig:
             uniformly at every step.
         schedule: "plateau" halves `learning_rate` when the validation loss stalls; "one_cycle"
             warms up to it over the first fifth of the steps, then follows a cosine to zero.
-        augmentation: "crop" pads by 4 pixels of reflection and crops at random; "crop_flip" also
-            mirrors.
+        augmentation: "crop" pads by 4 pixels of reflection and crops at random; "flip" mirrors half
+            of the images; "crop_flip" does both.
         precision: Compute type; weights, logits and losses stay float32. "auto" takes bfloat16
             where the hardware multiplies it natively, float16 on older GPUs and float32 elsewhere.
 

@@ -1,7 +1,6 @@
 """The order of a search: train each backbone once, try heads on its bank, report on test data."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tune.plan import Plan, make_plan
 from tune.space import DIMENSIONS, SearchConfig
 
 CONFIG = "search.json"
+RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
 
 # Ray's own OMP_NUM_THREADS does not bind TensorFlow. One thread a worker, as many workers as cores,
 # is faster than the reverse and exactly repeatable.
@@ -65,6 +65,7 @@ def run_search(
     _train_backbones(search, splits, fingerprint, backbones)
     unfinished = _run_trials(search, splits, fingerprint, backbones, output)
     report.write(search, splits, fingerprint, backbones, output, unfinished)
+    shutil.rmtree(output / RAY_STATE, ignore_errors=True)
     return output
 
 
@@ -108,7 +109,6 @@ def _prepare_output(search, output, overwrite):
 def _start_ray(address, num_cpus):
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
         ray.init(
             address=address,
@@ -175,7 +175,7 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name="ray",
+                name=RAY_STATE,
                 storage_path=str(output),
                 verbose=0,
                 callbacks=[progress],

@@ -149,6 +149,8 @@ def _write_results(records: dict[str, dict], unfinished: list[dict], output: Pat
         for key, record in records.items()
     ]
     results = pd.DataFrame(rows + unfinished)
+    first = ["trial", "status", *DIMENSIONS]
+    results = results[[*first, *results.columns.difference(first)]]
     results["lambda_local"] = results["lambda_local"].astype(str)  # numbers and "random"
     if "val_audc" in results:
         results = results.sort_values(["val_audc", "trial"], ascending=[False, True])
