@@ -1,0 +1,59 @@
+"""Toy data whose arithmetic a reader can check by hand."""
+
+import os
+
+# A test asks for the same result twice, and CI shows no C++ start-up notices.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
+import numpy as np
+import pytest
+
+from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.datasets import Split, Splits
+
+
+def bank_of(local_probabilities, cloud_probabilities, labels) -> Bank:
+    """Return a bank whose softmax gives exactly these probabilities, with 2×2×1 features."""
+    labels = np.asarray(labels)
+    local, cloud = (
+        np.log(np.asarray(p, float)) for p in (local_probabilities, cloud_probabilities)
+    )
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(len(labels), 2, 2, 1)).astype(np.float16)
+    images = rng.integers(0, 256, (len(labels), 16, 16, 3), dtype=np.uint8)
+    return Bank(
+        EdgeOutputs(local.astype(np.float32), features, images), cloud.astype(np.float32), labels
+    )
+
+
+@pytest.fixture
+def four_cases() -> Bank:
+    """The oracle's four cases, one sample each; the true class is always 0.
+
+    | sample | p_local[0] | p_cloud[0] | who is right | B_k  |
+    |--------|------------|------------|--------------|------|
+    | 0      | 0.2        | 0.9        | cloud        | 0.7  |
+    | 1      | 0.8        | 0.3        | local        | -0.5 |
+    | 2      | 0.6        | 0.7        | both         | 0.1  |
+    | 3      | 0.4        | 0.1        | neither      | -0.3 |
+    """
+    local, cloud = np.array([0.2, 0.8, 0.6, 0.4]), np.array([0.9, 0.3, 0.7, 0.1])
+    return bank_of(
+        np.stack([local, 1 - local], axis=1), np.stack([cloud, 1 - cloud], axis=1), [0, 0, 0, 0]
+    )
+
+
+def toy_split(n, seed, num_classes=3) -> Split:
+    """Return n images of 16×16×3 noise, brighter the higher the class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % num_classes)
+    images = rng.normal(60 + 60 * labels[:, None, None, None], 50, (n, 16, 16, 3))
+    return Split(images.clip(0, 255).astype(np.uint8), labels)
+
+
+@pytest.fixture(scope="session")
+def toy_splits() -> Splits:
+    """Three classes of bright and dark noise that a network learns in an epoch or two."""
+    return Splits("toy", toy_split(96, 0), toy_split(48, 1), toy_split(60, 2), ("a", "b", "c"))
