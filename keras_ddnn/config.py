@@ -158,7 +158,12 @@ PRESETS = {
     "paper": DDNNConfig(),
     # The paper's accuracies in half its epochs, by super-convergence (Smith & Topin, 2018).
     "fast": DDNNConfig(
-        schedule="one_cycle", learning_rate=3e-3, epochs=10, batch_size=256, dropout=0.1
+        schedule="one_cycle",
+        learning_rate=3e-3,
+        epochs=10,
+        batch_size=256,
+        dropout=0.1,
+        augmentation="flip",
     ),
     # Better than the paper on both networks; augmentation keeps the training bank honest.
     "strong": DDNNConfig(

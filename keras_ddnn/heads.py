@@ -13,6 +13,7 @@ from keras_ddnn.config import HeadConfig
 from keras_ddnn.costs import benefit, hard_labels
 from keras_ddnn.evaluation import OffloadCurve
 from keras_ddnn.head_inputs import HEAD_INPUTS
+from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.models import compute_policy, multiply_adds, resolve_precision
 from keras_ddnn.rules import OffloadRule
@@ -184,10 +185,12 @@ def _conv(x, depth, policy):
                 filters,
                 3,
                 padding="same",
-                activation="relu",
+                use_bias=False,
                 kernel_regularizer=keras.regularizers.L2(CONV_WEIGHT_DECAY),
                 dtype=policy,
             )(x)
+            x = FusedBatchNormalization(dtype=policy)(x)
+            x = layers.ReLU(dtype=policy)(x)
         x = layers.MaxPooling2D(2, padding="same", dtype=policy)(x)
         x = layers.Dropout(CONV_DROPOUT, dtype=policy)(x)
     x = layers.GlobalAveragePooling2D(dtype="float32")(x)

@@ -153,7 +153,7 @@ _cifar10 = replace(
     _quickstart,
     dataset="cifar10",
     ddnn="strong",
-    lambda_local=(0.3, 0.5, 0.7),
+    lambda_local=(0.1, 0.3, 0.5, 0.7),
     input=("features", "image", "logits", "logits_plus"),
     depth=(1, 2),
     loss=("bce", "weighted_bce"),
