@@ -174,12 +174,13 @@ def load(name, data_dir=None, seed=0):
 def hold_out(labels, fraction, seed):
     """Split positions 0..n-1 into (kept, held), taking ``fraction`` of each class at random.
 
-    Both are sorted int64 arrays.
+    Both are sorted int64 arrays. In small sets as many samples are held as there are classes.
     """
     from sklearn.model_selection import train_test_split
 
+    count = max(round(fraction * len(labels)), len(np.unique(labels)))
     kept, held = train_test_split(
-        np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed
+        np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed
     )
     return np.sort(kept), np.sort(held)
 

@@ -114,7 +114,7 @@ def test_the_benefit_is_counted_and_split_at_its_threshold(tmp_path):
     left, right, count = tf.make_ndarray(event.tensor_proto).T
     assert (event.step, left[0], right[-1], count.sum()) == (3, -1, 1, 4)
     assert read_scalar(tmp_path, "benefit/threshold") == {3: 0.25}
-    assert read_scalar(tmp_path, "benefit/local_fraction") == {3: 0.75}
+    assert read_scalar(tmp_path, "benefit/local_fraction") == {3: 0.5}
 
 
 @pytest.mark.parametrize(

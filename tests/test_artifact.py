@@ -1,0 +1,118 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_ddnn.artifact import load_policy, save_policy
+from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.models import build_ddnn
+from keras_ddnn.policy import OffloadPolicy
+from keras_ddnn.rules import Margin
+
+CONFIG = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))
+IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)
+
+
+def make_policy(rule="head"):
+    model = build_ddnn((16, 16, 3), 3, CONFIG)
+    if rule == "margin":
+        return OffloadPolicy(model, CONFIG, Margin(), 0.9, ("a", "b", "c"))
+    config = HeadConfig(input="features")
+    head = HeadRule(build_head((8, 8, 4), config), config)
+    policy = OffloadPolicy(model, CONFIG, head, 0.0, ("a", "b", "c"))
+    scores = head.score(_edge(policy))
+    return OffloadPolicy(model, CONFIG, head, float(np.median(scores)), ("a", "b", "c"))
+
+
+def _edge(policy):
+    from keras_ddnn.capture import capture_edge
+
+    return capture_edge(policy.local_model, IMAGES)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return make_policy()
+
+
+@pytest.fixture
+def folder(policy, tmp_path):
+    save_policy(policy, tmp_path / "artifact", {"val_audc": 0.8})
+    return tmp_path / "artifact"
+
+
+def test_a_new_process_repeats_the_decisions_bit_for_bit(policy, folder, tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    code = (
+        "import sys, numpy as np; from keras_ddnn import load_policy\n"
+        "policy = load_policy(sys.argv[1]); images = np.load(sys.argv[2])\n"
+        "np.savez(sys.argv[3], decisions=policy.decide(images), classes=policy.predict(images)[0])"
+    )
+    files = [folder, tmp_path / "images.npy", tmp_path / "out.npz"]
+    subprocess.run([sys.executable, "-c", code, *map(str, files)], check=True, capture_output=True)
+    decisions = policy.decide(IMAGES)
+    assert 0 < decisions.sum() < len(decisions)
+    with np.load(tmp_path / "out.npz") as repeated:
+        np.testing.assert_array_equal(repeated["decisions"], decisions)
+        np.testing.assert_array_equal(repeated["classes"], policy.predict(IMAGES)[0])
+
+
+def test_offloaded_samples_get_the_answer_of_the_cloud(policy):
+    classes, offloaded = policy.predict(IMAGES)
+    outputs = policy.model.predict(IMAGES, verbose=0)
+    local, cloud = (outputs[name].argmax(axis=1) for name in ("local", "cloud"))
+    agreement = classes == np.where(offloaded, cloud, local)
+    assert agreement.mean() > 0.99  # features are rounded to float16 on their way to the cloud
+    np.testing.assert_array_equal(offloaded, policy.decide(IMAGES))
+
+
+def test_a_confidence_rule_is_kept_by_its_name(tmp_path):
+    policy = make_policy("margin")
+    save_policy(policy, tmp_path / "artifact")
+    loaded = load_policy(tmp_path / "artifact")
+    assert isinstance(loaded.rule, Margin)
+    np.testing.assert_array_equal(loaded.decide(IMAGES), policy.decide(IMAGES))
+
+
+def test_the_manifest_says_what_the_artefact_is(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["class_names"] == ["a", "b", "c"]
+    assert manifest["metrics"] == {"val_audc": 0.8}
+    assert manifest["rule"]["config"]["input"] == "features"
+    assert set(manifest["sha256"]) == {"ddnn.weights.h5", "head.weights.h5"}
+
+
+@pytest.mark.parametrize("name", ["ddnn.weights.h5", "head.weights.h5"])
+def test_one_flipped_bit_is_noticed(folder, name):
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        load_policy(folder)
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "head.weights.h5").unlink()
+    with pytest.raises(ValueError, match=r"head\.weights\.h5 is missing"):
+        load_policy(folder)
+
+
+def test_a_manifest_of_another_schema_is_refused(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
+    with pytest.raises(ValueError, match="expected schema 1; received 99"):
+        load_policy(folder)
+
+
+def test_a_folder_without_a_manifest_is_no_artefact(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no readable manifest\.json"):
+        load_policy(tmp_path)
+
+
+def test_saving_again_replaces_the_artefact_whole(policy, folder):
+    save_policy(make_policy("margin"), folder)
+    assert not (folder / "head.weights.h5").exists()
+    assert isinstance(load_policy(folder).rule, Margin)

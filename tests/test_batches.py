@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_ddnn.batches import AUGMENTATIONS, PAD, steps_per_epoch, training_batches
+
+SEED = tf.constant([0, 1], tf.int64)
+IMAGES = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
+
+
+def epoch(seed, n=10, batch_size=5):
+    batches = training_batches((np.arange(n),), batch_size, seed)
+    return [batch[0].numpy().tolist() for batch in batches.take(steps_per_epoch(n, batch_size))]
+
+
+def test_an_epoch_sees_every_sample_once():
+    assert sorted(index for batch in epoch(seed=0) for index in batch) == list(range(10))
+
+
+def test_the_seed_decides_the_order():
+    assert epoch(seed=0) == epoch(seed=0)
+    assert epoch(seed=0) != epoch(seed=1)
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch():
+    assert [len(batch) for batch in epoch(seed=0, n=3)] == [3]
+
+
+def test_every_epoch_is_augmented_anew():
+    noise = training_batches(
+        (np.zeros(4),),
+        4,
+        0,
+        lambda batch, seed: tf.random.stateless_uniform([], seed),
+    )
+    assert len({float(value) for value in noise.take(3)}) == 3
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmented_images_keep_their_shape_and_type(name):
+    augmented = AUGMENTATIONS[name](tf.constant(IMAGES), SEED)
+    assert augmented.shape == IMAGES.shape
+    assert augmented.dtype == tf.uint8
+
+
+def test_flip_mirrors_about_half_of_the_images():
+    flipped = AUGMENTATIONS["flip"](tf.constant(IMAGES), SEED).numpy()
+    same = (flipped == IMAGES).all(axis=(1, 2, 3))
+    mirrored = (flipped == IMAGES[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (same ^ mirrored).all()
+    assert 16 <= mirrored.sum() <= 48
+
+
+def test_crop_shifts_an_image_by_up_to_the_padding():
+    cropped = AUGMENTATIONS["crop"](tf.constant(IMAGES), SEED).numpy()
+    padded = np.pad(IMAGES, [(0, 0), (PAD, PAD), (PAD, PAD), (0, 0)], mode="reflect")
+    shifts = set()
+    for image, canvas in zip(cropped, padded):
+        places = [
+            (row - PAD, column - PAD)
+            for row in range(2 * PAD + 1)
+            for column in range(2 * PAD + 1)
+            if (canvas[row : row + 16, column : column + 16] == image).all()
+        ]
+        assert len(places) == 1
+        shifts.update(places)
+    assert len(shifts) > 20

@@ -1,0 +1,45 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_ddnn.layers import FusedBatchNormalization
+
+
+@pytest.fixture
+def maps():
+    return np.random.default_rng(0).normal(3.0, 2.0, (8, 5, 5, 4)).astype(np.float32)
+
+
+def test_it_normalises_and_updates_its_statistics_as_keras_does(maps):
+    ours, keras_own = FusedBatchNormalization(), keras.layers.BatchNormalization(momentum=0.9)
+    for layer in (ours, keras_own):
+        layer.build(maps.shape)
+    np.testing.assert_allclose(
+        ours(maps, training=True), keras_own(maps, training=True), rtol=0, atol=1e-5
+    )
+    np.testing.assert_allclose(ours.moving_mean, keras_own.moving_mean, rtol=1e-5)
+    # The fused kernel estimates the variance with n - 1: 200 values a channel here.
+    np.testing.assert_allclose(ours.moving_variance, keras_own.moving_variance, rtol=0.01)
+    np.testing.assert_allclose(
+        ours(maps, training=False), keras_own(maps, training=False), rtol=0, atol=0.02
+    )
+
+
+def test_a_frozen_layer_keeps_its_statistics(maps):
+    layer = FusedBatchNormalization(trainable=False)
+    layer(maps, training=True)
+    np.testing.assert_array_equal(layer.moving_mean, np.zeros(4))
+
+
+def test_weights_stay_float32_while_maps_are_bfloat16(maps):
+    layer = FusedBatchNormalization(dtype="mixed_bfloat16")
+    assert keras.backend.standardize_dtype(layer(maps.astype("bfloat16")).dtype) == "bfloat16"
+    assert {weight.dtype for weight in layer.weights} == {"float32"}
+
+
+def test_a_saved_model_finds_the_layer(maps, tmp_path):
+    model = keras.Sequential([keras.Input(maps.shape[1:]), FusedBatchNormalization(momentum=0.8)])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.layers[0].momentum == 0.8
+    np.testing.assert_array_equal(loaded(maps), model(maps))

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+import keras_ddnn
+from keras_ddnn import DDNNConfig, HeadConfig
+
+SMALL = DDNNConfig(
+    local_filters=4, cloud_filters=((8,), (16,)), cloud_units=(16,), epochs=3, batch_size=16
+)
+
+
+def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits):
+    heads = {"plus": HeadConfig(epochs=2), "features": HeadConfig(input="features", epochs=2)}
+    report, policy = keras_ddnn.run(toy_splits, SMALL, heads, local_fraction=0.4, verbose=0)
+
+    rules = {"random", "entropy", "max_prob", "margin", "oracle", "plus", "features"}
+    assert set(report.table["rule"]) == rules == set(report.curves.columns)
+    assert report.table["rule"].iloc[0] == "oracle"
+    assert (report.curves.iloc[0] == report.facts["cloud_accuracy"]).all()
+    assert (report.curves.iloc[-1] == report.facts["local_accuracy"]).all()
+    assert report.facts["image_bytes"] == 16 * 16 * 3
+    assert report.facts["feature_bytes"] == 8 * 8 * 4 * 2
+    assert policy.decide(toy_splits.test.images).shape == (60,)
+
+
+@pytest.mark.slow
+def test_the_embedded_dataset_shows_the_trade_off():
+    splits = keras_ddnn.load("cluttered_digits")
+    fitted = keras_ddnn.fit_ddnn(splits.train, splits.val, "quickstart", verbose=0)
+    test = fitted.capture(splits.test)
+    local, cloud = np.mean(test.local_correct), np.mean(test.cloud_correct)
+    assert cloud >= 0.85
+    assert cloud - local >= 0.15
