@@ -23,6 +23,7 @@ from tune.trial import BACKBONE_WEIGHTS, HEAD_WEIGHTS
 
 console = Console()
 
+TENSORBOARD_RUNS = 40  # it ticks the runs of a folder only up to so many
 HPARAMS_METRICS = ("val_audc", "val_apgr", "val_gain_over_margin")
 
 
@@ -202,7 +203,7 @@ def _write_tensorboard(search, fingerprint, backbones, output, figure):
     root = output / "tensorboard"
     for config in search.backbones():
         log = backbones / backbone_key(fingerprint, config) / "tensorboard"
-        name = f"backbone-λ{config.lambda_local}-seed{config.seed}"
+        name = f"backbone-lambda{config.lambda_local}-seed{config.seed}"
         shutil.copytree(log, root / name, dirs_exist_ok=True)
     write_figure(root, "accuracy against local fraction", figure)
     choices = {name: list(getattr(search, name)) for name in DIMENSIONS}
@@ -217,39 +218,48 @@ def _show(report: Report, results: pd.DataFrame, output: Path) -> None:
         f"either {facts['either_correct']:.2%}"
     )
     console.print(
-        f"multiply-adds a sample: local {facts['local_multiply_adds']:,}, cloud "
-        f"{facts['cloud_multiply_adds']:,}; an offloaded sample sends "
-        f"{facts['feature_bytes']:,} bytes of features (the raw image: {facts['image_bytes']:,})"
+        f"multiply-adds a sample: local {facts['local_multiply_adds']:,}, "
+        f"cloud {facts['cloud_multiply_adds']:,}"
+    )
+    console.print(
+        f"bytes an offloaded sample: {facts['feature_bytes']:,} of features, "
+        f"{facts['image_bytes']:,} of the raw image"
+    )
+    # (heading, how a row of the report is written)
+    columns = (
+        ("rule", lambda row: row.rule),
+        ("AUDC %", lambda row: f"{100 * row.audc:.2f}"),
+        ("95% interval", lambda row: f"{100 * row.audc_low:.2f}–{100 * row.audc_high:.2f}"),
+        ("APGR", lambda row: f"{row.apgr:.3f}"),
+        ("local %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
+        ("acc. %", lambda row: f"{100 * row.accuracy:.2f}"),
+        ("oracle %", lambda row: f"{100 * row.decision_accuracy:.1f}"),
+        ("mult.-adds", lambda row: _multiply_adds(row.multiply_adds, facts)),
     )
     table = Table(
-        title=f"test data, thresholds chosen on validation data, L0 = {facts['local_fraction']}"
+        title=f"test data; thresholds of validation data for L0 = {facts['local_fraction']}"
     )
-    for column in (
-        "rule",
-        "AUDC %",
-        "95% interval",
-        "APGR",
-        "local %",
-        "accuracy %",
-        "as oracle %",
-    ):
-        table.add_column(column, justify="left" if column == "rule" else "right")
-    table.add_column("multiply-adds", justify="right")
+    for heading, _ in columns:
+        table.add_column(heading, justify="left" if heading == "rule" else "right", no_wrap=True)
     for row in report.table.itertuples():
-        dear = row.multiply_adds > facts["cloud_multiply_adds"]
-        table.add_row(
-            row.rule,
-            f"{100 * row.audc:.2f}",
-            f"{100 * row.audc_low:.2f} … {100 * row.audc_high:.2f}",
-            f"{row.apgr:.3f}",
-            f"{100 * row.realised_local_fraction:.1f}",
-            f"{100 * row.accuracy:.2f}",
-            f"{100 * row.decision_accuracy:.1f}",
-            f"{row.multiply_adds:,}" + (" [red]more than the cloud[/red]" if dear else ""),
-        )
+        table.add_row(*(write(row) for _, write in columns))
     console.print(table)
+    console.print(
+        "oracle %: decisions that are the oracle's; [red]red[/red]: dearer than the cloud"
+    )
+
     status = results["status"].value_counts()
     console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
     for name in ("results.csv", "curve.png", "report", "artifact"):
         console.print(f"  {output / name}", soft_wrap=True)
-    console.print(f"tensorboard --logdir {output / 'tensorboard'}", soft_wrap=True)
+    logs = output / "tensorboard"
+    console.print(f"tensorboard --logdir {logs}", soft_wrap=True)
+    if sum(1 for _ in logs.rglob("*.tfevents.*")) > TENSORBOARD_RUNS:
+        console.print(
+            f"(of more than {TENSORBOARD_RUNS} runs TensorBoard ticks none: filter, or toggle all)"
+        )
+
+
+def _multiply_adds(count: int, facts: dict) -> str:
+    dearer = count > facts["cloud_multiply_adds"]
+    return f"[red]{count:,}[/red]" if dearer else f"{count:,}"

@@ -135,6 +135,14 @@ class Trial:
     ddnn: DDNNConfig
     head: HeadConfig
 
+    def name(self) -> str:
+        """Return what tells it from the other trials of a search, fit for a folder's name."""
+        head = self.head
+        return (
+            f"lambda{self.ddnn.lambda_local}-seed{head.seed}-{head.input}-{head.architecture}"
+            f"{head.depth}-{head.loss}{'-oversampled' * head.oversample}-L{head.local_fraction}"
+        )
+
     def choices(self) -> dict:
         """Return its choice in every dimension."""
         return {
@@ -145,7 +153,7 @@ class Trial:
 
 _quickstart = SearchConfig(
     lambda_local=(0.3, 0.7),
-    local_fraction=(0.3, 0.5, 0.7),
+    local_fraction=(0.3, 0.7),
     input=("features", "logits", "logits_plus"),
     loss=("bce", "focal"),
 )
@@ -154,6 +162,7 @@ _cifar10 = replace(
     dataset="cifar10",
     ddnn="strong",
     lambda_local=(0.1, 0.3, 0.5, 0.7),
+    local_fraction=(0.3, 0.5, 0.7),
     input=("features", "image", "logits", "logits_plus"),
     depth=(1, 2),
     loss=("bce", "weighted_bce"),

@@ -112,7 +112,7 @@ def head_trial(
         "head_multiply_adds": head.multiply_adds,
         "epochs_run": len(head.history["loss"]),
     }
-    log = Path(output) / "tensorboard" / f"trial-{key}"
+    log = Path(output) / "tensorboard" / trial.name()
     write_scalars(log, {f"head/{name}": values for name, values in head.history.items()})
     write_hparams(log, key, trial.choices(), metrics)
     with replacing_folder(records.weights(key)) as new:
