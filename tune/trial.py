@@ -29,8 +29,9 @@ def train_backbone(splits: Splits, config: DDNNConfig, folder: str, epochs) -> N
 
     from keras_ddnn.training import fit_ddnn
 
+    # Not `epochs.put`: while a worker waits for an answer Ray lends its core to the next backbone.
     announce = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: epochs.put((config, epoch, dict(logs)))
+        on_epoch_end=lambda epoch, logs: epochs.actor.put_nowait.remote((config, epoch, dict(logs)))
     )
     with replacing_folder(folder) as new:
         fitted = fit_ddnn(
