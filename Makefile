@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 quickstart: $(VENV)/installed        ## the main job: a search with its accuracy-versus-local-fraction curve
-	$(BIN)/python -m tune.search --preset quickstart --overwrite
+	$(BIN)/python -m tune.search --preset quickstart --output runs/quickstart --overwrite
 
 test: $(VENV)/installed              ## lint and the fast tests
 	$(BIN)/ruff check .
