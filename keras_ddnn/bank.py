@@ -36,7 +36,9 @@ class EdgeOutputs:
     @cached_property
     def local_entropy(self) -> np.ndarray:
         """Entropy of the local probabilities over log num_classes, float64 of (n,), in [0, 1]."""
-        return entropy(self.local_probabilities, axis=1) / np.log(self.local_logits.shape[1])
+        nats = entropy(self.local_probabilities, axis=1)
+        # The sum of p log p may exceed log num_classes in its last digit.
+        return np.minimum(nats / np.log(self.local_logits.shape[1]), 1.0)
 
     @cached_property
     def local_margin(self) -> np.ndarray:
