@@ -40,8 +40,21 @@ def threshold_for_fraction(values: np.ndarray, local_fraction: float) -> float:
     Of a benefit it is b*, the L0 quantile that makes labels; of a score, the `score_threshold` that
     makes decisions. Values equal to the threshold are offloaded, so that ties may leave the share
     below the one asked for.
+
+    Args:
+        values: float of shape (n,), n at least 1.
+        local_fraction: L0, in [0, 1].
+
+    Returns:
+        The L0 quantile of `values`; for 1, the next number above all of them.
+
+    Raises:
+        ValueError: If `local_fraction` lies outside [0, 1].
     """
-    if local_fraction >= 1.0:
+    # A comparison with NaN is false, so NaN is refused too.
+    if not 0.0 <= local_fraction <= 1.0:
+        raise ValueError(f"local_fraction must lie in [0, 1]; received {local_fraction!r}")
+    if local_fraction == 1.0:
         return float(np.nextafter(np.max(values), np.inf))
     return float(np.quantile(values, local_fraction))
 
