@@ -60,7 +60,18 @@ def threshold_for_fraction(values: np.ndarray, local_fraction: float) -> float:
 
 
 def hard_labels(benefits: np.ndarray, local_fraction: float) -> np.ndarray:
-    """Label samples by b*: 0 for easy (B_k < b*, stays local), 1 for hard; int64 of shape (n,)."""
+    """Label samples by b*, the L0 quantile of their benefit.
+
+    Args:
+        benefits: B_k of n samples; see `benefit`.
+        local_fraction: L0, the share to label easy, in [0, 1].
+
+    Returns:
+        int64 of shape (n,): 0 for easy (B_k < b*, stays local), 1 for hard.
+
+    Raises:
+        ValueError: If `local_fraction` lies outside [0, 1].
+    """
     return (benefits >= threshold_for_fraction(benefits, local_fraction)).astype(np.int64)
 
 
@@ -71,6 +82,9 @@ def oracle_scores(bank: Bank) -> np.ndarray:
     the true class the higher probability, local on a tie. Both wrong: cloud. Sorted by this score,
     samples that gain come first and samples that lose come last, so that its curve bounds every
     rule's from above.
+
+    Args:
+        bank: n samples with the logits of both networks and labels.
 
     Returns:
         float64 of shape (n,): within (1, 3), (-3, -1) and [-1, 1] in the first three cases; 1 in
