@@ -9,14 +9,14 @@ from keras_ddnn.report import Report
 
 
 def main(arguments=None) -> int:
-    """Draw every figure beside the report; return 2 after one line if there is no report."""
+    """Draw every figure beside the report; return 2 after one line if there is none to read."""
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of a saved report")
     results = parser.parse_args(arguments).results
     try:
         report = Report.load(results)
-    except FileNotFoundError as error:
-        print(f"error: {results} holds no report: {error}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"error: {results} holds no readable report: {error}", file=sys.stderr)
         return 2
     path = results / "curve.png"
     offload_curve.draw(report).savefig(path)

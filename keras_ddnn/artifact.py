@@ -57,6 +57,12 @@ def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> N
 def load_policy(folder) -> OffloadPolicy:
     """Read a policy saved by `save_policy`, after verifying every file.
 
+    Args:
+        folder: Where it was saved.
+
+    Returns:
+        OffloadPolicy: One that decides and predicts as the one saved.
+
     Raises:
         ValueError: If a file is missing or differs from its hash, or the manifest is of another
             schema.

@@ -23,6 +23,7 @@ def replacing_file(path):
         try:
             yield file
             file.flush()
+            os.chmod(file.name, 0o644)  # a temporary file starts out private
             os.fsync(file.fileno())
             os.replace(file.name, path)
         except BaseException:
@@ -40,6 +41,7 @@ def replacing_folder(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    older = folder.with_name(f"{folder.name}.older")
     try:
         yield folder
         for file in folder.rglob("*"):
@@ -47,10 +49,13 @@ def replacing_folder(path):
                 with open(file, "rb") as written:
                     os.fsync(written.fileno())
         folder.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
+        if path.is_dir() and not path.is_symlink():
+            os.replace(path, older)
         os.replace(folder, path)
+        shutil.rmtree(older, ignore_errors=True)
     except BaseException:
+        if older.exists() and not path.exists():
+            os.replace(older, path)
         shutil.rmtree(folder, ignore_errors=True)
         raise
 

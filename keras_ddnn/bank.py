@@ -36,7 +36,9 @@ class EdgeOutputs:
     @cached_property
     def local_entropy(self) -> np.ndarray:
         """Entropy of the local probabilities over log num_classes, float64 of (n,), in [0, 1]."""
-        return entropy(self.local_probabilities, axis=1) / np.log(self.local_logits.shape[1])
+        nats = entropy(self.local_probabilities, axis=1)
+        # The sum of p log p may exceed log num_classes in its last digit.
+        return np.minimum(nats / np.log(self.local_logits.shape[1]), 1.0)
 
     @cached_property
     def local_margin(self) -> np.ndarray:
@@ -114,17 +116,18 @@ class Bank:
             ValueError: If the file holds no bank, or refers to images that are not there.
         """
         try:
+            features = _memory_map(path, "features")
             with np.load(path, allow_pickle=False) as saved:
                 arrays = {name: saved[name] for name in saved.files if name != "features"}
-            features = _memory_map(path, "features")
             index = arrays["index"]
             logits, cloud_logits, labels = (
                 arrays[name] for name in ("local_logits", "cloud_logits", "labels")
             )
-        except (KeyError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a saved bank: {error}") from error
-        if len(index) and index.max() >= len(images):
-            raise ValueError(f"{path} refers to image {index.max()}; received {len(images)} images")
+        outside = index[(index < 0) | (index >= len(images))]
+        if len(outside):
+            raise ValueError(f"{path} refers to image {outside[0]}; received {len(images)} images")
         whole_split = np.array_equal(index, np.arange(len(images)))
         edge = EdgeOutputs(logits, features, images if whole_split else images[index])
         return cls(edge, cloud_logits, labels, index)
@@ -136,10 +139,13 @@ def _memory_map(path, name: str) -> np.ndarray:
         np.lib.format.read_magic(member)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
         header = member.tell()
-        start = archive.getinfo(f"{name}.npy").header_offset
+        info = archive.getinfo(f"{name}.npy")
+    if dtype.hasobject or info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} must be uncompressed numbers")
     with open(path, "rb") as file:
-        file.seek(start + 26)  # lengths of the name and the extra field, which the data follow
+        # Lengths of the name and the extra field, which the data follow.
+        file.seek(info.header_offset + 26)
         name_length, extra_length = np.frombuffer(file.read(4), "<u2")
-    offset = start + 30 + int(name_length) + int(extra_length) + header
+    offset = info.header_offset + 30 + int(name_length) + int(extra_length) + header
     order = "F" if fortran_order else "C"
     return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)

@@ -1,6 +1,8 @@
 """What is built and how it is trained, as frozen, validated records, and the named presets."""
 
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from keras_ddnn.costs import COSTS
@@ -23,15 +25,22 @@ def require_choice(what: str, name, known) -> None:
 def require_fraction(what: str, value) -> None:
     """Raise ValueError unless `value` is a number in [0, 1]."""
     # A comparison with NaN is false, so NaN is refused too.
-    if isinstance(value, str) or not 0.0 <= value <= 1.0:
+    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
         raise ValueError(f"{what} must lie in [0, 1]; received {value!r}")
 
 
 def require_positive(**values) -> None:
     """Raise ValueError unless every keyword's value is a finite number above zero."""
     for what, value in values.items():
-        if isinstance(value, str) or not 0 < value < float("inf"):
+        if not isinstance(value, Real) or not 0 < value < float("inf"):
             raise ValueError(f"{what} must be positive; received {value!r}")
+
+
+def require_count(**values) -> None:
+    """Raise ValueError unless every keyword's value is an integer above zero."""
+    for what, value in values.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{what} must be a positive integer; received {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +89,15 @@ class DDNNConfig:
         if self.lambda_local != "random":
             require_fraction("lambda_local", self.lambda_local)
         require_fraction("dropout", self.dropout)
-        require_positive(
+        require_count(
             local_filters=self.local_filters,
             local_units=self.local_units,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
         )
+        for width in chain(*self.cloud_filters, self.cloud_units):
+            require_count(cloud_width=width)
+        require_positive(learning_rate=self.learning_rate)
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_choice("augmentation", self.augmentation, get_args(Augmentation))
         require_choice("precision", self.precision, get_args(Precision))
@@ -138,12 +149,8 @@ class HeadConfig:
         require_choice("cost", self.cost, COSTS)
         require_choice("precision", self.precision, get_args(Precision))
         require_fraction("local_fraction", self.local_fraction)
-        require_positive(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            patience=self.patience,
-        )
+        require_count(epochs=self.epochs, batch_size=self.batch_size, patience=self.patience)
+        require_positive(learning_rate=self.learning_rate)
         reads_map = self.input in MAP_INPUTS
         if self.architecture == "conv" and not reads_map:
             raise ValueError(

@@ -40,14 +40,38 @@ def threshold_for_fraction(values: np.ndarray, local_fraction: float) -> float:
     Of a benefit it is b*, the L0 quantile that makes labels; of a score, the `score_threshold` that
     makes decisions. Values equal to the threshold are offloaded, so that ties may leave the share
     below the one asked for.
+
+    Args:
+        values: float of shape (n,), n at least 1.
+        local_fraction: L0, in [0, 1].
+
+    Returns:
+        The L0 quantile of `values`; for 1, the next number above all of them.
+
+    Raises:
+        ValueError: If `local_fraction` lies outside [0, 1].
     """
-    if local_fraction >= 1.0:
+    # A comparison with NaN is false, so NaN is refused too.
+    if not 0.0 <= local_fraction <= 1.0:
+        raise ValueError(f"local_fraction must lie in [0, 1]; received {local_fraction!r}")
+    if local_fraction == 1.0:
         return float(np.nextafter(np.max(values), np.inf))
     return float(np.quantile(values, local_fraction))
 
 
 def hard_labels(benefits: np.ndarray, local_fraction: float) -> np.ndarray:
-    """Label samples by b*: 0 for easy (B_k < b*, stays local), 1 for hard; int64 of shape (n,)."""
+    """Label samples by b*, the L0 quantile of their benefit.
+
+    Args:
+        benefits: B_k of n samples; see `benefit`.
+        local_fraction: L0, the share to label easy, in [0, 1].
+
+    Returns:
+        int64 of shape (n,): 0 for easy (B_k < b*, stays local), 1 for hard.
+
+    Raises:
+        ValueError: If `local_fraction` lies outside [0, 1].
+    """
     return (benefits >= threshold_for_fraction(benefits, local_fraction)).astype(np.int64)
 
 
@@ -58,6 +82,9 @@ def oracle_scores(bank: Bank) -> np.ndarray:
     the true class the higher probability, local on a tie. Both wrong: cloud. Sorted by this score,
     samples that gain come first and samples that lose come last, so that its curve bounds every
     rule's from above.
+
+    Args:
+        bank: n samples with the logits of both networks and labels.
 
     Returns:
         float64 of shape (n,): within (1, 3), (-3, -1) and [-1, 1] in the first three cases; 1 in

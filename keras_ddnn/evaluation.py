@@ -127,6 +127,9 @@ def compare_rules(
     Returns:
         A table with a row a rule, best AUDC first, and the curve of each. `realised_local_fraction`
         and `accuracy` are those at the threshold; `multiply_adds` counts the rule alone.
+
+    Raises:
+        ValueError: If `local_fraction` lies outside [0, 1] or a score is not finite.
     """
     scored = {
         name: (rule.score(calibration.edge), rule.score(test.edge)) for name, rule in rules.items()

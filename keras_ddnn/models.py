@@ -76,6 +76,9 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
 def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Cut a DDNN into its two halves; both share the weights of `model`.
 
+    Args:
+        model: A DDNN; see `build_ddnn`.
+
     Returns:
         local_model: images (n, h, w, c) → {"features": (n, h', w', f), "local": logits (n,
             num_classes)}.
@@ -90,9 +93,14 @@ def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Return the multiply-adds of one sample in the convolutions and dense layers of `model`.
+    """Count the multiply-adds of one sample in the convolutions and dense layers of a model.
 
-    Normalisation folds into the convolution before it; activations and pooling are not counted.
+    Args:
+        model: A DDNN, one of its halves or a head.
+
+    Returns:
+        Their number. Normalisation folds into the convolution before it; activations and pooling
+            are not counted.
     """
     return sum(
         prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)

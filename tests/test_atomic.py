@@ -1,0 +1,109 @@
+"""Files and folders appear whole or not at all, and leave nothing behind."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from keras_ddnn.atomic import replacing_file, replacing_folder, write_json
+
+
+class Killed(BaseException):
+    """Not an Exception, as KeyboardInterrupt is none."""
+
+
+def write_half_of(file):
+    file.write(b"half of")
+    raise Killed
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("older", [{}, {"report.json": "older"}])
+def test_an_interrupted_file_leaves_the_older_one_and_no_other(tmp_path, older):
+    for name, text in older.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(Killed), replacing_file(tmp_path / "report.json") as file:
+        write_half_of(file)
+    assert contents(tmp_path) == older
+
+
+@pytest.mark.parametrize("older", [{}, {"report/a.csv": "older", "report/b.csv": "older"}])
+def test_an_interrupted_folder_leaves_the_older_one_and_no_other(tmp_path, older):
+    for name, text in older.items():
+        (tmp_path / "report").mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with (
+        pytest.raises(Killed),
+        replacing_folder(tmp_path / "report") as new,
+        open(new / "a.csv", "wb") as file,
+    ):
+        write_half_of(file)
+    assert contents(tmp_path) == older
+    assert [path.name for path in tmp_path.iterdir()] == (["report"] if older else [])
+
+
+def test_the_older_file_stays_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "bank.npz"
+    path.write_text("older")
+    with replacing_file(path) as file:
+        file.write(b"newer")
+        file.flush()
+        assert path.read_text() == "older"
+    assert contents(tmp_path) == {"bank.npz": "newer"}
+
+
+def test_a_new_folder_replaces_every_file_of_the_older_one(tmp_path):
+    for text in ("older", "newer"):
+        with replacing_folder(tmp_path / "runs" / "report") as new:
+            (new / "tables").mkdir()
+            (new / "tables" / f"{text}.csv").write_text(text)
+    assert contents(tmp_path) == {"runs/report/tables/newer.csv": "newer"}
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("failing_call", [1, 2])
+def test_a_failed_rename_brings_the_older_folder_back(tmp_path, monkeypatch, failing_call):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "a.csv").write_text("older")
+    rename, calls = os.replace, []
+
+    def replace(source, target):
+        calls.append(source)
+        if len(calls) == failing_call:
+            raise OSError("read-only file system")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="read-only"), replacing_folder(tmp_path / "report"):
+        pass
+    assert contents(tmp_path) == {"report/a.csv": "older"}
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_folder_does_not_replace_a_file(tmp_path):
+    (tmp_path / "report").write_text("older")
+    with pytest.raises(OSError, match="report"), replacing_folder(tmp_path / "report"):
+        pass
+    assert contents(tmp_path) == {"report": "older"}
+
+
+def test_others_may_read_what_is_written(tmp_path):
+    with replacing_folder(tmp_path / "report") as new:
+        write_json(new / "report.json", {})
+    assert stat.S_IMODE((tmp_path / "report").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "report" / "report.json").stat().st_mode) == 0o644
+
+
+def test_json_is_the_same_text_whatever_the_order_of_its_keys(tmp_path):
+    write_json(tmp_path / "a.json", {"λ": 0.5, "dataset": "toy"})
+    write_json(tmp_path / "b.json", {"dataset": "toy", "λ": 0.5})
+    assert contents(tmp_path)["a.json"] == contents(tmp_path)["b.json"]
+    assert json.loads(contents(tmp_path)["a.json"]) == {"dataset": "toy", "λ": 0.5}

@@ -1,0 +1,119 @@
+"""A file imports only files above it in the flow of data, and a command only what it needs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+NUMPY_FILES = (
+    "atomic",
+    "cluttered_digits",
+    "datasets",
+    "bank",
+    "costs",
+    "head_inputs",
+    "losses",
+    "rules",
+    "evaluation",
+    "report",
+    "config",
+)
+KERAS_FILES = (
+    "layers",
+    "models",
+    "batches",
+    "capture",
+    "tensorboard",
+    "training",
+    "heads",
+    "policy",
+    "artifact",
+    "pipeline",
+)
+ORDER = NUMPY_FILES + KERAS_FILES
+HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names that a file imports, at the top or inside a function."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} uses a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def packages(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def package_files(names: set[str]) -> set[str]:
+    """Return the files of keras_ddnn among dotted names; "" is the package itself."""
+    return {f"{name}.".split(".")[1] for name in names if name.split(".")[0] == "keras_ddnn"}
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the packages a fresh interpreter has loaded once it has run `code`."""
+    code = f"import sys\ntry:\n    {code}\nexcept SystemExit: pass\nprint('\\n', *sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return packages(set(run.stdout.splitlines()[-1].split()))
+
+
+def test_every_file_of_the_package_has_its_place_in_the_order():
+    files = {path.stem for path in (ROOT / "keras_ddnn").rglob("*.py")} - {"__init__"}
+    assert sorted(ORDER) == sorted(files)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_file_imports_only_files_above_it(name):
+    imported = package_files(imports(ROOT / "keras_ddnn" / f"{name}.py"))
+    assert imported <= set(ORDER[: ORDER.index(name)])
+
+
+@pytest.mark.parametrize("name", ["__init__", *ORDER])
+def test_the_package_knows_neither_the_search_nor_the_figures(name):
+    assert not packages(imports(ROOT / "keras_ddnn" / f"{name}.py")) & {"tune", "figures", "ray"}
+
+
+@pytest.mark.parametrize("name", ["__init__", *NUMPY_FILES])
+def test_the_first_files_need_no_keras_at_their_top(name):
+    tree = ast.parse((ROOT / "keras_ddnn" / f"{name}.py").read_text())
+    top = {
+        module.split(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for module in (getattr(node, "module", None), *(alias.name for alias in node.names))
+        if module
+    }
+    assert not top & {"keras", "tensorflow", "tensorflow_datasets"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.py")), ids=lambda p: p.stem)
+def test_figures_read_reports_without_keras_or_the_search(path):
+    assert not packages(imports(path)) & {"keras", "tensorflow", "tune", "ray"}
+    assert package_files(imports(path)) <= set(NUMPY_FILES)
+
+
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import keras_ddnn", {"ray", "tensorflow", "keras", "pandas"}),
+        ("import keras_ddnn; keras_ddnn.fit_ddnn", {"ray", "tune", "figures"}),
+        (HELP_OF.format("tune.search"), {"ray", "tensorflow", "keras"}),
+        (HELP_OF.format("figures"), {"ray", "tensorflow", "keras"}),
+    ],
+    ids=["the package", "training", "help of the search", "help of the figures"],
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code, unwanted):
+    loaded = modules_after(code)
+    assert not loaded & unwanted
+    assert loaded & {"keras_ddnn", "figures", "tune"}

@@ -1,0 +1,65 @@
+"""Every named choice has an implementation, and every implementation a name and a meaning."""
+
+from typing import get_args
+
+import keras
+import numpy as np
+import pytest
+
+import tune.driver
+import tune.space
+from keras_ddnn import batches, config, heads, training
+from keras_ddnn.bank import EdgeOutputs
+from keras_ddnn.costs import COSTS
+from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
+from keras_ddnn.losses import LOSSES
+from keras_ddnn.rules import RULES
+
+
+@pytest.mark.parametrize(
+    ("names", "implementations"),
+    [
+        (config.Schedule, training.SCHEDULES),
+        (config.Augmentation, batches.AUGMENTATIONS),
+        (config.HeadArchitecture, heads.HEADS),
+        (tune.space.Scheduler, tune.driver.SCHEDULERS),
+    ],
+)
+def test_the_names_a_config_accepts_are_those_implemented(names, implementations):
+    assert get_args(names) == tuple(implementations)
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_a_cost_is_one_number_a_sample_and_says_what_it_is(name, four_cases):
+    costs = COSTS[name](four_cases.edge.local_probabilities, four_cases.labels)
+    assert costs.shape == (4,)
+    assert (costs >= 0).all()
+    assert COSTS[name].__doc__
+
+
+@pytest.mark.parametrize("name", HEAD_INPUTS)
+def test_a_head_input_is_a_map_or_a_vector_a_sample_and_says_what_it_is(name, four_cases):
+    array = HEAD_INPUTS[name](four_cases.edge)
+    assert len(array) == 4
+    assert array.ndim == (4 if name in MAP_INPUTS else 2)
+    assert str(array.dtype) in HEAD_INPUTS[name].__doc__
+
+
+def test_logits_plus_adds_entropy_and_margin_to_the_logits():
+    edge = EdgeOutputs(np.zeros((1, 10), np.float32), None, None)
+    assert HEAD_INPUTS["logits_plus"](edge).tolist() == [[0.0] * 10 + [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_can_be_made_by_name_and_says_what_it_is(name, four_cases):
+    assert RULES[name]().score(four_cases.edge).shape == (4,)
+    assert RULES[name].__doc__
+    assert RULES[name].score.__doc__
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_a_keras_loss_on_logits(name):
+    loss = getattr(keras.losses, LOSSES[name].keras_class)(from_logits=True)
+    assert isinstance(loss, keras.losses.Loss)
+    # Sure and right costs next to nothing, sure and wrong much.
+    assert float(loss([[1.0]], [[9.0]])) < 0.01 < 1.0 < float(loss([[1.0]], [[-9.0]]))
