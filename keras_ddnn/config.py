@@ -83,11 +83,12 @@ class DDNNConfig:
     seed: int = 0
 
     def __post_init__(self):
-        # JSON has lists only; a config read back must equal, and hash as, the one written.
+        # Equal configs must have one JSON text: no lists beside tuples, no 1 beside 1.0.
         object.__setattr__(self, "cloud_filters", tuple(tuple(b) for b in self.cloud_filters))
         object.__setattr__(self, "cloud_units", tuple(self.cloud_units))
         if self.lambda_local != "random":
             require_fraction("lambda_local", self.lambda_local)
+            object.__setattr__(self, "lambda_local", float(self.lambda_local))
         require_fraction("dropout", self.dropout)
         require_count(
             local_filters=self.local_filters,

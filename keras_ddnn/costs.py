@@ -46,7 +46,7 @@ def threshold_for_fraction(values: np.ndarray, local_fraction: float) -> float:
         local_fraction: L0, in [0, 1].
 
     Returns:
-        The L0 quantile of `values`; for 1, the next number above all of them.
+        The L0 quantile of `values`; -∞ for 0 and ∞ for 1, so that other values fare alike.
 
     Raises:
         ValueError: If `local_fraction` lies outside [0, 1].
@@ -54,8 +54,8 @@ def threshold_for_fraction(values: np.ndarray, local_fraction: float) -> float:
     # A comparison with NaN is false, so NaN is refused too.
     if not 0.0 <= local_fraction <= 1.0:
         raise ValueError(f"local_fraction must lie in [0, 1]; received {local_fraction!r}")
-    if local_fraction == 1.0:
-        return float(np.nextafter(np.max(values), np.inf))
+    if local_fraction in (0.0, 1.0):
+        return float("inf") if local_fraction else float("-inf")
     return float(np.quantile(values, local_fraction))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import keras
 
 from keras_ddnn.bank import Bank
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, require_fraction
 from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.heads import HeadRule, fit_head
@@ -41,6 +41,7 @@ def run(
     Raises:
         ValueError: On a bad configuration or bad data, before any training.
     """
+    require_fraction("local_fraction", local_fraction)
     fitted = fit_ddnn(
         splits.train,
         splits.val,

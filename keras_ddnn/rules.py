@@ -29,7 +29,8 @@ class Random(OffloadRule):
 
     def score(self, edge):
         """Return uniform numbers in [0, 1), the same ones in every call."""
-        return np.random.default_rng(self.seed).random(len(edge))
+        # Salted: data drawn from the same seed must not know the ranking.
+        return np.random.default_rng([self.seed, 1]).random(len(edge))
 
 
 class Entropy(OffloadRule):
