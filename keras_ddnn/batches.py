@@ -1,8 +1,10 @@
 """Training batches: shuffled indices, gathered and augmented inside the TensorFlow graph."""
 
+import numpy as np
 import tensorflow as tf
 
 PAD = 4
+VIEW_BATCH = 1000
 
 
 def training_batches(arrays, batch_size: int, seed: int, transform=None) -> tf.data.Dataset:
@@ -54,6 +56,24 @@ def flip(images, seed):
 def crop_flip(images, seed):
     """Shift each image as `crop` does and mirror half of them."""
     return flip(crop(images, seed), seed)
+
+
+def augmented_views(images, name: str, views: int, seed: int) -> np.ndarray:
+    """Return `views` augmented copies of uint8 images (n, h, w, c), one after another, as uint8.
+
+    Args:
+        images: What to augment.
+        name: A key of `AUGMENTATIONS`.
+        views: Copies of each image.
+        seed: Of the augmentation.
+    """
+    augment = tf.function(AUGMENTATIONS[name], reduce_retracing=True)
+    copies = np.empty((views * len(images), *images.shape[1:]), images.dtype)
+    for start in range(0, len(copies), VIEW_BATCH):
+        rows = np.arange(start, min(start + VIEW_BATCH, len(copies))) % len(images)
+        batch = augment(tf.constant(images[rows]), tf.constant([seed, start], tf.int64))
+        copies[start : start + len(rows)] = batch.numpy()
+    return copies
 
 
 AUGMENTATIONS = {

@@ -1,5 +1,7 @@
 """From a model to a bank: run the two halves of a DDNN over a split and keep what they say."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,6 +10,7 @@ from keras_ddnn.bank import Bank, EdgeOutputs
 from keras_ddnn.models import split_ddnn
 
 BATCH_SIZE = 500
+TINY = 1e-9  # keeps the logarithm of a mean probability finite
 
 
 def capture_edge(local_model: keras.Model, images: np.ndarray) -> EdgeOutputs:
@@ -53,6 +56,42 @@ class CaptureBank(keras.callbacks.Callback):
         """Capture the banks."""
         for name, split in self.splits.items():
             self.banks[name] = capture(self.model, split.images, split.labels)
+
+
+class CaptureStages(keras.callbacks.Callback):
+    """Averages the probabilities of both networks over the last epochs of training.
+
+    Args:
+        split: Training data.
+        stages: Number of epochs to average.
+
+    Attributes:
+        local, cloud: Mean probabilities, float64 of shape (n, num_classes).
+    """
+
+    def __init__(self, split, stages: int):
+        super().__init__()
+        self.split, self.stages = split, stages
+        self.local = self.cloud = 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add the probabilities of one of the last epochs."""
+        if epoch < self.params["epochs"] - self.stages:
+            return
+
+        def step(batch):
+            outputs = self.model(batch, training=False)
+            return tf.nn.softmax(outputs["local"]), tf.nn.softmax(outputs["cloud"])
+
+        local, cloud = _run_in_batches(step, self.split.images)
+        self.local = self.local + local / self.stages
+        self.cloud = self.cloud + cloud / self.stages
+
+    def bank(self, bank: Bank) -> Bank:
+        """Return `bank` with logits whose softmax are the mean probabilities."""
+        local, cloud = (np.log(mean + TINY).astype(np.float32) for mean in (self.local, self.cloud))
+        edge = replace(bank.edge, local_logits=local)
+        return Bank(edge, cloud, bank.labels, bank.index)
 
 
 def _local_step(outputs):

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from keras_ddnn.costs import COSTS
 from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.losses import LOSSES
+from keras_ddnn.targets import TARGETS
 
 # Names whose implementations import Keras, which `--help` must not; a test compares the two.
 Schedule = Literal["plateau", "one_cycle"]
@@ -114,8 +115,9 @@ class HeadConfig:
             the shallow network of four convolution blocks, for the map inputs.
         depth: 1 to 4. Of an MLP on a vector, the first so many of the widths 256, 128, 64, 32; on a
             map, so many dense layers of 128; of "conv", the convolutions a block.
-        loss: A key of `LOSSES`.
-        cost: A key of `COSTS`, whose benefit is labelled.
+        target: A key of `TARGETS`, what is learned.
+        loss: A key of `LOSSES` that fits the target; the target's first by default.
+        cost: A key of `COSTS`, whose benefit is learned.
         local_fraction: L0, the share of training samples labelled easy; in [0, 1].
         oversample: Whether to balance the labels by SMOTE (imbalanced-learn), on vectors only.
         epochs, batch_size, learning_rate, patience: Of Adam, stopped early when the AUDC on the
@@ -131,7 +133,8 @@ class HeadConfig:
     input: str = "logits_plus"
     architecture: HeadArchitecture = "mlp"
     depth: int = 1
-    loss: str = "bce"
+    target: str = "hard"
+    loss: str | None = None
     cost: str = "true_class"
     local_fraction: float = 0.5
     oversample: bool = False
@@ -146,7 +149,13 @@ class HeadConfig:
         require_choice("head input", self.input, HEAD_INPUTS)
         require_choice("head architecture", self.architecture, get_args(HeadArchitecture))
         require_choice("head depth", self.depth, (1, 2, 3, 4))
+        require_choice("target", self.target, TARGETS)
+        if self.loss is None:
+            object.__setattr__(self, "loss", TARGETS[self.target].losses[0])
         require_choice("head loss", self.loss, LOSSES)
+        require_choice(
+            f"loss of the target {self.target!r}", self.loss, TARGETS[self.target].losses
+        )
         require_choice("cost", self.cost, COSTS)
         require_choice("precision", self.precision, get_args(Precision))
         require_fraction("local_fraction", self.local_fraction)
@@ -159,6 +168,8 @@ class HeadConfig:
             )
         if self.oversample and reads_map:
             raise ValueError(f"oversampling needs a vector input; received {self.input!r}")
+        if self.oversample and self.target != "hard":
+            raise ValueError(f"oversampling needs the target 'hard'; received {self.target!r}")
 
 
 PRESETS = {

@@ -1,6 +1,7 @@
 """What a wrong answer costs, the benefit B_k of offloading, and the oracle that knows it."""
 
 import numpy as np
+from scipy.stats import entropy
 
 from keras_ddnn.bank import Bank
 
@@ -18,6 +19,22 @@ def zero_one(probabilities, labels):
 def cross_entropy(probabilities, labels):
     """-log p[y], in nats."""
     return -np.log(np.maximum(_of_true_class(probabilities, labels), np.finfo(np.float64).tiny))
+
+
+def margin(probabilities, labels):
+    """max p[j ≠ y] - p[y], in [-1, 1]: negative where the answer is right, however surely."""
+    others = probabilities.copy()
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    return others.max(axis=1) - _of_true_class(probabilities, labels)
+
+
+def entropy_adjusted(probabilities, labels):
+    """1 - p[y] + H(p) / log C: an unsure right answer costs more than a sure one.
+
+    The refined cost that the paper proposes as future work, with C the number of classes.
+    """
+    uncertainty = entropy(probabilities, axis=1) / np.log(probabilities.shape[1])
+    return true_class(probabilities, labels) + uncertainty
 
 
 def benefit(bank: Bank, cost: str = "true_class") -> np.ndarray:
@@ -100,4 +117,10 @@ def _of_true_class(probabilities, labels):
 
 
 # (probabilities (n, num_classes), labels (n,)) -> cost (n,)
-COSTS = {"true_class": true_class, "zero_one": zero_one, "cross_entropy": cross_entropy}
+COSTS = {
+    "true_class": true_class,
+    "zero_one": zero_one,
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "entropy_adjusted": entropy_adjusted,
+}

@@ -10,13 +10,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from keras_ddnn.bank import Bank, EdgeOutputs
 from keras_ddnn.batches import crop_flip, steps_per_epoch, training_batches
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.costs import benefit, hard_labels
 from keras_ddnn.evaluation import OffloadCurve
 from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.models import compute_policy, multiply_adds, resolve_precision
 from keras_ddnn.rules import OffloadRule
+from keras_ddnn.targets import TARGETS
 
 VECTOR_WIDTHS = (256, 128, 64, 32)
 MAP_WIDTH = 128
@@ -30,7 +30,7 @@ class HeadRule(OffloadRule):
     """A trained offload head as a rule.
 
     Attributes:
-        model: Keras model, array of `HEAD_INPUTS[config.input]` → logit of "hard", (n, 1).
+        model: Keras model, array of `HEAD_INPUTS[config.input]` → outputs (n, units) of the target.
         config: What it was trained with.
         history: Metric name → one value an epoch; empty for a loaded head.
     """
@@ -42,9 +42,10 @@ class HeadRule(OffloadRule):
         self.multiply_adds = multiply_adds(model)
 
     def score(self, edge: EdgeOutputs) -> np.ndarray:
-        """Return the logit of "hard", float32 of shape (n,)."""
+        """Return the score that the target makes of the head's outputs, of shape (n,)."""
         inputs = HEAD_INPUTS[self.config.input](edge)
-        return self.model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)[:, 0]
+        outputs = self.model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
+        return TARGETS[self.config.target].score(outputs)
 
 
 def build_head(input_shape, config: HeadConfig) -> keras.Model:
@@ -52,11 +53,12 @@ def build_head(input_shape, config: HeadConfig) -> keras.Model:
 
     Args:
         input_shape: Shape of one sample of `HEAD_INPUTS[config.input]`, without n.
-        config: Its architecture and depth.
+        config: Its architecture, depth and target.
 
     Returns:
-        Keras model, (n, *input_shape) → float32 logit (n, 1). The first layer of a head on vectors
-        normalises them and must be adapted to training data.
+        Keras model, (n, *input_shape) → float32 (n, units): logits, or B_k for the target
+        "benefit". The first layer of a head on vectors normalises them and must be adapted to
+        training data.
     """
     policy = compute_policy(config.precision) if len(input_shape) == 3 else "float32"
     inputs = keras.Input(input_shape, dtype="uint8" if config.input == "image" else None)
@@ -66,7 +68,7 @@ def build_head(input_shape, config: HeadConfig) -> keras.Model:
         x = layers.Rescaling(1 / 127.5, -1.0, dtype=policy, name="rescaling")(inputs)
     else:
         x = inputs
-    x = HEADS[config.architecture](x, config.depth, policy)
+    x = HEADS[config.architecture](x, config, policy)
     return keras.Model(inputs, x, name="head")
 
 
@@ -75,16 +77,19 @@ def fit_head(
     val_bank: Bank,
     config: HeadConfig | None = None,
     *,
+    judge: Bank | None = None,
     callbacks=(),
     verbose=0,
 ) -> HeadRule:
-    """Train an offload head on the easy and hard samples of a bank.
+    """Train an offload head on what offloading would have done to the samples of a bank.
 
     Args:
         bank: Training samples; b* is the L0 quantile of their B_k.
         val_bank: Validation samples. Training keeps the weights of the epoch with the best AUDC
             on them and stops early; their labels take the L0 quantile of their own B_k.
         config: A `HeadConfig`.
+        judge: The same samples with other logits, which decide what is to be learned while `bank`
+            is what the head sees; see `labels`.
         callbacks: Further Keras callbacks; logs hold "val_audc".
         verbose: Keras progress: "auto", 0, 1 or 2.
 
@@ -95,9 +100,10 @@ def fit_head(
     config = replace(config, precision=resolve_precision(config.precision))
     keras.utils.set_random_seed(config.seed)
     inputs = HEAD_INPUTS[config.input](bank.edge)
-    labels = hard_labels(benefit(bank, config.cost), config.local_fraction)
+    target = TARGETS[config.target]
+    values = target.values(judge or bank, config.cost, config.local_fraction)
     if config.oversample:
-        inputs, labels = _oversample(inputs, labels, config.seed)
+        inputs, values = _oversample(inputs, values, config.seed)
 
     head = build_head(inputs.shape[1:], config)
     if inputs.ndim == 2:
@@ -105,23 +111,23 @@ def fit_head(
     head.compile(
         keras.optimizers.Adam(config.learning_rate),
         loss=_keras_loss(config.loss),
-        metrics=[keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")],
+        metrics=_metrics(config.loss),
         jit_compile=False,
     )
     balanced = LOSSES[config.loss].balanced
-    weights = compute_sample_weight("balanced" if balanced else None, labels)
+    weights = compute_sample_weight("balanced" if balanced else None, values)
     augment = crop_flip if config.architecture == "conv" else lambda batch, seed: batch
-    val_labels = hard_labels(benefit(val_bank, config.cost), config.local_fraction)
+    val_values = target.values(val_bank, config.cost, config.local_fraction)
     history = head.fit(
         training_batches(
-            (inputs, labels, weights.astype(np.float32)),
+            (inputs, values, weights.astype(np.float32)),
             config.batch_size,
             config.seed,
             lambda batch, seed: (augment(batch[0], seed), *batch[1:]),
         ),
         epochs=config.epochs,
-        steps_per_epoch=steps_per_epoch(len(labels), config.batch_size),
-        validation_data=(HEAD_INPUTS[config.input](val_bank.edge), val_labels),
+        steps_per_epoch=steps_per_epoch(len(values), config.batch_size),
+        validation_data=(HEAD_INPUTS[config.input](val_bank.edge), val_values),
         validation_batch_size=PREDICT_BATCH,
         shuffle=False,  # the batches are shuffled already
         callbacks=[
@@ -149,38 +155,50 @@ class _ValidationAUDC(keras.callbacks.Callback):
 
 
 def _keras_loss(name: str) -> keras.losses.Loss:
-    return getattr(keras.losses, LOSSES[name].keras_class)(from_logits=True)
+    loss = LOSSES[name]
+    options = {"from_logits": True} if loss.from_logits else {}
+    return getattr(keras.losses, loss.keras_class)(**options)
+
+
+def _metrics(loss: str) -> list[keras.metrics.Metric]:
+    if LOSSES[loss].from_logits:
+        return [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")]
+    return [keras.metrics.MeanAbsoluteError(name="mae")]
 
 
 def _oversample(inputs, labels, seed):
     from imblearn.over_sampling import SMOTE
 
-    minority = np.bincount(labels, minlength=2).min()
+    minority = int(min(labels.sum(), (1.0 - labels).sum()))
     if minority < 2:  # L0 of 0 or 1: nothing to interpolate between
         return inputs, labels
     sampler = SMOTE(k_neighbors=min(5, minority - 1), random_state=seed)
-    inputs, labels = sampler.fit_resample(inputs, labels)
-    return inputs.astype(np.float32), labels
+    inputs, labels = sampler.fit_resample(inputs, labels[:, 0].astype(np.int64))
+    return inputs.astype(np.float32), labels[:, None].astype(np.float32)
 
 
-def _mlp(x, depth, policy):
-    widths = VECTOR_WIDTHS[:depth]
+def _outputs(config):
+    return layers.Dense(TARGETS[config.target].units, dtype="float32", name="outputs")
+
+
+def _mlp(x, config, policy):
+    widths = VECTOR_WIDTHS[: config.depth]
     if len(x.shape) == 4:
-        widths = (MAP_WIDTH,) * depth
+        widths = (MAP_WIDTH,) * config.depth
         x = layers.Flatten(dtype=policy)(x)
     for width in widths:
         x = layers.Dense(width, activation="relu", dtype=policy)(x)
-    return layers.Dense(1, dtype="float32", name="logit")(x)
+    return _outputs(config)(x)
 
 
-def _paper_mlp(x, depth, policy):
+def _paper_mlp(x, config, policy):
     # (1 + tanh z)/2 = sigmoid(2z): the paper's ending, as the logit of a probability.
-    return layers.Rescaling(2.0, dtype="float32")(_mlp(x, depth, policy))
+    return layers.Rescaling(2.0, dtype="float32")(_mlp(x, config, policy))
 
 
-def _conv(x, depth, policy):
+def _conv(x, config, policy):
     for filters in CONV_FILTERS:
-        for _ in range(depth):
+        for _ in range(config.depth):
             x = layers.Conv2D(
                 filters,
                 3,
@@ -194,7 +212,7 @@ def _conv(x, depth, policy):
         x = layers.MaxPooling2D(2, padding="same", dtype=policy)(x)
         x = layers.Dropout(CONV_DROPOUT, dtype=policy)(x)
     x = layers.GlobalAveragePooling2D(dtype="float32")(x)
-    return layers.Dense(1, dtype="float32", name="logit")(x)
+    return _outputs(config)(x)
 
 
 HEADS = {"mlp": _mlp, "paper_mlp": _paper_mlp, "conv": _conv}

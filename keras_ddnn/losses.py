@@ -1,18 +1,20 @@
-"""The losses an offload head can learn from."""
+"""The losses an offload head can learn by."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class HeadLoss:
-    """A loss on the labels easy (0) and hard (1).
+    """A loss of `keras.losses`.
 
     Attributes:
-        keras_class: Name of a class in `keras.losses` that takes `from_logits=True`.
-        balanced: Whether both labels weigh the same in total, whatever L0 is.
+        keras_class: Its name.
+        from_logits: Whether it reads logits of a label, and not numbers of any size.
+        balanced: Whether easy and hard samples weigh the same in total, whatever L0 is.
     """
 
     keras_class: str
+    from_logits: bool = True
     balanced: bool = False
 
 
@@ -21,4 +23,6 @@ LOSSES = {
     "weighted_bce": HeadLoss("BinaryCrossentropy", balanced=True),
     # Lin et al., "Focal Loss for Dense Object Detection", 2017, with its γ = 2.
     "focal": HeadLoss("BinaryFocalCrossentropy"),
+    "mse": HeadLoss("MeanSquaredError", from_logits=False),
+    "huber": HeadLoss("Huber", from_logits=False),
 }

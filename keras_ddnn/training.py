@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.batches import AUGMENTATIONS, steps_per_epoch, training_batches
-from keras_ddnn.capture import CaptureBank, capture
+from keras_ddnn.capture import CaptureBank, CaptureStages, capture
 from keras_ddnn.config import DDNNConfig, resolve_config
 from keras_ddnn.costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.datasets import Split, as_split
@@ -30,6 +30,7 @@ class FittedDDNN:
         local_model, cloud_model: The two halves, sharing the weights of `model`; see `split_ddnn`.
         history: Metric name → one value an epoch.
         bank, val_bank: Captured at the end of training; `val_bank` is None without validation data.
+        stage_bank: `bank` with the mean probabilities of the last `stages` epochs; None without.
         config: The configuration used, presets resolved.
         seconds: Wall time of the training and the capture.
     """
@@ -40,6 +41,7 @@ class FittedDDNN:
     history: dict[str, list[float]]
     bank: Bank
     val_bank: Bank | None
+    stage_bank: Bank | None
     config: DDNNConfig
     seconds: float
 
@@ -55,6 +57,7 @@ def fit_ddnn(
     config: DDNNConfig | str | None = None,
     *,
     num_classes: int | None = None,
+    stages: int = 0,
     callbacks=(),
     tensorboard=None,
     verbose="auto",
@@ -68,6 +71,8 @@ def fit_ddnn(
             loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
         num_classes: Largest label + 1 by default.
+        stages: Last epochs whose mean probabilities are kept for the label source
+            "stage_averaged"; each costs one pass over the training data.
         callbacks: Further Keras callbacks.
         tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
             b*, and a projector of the local features.
@@ -101,6 +106,8 @@ def fit_ddnn(
     model = build_ddnn(train.images.shape[1:], num_classes, config)
     compile_ddnn(model, config, schedule.learning_rate)
     capture_bank = CaptureBank(train=train, **({"val": val} if val else {}))
+    if stages:
+        callbacks = [capture_stages := CaptureStages(train, stages), *callbacks]
     if tensorboard:
         log = keras.callbacks.TensorBoard(tensorboard, write_graph=False)
         callbacks = [log, *callbacks]
@@ -122,6 +129,7 @@ def fit_ddnn(
         history=history.history,
         bank=capture_bank.banks["train"],
         val_bank=capture_bank.banks.get("val"),
+        stage_bank=capture_stages.bank(capture_bank.banks["train"]) if stages else None,
         config=config,
         seconds=time.perf_counter() - start,
     )

@@ -1,0 +1,57 @@
+"""What an offload head is taught, and how its outputs make a score."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from keras_ddnn.bank import Bank
+from keras_ddnn.costs import benefit, hard_labels
+
+
+@dataclass(frozen=True)
+class Target:
+    """A way to teach offloading.
+
+    Attributes:
+        values: (bank, cost, local_fraction) → what to learn, float32 of shape (n, units).
+        score: Outputs of the head (n, units) → scores (n,).
+        units: Outputs of the head.
+        losses: Keys of `LOSSES` that fit, the default first.
+    """
+
+    values: Callable[[Bank, str, float], np.ndarray]
+    score: Callable[[np.ndarray], np.ndarray]
+    units: int
+    losses: tuple[str, ...]
+
+
+def _hard(bank, cost, local_fraction):
+    return hard_labels(benefit(bank, cost), local_fraction)[:, None].astype(np.float32)
+
+
+def _benefit(bank, cost, local_fraction):
+    return benefit(bank, cost)[:, None].astype(np.float32)
+
+
+def _correctness(bank, cost, local_fraction):
+    return np.stack([bank.local_correct, bank.cloud_correct], axis=1).astype(np.float32)
+
+
+def _only(outputs):
+    return outputs[:, 0]
+
+
+def _difference(logits):
+    return expit(logits[:, 1]) - expit(logits[:, 0])
+
+
+TARGETS = {
+    # The paper's label: 1 where B_k is at least b*. The score is a logit, good around L0.
+    "hard": Target(_hard, _only, 1, ("bce", "weighted_bce", "focal")),
+    # B_k itself; its expectation is the right score at every L0.
+    "benefit": Target(_benefit, _only, 1, ("mse", "huber")),
+    # P(local right) and P(cloud right); offloading is right iff their difference exceeds its price.
+    "correctness": Target(_correctness, _difference, 2, ("bce", "focal")),
+}
