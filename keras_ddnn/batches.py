@@ -68,12 +68,13 @@ def augmented_views(images, name: str, views: int, seed: int) -> np.ndarray:
         seed: Of the augmentation.
     """
     augment = tf.function(AUGMENTATIONS[name], reduce_retracing=True)
-    copies = np.empty((views * len(images), *images.shape[1:]), images.dtype)
-    for start in range(0, len(copies), VIEW_BATCH):
-        rows = np.arange(start, min(start + VIEW_BATCH, len(copies))) % len(images)
-        batch = augment(tf.constant(images[rows]), tf.constant([seed, start], tf.int64))
-        copies[start : start + len(rows)] = batch.numpy()
-    return copies
+    copies = np.empty((views, *images.shape), images.dtype)
+    for view in range(views):
+        for start in range(0, len(images), VIEW_BATCH):
+            rows = slice(start, start + VIEW_BATCH)
+            step = tf.constant([seed, view * len(images) + start], tf.int64)
+            copies[view, rows] = augment(tf.constant(images[rows]), step).numpy()
+    return copies.reshape(-1, *images.shape[1:])
 
 
 AUGMENTATIONS = {
