@@ -183,23 +183,24 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
             ),
         ).fit()
     recorded = Records(output / "trials").all()
-    return [
-        row
-        for result in results
-        if (row := _unfinished(search, fingerprint, result))["trial"] not in recorded
-    ]
+    unfinished = {}  # by key: optuna may ask for the same trial twice
+    for asked, result in zip(progress.trials, results, strict=True):
+        trial = search.trial(asked.config["choices"])
+        if (key := trial_key(fingerprint, trial)) not in recorded:
+            unfinished[key] = {
+                "trial": key,
+                "status": "failed" if result.error else "stopped",
+                "reason": _reason(result.error) if result.error else "stopped early",
+                **trial.choices(),
+                "val_audc": result.metrics.get("val_audc"),
+            }
+    return list(unfinished.values())
 
 
-def _unfinished(search, fingerprint, result) -> dict:
-    choices = result.config["choices"]
-    reason = str(result.error).strip().splitlines()[-1] if result.error else "stopped early"
-    return {
-        "trial": trial_key(fingerprint, search.trial(choices)),
-        "status": "failed" if result.error else "stopped",
-        "reason": reason,
-        **choices,
-        "val_audc": (result.metrics or {}).get("val_audc"),
-    }
+def _reason(error: Exception) -> str:
+    """Return in one line what went wrong in a Ray worker, without its stack."""
+    cause = getattr(error, "cause", error)
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
 
 def _space(search, fingerprint, done):

@@ -68,6 +68,7 @@ class TrialProgress(Callback):
 
     def __init__(self, todo: int):
         self.best = float("-inf")
+        self.trials = []
         self.progress = _progress("head trials", "best validation AUDC {task.fields[best]}")
         self.bar = self.progress.add_task("", total=todo, best="-")
 
@@ -91,6 +92,10 @@ class TrialProgress(Callback):
         """Advance the bar and say which trial failed."""
         self.progress.update(self.bar, advance=1)
         console.print(f"[red]failed[/red] {trial.config['choices']}")
+
+    def on_experiment_end(self, trials, **info):
+        """Keep what was asked: the result of a trial whose worker was killed does not tell."""
+        self.trials = trials
 
 
 def _progress(before: str, after: str) -> Progress:
