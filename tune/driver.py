@@ -54,7 +54,7 @@ def run_search(
     Raises:
         ValueError: On bad data, or an output folder that holds something else, cannot be written,
             or exists without `resume` or `overwrite`; before any training.
-        RuntimeError: If no trial finished.
+        RuntimeError: If the training of a backbone fails, or no trial finishes.
     """
     output, backbones = _absolute(output, backbones)
     _check_output(search, output, resume, overwrite)
@@ -135,13 +135,25 @@ def _train_backbones(search, splits, fingerprint, backbones):
     shared = ray.put(splits)
     epochs = Queue(actor_options={"num_cpus": 0})
     task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
-    running = [task.remote(shared, config, folder, epochs) for folder, config in missing.items()]
+    running = {
+        task.remote(shared, config, folder, epochs): config for folder, config in missing.items()
+    }
     with report.BackboneProgress(missing.values()) as progress:
         while running:
-            done, running = ray.wait(running, timeout=0.5)
+            done, _ = ray.wait(list(running), timeout=0.5)
             while not epochs.empty():
                 progress.update(*epochs.get())
-            ray.get(done)
+            for result in done:
+                config = running.pop(result)
+                try:
+                    ray.get(result)
+                except ray.exceptions.RayError as error:
+                    for other in running:
+                        ray.cancel(other)
+                    raise RuntimeError(
+                        f"training the backbone of λ={config.lambda_local} and seed {config.seed} "
+                        f"failed: {_reason(error)}"
+                    ) from error
 
 
 def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
