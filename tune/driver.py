@@ -164,7 +164,7 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
 
     from tune.trial import head_trial
 
-    done = Records(output / "trials").all()
+    done = Records(output / "trials").all(search, fingerprint)
     space, algorithm, todo = _space(search, fingerprint, done)
     if todo <= 0:
         return []
@@ -196,7 +196,7 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         ).fit()
-    recorded = Records(output / "trials").all()
+    recorded = Records(output / "trials").all(search, fingerprint)
     unfinished = {}  # by key: optuna may ask for the same trial twice
     for asked, result in zip(progress.trials, results, strict=True):
         trial = search.trial(asked.config["choices"])

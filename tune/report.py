@@ -125,7 +125,8 @@ def write(
     Raises:
         RuntimeError: If no trial finished.
     """
-    results = _write_results(Records(output / "trials").all(), unfinished, output)
+    records = Records(output / "trials").all(search, fingerprint)
+    results = _write_results(records, unfinished, output)
     finished = results[results["status"] == "finished"]
     if finished.empty:
         raise RuntimeError(f"no trial finished; the reasons are in {output / 'results.csv'}")
