@@ -228,7 +228,7 @@ def _space(search, fingerprint, done):
     from ray.tune.search.optuna import OptunaSearch
 
     points = [
-        {f"choices/{name}": choice for name, choice in record["choices"].items()}
+        {f"choices/{name}": choice for name, choice in record["asked"].items()}
         for record in done.values()
     ]
     algorithm = OptunaSearch(
