@@ -121,7 +121,7 @@ class Bank:
             logits, cloud_logits, labels = (
                 arrays[name] for name in ("local_logits", "cloud_logits", "labels")
             )
-        except (KeyError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a saved bank: {error}") from error
         if len(index) and index.max() >= len(images):
             raise ValueError(f"{path} refers to image {index.max()}; received {len(images)} images")

@@ -92,11 +92,18 @@ def _check_output(search, output, resume, overwrite):
         if not (resume or overwrite):
             raise ValueError(f"{output} holds a search: pass --resume or --overwrite")
         asked = json.loads(json.dumps(as_json(search)))
-        if resume and not overwrite and json.loads((output / CONFIG).read_text()) != asked:
+        if resume and not overwrite and _read_config(output) != asked:
             raise ValueError(
                 f"{output} holds another search than the one asked for; to resume it repeat "
                 f"its options (see {output / CONFIG}), or pass --overwrite"
             )
+
+
+def _read_config(output):
+    try:
+        return json.loads((output / CONFIG).read_text())
+    except ValueError as error:
+        raise ValueError(f"{output / CONFIG} is damaged ({error}): pass --overwrite") from error
 
 
 def _prepare_output(search, output, overwrite):
