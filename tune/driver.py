@@ -232,8 +232,10 @@ def _space(search, fingerprint, done):
         trials = [t for t in search.sample() if trial_key(fingerprint, t) not in done]
         return tune.grid_search([trial.choices() for trial in trials]), None, len(trials)
 
+    import optuna
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [
         {f"choices/{name}": choice for name, choice in record["asked"].items()}
         for record in done.values()
