@@ -14,6 +14,7 @@ from keras_ddnn.config import (
     require_choice,
     require_fraction,
     require_positive,
+    require_seed,
     resolve_config,
 )
 from keras_ddnn.head_inputs import MAP_INPUTS
@@ -70,6 +71,7 @@ class SearchConfig:
         require_choice("searcher", self.searcher, get_args(Searcher))
         require_choice("scheduler", self.scheduler, get_args(Scheduler))
         require_fraction("target_fraction", self.target_fraction)
+        require_seed("data_seed", self.data_seed)
         if self.trials is not None:
             require_positive(trials=self.trials)
         # Every combination is built once here, so that a wrong choice ends before any training.
