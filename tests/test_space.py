@@ -98,14 +98,14 @@ def test_the_random_searcher_runs_the_whole_grid_when_asked_for_more():
         ({"ddnn": "huge"}, "unknown preset 'huge'; known: paper"),
         ({"searcher": "guess"}, "unknown searcher 'guess'; known: grid, random, optuna"),
         ({"scheduler": "late"}, "unknown scheduler 'late'; known: fifo, asha"),
-        ({"epochs": 0}, "epochs must be positive; received 0"),
+        ({"epochs": 0}, "epochs must be a positive integer; received 0"),
         ({"seed": (-1,)}, "seed must be an integer .* received -1"),
         ({"data_seed": 2**32}, "data_seed must be an integer .* received 4294967296"),
         ({"input": ()}, "input needs at least one choice; received none"),
         ({"depth": (1, 2), "trials": 3}, "a grid runs all its 2 combinations; received trials=3"),
         ({"searcher": "random"}, "the random searcher needs a number of trials"),
         ({"searcher": "optuna"}, "the optuna searcher needs a number of trials"),
-        ({"searcher": "random", "trials": 0}, "trials must be positive; received 0"),
+        ({"searcher": "random", "trials": 0}, "trials must be a positive integer; received 0"),
     ],
 )
 def test_a_bad_search_is_refused_by_name_and_value(fields, message):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from keras_ddnn.atomic import write_json
-from keras_ddnn.config import as_json, require_positive
+from keras_ddnn.config import as_json, require_count
 from keras_ddnn.datasets import load
 from tune import report
 from tune.cache import Records, backbone_key, trial_key
@@ -57,7 +57,7 @@ def run_search(
         RuntimeError: If the training of a backbone fails, or no trial finishes.
     """
     if num_cpus is not None:
-        require_positive(num_cpus=num_cpus)
+        require_count(num_cpus=num_cpus)
     output, backbones = _absolute(output, backbones)
     _check_output(search, output, resume, overwrite)
     splits = load(search.dataset, data_dir, search.data_seed)

@@ -13,7 +13,7 @@ from keras_ddnn.config import (
     HeadConfig,
     require_choice,
     require_fraction,
-    require_positive,
+    require_count,
     require_seed,
     resolve_config,
 )
@@ -73,7 +73,7 @@ class SearchConfig:
         require_fraction("target_fraction", self.target_fraction)
         require_seed("data_seed", self.data_seed)
         if self.trials is not None:
-            require_positive(trials=self.trials)
+            require_count(trials=self.trials)
         # Every combination is built once here, so that a wrong choice ends before any training.
         combinations = len(self.grid())
         if self.searcher == "grid" and self.trials not in (None, combinations):
@@ -163,7 +163,7 @@ _cifar10 = replace(
     _quickstart,
     dataset="cifar10",
     ddnn="strong",
-    lambda_local=(0.1, 0.3, 0.5, 0.7),
+    lambda_local=(0.3, 0.5, 0.7),
     local_fraction=(0.3, 0.5, 0.7),
     input=("features", "image", "logits", "logits_plus"),
     depth=(1, 2),
