@@ -12,8 +12,8 @@ from keras_ddnn.config import (
     DDNNConfig,
     HeadConfig,
     require_choice,
-    require_fraction,
     require_count,
+    require_fraction,
     require_seed,
     resolve_config,
 )
