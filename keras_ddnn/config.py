@@ -44,6 +44,12 @@ def require_count(**values) -> None:
             raise ValueError(f"{what} must be a positive integer; received {value!r}")
 
 
+def require_seed(what: str, value) -> None:
+    """Raise ValueError unless `value` is an integer that every library takes for a seed."""
+    if not isinstance(value, Integral) or not 0 <= value < 2**32:
+        raise ValueError(f"{what} must be an integer in 0..2**32-1; received {value!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DDNNConfig:
     """Architecture and joint training of a DDNN; the defaults are the networks of the paper.
@@ -103,6 +109,7 @@ class DDNNConfig:
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_choice("augmentation", self.augmentation, get_args(Augmentation))
         require_choice("precision", self.precision, get_args(Precision))
+        require_seed("seed", self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +165,7 @@ class HeadConfig:
         )
         require_choice("cost", self.cost, COSTS)
         require_choice("precision", self.precision, get_args(Precision))
+        require_seed("seed", self.seed)
         require_fraction("local_fraction", self.local_fraction)
         require_count(epochs=self.epochs, batch_size=self.batch_size, patience=self.patience)
         require_positive(learning_rate=self.learning_rate)

@@ -13,6 +13,8 @@ from keras_ddnn.config import DDNNConfig
 from keras_ddnn.datasets import MIN_SIDE
 from keras_ddnn.layers import FusedBatchNormalization
 
+NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
+
 
 def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) -> keras.Model:
     """Build the DDNN of the paper as one functional model.
@@ -43,7 +45,7 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
     dense = partial(layers.Dense, dtype=dtype)
     logits = partial(layers.Dense, num_classes, dtype="float32")
     pool = partial(layers.MaxPooling2D, 2, dtype=dtype)
-    leaky_relu = partial(layers.LeakyReLU, dtype=dtype)
+    leaky_relu = partial(layers.LeakyReLU, negative_slope=NEGATIVE_SLOPE, dtype=dtype)
 
     images = keras.Input(input_shape, dtype="uint8", name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype=dtype, name="rescaling")(images)

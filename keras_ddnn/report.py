@@ -45,7 +45,7 @@ class Report:
             write_json(new / "report.json", self.facts)
             for name, frame in (("rules", self.table), ("curves", self.curves)):
                 with replacing_file(new / f"{name}.csv") as file:
-                    frame.to_csv(file, index=name == "curves", float_format="%.6g")
+                    frame.to_csv(file, index=name == "curves")
 
     @classmethod
     def load(cls, folder) -> "Report":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_ddnn.atomic import write_json
 from keras_ddnn.config import DDNNConfig, as_json
-from tune.space import Trial
+from tune.space import SearchConfig, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
 VERSION = 1
@@ -42,10 +42,14 @@ class Records:
         path = self.folder / f"{key}.json"
         return json.loads(path.read_text()) if path.exists() else None
 
-    def all(self) -> dict[str, dict]:
-        """Return every record by its key, in the order of the keys."""
-        paths = sorted(self.folder.glob("*.json"))
-        return {path.stem: json.loads(path.read_text()) for path in paths}
+    def all(self, search: SearchConfig, fingerprint: str) -> dict[str, dict]:
+        """Return the records of a search by their keys, in order; not those of earlier data."""
+        records = {path.stem: self.read(path.stem) for path in sorted(self.folder.glob("*.json"))}
+        return {
+            key: record
+            for key, record in records.items()
+            if key == trial_key(fingerprint, search.trial(record["choices"]))
+        }
 
 
 def _digest(content) -> str:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from keras_ddnn.atomic import write_json
-from keras_ddnn.config import as_json
+from keras_ddnn.config import as_json, require_count
 from keras_ddnn.datasets import load
 from tune import report
 from tune.cache import Records, backbone_key, trial_key
@@ -54,8 +54,10 @@ def run_search(
     Raises:
         ValueError: On bad data, or an output folder that holds something else, cannot be written,
             or exists without `resume` or `overwrite`; before any training.
-        RuntimeError: If no trial finished.
+        RuntimeError: If the training of a backbone fails, or no trial finishes.
     """
+    if num_cpus is not None:
+        require_count(num_cpus=num_cpus)
     output, backbones = _absolute(output, backbones)
     _check_output(search, output, resume, overwrite)
     splits = load(search.dataset, data_dir, search.data_seed)
@@ -90,11 +92,18 @@ def _check_output(search, output, resume, overwrite):
         if not (resume or overwrite):
             raise ValueError(f"{output} holds a search: pass --resume or --overwrite")
         asked = json.loads(json.dumps(as_json(search)))
-        if resume and not overwrite and json.loads((output / CONFIG).read_text()) != asked:
+        if resume and not overwrite and _read_config(output) != asked:
             raise ValueError(
                 f"{output} holds another search than the one asked for; to resume it repeat "
                 f"its options (see {output / CONFIG}), or pass --overwrite"
             )
+
+
+def _read_config(output):
+    try:
+        return json.loads((output / CONFIG).read_text())
+    except ValueError as error:
+        raise ValueError(f"{output / CONFIG} is damaged ({error}): pass --overwrite") from error
 
 
 def _prepare_output(search, output, overwrite):
@@ -135,13 +144,25 @@ def _train_backbones(search, splits, fingerprint, backbones):
     shared = ray.put(splits)
     epochs = Queue(actor_options={"num_cpus": 0})
     task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
-    running = [task.remote(shared, config, folder, epochs) for folder, config in missing.items()]
+    running = {
+        task.remote(shared, config, folder, epochs): config for folder, config in missing.items()
+    }
     with report.BackboneProgress(missing.values()) as progress:
         while running:
-            done, running = ray.wait(running, timeout=0.5)
+            done, _ = ray.wait(list(running), timeout=0.5)
             while not epochs.empty():
                 progress.update(*epochs.get())
-            ray.get(done)
+            for result in done:
+                config = running.pop(result)
+                try:
+                    ray.get(result)
+                except ray.exceptions.RayError as error:
+                    for other in running:
+                        ray.cancel(other)
+                    raise RuntimeError(
+                        f"training the backbone of λ={config.lambda_local} and seed {config.seed} "
+                        f"failed: {_reason(error)}"
+                    ) from error
 
 
 def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
@@ -150,7 +171,7 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
 
     from tune.trial import head_trial
 
-    done = Records(output / "trials").all()
+    done = Records(output / "trials").all(search, fingerprint)
     space, algorithm, todo = _space(search, fingerprint, done)
     if todo <= 0:
         return []
@@ -182,24 +203,25 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         ).fit()
-    recorded = Records(output / "trials").all()
-    return [
-        row
-        for result in results
-        if (row := _unfinished(search, fingerprint, result))["trial"] not in recorded
-    ]
+    recorded = Records(output / "trials").all(search, fingerprint)
+    unfinished = {}  # by key: optuna may ask for the same trial twice
+    for asked, result in zip(progress.trials, results, strict=True):
+        trial = search.trial(asked.config["choices"])
+        if (key := trial_key(fingerprint, trial)) not in recorded:
+            unfinished[key] = {
+                "trial": key,
+                "status": "failed" if result.error else "stopped",
+                "reason": _reason(result.error) if result.error else "stopped early",
+                **trial.choices(),
+                "val_audc": result.metrics.get("val_audc"),
+            }
+    return list(unfinished.values())
 
 
-def _unfinished(search, fingerprint, result) -> dict:
-    choices = result.config["choices"]
-    reason = str(result.error).strip().splitlines()[-1] if result.error else "stopped early"
-    return {
-        "trial": trial_key(fingerprint, search.trial(choices)),
-        "status": "failed" if result.error else "stopped",
-        "reason": reason,
-        **choices,
-        "val_audc": (result.metrics or {}).get("val_audc"),
-    }
+def _reason(error: Exception) -> str:
+    """Return in one line what went wrong in a Ray worker, without its stack."""
+    cause = getattr(error, "cause", error)
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
 
 def _space(search, fingerprint, done):
@@ -210,10 +232,12 @@ def _space(search, fingerprint, done):
         trials = [t for t in search.sample() if trial_key(fingerprint, t) not in done]
         return tune.grid_search([trial.choices() for trial in trials]), None, len(trials)
 
+    import optuna
     from ray.tune.search.optuna import OptunaSearch
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [
-        {f"choices/{name}": choice for name, choice in record["choices"].items()}
+        {f"choices/{name}": choice for name, choice in record["asked"].items()}
         for record in done.values()
     ]
     algorithm = OptunaSearch(

@@ -42,7 +42,7 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
         for config in search.backbones()
         if not (Path(backbones) / backbone_key(fingerprint, config)).exists()
     ]
-    done = Records(Path(output) / "trials").all()
+    done = Records(Path(output) / "trials").all(search, fingerprint)
     if search.searcher == "optuna":
         trials, trials_done = search.trials, len(done)
     else:

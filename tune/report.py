@@ -69,6 +69,7 @@ class TrialProgress(Callback):
 
     def __init__(self, todo: int):
         self.best = float("-inf")
+        self.trials = []
         self.progress = _progress("head trials", "best validation AUDC {task.fields[best]}")
         self.bar = self.progress.add_task("", total=todo, best="-")
 
@@ -92,6 +93,10 @@ class TrialProgress(Callback):
         """Advance the bar and say which trial failed."""
         self.progress.update(self.bar, advance=1)
         console.print(f"[red]failed[/red] {trial.config['choices']}")
+
+    def on_experiment_end(self, trials, **info):
+        """Keep what was asked: the result of a trial whose worker was killed does not tell."""
+        self.trials = trials
 
 
 def _progress(before: str, after: str) -> Progress:
@@ -121,7 +126,8 @@ def write(
     Raises:
         RuntimeError: If no trial finished.
     """
-    results = _write_results(Records(output / "trials").all(), unfinished, output)
+    records = Records(output / "trials").all(search, fingerprint)
+    results = _write_results(records, unfinished, output)
     finished = results[results["status"] == "finished"]
     if finished.empty:
         raise RuntimeError(f"no trial finished; the reasons are in {output / 'results.csv'}")

@@ -13,14 +13,26 @@ from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
 
 
 def main(arguments=None) -> int:
-    """Run the command line; return 0, or 2 after one line on standard error if the input is bad."""
+    """Run the command line; return its exit code.
+
+    After one line on standard error it is 2 for bad input, 1 for a search that failed, and 130 for
+    one that was interrupted.
+    """
     options = _parser().parse_args(arguments)
     try:
         _run(options)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _end(2, f"error: {error}")
+    except RuntimeError as error:
+        return _end(1, f"error: {error}")
+    except KeyboardInterrupt:
+        return _end(130, "interrupted: pass --resume to go on")
     return 0
+
+
+def _end(code: int, message: str) -> int:
+    print(message, file=sys.stderr)
+    return code
 
 
 def _run(options) -> None:

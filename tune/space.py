@@ -12,8 +12,9 @@ from keras_ddnn.config import (
     DDNNConfig,
     HeadConfig,
     require_choice,
+    require_count,
     require_fraction,
-    require_positive,
+    require_seed,
     resolve_config,
 )
 from keras_ddnn.head_inputs import MAP_INPUTS
@@ -70,8 +71,9 @@ class SearchConfig:
         require_choice("searcher", self.searcher, get_args(Searcher))
         require_choice("scheduler", self.scheduler, get_args(Scheduler))
         require_fraction("target_fraction", self.target_fraction)
+        require_seed("data_seed", self.data_seed)
         if self.trials is not None:
-            require_positive(trials=self.trials)
+            require_count(trials=self.trials)
         # Every combination is built once here, so that a wrong choice ends before any training.
         combinations = len(self.grid())
         if self.searcher == "grid" and self.trials not in (None, combinations):
@@ -161,7 +163,7 @@ _cifar10 = replace(
     _quickstart,
     dataset="cifar10",
     ddnn="strong",
-    lambda_local=(0.1, 0.3, 0.5, 0.7),
+    lambda_local=(0.3, 0.5, 0.7),
     local_fraction=(0.3, 0.5, 0.7),
     input=("features", "image", "logits", "logits_plus"),
     depth=(1, 2),

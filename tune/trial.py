@@ -122,6 +122,7 @@ def head_trial(
         key,
         {
             "choices": trial.choices(),
+            "asked": config["choices"],  # the plain choices above may be outside the space
             "metrics": metrics,
             "input_shape": list(head.model.input_shape[1:]),
             "seconds": time.perf_counter() - start,

@@ -1,0 +1,241 @@
+"""A whole search by Ray Tune, on toy data: one run, examined from many sides."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import toy_split
+
+from keras_ddnn import artifact
+from keras_ddnn.datasets import load
+from keras_ddnn.report import Report
+from tune.cache import backbone_key
+from tune.driver import run_search
+from tune.space import DIMENSIONS, SearchConfig
+
+FILES = {
+    *("search.json", "results.csv", "results.parquet", "curve.png"),
+    *("report", "artifact", "tensorboard", "trials"),
+}
+
+
+@pytest.fixture(scope="module")
+def toy_npz(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "toy.npz"
+    splits = {"train": toy_split(384, 0), "val": toy_split(48, 1), "test": toy_split(80, 2)}
+    arrays = {f"x_{what}": split.images for what, split in splits.items()}
+    np.savez(path, **arrays, **{f"y_{what}": split.labels for what, split in splits.items()})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def search(toy_npz):
+    return SearchConfig(
+        dataset=toy_npz,
+        epochs=1,
+        lambda_local=(0.3, 0.7),
+        input=("features", "logits"),
+        local_fraction=(0.3, 0.7),
+    )
+
+
+@pytest.fixture(scope="module")
+def output(search, tmp_path_factory):
+    """A finished search, which no test may change."""
+    ray = pytest.importorskip("ray")
+    yield run_search(search, tmp_path_factory.mktemp("run") / "out", num_cpus=2)
+    ray.shutdown()
+
+
+@pytest.fixture
+def copy(output, tmp_path):
+    """The finished search and its backbones, in folders a test may change."""
+    shutil.copytree(output.parent, tmp_path / "run")
+    return tmp_path / "run" / "out"
+
+
+def backbones_of(output):
+    return sorted((output.parent / "backbones").iterdir())
+
+
+def contents(folder):
+    """Every file with its time: equal as long as nothing is written again."""
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+
+
+# --- what a search leaves behind ----------------------------------------------------------------
+
+
+def test_one_backbone_is_trained_for_each_weight_and_seed(search, output):
+    fingerprint = load(search.dataset).fingerprint()
+    expected = {backbone_key(fingerprint, config) for config in search.backbones()}
+    assert {folder.name for folder in backbones_of(output)} == expected
+    assert len(expected) == 2
+    for folder in backbones_of(output):
+        files = {"ddnn.weights.h5", "train.npz", "val.npz", "test.npz", "backbone.json"}
+        assert files <= {path.name for path in folder.iterdir()}
+
+
+def test_the_table_has_a_finished_row_a_trial_best_first(search, output):
+    results = pd.read_csv(output / "results.csv")
+    assert set(results["status"]) == {"finished"}
+    assert results["val_audc"].is_monotonic_decreasing
+    rows = {tuple(row) for row in results[list(DIMENSIONS)].itertuples(index=False)}
+    assert rows == {tuple(trial.choices().values()) for trial in search.grid()}
+    assert len(results) == len(rows) == 8
+
+
+def test_both_tables_say_the_same(output):
+    csv, parquet = pd.read_csv(output / "results.csv"), pd.read_parquet(output / "results.parquet")
+    csv["lambda_local"] = csv["lambda_local"].astype(str)  # it may be "random"
+    pd.testing.assert_frame_equal(csv, parquet, rtol=1e-6)
+
+
+def test_no_number_of_the_test_data_is_in_the_table(output):
+    columns = set(pd.read_csv(output / "results.csv").columns)
+    facts = {"trial", "status", *DIMENSIONS, "epochs_run", "head_multiply_adds", "score_threshold"}
+    assert {name for name in columns - facts if not name.startswith("val_")} == set()
+
+
+def test_every_file_of_the_results_is_there(search, output):
+    assert SearchConfig(**json.loads((output / "search.json").read_text())) == search
+    assert (output / "curve.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert {path.name for path in output.iterdir()} == FILES
+
+
+def test_tensorboard_has_a_log_of_every_backbone_and_trial(search, output):
+    logs = {path.parent.relative_to(output) for path in output.rglob("events.out.tfevents.*")}
+    runs = {path.parts[1] for path in logs if len(path.parts) > 1}
+    trials = {f"trial-{path.stem}" for path in (output / "trials").glob("*.json")}
+    assert len(trials) == 8
+    assert runs == trials | {f"backbone-λ{weight}-seed0" for weight in search.lambda_local}
+    assert Path("tensorboard") in logs  # the figure and the columns of the HParams table
+
+
+def test_the_curves_of_the_report_start_at_the_cloud_and_end_at_the_local_accuracy(output):
+    report = Report.load(output / "report")
+    assert {"features", "logits", "margin", "random", "oracle"} <= set(report.curves)
+    assert set(report.curves.loc[0.0]) == {report.facts["cloud_accuracy"]}
+    assert set(report.curves.loc[1.0]) == {report.facts["local_accuracy"]}
+
+
+def test_the_best_trial_is_in_the_artifact(output):
+    best = pd.read_csv(output / "results.csv").iloc[0]
+    manifest = json.loads((output / "artifact" / "manifest.json").read_text())
+    assert manifest["ddnn"]["lambda_local"] == best["lambda_local"]
+    for name in ("input", "local_fraction", "depth", "loss"):
+        assert manifest["rule"]["config"][name] == best[name]
+    assert manifest["score_threshold"] == pytest.approx(best["score_threshold"])
+    assert manifest["metrics"]["val_audc"] == pytest.approx(best["val_audc"])
+
+
+DECIDE = """
+import sys
+import numpy as np
+from keras_ddnn import artifact
+images = np.load(sys.argv[2])["x_test"]
+policy = artifact.load_policy(sys.argv[1])
+np.savez(sys.argv[3], decisions=policy.decide(images), classes=policy.predict(images)[0])
+"""
+
+
+def test_the_artifact_decides_the_same_in_another_process(search, output, tmp_path):
+    arguments = [str(output / "artifact"), search.dataset, str(tmp_path / "there.npz")]
+    subprocess.run([sys.executable, "-c", DECIDE, *arguments], check=True, timeout=120)
+    there = np.load(tmp_path / "there.npz")
+    images = load(search.dataset).test.images
+    policy = artifact.load_policy(output / "artifact")
+    np.testing.assert_array_equal(policy.decide(images), there["decisions"])
+    np.testing.assert_array_equal(policy.predict(images)[0], there["classes"])
+    assert 0 < there["decisions"].mean() < 1
+
+
+# --- again --------------------------------------------------------------------------------------
+
+
+def test_the_same_search_from_nothing_gives_the_same_table(search, output, tmp_path):
+    again = run_search(search, tmp_path / "out")
+    assert (again / "results.csv").read_bytes() == (output / "results.csv").read_bytes()
+
+
+def test_resuming_repeats_only_what_is_missing(search, copy):
+    lost = pd.read_csv(copy / "results.csv")["trial"][3]
+    (copy / "trials" / f"{lost}.json").unlink()
+    shutil.rmtree(copy / "trials" / lost)
+    table = (copy / "results.csv").read_bytes()
+    before = contents(copy / "trials") | contents(copy.parent / "backbones")
+
+    run_search(search, copy, resume=True)
+
+    after = contents(copy / "trials") | contents(copy.parent / "backbones")
+    assert after.items() > before.items()
+    written = {path.relative_to(copy / "trials").parts[0] for path in after.keys() - before.keys()}
+    assert written == {lost, f"{lost}.json"}
+    assert (copy / "results.csv").read_bytes() == table
+
+
+def test_a_trial_that_fails_is_a_row_with_its_reason(search, copy, tmp_path):
+    for folder in backbones_of(copy):
+        if json.loads((folder / "backbone.json").read_text())["ddnn"]["lambda_local"] == 0.7:
+            (folder / "train.npz").write_bytes(b"no archive")
+    search = replace(search, input=("logits",), local_fraction=(0.3,))
+    failing = run_search(search, tmp_path / "out", backbones=copy.parent / "backbones")
+    results = pd.read_csv(failing / "results.csv").set_index("lambda_local")
+    assert results["status"].to_dict() == {0.3: "finished", 0.7: "failed"}
+    assert "train.npz is not a saved bank" in results.loc[0.7, "reason"]
+
+
+def test_a_backbone_that_fails_is_named_with_its_reason(search, tmp_path):
+    (tmp_path / "backbones").touch()
+    with pytest.raises(RuntimeError, match=r"λ=0\.\d and seed 0 failed: FileExistsError: .*exists"):
+        run_search(search, tmp_path / "out")
+
+
+# --- searchers and schedulers -------------------------------------------------------------------
+
+
+def test_the_random_searcher_runs_the_trials_it_has_drawn(search, output, tmp_path):
+    search = replace(search, searcher="random", trials=3, input=("logits",), depth=(1, 2))
+    found = run_search(search, tmp_path / "out", backbones=output.parent / "backbones")
+    results = pd.read_csv(found / "results.csv")
+    drawn = {tuple(trial.choices().values()) for trial in search.sample()}
+    assert {tuple(row) for row in results[list(DIMENSIONS)].itertuples(index=False)} == drawn
+    assert set(results["status"]) == {"finished"}
+
+
+@pytest.mark.slow
+def test_optuna_goes_on_from_what_it_has_found(search, output, tmp_path):
+    # "conv" means "mlp" on the logits: what is recorded lies outside the space.
+    search = replace(search, searcher="optuna", trials=3, input=("logits",), depth=(1, 2, 3, 4))
+    search = replace(search, architecture=("conv",))
+    backbones = output.parent / "backbones"
+    found = run_search(search, tmp_path / "out", backbones=backbones)
+    results = pd.read_csv(found / "results.csv")
+    assert list(results["status"]) == ["finished"] * 3
+    assert set(results["architecture"]) == {"mlp"}
+
+    lost = results["trial"][0]
+    (found / "trials" / f"{lost}.json").unlink()
+    shutil.rmtree(found / "trials" / lost)
+    before = contents(found / "trials")
+    run_search(search, found, backbones=backbones, resume=True)
+    assert before.items() <= contents(found / "trials").items()
+
+
+@pytest.mark.slow
+def test_a_trial_that_asha_stops_is_a_row_of_its_own(search, output, tmp_path):
+    search = replace(search, scheduler="asha", input=("logits",), depth=(1, 2, 3, 4))
+    found = run_search(search, tmp_path / "out", backbones=output.parent / "backbones")
+    results = pd.read_csv(found / "results.csv")
+    stopped = results[results["status"] == "stopped"]
+    assert set(results["status"]) == {"finished", "stopped"}
+    assert len(results) == len(search.grid())
+    assert set(stopped["reason"]) == {"stopped early"}
+    assert stopped["val_audc"].between(0, 1).all()
+    assert not any((found / "trials" / key).exists() for key in stopped["trial"])

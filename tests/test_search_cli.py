@@ -1,0 +1,196 @@
+"""The command line of the search: what is wrong is said in one line, before anything is started."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import toy_split
+
+from keras_ddnn.config import as_json
+from keras_ddnn.datasets import DATASETS
+from tune import driver
+from tune.search import main
+from tune.space import SearchConfig
+
+
+@pytest.fixture(autouse=True)
+def _no_ray(monkeypatch):
+    monkeypatch.setattr(driver, "_start_ray", lambda *_: pytest.fail("Ray was started"))
+
+
+def toy_arrays(**replaced):
+    arrays = {}
+    for seed, (what, n) in enumerate({"train": 60, "val": 30, "test": 30}.items()):
+        split = toy_split(n, seed)
+        arrays |= {f"x_{what}": split.images, f"y_{what}": split.labels}
+    return arrays | replaced
+
+
+@pytest.fixture
+def toy_npz(tmp_path):
+    np.savez(tmp_path / "toy.npz", **toy_arrays())
+    return str(tmp_path / "toy.npz")
+
+
+@pytest.fixture
+def refused(capsys, tmp_path):
+    """Run a command that must be refused; return its one line of error."""
+
+    def run(*arguments):
+        output = [] if "--output" in arguments else ["--output", str(tmp_path / "out")]
+        assert main([*arguments, *output]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        return err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lambda-local", "1.5"], "lambda_local must lie in [0, 1]; received 1.5"),
+        (["--lambda-local", "nan"], "lambda_local must lie in [0, 1]; received nan"),
+        (["--local-fraction", "0.5", "-0.1"], "local_fraction must lie in [0, 1]; received -0.1"),
+        (["--depth", "9"], "unknown head depth 9; known: 1, 2, 3, 4"),
+        (["--epochs", "0"], "epochs must be a positive integer; received 0"),
+        (["--seed", "-1"], "seed must be an integer in 0..2**32-1; received -1"),
+        (["--num-cpus", "0"], "num_cpus must be a positive integer; received 0"),
+        (["--trials", "3"], "received trials=3"),
+        (["--searcher", "random"], "the random searcher needs a number of trials"),
+        (["--dataset", "imagenet"], ", ".join(DATASETS)),
+        (["--dataset", "no/such.npz"], "dataset path 'no/such.npz' does not exist"),
+    ],
+)
+def test_a_bad_option_is_refused(refused, tmp_path, arguments, message):
+    assert message in refused(*arguments)
+    assert not (tmp_path / "out").exists()
+
+
+IMAGES = toy_split(60, 0).images
+NAN = np.where(np.arange(60)[:, None, None, None] == 7, np.nan, IMAGES / 255)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_train": NAN}, "train images: expected finite pixels, received NaN or infinity in 1"),
+        ({"y_train": np.ones(60, int)}, "expected at least two classes, received only class 1"),
+        ({"x_train": IMAGES[..., :2]}, "received shape (60, 16, 16, 2)"),
+        ({"x_test": IMAGES[..., :1], "y_test": np.arange(60) % 3}, "received (16, 16, 1)"),
+        ({"x_test": IMAGES[:0], "y_test": np.zeros(0, int)}, "test images: expected at least one"),
+        ({"y_val": np.arange(30)}, "val labels: expected classes in 0..2, received 0 to 29"),
+        ({"y_test": np.arange(29) % 3}, "received 30 images and 29 labels"),
+    ],
+)
+def test_bad_data_are_refused(refused, tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **toy_arrays(**arrays))
+    assert message in refused("--dataset", str(tmp_path / "bad.npz"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dataset_that_is_not_prepared_is_refused_with_what_to_do(refused, tmp_path):
+    error = refused("--dataset", "cifar10", "--data-dir", str(tmp_path / "tfds"))
+    for part in (str(tmp_path / "tfds"), "tfds build cifar10", "cluttered_digits"):
+        assert part in error
+
+
+def write_search(folder, **fields):
+    folder.mkdir()
+    (folder / "search.json").write_text(json.dumps(as_json(SearchConfig(**fields))))
+
+
+def test_an_output_folder_of_something_else_is_left_alone(refused, tmp_path, toy_npz):
+    output = tmp_path / "thesis"
+    output.mkdir()
+    (output / "chapter1.tex").write_text("precious")
+    for option in ([], ["--resume"], ["--overwrite"]):
+        error = refused("--dataset", toy_npz, "--output", str(output), *option)
+        assert f"{output} exists and holds no search" in error
+    assert (output / "chapter1.tex").read_text() == "precious"
+
+
+def test_an_older_search_is_not_touched_unasked(refused, tmp_path, toy_npz):
+    write_search(tmp_path / "old")
+    error = refused("--dataset", toy_npz, "--output", str(tmp_path / "old"))
+    assert "holds a search: pass --resume or --overwrite" in error
+
+
+def test_another_search_is_not_resumed(refused, tmp_path, toy_npz):
+    write_search(tmp_path / "old", dataset=toy_npz, depth=(4,))
+    error = refused("--dataset", toy_npz, "--output", str(tmp_path / "old"), "--resume")
+    assert "holds another search than the one asked for" in error
+
+
+def test_a_damaged_search_is_not_resumed(refused, tmp_path, toy_npz):
+    write_search(tmp_path / "old")
+    (tmp_path / "old" / "search.json").write_text('{"dataset": ')
+    error = refused("--dataset", toy_npz, "--output", str(tmp_path / "old"), "--resume")
+    assert "search.json is damaged" in error
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused(refused, tmp_path, toy_npz):
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "out"
+    assert f"cannot write to the output folder {output}" in refused(
+        "--dataset", toy_npz, "--output", str(output)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [
+        (["--preset", "huge"], "quickstart"),
+        (["--input", "sound"], "logits_plus"),
+        (["--architecture", "tree"], "paper_mlp"),
+        (["--loss", "zero"], "focal"),
+        (["--searcher", "guess"], "optuna"),
+        (["--scheduler", "late"], "asha"),
+        (["--oversample", "maybe"], "yes or no"),
+    ],
+)
+def test_an_unknown_choice_is_answered_with_the_known_ones(capsys, arguments, known):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert known in capsys.readouterr().err
+
+
+def test_a_failed_search_ends_in_one_line(monkeypatch, capsys, tmp_path, toy_npz):
+    def fail(*_):
+        raise RuntimeError("no trial finished")
+
+    monkeypatch.setattr(driver, "_start_ray", fail)
+    assert main(["--dataset", toy_npz, "--output", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err == "error: no trial finished\n"
+
+
+def test_an_interrupted_search_says_how_to_go_on(monkeypatch, capsys, tmp_path, toy_npz):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(driver, "_start_ray", interrupt)
+    assert main(["--dataset", toy_npz, "--output", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "interrupted: pass --resume to go on\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "trials"),
+    [([], 2 * 2 * 3 * 2), (["--searcher", "random", "--trials", "5"], 5)],
+)
+def test_a_dry_run_shows_the_plan_and_writes_nothing(capsys, tmp_path, toy_npz, options, trials):
+    before = sorted(tmp_path.rglob("*"))
+    output = str(tmp_path / "out")
+    assert main(["--dry-run", "--dataset", toy_npz, "--output", output, *options]) == 0
+    plan = {row[0]: row[1:] for row in _rows(capsys.readouterr().out)}
+    assert plan["backbones"] == ["2", "2"]
+    assert plan["head trials"] == [str(trials)] * 2
+    assert float(plan["estimated minutes"][1]) > 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def _rows(table):
+    lines = [line for line in table.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]

@@ -1,0 +1,136 @@
+"""The search space: which trials a search has, and what is refused before any of them runs."""
+
+import json
+
+import pytest
+
+from keras_ddnn.config import as_json
+from tune.space import DIMENSIONS, SEARCH_PRESETS, SearchConfig
+
+WIDE = SearchConfig(
+    lambda_local=(0.3, 0.7, "random"),
+    seed=(0, 1),
+    local_fraction=(0.3, 0.5),
+    input=("features", "logits"),
+    depth=(1, 2),
+)
+
+
+def test_a_grid_holds_every_combination_once():
+    trials = WIDE.grid()
+    assert len(trials) == len(set(trials)) == 3 * 2 * 2 * 2 * 2
+    assert WIDE.sample() == trials
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "expected"),
+    [
+        ({"input": ("logits",), "architecture": ("mlp", "conv")}, [("mlp", False)]),
+        ({"input": ("logits",), "architecture": ("conv",)}, [("mlp", False)]),
+        ({"input": ("image",), "architecture": ("mlp", "conv")}, [("mlp", False), ("conv", False)]),
+        ({"input": ("features",), "oversample": (False, True)}, [("mlp", False)]),
+        ({"input": ("logits",), "oversample": (False, True)}, [("mlp", False), ("mlp", True)]),
+    ],
+)
+def test_a_choice_without_a_meaning_becomes_the_plain_one(dimensions, expected):
+    heads = [trial.head for trial in SearchConfig(**dimensions).grid()]
+    assert [(head.architecture, head.oversample) for head in heads] == expected
+
+
+def test_a_choice_given_twice_counts_once():
+    search = SearchConfig(lambda_local=(0.5, 0.5), depth=(2, 1, 2))
+    assert (search.lambda_local, search.depth) == ((0.5,), (2, 1))
+
+
+def test_there_is_one_backbone_for_each_weight_and_seed():
+    backbones = WIDE.backbones()
+    assert len(set(backbones)) == 6
+    assert {(b.lambda_local, b.seed) for b in backbones} == {
+        (lambda_local, seed) for lambda_local in (0.3, 0.7, "random") for seed in (0, 1)
+    }
+    assert {trial.ddnn for trial in WIDE.grid()} == set(backbones)
+
+
+def test_epochs_replace_those_of_the_preset():
+    assert SearchConfig(epochs=3).backbones()[0].epochs == 3
+    assert SearchConfig(ddnn="paper").backbones()[0].epochs == 20
+
+
+def random_search(**fields):
+    return SearchConfig(
+        searcher="random", input=("features", "logits"), depth=(1, 2, 3, 4), **fields
+    )
+
+
+def test_the_random_searcher_draws_distinct_trials_of_the_grid():
+    search = random_search(trials=5)
+    trials = search.sample()
+    assert len(set(trials)) == len(trials) == 5
+    assert set(trials) < set(search.grid())
+
+
+def test_the_random_searcher_draws_the_same_trials_for_the_same_seed():
+    assert random_search(trials=5).sample() == random_search(trials=5).sample()
+    drawn = {
+        frozenset((trial.head.input, trial.head.depth) for trial in search.sample())
+        for search in (random_search(trials=4, seed=(seed,)) for seed in range(5))
+    }
+    assert len(drawn) > 1
+
+
+def test_the_random_searcher_runs_the_whole_grid_when_asked_for_more():
+    search = random_search(trials=1000)
+    assert search.sample() == search.grid()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lambda_local": (1.5,)}, r"lambda_local must lie in \[0, 1\]; received 1.5"),
+        ({"lambda_local": (float("nan"),)}, "lambda_local .* received nan"),
+        ({"lambda_local": ("often",)}, "lambda_local .* received 'often'"),
+        ({"local_fraction": (-0.1,)}, r"local_fraction must lie in \[0, 1\]; received -0.1"),
+        ({"target_fraction": 2.0}, "target_fraction .* received 2.0"),
+        ({"depth": (9,)}, "unknown head depth 9; known: 1, 2, 3, 4"),
+        ({"input": ("sound",)}, "unknown head input 'sound'; known: features, image, logits"),
+        ({"architecture": ("tree",)}, "unknown head architecture 'tree'; known: mlp"),
+        ({"loss": ("zero",)}, "unknown head loss 'zero'; known: bce"),
+        ({"ddnn": "huge"}, "unknown preset 'huge'; known: paper"),
+        ({"searcher": "guess"}, "unknown searcher 'guess'; known: grid, random, optuna"),
+        ({"scheduler": "late"}, "unknown scheduler 'late'; known: fifo, asha"),
+        ({"epochs": 0}, "epochs must be a positive integer; received 0"),
+        ({"seed": (-1,)}, "seed must be an integer .* received -1"),
+        ({"data_seed": 2**32}, "data_seed must be an integer .* received 4294967296"),
+        ({"input": ()}, "input needs at least one choice; received none"),
+        ({"depth": (1, 2), "trials": 3}, "a grid runs all its 2 combinations; received trials=3"),
+        ({"searcher": "random"}, "the random searcher needs a number of trials"),
+        ({"searcher": "optuna"}, "the optuna searcher needs a number of trials"),
+        ({"searcher": "random", "trials": 0}, "trials must be a positive integer; received 0"),
+    ],
+)
+def test_a_bad_search_is_refused_by_name_and_value(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SearchConfig(**fields)
+
+
+@pytest.mark.parametrize("wrong", [{"lambda_local": (0.5, 1.5)}, {"depth": (1, 9)}])
+def test_one_bad_choice_among_good_ones_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"1\.5|9"):
+        SearchConfig(**wrong)
+
+
+@pytest.mark.parametrize("search", [WIDE, *SEARCH_PRESETS.values()])
+def test_the_choices_of_a_trial_make_it_again(search):
+    for trial in search.grid():
+        assert set(trial.choices()) == set(DIMENSIONS)
+        assert search.trial(json.loads(json.dumps(trial.choices()))) == trial
+
+
+@pytest.mark.parametrize("search", [WIDE, random_search(trials=5), *SEARCH_PRESETS.values()])
+def test_a_search_survives_json(search):
+    assert SearchConfig(**json.loads(json.dumps(as_json(search)))) == search
+
+
+@pytest.mark.parametrize("name", SEARCH_PRESETS)
+def test_a_preset_has_enough_trials_to_choose_from(name):
+    assert len(SEARCH_PRESETS[name].grid()) >= 24
