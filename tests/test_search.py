@@ -112,9 +112,9 @@ def test_every_file_of_the_results_is_there(search, output):
 def test_tensorboard_has_a_log_of_every_backbone_and_trial(search, output):
     logs = {path.parent.relative_to(output) for path in output.rglob("events.out.tfevents.*")}
     runs = {path.parts[1] for path in logs if len(path.parts) > 1}
-    trials = {f"trial-{path.stem}" for path in (output / "trials").glob("*.json")}
+    trials = {trial.name() for trial in search.grid()}
     assert len(trials) == 8
-    assert runs == trials | {f"backbone-λ{weight}-seed0" for weight in search.lambda_local}
+    assert runs == trials | {f"backbone-lambda{weight}-seed0" for weight in search.lambda_local}
     assert Path("tensorboard") in logs  # the figure and the columns of the HParams table
 
 
