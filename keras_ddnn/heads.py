@@ -110,7 +110,7 @@ def fit_head(
         head.get_layer("normalization").adapt(inputs)
     head.compile(
         keras.optimizers.Adam(config.learning_rate),
-        loss=_keras_loss(config.loss),
+        loss=keras_loss(config.loss),
         metrics=_metrics(config.loss),
         jit_compile=False,
     )
@@ -154,7 +154,8 @@ class _ValidationAUDC(keras.callbacks.Callback):
         logs["val_audc"] = OffloadCurve.from_scores(scores, self.bank).audc
 
 
-def _keras_loss(name: str) -> keras.losses.Loss:
+def keras_loss(name: str) -> keras.losses.Loss:
+    """Return the Keras loss of a key of `LOSSES`."""
     loss = LOSSES[name]
     options = {"from_logits": True} if loss.from_logits else {}
     return getattr(keras.losses, loss.keras_class)(**options)

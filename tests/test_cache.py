@@ -30,6 +30,7 @@ OTHER_HEAD = {
     "input": "logits_plus",
     "architecture": "paper_mlp",
     "depth": 2,
+    "target": "correctness",
     "loss": "focal",
     "cost": "zero_one",
     "local_fraction": 0.3,

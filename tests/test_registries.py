@@ -14,6 +14,7 @@ from keras_ddnn.costs import COSTS
 from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.rules import RULES
+from keras_ddnn.targets import TARGETS
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_the_names_a_config_accepts_are_those_implemented(names, implementations
 def test_a_cost_is_one_number_a_sample_and_says_what_it_is(name, four_cases):
     costs = COSTS[name](four_cases.edge.local_probabilities, four_cases.labels)
     assert costs.shape == (4,)
-    assert (costs >= 0).all()
+    assert np.isfinite(costs).all()
     assert COSTS[name].__doc__
 
 
@@ -58,8 +59,17 @@ def test_a_rule_can_be_made_by_name_and_says_what_it_is(name, four_cases):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_is_a_keras_loss_on_logits(name):
-    loss = getattr(keras.losses, LOSSES[name].keras_class)(from_logits=True)
+def test_a_loss_is_a_keras_loss_that_a_right_output_makes_small(name):
+    loss = heads.keras_loss(name)
     assert isinstance(loss, keras.losses.Loss)
-    # Sure and right costs next to nothing, sure and wrong much.
-    assert float(loss([[1.0]], [[9.0]])) < 0.01 < 1.0 < float(loss([[1.0]], [[-9.0]]))
+    right, wrong = (9.0, -9.0) if LOSSES[name].from_logits else (1.0, -1.0)
+    assert float(loss([[1.0]], [[right]])) < 0.01 < 1.0 < float(loss([[1.0]], [[wrong]]))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_is_learned_by_losses_that_exist(name, four_cases):
+    target = TARGETS[name]
+    assert set(target.losses) <= set(LOSSES)
+    values = target.values(four_cases, "true_class", 0.5)
+    assert values.shape == (4, target.units)
+    assert target.score(values).shape == (4,)

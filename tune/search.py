@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import get_args
 
 from keras_ddnn.config import PRESETS, HeadArchitecture
+from keras_ddnn.costs import COSTS
 from keras_ddnn.datasets import DATASETS
 from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.losses import LOSSES
+from keras_ddnn.targets import TARGETS
 from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
 
 
@@ -98,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--input", choices=HEAD_INPUTS, nargs="+")
     add("--architecture", choices=get_args(HeadArchitecture), nargs="+")
     add("--depth", type=int, nargs="+", metavar="DEPTH", help="1 to 4")
+    add("--target", choices=TARGETS, nargs="+", help="what a head learns")
     add("--loss", choices=LOSSES, nargs="+")
+    add("--cost", choices=COSTS, nargs="+", help="whose difference is the benefit B_k")
     add("--oversample", type=_boolean, nargs="+", metavar="yes|no")
     add("--target-fraction", type=float, help="local fraction at which decisions are reported")
 

@@ -18,6 +18,8 @@ from keras_ddnn.config import (
     resolve_config,
 )
 from keras_ddnn.head_inputs import MAP_INPUTS
+from keras_ddnn.losses import LOSSES
+from keras_ddnn.targets import TARGETS
 
 Searcher = Literal["grid", "random", "optuna"]
 Scheduler = Literal["fifo", "asha"]
@@ -31,9 +33,9 @@ class SearchConfig:
         dataset, data_seed: As of `keras_ddnn.load`.
         ddnn: Preset of the backbones; `epochs` replaces its number of epochs.
         lambda_local, seed: One backbone is trained for each pair.
-        local_fraction, input, architecture, depth, loss, oversample: Choices of `HeadConfig`.
-            Where a choice has no meaning (a convolution on a vector, oversampling of a map) the
-            plain one takes its place.
+        local_fraction, input, architecture, depth, target, loss, cost, oversample: Choices of
+            `HeadConfig`. Where a choice has no meaning (a convolution on a vector, oversampling of
+            a map, a loss that does not fit the target) the plain one takes its place.
         target_fraction: The local fraction at which decisions are reported.
         searcher: "grid" runs every combination, "random" draws `trials` of them without
             replacement, "optuna" chooses `trials` one after another by their results.
@@ -54,7 +56,9 @@ class SearchConfig:
     input: tuple[str, ...] = ("logits_plus",)
     architecture: tuple[str, ...] = ("mlp",)
     depth: tuple[int, ...] = (1,)
+    target: tuple[str, ...] = ("hard",)
     loss: tuple[str, ...] = ("bce",)
+    cost: tuple[str, ...] = ("true_class",)
     oversample: tuple[bool, ...] = (False,)
     target_fraction: float = 0.5
     searcher: Searcher = "grid"
@@ -96,10 +100,15 @@ class SearchConfig:
     def trial(self, choices: Mapping) -> "Trial":
         """Return the trial of one choice in every dimension of `DIMENSIONS`."""
         head = {name: choices[name] for name in DIMENSIONS if name != "lambda_local"}
-        if head["input"] in MAP_INPUTS:
-            head["oversample"] = False
-        elif head["architecture"] == "conv":
+        reads_map = head["input"] in MAP_INPUTS
+        if head["architecture"] == "conv" and not reads_map:
             head["architecture"] = "mlp"
+        if reads_map or head["target"] != "hard":
+            head["oversample"] = False
+        require_choice("target", head["target"], TARGETS)
+        require_choice("head loss", head["loss"], LOSSES)
+        if head["loss"] not in TARGETS[head["target"]].losses:
+            head["loss"] = None
         return Trial(self.backbone(choices["lambda_local"], choices["seed"]), HeadConfig(**head))
 
     def grid(self) -> list["Trial"]:
@@ -125,7 +134,9 @@ DIMENSIONS = (
     "input",
     "architecture",
     "depth",
+    "target",
     "loss",
+    "cost",
     "oversample",
 )
 
@@ -142,7 +153,8 @@ class Trial:
         head = self.head
         return (
             f"lambda{self.ddnn.lambda_local}-seed{head.seed}-{head.input}-{head.architecture}"
-            f"{head.depth}-{head.loss}{'-oversampled' * head.oversample}-L{head.local_fraction}"
+            f"{head.depth}-{head.target}-{head.loss}{'-oversampled' * head.oversample}"
+            f"-{head.cost}-L{head.local_fraction}"
         )
 
     def choices(self) -> dict:
