@@ -19,6 +19,7 @@ NUMPY_FILES = (
     "losses",
     "rules",
     "certificate",
+    "calibration",
     "evaluation",
     "report",
     "config",
