@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bank",
+    "Calibration",
     "CaptureBank",
     "DDNNConfig",
     "EdgeOutputs",
@@ -29,6 +30,9 @@ __all__ = [
     "compare_rules",
     "fit_ddnn",
     "fit_head",
+    "for_accuracy_drop",
+    "for_budget",
+    "for_local_fraction",
     "hard_labels",
     "load",
     "load_policy",
@@ -38,12 +42,15 @@ __all__ = [
     "save_policy",
     "split_ddnn",
     "threshold_for_fraction",
+    "violation_rate",
 ]
 
 _FILES = {
     "artifact": ("load_policy", "save_policy"),
     "bank": ("Bank", "EdgeOutputs"),
+    "calibration": ("Calibration", "for_accuracy_drop", "for_budget", "for_local_fraction"),
     "capture": ("CaptureBank",),
+    "certificate": ("violation_rate",),
     "config": ("DDNNConfig", "HeadConfig"),
     "costs": ("benefit", "hard_labels", "oracle_scores", "threshold_for_fraction"),
     "datasets": ("Split", "Splits", "load"),

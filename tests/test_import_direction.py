@@ -19,6 +19,8 @@ NUMPY_FILES = (
     "losses",
     "targets",
     "rules",
+    "certificate",
+    "calibration",
     "evaluation",
     "report",
     "config",

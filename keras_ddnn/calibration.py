@@ -1,0 +1,237 @@
+"""Score thresholds that keep a promise: a local fraction, an accuracy drop, or a budget."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import binomtest
+
+from keras_ddnn.bank import Bank
+from keras_ddnn.certificate import certified_threshold, cuts
+from keras_ddnn.costs import threshold_for_fraction
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold, and what was promised of it. `dataclasses.asdict` of it is JSON-able.
+
+    Attributes:
+        name: A key of `CALIBRATIONS`.
+        score_threshold: Samples with a score at or above it are offloaded; -∞ offloads everything.
+        promise: The promise in plain words.
+        limits: Quantity → the lowest and the highest value promised.
+        numbers: `n`, the `options` asked for, and the `validation` data's own outcome.
+        prices: Quantity → what every sample costs, and what offloading it adds.
+    """
+
+    name: str
+    score_threshold: float
+    promise: str
+    limits: dict[str, tuple[float, float]]
+    numbers: dict
+    prices: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def realised(self, scores: np.ndarray, bank: Bank) -> dict:
+        """Return what the threshold does on other data, and whether the promise is kept there.
+
+        Args:
+            scores: float of shape (n,), by the rule that was calibrated.
+            bank: The n samples scored.
+
+        Returns:
+            `local_fraction`, `accuracy` and `accuracy_drop` (cloud-only accuracy minus accuracy,
+            negative where offloading less helps), in shares; `bytes` and `seconds`, the means a
+            sample, if prices are known; `kept`, whether all of them lie within the limits. A
+            promise on the long run may be broken by the chance of a small n.
+
+        Raises:
+            ValueError: If there is not one finite score a sample.
+        """
+        outcome = _outcome(self.score_threshold, scores, bank, self.prices)
+        kept = all(low <= outcome[what] <= high for what, (low, high) in self.limits.items())
+        return outcome | {"kept": kept}
+
+    def describe(self, realised: dict) -> str:
+        """Return "promised … / realised …" for an outcome of `realised`."""
+        facts = ", ".join(FORMATS[what].format(x) for what, x in realised.items() if what != "kept")
+        verdict = "kept" if realised["kept"] else "broken"
+        return f"promised: {self.promise} / realised: {facts}; {verdict}"
+
+
+def for_local_fraction(scores: np.ndarray, bank: Bank, local_fraction: float) -> Calibration:
+    """Keep a share of the samples local.
+
+    Args:
+        scores: float of shape (n,), of validation data.
+        bank: The n samples scored.
+        local_fraction: L0, in [0, 1]; ties may leave the share below it.
+
+    Returns:
+        A calibration that promises the 95% Clopper–Pearson interval of the long-run share.
+
+    Raises:
+        ValueError: If `local_fraction` lies outside [0, 1] or a score is not finite.
+    """
+    threshold = threshold_for_fraction(_checked(scores, bank), local_fraction)
+    validation = _outcome(threshold, scores, bank)
+    interval = binomtest(int(np.sum(scores < threshold)), len(bank)).proportion_ci()
+    low, high = float(interval.low), float(interval.high)
+    promise = (
+        f"between {low:.1%} and {high:.1%} of samples stay local "
+        f"({local_fraction:.1%} asked; 95% interval from {len(bank):,} samples)"
+    )
+    options = {"local_fraction": local_fraction}
+    numbers = {"n": len(bank), "options": options, "validation": validation}
+    limits = {"local_fraction": (low, high)}
+    return Calibration("local_fraction", threshold, promise, limits, numbers)
+
+
+def for_accuracy_drop(
+    scores: np.ndarray, bank: Bank, max_drop: float = 0.01, delta: float = 0.1
+) -> Calibration:
+    """Keep as much local as certainly costs no more than `max_drop` of the cloud's accuracy.
+
+    Certainty is over the draw of the validation data: in a share of at least 1 - `delta` of all
+    draws, the drop expected on new samples of the same kind is at most `max_drop`. See
+    `certified_threshold`. If nothing can be certified, everything is offloaded.
+
+    Args:
+        scores: float of shape (n,), of validation data that trained neither network nor rule.
+        bank: The n samples scored.
+        max_drop: The accuracy drop allowed against offloading everything, in (0, 1).
+        delta: The probability of a larger drop that is put up with, in (0, 1).
+
+    Returns:
+        A calibration that promises an accuracy drop of at most `max_drop`.
+
+    Raises:
+        ValueError: If `max_drop` or `delta` lies outside (0, 1) or a score is not finite.
+    """
+    threshold = certified_threshold(
+        _checked(scores, bank), bank.local_correct, bank.cloud_correct, max_drop, delta
+    )
+    validation = _outcome(threshold, scores, bank)
+    n, probability = len(bank), f"{1 - delta:.1%}"
+    promise = (
+        f"with probability {probability} or more, accuracy is at most {max_drop:.2%} (absolute) "
+        f"below the cloud's ({validation['local_fraction']:.1%} of {n:,} samples stay local)"
+        if threshold > -np.inf
+        else f"everything is offloaded, for {n:,} samples certify no threshold at a drop of "
+        f"{max_drop:.2%} with probability {probability}"
+    )
+    options = {"max_drop": max_drop, "delta": delta}
+    numbers = {"n": n, "options": options, "validation": validation}
+    limits = {"accuracy_drop": (-1.0, max_drop)}
+    return Calibration("accuracy_drop", threshold, promise, limits, numbers)
+
+
+def for_budget(
+    scores: np.ndarray,
+    bank: Bank,
+    *,
+    max_bytes: float | None = None,
+    max_seconds: float | None = None,
+    bytes_sent: float,
+    local_seconds: float = 0.0,
+    cloud_seconds: float = 0.0,
+) -> Calibration:
+    """Offload as much as a budget allows: the smallest local fraction within it.
+
+    Within it are the means of the validation data. Other samples scatter about them and exceed a
+    budget that is used up about half of the time, by a little: √(L(1-L)/n) is the standard
+    deviation of the share offloaded.
+
+    Args:
+        scores: float of shape (n,), of validation data.
+        bank: The n samples scored.
+        max_bytes: Bytes sent a sample, on average over all samples.
+        max_seconds: Latency a sample, on average over all samples.
+        bytes_sent: Bytes sent for a sample that is offloaded.
+        local_seconds: Latency of the local network and the rule, which every sample waits for.
+        cloud_seconds: Latency that offloading adds: the network both ways, and the cloud.
+
+    Returns:
+        A calibration that promises mean `bytes` and `seconds` within the budget.
+
+    Raises:
+        ValueError: If no budget is given, a price is negative, even keeping everything local
+            exceeds the budget, or a score is not finite.
+    """
+    asked = {"bytes": max_bytes, "seconds": max_seconds}
+    limits = {what: (0.0, most) for what, most in asked.items() if most is not None}
+    if not limits:
+        raise ValueError("expected max_bytes, max_seconds or both; received neither")
+    costs = {
+        "bytes_sent": bytes_sent,
+        "local_seconds": local_seconds,
+        "cloud_seconds": cloud_seconds,
+    }
+    for what, cost in costs.items():
+        if not 0 <= cost < np.inf:
+            raise ValueError(f"{what} must be finite and not negative; received {cost!r}")
+    prices = {"bytes": (0.0, bytes_sent), "seconds": (local_seconds, cloud_seconds)}
+
+    n = len(bank)
+    _, kept, thresholds = cuts(_checked(scores, bank))
+    within = np.ones(len(kept), bool)
+    for what, (_, most) in limits.items():
+        if not prices[what][0] <= most:
+            raise ValueError(
+                f"max_{what} must be at least {prices[what][0]}, the price of keeping everything "
+                f"local; received {most!r}"
+            )
+        within &= _mean_price(prices[what], n - kept, n) <= most
+    # Where everything fits, what scores lower than any validation sample is offloaded too.
+    threshold = -np.inf if within[0] else float(thresholds[np.argmax(within)])
+    validation = _outcome(threshold, scores, bank, prices)
+    allowed = " and ".join(f"{FORMATS[what].format(most)}" for what, (_, most) in limits.items())
+    promise = (
+        f"at most {allowed} on average "
+        f"({validation['local_fraction']:.1%} of {n:,} samples stay local)"
+    )
+    options = {f"max_{what}": most for what, most in asked.items()} | costs
+    numbers = {"n": n, "options": options, "validation": validation}
+    return Calibration("budget", threshold, promise, limits, numbers, prices)
+
+
+def _checked(scores, bank):
+    if scores.shape != (len(bank),) or not len(bank) or not np.isfinite(scores).all():
+        raise ValueError(
+            f"expected a finite score for each of {len(bank)} samples, at least one; received "
+            f"shape {scores.shape} with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
+        )
+    return scores
+
+
+def _mean_price(price, offloaded, n):
+    every, added = price
+    return every + offloaded * added / n
+
+
+def _outcome(threshold, scores, bank, prices=()):
+    local = _checked(scores, bank) < threshold
+    n, offloaded = len(bank), int(np.sum(~local))
+    # Counted before it is divided, so that a drop of 1 in 100 is 0.01 to the last bit.
+    losses = np.sum(bank.cloud_correct[local].astype(int) - bank.local_correct[local])
+    return {
+        "local_fraction": (n - offloaded) / n,
+        "accuracy": float((np.sum(bank.cloud_correct) - losses) / n),
+        "accuracy_drop": float(losses / n),
+        **{what: float(_mean_price(prices[what], offloaded, n)) for what in prices},
+    }
+
+
+# Quantity -> how it is said.
+FORMATS = {
+    "local_fraction": "{:.1%} local",
+    "accuracy": "accuracy {:.2%}",
+    "accuracy_drop": "{:.2%} below the cloud's",
+    "bytes": "{:,.0f} bytes a sample",
+    "seconds": "{:.3g} seconds a sample",
+}
+
+# (scores (n,), Bank, options) -> Calibration
+CALIBRATIONS = {
+    "local_fraction": for_local_fraction,
+    "accuracy_drop": for_accuracy_drop,
+    "budget": for_budget,
+}
