@@ -29,12 +29,12 @@ def margin(probabilities, labels):
 
 
 def entropy_adjusted(probabilities, labels):
-    """1 - p[y] + H(p) / log C: an unsure right answer costs more than a sure one.
+    """1 - p[y]·(1 - H(p) / log C), in [0, 1]: an unsure right answer costs more than a sure one.
 
-    The refined cost that the paper proposes as future work, with C the number of classes.
+    Our reading of the refined cost that the paper proposes as future work; C classes.
     """
-    uncertainty = entropy(probabilities, axis=1) / np.log(probabilities.shape[1])
-    return true_class(probabilities, labels) + uncertainty
+    certainty = 1.0 - entropy(probabilities, axis=1) / np.log(probabilities.shape[1])
+    return 1.0 - _of_true_class(probabilities, labels) * certainty
 
 
 def benefit(bank: Bank, cost: str = "true_class") -> np.ndarray:
