@@ -18,6 +18,7 @@ NUMPY_FILES = (
     "head_inputs",
     "losses",
     "rules",
+    "statistics",
     "evaluation",
     "report",
     "config",
