@@ -20,6 +20,7 @@ NUMPY_FILES = (
     "rules",
     "statistics",
     "evaluation",
+    "diagnostics",
     "report",
     "config",
 )
