@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.costs import oracle_scores, threshold_for_fraction
 from keras_ddnn.rules import OffloadRule
+from keras_ddnn.statistics import RankedSamples, audc_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,24 +32,9 @@ class OffloadCurve:
         Raises:
             ValueError: If there is not one finite score a sample.
         """
-        if scores.shape != (len(bank),) or not np.isfinite(scores).all():
-            raise ValueError(
-                f"expected {len(bank)} finite scores, one a sample; received shape {scores.shape} "
-                f"with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
-            )
-        return cls.from_outcomes(scores, bank.local_correct, bank.cloud_correct)
-
-    @classmethod
-    def from_outcomes(cls, scores, local_correct, cloud_correct) -> "OffloadCurve":
-        """Sweep the threshold over n samples of known outcome, all three of shape (n,)."""
-        n = len(scores)
-        order = np.argsort(scores, kind="stable")
-        gain_of_keeping = local_correct[order].astype(int) - cloud_correct[order]
-        correct = np.sum(cloud_correct) + np.concatenate([[0], np.cumsum(gain_of_keeping)])
-        kept = np.arange(n + 1)
-        separable = np.concatenate([[True], np.diff(scores[order]) > 0, [True]])
-        correct = np.interp(kept, kept[separable], correct[separable])
-        return cls(kept / n, correct / n)
+        kept, correct = RankedSamples(scores, bank).sweep(np.ones(len(bank), int))
+        every = np.arange(len(bank) + 1)
+        return cls(every / len(bank), np.interp(every, kept, correct) / len(bank))
 
     @property
     def cloud_accuracy(self) -> float:
@@ -91,23 +76,6 @@ def routed_accuracy(offloaded: np.ndarray, bank: Bank) -> float:
     return float(np.where(offloaded, bank.cloud_correct, bank.local_correct).mean())
 
 
-def audc_interval(scores: np.ndarray, bank: Bank, resamples: int = 999) -> tuple[float, float]:
-    """Return the 95% bootstrap interval of the AUDC over the samples of a bank.
-
-    It speaks of the samples alone: the networks and the rule are taken as given.
-    """
-    interval = bootstrap(
-        (scores, bank.local_correct, bank.cloud_correct),
-        lambda *outcomes: OffloadCurve.from_outcomes(*outcomes).audc,
-        paired=True,
-        n_resamples=resamples,
-        vectorized=False,
-        method="percentile",
-        rng=0,
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
 def compare_rules(
     rules: Mapping[str, OffloadRule],
     calibration: Bank,
@@ -140,13 +108,13 @@ def compare_rules(
         threshold = threshold_for_fraction(calibration_scores, local_fraction)
         offloaded = scores >= threshold
         curves[name] = curve = OffloadCurve.from_scores(scores, test)
-        low, high = audc_interval(scores, test) if intervals else (np.nan, np.nan)
+        interval = audc_interval(scores, test) if intervals else None
         rows.append(
             {
                 "rule": name,
                 "audc": curve.audc,
-                "audc_low": low,
-                "audc_high": high,
+                "audc_low": interval.low if interval else np.nan,
+                "audc_high": interval.high if interval else np.nan,
                 "apgr": curve.apgr,
                 "score_threshold": threshold,
                 "realised_local_fraction": 1.0 - offloaded.mean(),

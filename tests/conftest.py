@@ -28,6 +28,22 @@ def bank_of(local_probabilities, cloud_probabilities, labels) -> Bank:
     )
 
 
+def outcomes(local_correct, cloud_correct) -> Bank:
+    """Return a bank of two classes whose networks are right where asked."""
+    p_local, p_cloud = (np.where(c, 0.9, 0.1) for c in (local_correct, cloud_correct))
+    return bank_of(
+        np.stack([p_local, 1 - p_local], axis=1),
+        np.stack([p_cloud, 1 - p_cloud], axis=1),
+        np.zeros(len(p_local), int),
+    )
+
+
+def random_outcomes(n) -> Bank:
+    """Return n samples, of which the local network has 60% right and the cloud 80%."""
+    rng = np.random.default_rng(3)  # not the seed of `Random`, whose scores would then know them
+    return outcomes(rng.random(n) < 0.6, rng.random(n) < 0.8)
+
+
 @pytest.fixture
 def four_cases() -> Bank:
     """The oracle's four cases, one sample each; the true class is always 0.

@@ -2,33 +2,16 @@
 
 import numpy as np
 import pytest
-from conftest import bank_of
+from conftest import bank_of, outcomes, random_outcomes
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.evaluation import (
     OffloadCurve,
-    audc_interval,
     compare_rules,
     decision_accuracy,
     routed_accuracy,
 )
 from keras_ddnn.rules import OffloadRule, Random
-
-
-def outcomes(local_correct, cloud_correct) -> Bank:
-    """Return a bank of two classes whose networks are right where asked."""
-    p_local, p_cloud = (np.where(c, 0.9, 0.1) for c in (local_correct, cloud_correct))
-    return bank_of(
-        np.stack([p_local, 1 - p_local], axis=1),
-        np.stack([p_cloud, 1 - p_cloud], axis=1),
-        np.zeros(len(p_local), int),
-    )
-
-
-def random_outcomes(n) -> Bank:
-    """Return n samples, of which the local network has 60% right and the cloud 80%."""
-    rng = np.random.default_rng(3)  # not the seed of `Random`, whose scores would then know them
-    return outcomes(rng.random(n) < 0.6, rng.random(n) < 0.8)
 
 
 class ByFirstLogit(OffloadRule):
@@ -135,18 +118,6 @@ def test_decisions_are_compared_with_the_oracle_and_answers_with_the_truth(
 def test_staying_local_is_the_right_decision_where_the_cloud_is_no_surer(cloud):
     bank = bank_of([[0.7, 0.3]], [[cloud, 1 - cloud]], [0])
     assert decision_accuracy(np.array([False]), bank) == 1.0
-
-
-def test_the_interval_of_the_audc_contains_it_and_narrows_with_more_samples():
-    widths = []
-    for n in (100, 1600):
-        bank = random_outcomes(n)
-        scores = np.random.default_rng(1).random(n)
-        low, high = audc_interval(scores, bank, resamples=200)
-        assert low < OffloadCurve.from_scores(scores, bank).audc < high
-        widths.append(high - low)
-    # The width falls with the square root of n: sixteen times the samples, a quarter of the width.
-    assert widths[1] == pytest.approx(widths[0] / 4, rel=0.3)
 
 
 def continuous(n, seed) -> Bank:

@@ -1,9 +1,10 @@
-"""The figure of a saved report, and the command that draws it."""
+"""The figures of saved results, and the command that draws them."""
 
 import pytest
 
-from figures import offload_curve
+from figures import diagnosis, offload_curve
 from figures.__main__ import main
+from keras_ddnn.diagnostics import diagnose
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.report import Report
 from keras_ddnn.rules import Entropy, Random
@@ -32,6 +33,22 @@ def test_a_line_runs_from_cloud_only_to_local_only_in_percent(report):
     x, y = axes.lines[0].get_data()
     assert (x[0], x[-1]) == (0, 100)
     assert y == pytest.approx(100 * report.curves["oracle"].to_numpy())
+
+
+def test_a_diagnosis_shows_shares_of_samples_and_bars_that_start_at_random_ranking(four_cases):
+    found = diagnose(four_cases, four_cases, {"a head": Random(seed=1)}, resamples=20).as_json()
+    benefits, rules = diagnosis.draw(found).axes
+    assert benefits.get_xlabel() == "benefit of offloading $B_k$ (probability)"
+    assert benefits.get_ylabel() == "share of samples (%)"
+    for outline in benefits.patches:
+        assert sum(outline.get_data().values) == pytest.approx(100)
+    assert rules.get_xlabel() == "AUDC (%), bars from random ranking"
+    names = [found["best_confidence"], "a head", "oracle"]
+    assert [text.get_text().split("  ")[0].strip() for text in rules.texts] == names
+    for bar, name in zip(rules.patches, names):
+        # Both networks have half of the samples right, and so has random ranking.
+        assert bar.get_x() == pytest.approx(50)
+        assert bar.get_x() + bar.get_width() == pytest.approx(100 * found["audc"][name]["mean"])
 
 
 def test_the_command_draws_beside_the_report(tmp_path, report, capsys):

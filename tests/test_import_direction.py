@@ -19,9 +19,13 @@ NUMPY_FILES = (
     "losses",
     "targets",
     "rules",
+    "statistics",
+    "anchored",
     "certificate",
     "calibration",
     "evaluation",
+    "diagnostics",
+    "diagnose",
     "report",
     "config",
 )

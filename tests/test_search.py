@@ -20,7 +20,14 @@ from tune.driver import run_search
 from tune.space import DIMENSIONS, SearchConfig
 
 FILES = {
-    *("search.json", "results.csv", "results.parquet", "curve.png"),
+    *(
+        "search.json",
+        "results.csv",
+        "results.parquet",
+        "curve.png",
+        "diagnosis.json",
+        "diagnosis.png",
+    ),
     *("report", "artifact", "tensorboard", "trials"),
 }
 

@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from figures import diagnosis as diagnosis_figure
 from figures import offload_curve
-from keras_ddnn.atomic import replacing_file
+from keras_ddnn.atomic import replacing_file, write_json
 from keras_ddnn.bank import Bank
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.datasets import Splits
+from keras_ddnn.diagnose import DIAGNOSIS
+from keras_ddnn.diagnostics import diagnose
 from keras_ddnn.report import Report
 from tune.cache import Records, backbone_key
 from tune.plan import Plan
@@ -134,10 +137,14 @@ def write(
 
     from keras_ddnn.artifact import save_policy
 
-    report, policy = _report_on_test(search, splits, fingerprint, backbones, output, finished)
+    report, policy, diagnosis = _report_on_test(
+        search, splits, fingerprint, backbones, output, finished
+    )
     report.save(output / "report")
     figure = offload_curve.draw(report)
     figure.savefig(output / "curve.png")
+    write_json(output / DIAGNOSIS, diagnosis.as_json())
+    diagnosis_figure.draw(diagnosis.as_json()).savefig(output / "diagnosis.png")
     best = finished.iloc[0]
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
     save_policy(policy, output / "artifact", metrics)
@@ -188,19 +195,17 @@ def _report_on_test(search, splits, fingerprint, backbones, output, finished):
     folder = backbones / backbone_key(fingerprint, best.ddnn)
     model = build_ddnn(splits.train.images.shape[1:], splits.num_classes, best.ddnn)
     model.load_weights(folder / BACKBONE_WEIGHTS)
-    report = make_report(
-        splits.name,
-        model,
-        best.ddnn,
-        heads,
-        Bank.load(folder / "val.npz", splits.val.images),
-        Bank.load(folder / "test.npz", splits.test.images),
-        search.target_fraction,
+    train_bank, val_bank, test_bank = (
+        Bank.load(folder / f"{name}.npz", getattr(splits, name).images)
+        for name in ("train", "val", "test")
     )
+    fraction = search.target_fraction
+    report = make_report(splits.name, model, best.ddnn, heads, val_bank, test_bank, fraction)
+    diagnosis = diagnose(train_bank, val_bank, heads, local_fraction=fraction)
     name = best.head.input
     threshold = report.table.set_index("rule").loc[name, "score_threshold"]
     policy = OffloadPolicy(model, best.ddnn, heads[name], float(threshold), splits.class_names)
-    return report, policy
+    return report, policy, diagnosis
 
 
 def _write_tensorboard(search, fingerprint, backbones, output, figure):
@@ -256,7 +261,7 @@ def _show(report: Report, results: pd.DataFrame, output: Path) -> None:
 
     status = results["status"].value_counts()
     console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
-    for name in ("results.csv", "curve.png", "report", "artifact"):
+    for name in ("results.csv", "curve.png", DIAGNOSIS, "report", "artifact"):
         console.print(f"  {output / name}", soft_wrap=True)
     logs = output / "tensorboard"
     console.print(f"tensorboard --logdir {logs}", soft_wrap=True)
