@@ -48,6 +48,9 @@ def anchor_rule(head: OffloadRule, val_bank: Bank) -> AnchoredRule:
     Args:
         head: A trained head, not trained on `val_bank`.
         val_bank: Validation samples, at least two.
+
+    Returns:
+        The rule; with weight 0 it costs and scores as its anchor.
     """
     confidence = {name: rule().score(val_bank.edge) for name, rule in RULES.items()}
     name = max(
