@@ -15,8 +15,8 @@ from tune.space import DIMENSIONS, SearchConfig
 CONFIG = "search.json"
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
 
-# Ray's own OMP_NUM_THREADS does not bind TensorFlow. One thread a worker, as many workers as cores,
-# is faster than the reverse and exactly repeatable.
+# Ray's own OMP_NUM_THREADS does not bind TensorFlow. With one thread a worker, sums are made in one
+# order, and a search repeats to the last bit.
 WORKER_ENVIRONMENT = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
