@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from ray.tune import Callback
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -240,15 +241,17 @@ def _show(report: Report, results: pd.DataFrame, output: Path) -> None:
     columns = (
         ("rule", lambda row: row.rule),
         ("AUDC %", lambda row: f"{100 * row.audc:.2f}"),
-        ("95% interval", lambda row: f"{100 * row.audc_low:.2f}–{100 * row.audc_high:.2f}"),
+        ("95%", lambda row: f"{100 * row.audc_low:.1f}–{100 * row.audc_high:.1f}"),
         ("APGR", lambda row: f"{row.apgr:.3f}"),
         ("local %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
-        ("acc. %", lambda row: f"{100 * row.accuracy:.2f}"),
+        ("acc %", lambda row: f"{100 * row.accuracy:.2f}"),
         ("oracle %", lambda row: f"{100 * row.decision_accuracy:.1f}"),
-        ("mult.-adds", lambda row: _multiply_adds(row.multiply_adds, facts)),
+        ("MACs", lambda row: _multiply_adds(row.multiply_adds, facts)),
     )
     table = Table(
-        title=f"test data; thresholds of validation data for L0 = {facts['local_fraction']}"
+        title=f"test data; thresholds of validation data for L0 = {facts['local_fraction']}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     for heading, _ in columns:
         table.add_column(heading, justify="left" if heading == "rule" else "right", no_wrap=True)
@@ -256,7 +259,8 @@ def _show(report: Report, results: pd.DataFrame, output: Path) -> None:
         table.add_row(*(write(row) for _, write in columns))
     console.print(table)
     console.print(
-        "oracle %: decisions that are the oracle's; [red]red[/red]: dearer than the cloud"
+        "95%: of the AUDC, over samples; oracle %: decisions that are the oracle's; "
+        "MACs: multiply-adds of the rule alone, [red]red[/red] where dearer than the cloud"
     )
 
     status = results["status"].value_counts()
