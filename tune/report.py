@@ -269,7 +269,7 @@ def _show(report: Report, results: pd.DataFrame, output: Path) -> None:
         console.print(f"  {output / name}", soft_wrap=True)
     logs = output / "tensorboard"
     console.print(f"tensorboard --logdir {logs}", soft_wrap=True)
-    if sum(1 for _ in logs.rglob("*.tfevents.*")) > TENSORBOARD_RUNS:
+    if len({path.parent for path in logs.rglob("*.tfevents.*")}) > TENSORBOARD_RUNS:
         console.print(
             f"(of more than {TENSORBOARD_RUNS} runs TensorBoard ticks none: filter, or toggle all)"
         )
