@@ -1,12 +1,10 @@
-import itertools
-
 import numpy as np
 import pytest
 
 from keras_ddnn.bank import Bank, EdgeOutputs
 from keras_ddnn.config import HeadConfig
 from keras_ddnn.evaluation import OffloadCurve
-from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
+from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.heads import HEADS, build_head, fit_head
 from keras_ddnn.models import multiply_adds
 
@@ -47,9 +45,9 @@ def test_a_head_finds_in_the_features_what_confidence_cannot_know(banks):
 @pytest.mark.parametrize(
     ("name", "architecture"),
     [
-        (name, architecture)
-        for name, architecture in itertools.product(HEAD_INPUTS, HEADS)
-        if architecture != "conv" or name in MAP_INPUTS
+        *((name, "mlp") for name in HEAD_INPUTS),
+        *(("features", architecture) for architecture in HEADS if architecture != "mlp"),
+        ("image", "conv"),
     ],
 )
 def test_every_head_scores_every_sample(banks, name, architecture):

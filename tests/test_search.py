@@ -207,6 +207,7 @@ def test_a_backbone_that_fails_is_named_with_its_reason(search, tmp_path):
 # --- searchers and schedulers -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_random_searcher_runs_the_trials_it_has_drawn(search, output, tmp_path):
     search = replace(search, searcher="random", trials=3, input=("logits",), depth=(1, 2))
     found = run_search(search, tmp_path / "out", backbones=output.parent / "backbones")
