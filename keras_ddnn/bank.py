@@ -11,6 +11,13 @@ from scipy.stats import entropy
 from keras_ddnn.atomic import replacing_file
 
 
+def normalised_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Return the entropy of (n, num_classes) over log num_classes, of shape (n,), in [0, 1]."""
+    nats = entropy(probabilities, axis=1)
+    # The sum of p log p may exceed log num_classes in its last digit.
+    return np.minimum(nats / np.log(probabilities.shape[1]), 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class EdgeOutputs:
     """All that a device knows of n samples before it decides to offload them.
@@ -36,9 +43,7 @@ class EdgeOutputs:
     @cached_property
     def local_entropy(self) -> np.ndarray:
         """Entropy of the local probabilities over log num_classes, float64 of (n,), in [0, 1]."""
-        nats = entropy(self.local_probabilities, axis=1)
-        # The sum of p log p may exceed log num_classes in its last digit.
-        return np.minimum(nats / np.log(self.local_logits.shape[1]), 1.0)
+        return normalised_entropy(self.local_probabilities)
 
     @cached_property
     def local_margin(self) -> np.ndarray:

@@ -1,9 +1,8 @@
 """What a wrong answer costs, the benefit B_k of offloading, and the oracle that knows it."""
 
 import numpy as np
-from scipy.stats import entropy
 
-from keras_ddnn.bank import Bank
+from keras_ddnn.bank import Bank, normalised_entropy
 
 
 def true_class(probabilities, labels):
@@ -33,7 +32,7 @@ def entropy_adjusted(probabilities, labels):
 
     Our reading of the refined cost that the paper proposes as future work; C classes.
     """
-    certainty = 1.0 - entropy(probabilities, axis=1) / np.log(probabilities.shape[1])
+    certainty = 1.0 - normalised_entropy(probabilities)
     return 1.0 - _of_true_class(probabilities, labels) * certainty
 
 
