@@ -43,9 +43,7 @@ class HeadRule(OffloadRule):
 
     def score(self, edge: EdgeOutputs) -> np.ndarray:
         """Return the score that the target makes of the head's outputs, of shape (n,)."""
-        inputs = HEAD_INPUTS[self.config.input](edge)
-        outputs = self.model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
-        return TARGETS[self.config.target].score(outputs)
+        return _score(self.model, HEAD_INPUTS[self.config.input](edge), self.config)
 
 
 def build_head(input_shape, config: HeadConfig) -> keras.Model:
@@ -117,6 +115,7 @@ def fit_head(
     balanced = LOSSES[config.loss].balanced
     weights = compute_sample_weight("balanced" if balanced else None, values)
     augment = crop_flip if config.architecture == "conv" else lambda batch, seed: batch
+    val_inputs = HEAD_INPUTS[config.input](val_bank.edge)
     val_values = target.values(val_bank, config.cost, config.local_fraction)
     history = head.fit(
         training_batches(
@@ -127,11 +126,11 @@ def fit_head(
         ),
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch(len(values), config.batch_size),
-        validation_data=(HEAD_INPUTS[config.input](val_bank.edge), val_values),
+        validation_data=(val_inputs, val_values),
         validation_batch_size=PREDICT_BATCH,
         shuffle=False,  # the batches are shuffled already
         callbacks=[
-            _ValidationAUDC(val_bank, config),
+            _ValidationAUDC(val_bank, val_inputs, config),
             keras.callbacks.EarlyStopping(
                 "val_audc", mode="max", patience=config.patience, restore_best_weights=True
             ),
@@ -145,13 +144,18 @@ def fit_head(
 class _ValidationAUDC(keras.callbacks.Callback):
     """Adds "val_audc" to the logs: what the head is for, of which its loss is a stand-in."""
 
-    def __init__(self, bank, config):
+    def __init__(self, bank, inputs, config):
         super().__init__()
-        self.bank, self.config = bank, config
+        self.bank, self.inputs, self.config = bank, inputs, config
 
     def on_epoch_end(self, epoch, logs=None):
-        scores = HeadRule(self.model, self.config).score(self.bank.edge)
+        scores = _score(self.model, self.inputs, self.config)
         logs["val_audc"] = OffloadCurve.from_scores(scores, self.bank).audc
+
+
+def _score(model, inputs, config) -> np.ndarray:
+    outputs = model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
+    return TARGETS[config.target].score(outputs)
 
 
 def keras_loss(name: str) -> keras.losses.Loss:

@@ -202,18 +202,19 @@ def _joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
 
 def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
     """Show B_k of both banks, and the local features coloured by the decision b* asks for."""
-    banks = {"train": fitted.bank, "validation": fitted.val_bank or fitted.bank}
-    for name, bank in banks.items():
-        threshold = threshold_for_fraction(benefit(bank), LOGGED_LOCAL_FRACTION)
-        write_benefit(folder / name, benefit(bank), threshold)
-    hard = hard_labels(benefit(bank), LOGGED_LOCAL_FRACTION)
+    bank = fitted.val_bank or fitted.bank
+    benefits = {"train": benefit(fitted.bank), "validation": benefit(bank)}
+    for name, values in benefits.items():
+        threshold = threshold_for_fraction(values, LOGGED_LOCAL_FRACTION)
+        write_benefit(folder / name, values, threshold)
+    hard = hard_labels(benefits["validation"], LOGGED_LOCAL_FRACTION)
     write_projector(
         folder / "validation",
         bank.edge.features.mean(axis=(1, 2), dtype=np.float32),
         {
             "decision": np.where(hard, "hard", "easy"),
             "class": bank.labels,
-            "B_k": benefit(bank).round(3),
+            "B_k": benefits["validation"].round(3),
         },
         bank.edge.images,
     )
