@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.rules import RULES, OffloadRule
+from keras_ddnn.rules import CONFIDENCE_RULES, RULES, OffloadRule
 from keras_ddnn.statistics import RankedSamples, audc_gain
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)
@@ -52,11 +52,8 @@ def anchor_rule(head: OffloadRule, val_bank: Bank) -> AnchoredRule:
     Returns:
         The rule; with weight 0 it costs and scores as its anchor.
     """
-    confidence = {name: rule().score(val_bank.edge) for name, rule in RULES.items()}
-    name = max(
-        (name for name in RULES if name != "random"),
-        key=lambda name: _audc(confidence[name], val_bank),
-    )
+    confidence = {name: RULES[name]().score(val_bank.edge) for name in CONFIDENCE_RULES}
+    name = max(CONFIDENCE_RULES, key=lambda name: _audc(confidence[name], val_bank))
     scores = confidence[name], head.score(val_bank.edge)
     # A constant score has no deviation; any scale will do for it.
     scales = tuple((float(s.mean()), float(s.std()) or 1.0) for s in scores)

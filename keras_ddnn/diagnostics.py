@@ -8,7 +8,7 @@ from scipy.stats import ks_2samp
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.costs import benefit, hard_labels, oracle_scores
-from keras_ddnn.rules import RULES, OffloadRule
+from keras_ddnn.rules import CONFIDENCE_RULES, RULES, OffloadRule, untrained_rules
 from keras_ddnn.statistics import Interval, audc_gain, audc_interval
 
 BORDER = 0.01  # B_k closer to zero than this: it hardly matters who answers
@@ -43,7 +43,7 @@ class BankFacts:
     noise: float
 
     @classmethod
-    def of(cls, bank: Bank, cost: str, local_fraction: float) -> "BankFacts":
+    def of(cls, bank: Bank, cost: str = "true_class", local_fraction: float = 0.5) -> "BankFacts":
         """Count; `cost` and `local_fraction` are those of the labels, as in `HeadConfig`."""
         local, cloud, benefits = bank.local_correct, bank.cloud_correct, benefit(bank, cost)
         mislabelled = hard_labels(benefits, local_fraction) != cloud
@@ -169,12 +169,11 @@ def diagnose(
     """
     if taken := sorted({*RULES, "oracle"} & set(rules)):
         raise ValueError(f"learned rules need names of their own; received {', '.join(taken)}")
-    known = {name: rule() for name, rule in RULES.items()}
-    scores = {name: rule.score(val_bank.edge) for name, rule in (known | dict(rules)).items()}
+    every_rule = untrained_rules() | dict(rules)
+    scores = {name: rule.score(val_bank.edge) for name, rule in every_rule.items()}
     scores["oracle"] = oracle_scores(val_bank)
     audc = {name: audc_interval(s, val_bank, resamples) for name, s in scores.items()}
-    # Random ranking is there to be compared with; chance must not make it the best.
-    best = max((name for name in RULES if name != "random"), key=lambda name: audc[name].mean)
+    best = max(CONFIDENCE_RULES, key=lambda name: audc[name].mean)
     gains = {
         name: audc_gain(scores[name], scores[best], val_bank, resamples)
         for name in (*rules, "oracle")

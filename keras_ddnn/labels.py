@@ -18,6 +18,7 @@ from keras_ddnn.batches import augmented_views
 from keras_ddnn.capture import capture
 from keras_ddnn.costs import benefit
 from keras_ddnn.datasets import Split
+from keras_ddnn.diagnostics import HONEST, MEMORISED, BankFacts
 from keras_ddnn.training import FittedDDNN, fit_ddnn
 
 VIEWS = 2
@@ -147,36 +148,31 @@ def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> pd.DataFrame:
 def _describe(bank: Bank, val_bank: Bank) -> dict:
     benefits = benefit(bank)
     low, middle, high = np.quantile(benefits, [0.1, 0.5, 0.9])
-    optimism = bank.local_correct.mean() - val_bank.local_correct.mean()
-    recovery, breakage = _exchanges(bank)
+    facts, val_facts = BankFacts.of(bank), BankFacts.of(val_bank)
     return {
-        "samples": len(bank),
-        "local_accuracy": bank.local_correct.mean(),
-        "cloud_accuracy": bank.cloud_correct.mean(),
-        "recovery": recovery,
-        "breakage": breakage,
+        "samples": facts.samples,
+        "local_accuracy": facts.local_accuracy,
+        "cloud_accuracy": facts.cloud_accuracy,
+        "recovery": facts.recovery,
+        "breakage": facts.breakage,
         "benefit_mean": benefits.mean(),
         "benefit_p10": low,
         "benefit_p50": middle,
         "benefit_p90": high,
         "ks_distance": ks_2samp(benefits, benefit(val_bank)).statistic,
-        "verdict": _verdict(optimism, recovery, _exchanges(val_bank)[0]),
+        "verdict": _verdict(facts, val_facts),
     }
 
 
-def _exchanges(bank: Bank) -> tuple[float, float]:
-    recovery = np.mean(bank.cloud_correct & ~bank.local_correct)
-    return float(recovery), float(np.mean(bank.local_correct & ~bank.cloud_correct))
-
-
-def _verdict(optimism: float, recovery: float, val_recovery: float) -> str:
-    if optimism > 0.1:
+def _verdict(facts: BankFacts, val_facts: BankFacts) -> str:
+    optimism = facts.local_accuracy - val_facts.local_accuracy
+    if optimism > MEMORISED["local_gap"]:
         return (
             f"memorised: the local network is {100 * optimism:.0f} points better here than on "
-            f"validation data, and the cloud would rescue {recovery:.0%} instead of "
-            f"{val_recovery:.0%}; do not learn from it"
+            f"validation data, and the cloud would rescue {facts.recovery:.0%} instead of "
+            f"{val_facts.recovery:.0%}; do not learn from it"
         )
-    if abs(optimism) > 0.03:
+    if abs(optimism) > HONEST["local_gap"]:
         better = "better" if optimism > 0 else "worse"
         return f"usable: the local network is {100 * abs(optimism):.0f} points {better} here"
     return "honest: accuracies as on validation data"

@@ -12,7 +12,7 @@ from keras_ddnn.heads import HeadRule, fit_head
 from keras_ddnn.models import multiply_adds, split_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.report import Report
-from keras_ddnn.rules import RULES
+from keras_ddnn.rules import untrained_rules
 from keras_ddnn.training import fit_ddnn
 
 
@@ -96,7 +96,7 @@ def make_report(
         test_bank: Test samples.
         local_fraction: The share L0 of samples to keep local.
     """
-    rules = {name: rule() for name, rule in RULES.items()} | dict(heads)
+    rules = untrained_rules() | dict(heads)
     table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
     local_model, cloud_model = split_ddnn(model)
     facts = {

@@ -63,3 +63,11 @@ class Margin(OffloadRule):
 
 # The rules that need no training; the learned one is `heads.HeadRule`.
 RULES = {"random": Random, "entropy": Entropy, "max_prob": MaxProb, "margin": Margin}
+
+# Random ranking is there to be compared with; chance must not make it the best.
+CONFIDENCE_RULES = tuple(name for name in RULES if name != "random")
+
+
+def untrained_rules() -> dict[str, OffloadRule]:
+    """Return a rule of every row of `RULES`, by its name."""
+    return {name: rule() for name, rule in RULES.items()}

@@ -8,7 +8,7 @@ from keras_ddnn.bank import Bank
 from keras_ddnn.config import DDNNConfig, as_json
 from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
-from keras_ddnn.rules import RULES
+from keras_ddnn.rules import untrained_rules
 from tune.cache import Records, backbone_key, trial_key
 from tune.space import SearchConfig
 
@@ -96,7 +96,7 @@ def head_trial(
     head = fit_head(bank, val_bank, trial.head, callbacks=[report_epoch])
 
     table = compare_rules(
-        {"head": head, **{name: rule() for name, rule in RULES.items()}},
+        {"head": head, **untrained_rules()},
         val_bank,
         val_bank,
         search.target_fraction,
