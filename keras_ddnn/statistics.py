@@ -154,29 +154,52 @@ def hierarchical_gain(
     Raises:
         ValueError: If there are fewer than two seeds, or not one finite score a sample.
     """
-    if len(per_seed) < 2:
-        raise ValueError(f"expected two or more seeds; received {len(per_seed)}")
-    gains = [_gain(*triple) for triple in per_seed]
-    banks = [bank for _, _, bank in per_seed]
-    one_test_set = all(
-        np.array_equal(bank.index, banks[0].index) and np.array_equal(bank.labels, banks[0].labels)
-        for bank in banks
+    return gain_of_replicates(
+        [
+            audc_replicates(scores, bank, resamples) - audc_replicates(baseline, bank, resamples)
+            for scores, baseline, bank in per_seed
+        ]
     )
+
+
+def audc_replicates(scores: np.ndarray, bank: Bank, resamples: int = 999) -> np.ndarray:
+    """Return the AUDC of a bank, then of each of its bootstrap resamples, of (1 + resamples,).
+
+    Banks of one size are resampled alike, so that replicates of two rules, or of two networks on
+    the same test set, are paired. They are all that `gain_of_replicates` needs, and can be kept
+    where scores and banks are too large to.
+
+    Args:
+        scores: Of a rule, float of shape (n,).
+        bank: The n samples.
+        resamples: How many.
+
+    Raises:
+        ValueError: If there is not one finite score a sample.
+    """
+    ranked, n = RankedSamples(scores, bank), len(bank)
     rng = np.random.default_rng(0)
+    draws = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(resamples))
+    return np.array([ranked.audc(np.ones(n, int)), *map(ranked.audc, draws)])
 
-    def draw_samples(bank):
-        return np.bincount(rng.integers(len(bank), size=len(bank)), minlength=len(bank))
 
-    def draw():
-        seeds = rng.integers(len(banks), size=len(banks))
-        shared = draw_samples(banks[0]) if one_test_set else None
-        return np.mean(
-            [gains[s](draw_samples(banks[s]) if shared is None else shared) for s in seeds]
-        )
+def gain_of_replicates(gains: Sequence[np.ndarray]) -> Interval:
+    """Return the interval of `hierarchical_gain` from differences of `audc_replicates`.
 
-    low, high = np.quantile([draw() for _ in range(resamples)], [0.025, 0.975])
-    mean = np.mean([gain(np.ones(len(bank), int)) for gain, bank in zip(gains, banks)])
-    return Interval(float(mean), float(low), float(high))
+    Args:
+        gains: One array a seed, at least two, all of one shape (1 + resamples,).
+
+    Raises:
+        ValueError: If there are fewer than two seeds.
+    """
+    if len(gains) < 2:
+        raise ValueError(f"expected two or more seeds; received {len(gains)}")
+    gains = np.asarray(gains)
+    resampled = gains[:, 1:]
+    seeds = np.random.default_rng(1).integers(len(gains), size=resampled.shape)
+    drawn = np.take_along_axis(resampled, seeds, axis=0).mean(axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(gains[:, 0].mean()), float(low), float(high))
 
 
 def _gain(scores, baseline_scores, bank) -> Callable[[np.ndarray], float]:

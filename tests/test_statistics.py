@@ -1,7 +1,5 @@
 """Resamples as counts, and the three intervals of a gain: over samples, over seeds, over both."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from conftest import outcomes, random_outcomes
@@ -14,6 +12,8 @@ from keras_ddnn.statistics import (
     RankedSamples,
     audc_gain,
     audc_interval,
+    audc_replicates,
+    gain_of_replicates,
     hierarchical_gain,
     over_seeds,
 )
@@ -166,10 +166,11 @@ def test_one_test_set_flatters_a_rule_under_every_seed_but_separate_ones_average
     shared = hierarchical_gain([(good, worse, bank)] * 4)
     assert shared.mean == pytest.approx(of_samples.mean)
     assert width(shared) == pytest.approx(width(of_samples), rel=0.15)
-    # On four sets of other samples they would be half as wide: √(1/4).
-    others = [replace(bank, index=bank.index + 1000 * seed) for seed in range(4)]
-    separate = hierarchical_gain([(good, worse, other) for other in others])
-    assert width(separate) == pytest.approx(width(of_samples) / 2, rel=0.15)
+    # On four sets of other samples, here the same in another order, chance averages out, but for
+    # the one time in four that two draws are of one seed: √(1/4 + 3/4·1/4) of the width.
+    orders = [np.random.default_rng(seed).permutation(1000) for seed in range(4)]
+    separate = hierarchical_gain([(good[o], worse[o], drawn(bank, o)) for o in orders])
+    assert width(separate) == pytest.approx(np.sqrt(7 / 16) * width(of_samples), rel=0.15)
 
 
 def test_seeds_that_disagree_widen_the_interval():
@@ -185,3 +186,28 @@ def test_seeds_that_disagree_widen_the_interval():
 def test_a_hierarchy_needs_two_seeds():
     with pytest.raises(ValueError, match="two or more seeds; received 1"):
         hierarchical_gain([(SCORES, SCORES, LADDER)])
+
+
+def test_replicates_are_the_audc_and_those_of_its_resamples():
+    bank, good, _ = noisy_rules(500)
+    whole, *resampled = audc_replicates(good, bank)
+    interval = audc_interval(good, bank)
+    assert whole == interval.mean
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    assert high - low == pytest.approx(width(interval), rel=0.15)
+
+
+def test_replicates_of_two_rules_are_paired():
+    bank, good, worse = noisy_rules(500)
+    gains = audc_replicates(good, bank) - audc_replicates(worse, bank)
+    low, high = np.quantile(gains[1:], [0.025, 0.975])
+    assert high - low == pytest.approx(width(audc_gain(good, worse, bank)), rel=0.15)
+
+
+def test_kept_replicates_give_the_interval_of_the_hierarchy():
+    bank, good, worse = noisy_rules(300)
+    per_seed = [(good, worse, bank), (worse, good, bank), (good, good, bank)]
+    kept = [audc_replicates(g, b, 99) - audc_replicates(w, b, 99) for g, w, b in per_seed]
+    assert gain_of_replicates(kept) == hierarchical_gain(per_seed, 99)
+    with pytest.raises(ValueError, match="two or more seeds; received 1"):
+        gain_of_replicates(kept[:1])
