@@ -10,8 +10,9 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 __all__ = [
-    "AnchoredRule",
+    "Anchor",
     "Bank",
+    "Banks",
     "Calibration",
     "CaptureBank",
     "DDNNConfig",
@@ -27,7 +28,6 @@ __all__ = [
     "Report",
     "Split",
     "Splits",
-    "anchor_rule",
     "audc_gain",
     "benefit",
     "build_ddnn",
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _FILES = {
-    "anchored": ("AnchoredRule", "anchor_rule"),
+    "anchored": ("Anchor",),
     "artifact": ("load_policy", "save_policy"),
     "bank": ("Bank", "EdgeOutputs"),
     "calibration": ("Calibration", "for_accuracy_drop", "for_budget", "for_local_fraction"),
@@ -66,7 +66,7 @@ _FILES = {
     "diagnostics": ("Diagnosis",),
     "evaluation": ("OffloadCurve", "compare_rules"),
     "heads": ("HeadRule", "build_head", "fit_head"),
-    "labels": ("leakage_report",),
+    "labels": ("Banks", "leakage_report"),
     "models": ("build_ddnn", "multiply_adds", "split_ddnn"),
     "pipeline": ("run",),
     "policy": ("OffloadPolicy",),

@@ -1,67 +1,79 @@
 """A learned rule that is not worse than the confidence rule it starts from."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
 import numpy as np
 
 from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.rules import CONFIDENCE_RULES, RULES, OffloadRule
-from keras_ddnn.statistics import RankedSamples, audc_gain
+from keras_ddnn.rules import CONFIDENCE_RULES, RULES
+from keras_ddnn.statistics import RankedSamples, audc_replicates
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)
+RESAMPLES = 199
 
 
-class AnchoredRule(OffloadRule):
+@dataclass(frozen=True)
+class Anchor:
     """The best confidence rule, corrected by a head as far as validation data support it.
 
-    Both scores are standardised on validation data; the rule's is
+    Both scores are standardised as on validation data; the anchored score is
     (1 - weight)·confidence + weight·head.
 
     Attributes:
-        anchor: A rule of `RULES`.
-        head: The learned rule.
-        weight: Of the head, in [0, 1]; with 0 the rule is the anchor.
-        scales: ((mean, deviation) of the anchor's scores, the same of the head's).
+        rule: A key of `RULES`.
+        weight: Of the head, in [0, 1]; with 0 the head need not be run.
+        scales: ((mean, deviation) of the confidence scores, the same of the head's).
     """
 
-    def __init__(self, anchor: OffloadRule, head: OffloadRule, weight: float, scales):
-        self.anchor, self.head = anchor, head
-        self.weight, self.scales = weight, scales
-        self.multiply_adds = head.multiply_adds if weight else 0
+    rule: str
+    weight: float
+    scales: tuple[tuple[float, float], tuple[float, float]]
 
-    def score(self, edge: EdgeOutputs) -> np.ndarray:
-        """Return the weighted mean of the standardised scores, of shape (n,)."""
-        if not self.weight:
-            return self.anchor.score(edge)
-        anchor, head = (
-            (rule.score(edge) - mean) / deviation
-            for rule, (mean, deviation) in zip((self.anchor, self.head), self.scales)
+    @classmethod
+    def fit(cls, scores: np.ndarray, val_bank: Bank) -> "Anchor":
+        """Choose the confidence rule and the weight on validation data.
+
+        The rule is the one of best AUDC. The weight is the one whose gain over it, less one
+        standard error of that gain, is greatest: the further the head leads away from the rule the
+        more it must prove, and where it proves nothing, the rule that needs no training stays.
+
+        Args:
+            scores: Of a head on the samples of `val_bank`, on which it was not trained.
+            val_bank: n samples, at least two.
+        """
+        confidence = {name: RULES[name]().score(val_bank.edge) for name in CONFIDENCE_RULES}
+        name = max(CONFIDENCE_RULES, key=lambda name: _audc(confidence[name], val_bank))
+        both = confidence[name], scores
+        # A constant score has no deviation; any scale will do for it.
+        scales = tuple((float(s.mean()), float(s.std()) or 1.0) for s in both)
+        blends = (cls(name, float(weight), scales)._blend(*both) for weight in WEIGHTS)
+        audc = np.array([audc_replicates(blend, val_bank, RESAMPLES) for blend in blends])
+        gains = audc - audc[0]  # whose weight is 0
+        surely = gains[:, 0] - gains[:, 1:].std(axis=1)
+        return cls(name, float(WEIGHTS[np.argmax(surely)]), scales)
+
+    @classmethod
+    def from_json(cls, content: Mapping | None) -> "Anchor | None":
+        """Return what `as_json` has written; None for None."""
+        if content is None:
+            return None
+        scales = tuple(tuple(scale) for scale in content["scales"])
+        return cls(content["rule"], content["weight"], scales)
+
+    def as_json(self) -> dict:
+        """Return all of it as plain JSON types."""
+        return asdict(self)
+
+    def correct(self, scores: np.ndarray, edge: EdgeOutputs) -> np.ndarray:
+        """Return the anchored scores (n,) of a head's scores (n,)."""
+        return self._blend(RULES[self.rule]().score(edge), scores)
+
+    def _blend(self, *both):
+        anchor, learned = (
+            (scores - mean) / deviation for scores, (mean, deviation) in zip(both, self.scales)
         )
-        return (1.0 - self.weight) * anchor + self.weight * head
-
-
-def anchor_rule(head: OffloadRule, val_bank: Bank) -> AnchoredRule:
-    """Correct the best confidence rule by a head, as far as validation data support it.
-
-    The anchor is the rule of `RULES` with the best AUDC. The weight is the one of best AUDC, if its
-    paired gain over the anchor has a 95% bootstrap interval above zero; otherwise 0: where the data
-    cannot tell the two apart, the rule that needs no training stays.
-
-    Args:
-        head: A trained head, not trained on `val_bank`.
-        val_bank: Validation samples, at least two.
-
-    Returns:
-        The rule; with weight 0 it costs and scores as its anchor.
-    """
-    confidence = {name: RULES[name]().score(val_bank.edge) for name in CONFIDENCE_RULES}
-    name = max(CONFIDENCE_RULES, key=lambda name: _audc(confidence[name], val_bank))
-    scores = confidence[name], head.score(val_bank.edge)
-    # A constant score has no deviation; any scale will do for it.
-    scales = tuple((float(s.mean()), float(s.std()) or 1.0) for s in scores)
-    anchor, learned = ((s - mean) / deviation for s, (mean, deviation) in zip(scores, scales))
-    blends = [(1.0 - weight) * anchor + weight * learned for weight in WEIGHTS]
-    best = int(np.argmax([_audc(blend, val_bank) for blend in blends]))
-    supported = best and audc_gain(blends[best], anchor, val_bank).low > 0
-    return AnchoredRule(RULES[name](), head, float(WEIGHTS[best]) if supported else 0.0, scales)
+        return (1.0 - self.weight) * anchor + self.weight * learned
 
 
 def _audc(scores: np.ndarray, bank: Bank) -> float:

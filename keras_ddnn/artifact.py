@@ -3,9 +3,11 @@
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from keras_ddnn.anchored import Anchor
 from keras_ddnn.atomic import replacing_folder, write_json
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.heads import HeadRule, build_head
@@ -13,7 +15,7 @@ from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.rules import RULES
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
 DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
@@ -35,8 +37,7 @@ def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> N
         rule = {"name": _rule_name(policy.rule)}
         if isinstance(policy.rule, HeadRule):
             policy.rule.model.save_weights(new / HEAD_WEIGHTS)
-            rule["config"] = as_json(policy.rule.config)
-            rule["input_shape"] = list(policy.rule.model.input_shape[1:])
+            rule |= describe_head(policy.rule)
         write_json(
             new / MANIFEST,
             {
@@ -77,15 +78,25 @@ def load_policy(folder) -> OffloadPolicy:
     if rule["name"] in RULES:
         rule = RULES[rule["name"]]()
     else:
-        rule = load_head(folder / HEAD_WEIGHTS, rule["input_shape"], HeadConfig(**rule["config"]))
+        rule = load_head(folder / HEAD_WEIGHTS, rule)
     return OffloadPolicy(model, config, rule, manifest["score_threshold"], class_names)
 
 
-def load_head(weights, input_shape, config: HeadConfig) -> HeadRule:
-    """Rebuild a head of `input_shape` (without n) and read its weights."""
-    head = build_head(tuple(input_shape), config)
+def describe_head(rule: HeadRule) -> dict:
+    """Return what `load_head` needs beside the weights, as plain JSON types."""
+    return {
+        "config": as_json(rule.config),
+        "input_shape": list(rule.model.input_shape[1:]),
+        "anchor": rule.anchor and rule.anchor.as_json(),
+    }
+
+
+def load_head(weights, description: Mapping) -> HeadRule:
+    """Rebuild a head from its file of weights and what `describe_head` has written."""
+    config = HeadConfig(**description["config"])
+    head = build_head(tuple(description["input_shape"]), config)
     head.load_weights(weights)
-    return HeadRule(head, config)
+    return HeadRule(head, config, anchor=Anchor.from_json(description["anchor"]))
 
 
 def _verified_manifest(folder: Path) -> dict:

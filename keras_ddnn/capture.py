@@ -1,12 +1,11 @@
 """From a model to a bank: run the two halves of a DDNN over a split and keep what they say."""
 
-from dataclasses import replace
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.labels import Judgement
 from keras_ddnn.models import split_ddnn
 
 BATCH_SIZE = 500
@@ -66,7 +65,7 @@ class CaptureStages(keras.callbacks.Callback):
         stages: Number of epochs to average.
 
     Attributes:
-        local, cloud: Mean probabilities, float64 of shape (n, num_classes).
+        local, cloud: Mean probabilities, float32 of shape (n, num_classes).
     """
 
     def __init__(self, split, stages: int):
@@ -87,11 +86,10 @@ class CaptureStages(keras.callbacks.Callback):
         self.local = self.local + local / self.stages
         self.cloud = self.cloud + cloud / self.stages
 
-    def bank(self, bank: Bank) -> Bank:
-        """Return `bank` with logits whose softmax are the mean probabilities."""
+    def judgement(self) -> Judgement:
+        """Return logits whose softmax are the mean probabilities."""
         local, cloud = (np.log(mean + TINY).astype(np.float32) for mean in (self.local, self.cloud))
-        edge = replace(bank.edge, local_logits=local)
-        return Bank(edge, cloud, bank.labels, bank.index)
+        return Judgement(np.arange(len(local)), local, cloud)
 
 
 def _local_step(outputs):

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from keras_ddnn.costs import COSTS
 from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
+from keras_ddnn.labels import LABEL_SOURCES
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.targets import TARGETS
 
@@ -68,6 +69,8 @@ class DDNNConfig:
             of the images; "crop_flip" does both.
         precision: Compute type; weights, logits and losses stay float32. "auto" takes bfloat16
             where the hardware multiplies it natively, float16 on older GPUs and float32 elsewhere.
+        stages: Last epochs whose mean probabilities on the training data are kept, for the labels
+            "stage_averaged"; 0 for none. Each costs one more pass over the training data.
 
     Raises:
         ValueError: If a field lies outside its range or a name is unknown.
@@ -87,6 +90,7 @@ class DDNNConfig:
     schedule: Schedule = "plateau"
     augmentation: Augmentation = "none"
     precision: Precision = "auto"
+    stages: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -105,6 +109,8 @@ class DDNNConfig:
         )
         for width in chain(*self.cloud_filters, self.cloud_units):
             require_count(cloud_width=width)
+        if not isinstance(self.stages, Integral) or not 0 <= self.stages <= self.epochs:
+            raise ValueError(f"stages must lie in 0..epochs={self.epochs}; received {self.stages}")
         require_positive(learning_rate=self.learning_rate)
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_choice("augmentation", self.augmentation, get_args(Augmentation))
@@ -125,8 +131,12 @@ class HeadConfig:
         target: A key of `TARGETS`, what is learned.
         loss: A key of `LOSSES` that fits the target; the target's first by default.
         cost: A key of `COSTS`, whose benefit is learned.
+        labels: A key of `LABEL_SOURCES`, who judges the training samples.
+        anchored: Whether the head corrects the best confidence rule, as far as validation data
+            support it, or ranks alone; see `Anchor`.
         local_fraction: L0, the share of training samples labelled easy; in [0, 1].
         oversample: Whether to balance the labels by SMOTE (imbalanced-learn), on vectors only.
+        dropout: Share of the hidden units of "mlp" that are left out at random.
         epochs, batch_size, learning_rate, patience: Of Adam, stopped early when the AUDC on the
             validation data has not risen for `patience` epochs.
         precision: As of `DDNNConfig`, for heads on maps; vectors are always read in float32.
@@ -137,14 +147,17 @@ class HeadConfig:
             asked of "conv" or a map of `oversample`.
     """
 
-    input: str = "logits_plus"
+    input: str = "logits_rich"
     architecture: HeadArchitecture = "mlp"
     depth: int = 1
-    target: str = "hard"
+    target: str = "distilled"
     loss: str | None = None
     cost: str = "true_class"
+    labels: str = "final_epoch"
+    anchored: bool = True
     local_fraction: float = 0.5
     oversample: bool = False
+    dropout: float = 0.3
     epochs: int = 10
     batch_size: int = 256
     learning_rate: float = 1e-3
@@ -164,9 +177,11 @@ class HeadConfig:
             f"loss of the target {self.target!r}", self.loss, TARGETS[self.target].losses
         )
         require_choice("cost", self.cost, COSTS)
+        require_choice("label source", self.labels, LABEL_SOURCES)
         require_choice("precision", self.precision, get_args(Precision))
         require_seed("seed", self.seed)
         require_fraction("local_fraction", self.local_fraction)
+        require_fraction("dropout", self.dropout)
         require_count(epochs=self.epochs, batch_size=self.batch_size, patience=self.patience)
         require_positive(learning_rate=self.learning_rate)
         reads_map = self.input in MAP_INPUTS

@@ -15,7 +15,6 @@ BORDER = 0.01  # B_k closer to zero than this: it hardly matters who answers
 WORTH_LEARNING = 0.005  # of accuracy; less headroom is not worth a head
 HONEST = {"local_gap": 0.03, "benefit_distance": 0.1}
 MEMORISED = {"local_gap": 0.1, "benefit_distance": 0.2}
-HELD_OUT_SAMPLES = 45_000  # a ninth of fewer, held out, is little to learn from
 BINS = 40
 
 
@@ -144,8 +143,8 @@ def diagnose(
 
     - no more than by 3 points and a distance of 0.1, or a distance that chance explains (p ≥ 0.01):
       "final_epoch", the labels of the paper;
-    - by more than 10 points or a distance of 0.2, the training images are memorised: "held_out"
-      from 45,000 training samples on, of which a ninth is enough, "cross_fitted" below;
+    - by more than 10 points or a distance of 0.2, the training images are memorised:
+      "cross_fitted";
     - in between: "augmented", which trains no further network.
 
     Rule: the learned rule of highest AUDC if the interval of its gain lies above zero, else the
@@ -219,8 +218,7 @@ def _judge_labels(train, val, distance, p_value) -> tuple[str, str]:
         return "final_epoch", f"in-sample labels are honest: {seen}; use final_epoch"
     if not beyond(MEMORISED):
         return "augmented", f"in-sample labels are somewhat off: {seen}; use augmented"
-    source = "held_out" if train.samples >= HELD_OUT_SAMPLES else "cross_fitted"
-    return source, f"in-sample labels describe another world: {seen}; use {source}"
+    return "cross_fitted", f"in-sample labels describe another world: {seen}; use cross_fitted"
 
 
 def _judge_rules(best, headroom, gains) -> tuple[str, str]:

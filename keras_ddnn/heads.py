@@ -7,11 +7,14 @@ import numpy as np
 from keras import layers
 from sklearn.utils.class_weight import compute_sample_weight
 
-from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.anchored import Anchor
+from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.batches import crop_flip, steps_per_epoch, training_batches
+from keras_ddnn.capture import capture
 from keras_ddnn.config import HeadConfig
 from keras_ddnn.evaluation import OffloadCurve
 from keras_ddnn.head_inputs import HEAD_INPUTS
+from keras_ddnn.labels import LABEL_SOURCES, Banks, TrainedBackbone
 from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.models import compute_policy, multiply_adds, resolve_precision
@@ -33,17 +36,22 @@ class HeadRule(OffloadRule):
         model: Keras model, array of `HEAD_INPUTS[config.input]` → outputs (n, units) of the target.
         config: What it was trained with.
         history: Metric name → one value an epoch; empty for a loaded head.
+        anchor: The confidence rule it corrects; None if it ranks alone.
     """
 
-    def __init__(self, model: keras.Model, config: HeadConfig, history=None):
+    def __init__(self, model: keras.Model, config: HeadConfig, history=None, anchor=None):
         self.model = model
         self.config = config
         self.history = history or {}
-        self.multiply_adds = multiply_adds(model)
+        self.anchor = anchor
+        self.multiply_adds = multiply_adds(model) if anchor is None or anchor.weight else 0
 
     def score(self, edge: EdgeOutputs) -> np.ndarray:
-        """Return the score that the target makes of the head's outputs, of shape (n,)."""
-        return _score(self.model, HEAD_INPUTS[self.config.input](edge), self.config)
+        """Return the score that target and anchor make of the head's outputs, of shape (n,)."""
+        if not self.multiply_adds:
+            return self.anchor.correct(np.zeros(len(edge)), edge)
+        scores = _score(self.model, HEAD_INPUTS[self.config.input](edge), self.config)
+        return self.anchor.correct(scores, edge) if self.anchor else scores
 
 
 def build_head(input_shape, config: HeadConfig) -> keras.Model:
@@ -71,39 +79,47 @@ def build_head(input_shape, config: HeadConfig) -> keras.Model:
 
 
 def fit_head(
-    bank: Bank,
-    val_bank: Bank,
+    backbone: TrainedBackbone,
     config: HeadConfig | None = None,
     *,
-    judge: Bank | None = None,
+    initial: HeadRule | None = None,
     callbacks=(),
     verbose=0,
 ) -> HeadRule:
-    """Train an offload head on what offloading would have done to the samples of a bank.
+    """Train an offload head on what offloading would have done to the training samples.
 
     Args:
-        bank: Training samples; b* is the L0 quantile of their B_k.
-        val_bank: Validation samples. Training keeps the weights of the epoch with the best AUDC
-            on them and stops early; their labels take the L0 quantile of their own B_k.
+        backbone: A `FittedDDNN`, or `Banks`. Who judges its training samples is the choice of
+            `config.labels`; b* is the L0 quantile of their B_k. Training keeps the weights of the
+            epoch with the best AUDC on the validation samples and stops early; their labels take
+            the L0 quantile of their own B_k.
         config: A `HeadConfig`.
-        judge: The same samples with other logits, which decide what is to be learned while `bank`
-            is what the head sees; see `labels`.
+        initial: A head of the same configuration to go on from; its weights are not changed.
         callbacks: Further Keras callbacks; logs hold "val_audc".
         verbose: Keras progress: "auto", 0, 1 or 2.
 
     Returns:
         HeadRule: The trained head.
+
+    Raises:
+        ValueError: If there are no validation samples, or `backbone` cannot provide the labels.
     """
     config = config or HeadConfig()
     config = replace(config, precision=resolve_precision(config.precision))
+    if backbone.val_bank is None:
+        raise ValueError("a head needs validation samples; received a DDNN fitted without any")
+    val_bank = backbone.val_bank
+    lesson = LABEL_SOURCES[config.labels].lesson(backbone)
     keras.utils.set_random_seed(config.seed)
-    inputs = HEAD_INPUTS[config.input](bank.edge)
+    inputs = HEAD_INPUTS[config.input](lesson.bank.edge)
     target = TARGETS[config.target]
-    values = target.values(judge or bank, config.cost, config.local_fraction)
+    values = target.values(lesson.judge, config.cost, config.local_fraction)
     if config.oversample:
         inputs, values = _oversample(inputs, values, config.seed)
 
     head = build_head(inputs.shape[1:], config)
+    if initial:
+        head.set_weights(initial.model.get_weights())
     if inputs.ndim == 2:
         head.get_layer("normalization").adapt(inputs)
     head.compile(
@@ -113,7 +129,7 @@ def fit_head(
         jit_compile=False,
     )
     balanced = LOSSES[config.loss].balanced
-    weights = compute_sample_weight("balanced" if balanced else None, values)
+    weights = compute_sample_weight("balanced", values[:, 0]) if balanced else np.ones(len(values))
     augment = crop_flip if config.architecture == "conv" else lambda batch, seed: batch
     val_inputs = HEAD_INPUTS[config.input](val_bank.edge)
     val_values = target.values(val_bank, config.cost, config.local_fraction)
@@ -138,7 +154,52 @@ def fit_head(
         ],
         verbose=verbose,
     )
-    return HeadRule(head, config, history.history)
+    anchor = Anchor.fit(_score(head, val_inputs, config), val_bank) if config.anchored else None
+    return HeadRule(head, config, history.history, anchor)
+
+
+class CoTrainedHead(keras.callbacks.Callback):
+    """Trains an offload head along with its DDNN, an epoch after each epoch of the DDNN.
+
+    The paper proposes it as future work: the head meets the decisions of many stages of the
+    training, each judged by itself. The head reads what the DDNN says and gives nothing back: no
+    gradient flows into the DDNN. Each epoch costs one more pass over the data.
+
+    Args:
+        train, val: `Split`s.
+        config: A `HeadConfig`, whose labels are "final_epoch" and whose epochs do not count.
+        start: First epoch of the DDNN, counted from 0, after which the head is trained.
+
+    Attributes:
+        head: The head after the last epoch; None before `start`.
+
+    Raises:
+        ValueError: If the labels are not "final_epoch".
+    """
+
+    def __init__(self, train, val, config: HeadConfig | None = None, start: int = 0):
+        super().__init__()
+        config = config or HeadConfig(labels="final_epoch")
+        if config.labels != "final_epoch":
+            raise ValueError(
+                f"co-training judges by the epoch itself: expected labels 'final_epoch'; received "
+                f"{config.labels!r}"
+            )
+        self.train, self.val, self.start = train, val, start
+        self.config = replace(config, epochs=1, anchored=False)
+        self.anchored = config.anchored
+        self.head = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Train the head for one epoch on what the DDNN says now."""
+        if epoch < self.start:
+            return
+        bank, val_bank = (capture(self.model, s.images, s.labels) for s in (self.train, self.val))
+        last = epoch == self.params["epochs"] - 1
+        config = replace(
+            self.config, seed=self.config.seed + epoch, anchored=self.anchored and last
+        )
+        self.head = fit_head(Banks(bank, val_bank), config, initial=self.head)
 
 
 class _ValidationAUDC(keras.callbacks.Callback):
@@ -193,10 +254,12 @@ def _mlp(x, config, policy):
         x = layers.Flatten(dtype=policy)(x)
     for width in widths:
         x = layers.Dense(width, activation="relu", dtype=policy)(x)
+        x = layers.Dropout(config.dropout, dtype=policy)(x)
     return _outputs(config)(x)
 
 
 def _paper_mlp(x, config, policy):
+    config = replace(config, dropout=0.0)
     # (1 + tanh z)/2 = sigmoid(2z): the paper's ending, as the logit of a probability.
     return layers.Rescaling(2.0, dtype="float32")(_mlp(x, config, policy))
 

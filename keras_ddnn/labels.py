@@ -5,25 +5,63 @@ there the local network is nearly always right. Each source below makes, of the 
 images, the bank that an offload head learns from.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 from sklearn.model_selection import StratifiedKFold
 
-from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.batches import augmented_views
-from keras_ddnn.capture import capture
+from keras_ddnn.atomic import replacing_file
+from keras_ddnn.bank import Bank
 from keras_ddnn.costs import benefit
-from keras_ddnn.datasets import Split
 from keras_ddnn.diagnostics import HONEST, MEMORISED, BankFacts
-from keras_ddnn.training import FittedDDNN, fit_ddnn
 
 VIEWS = 2
 FOLDS = 3
-HELD_OUT_FOLDS = 9  # one fold of so many: 5,000 of the 45,000 images of CIFAR-10
+HELD_OUT = 9  # one in so many: 5,000 of the 45,000 training images of CIFAR-10
+STAGES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What two networks say of some of the training images.
+
+    Attributes:
+        rows: Which, int64 of shape (m,), no row twice.
+        local_logits, cloud_logits: float32 of shape (m, num_classes).
+    """
+
+    rows: np.ndarray
+    local_logits: np.ndarray
+    cloud_logits: np.ndarray
+
+    def save(self, path) -> None:
+        """Write an `.npz`, whole or not at all; raises OSError if the folder cannot be written."""
+        with replacing_file(path) as file:
+            np.savez(file, **vars(self))
+
+    @classmethod
+    def load(cls, path) -> "Judgement":
+        """Read what `save` has written."""
+        with np.load(path, allow_pickle=False) as saved:
+            return cls(**saved)
+
+    def of(self, bank: Bank) -> Bank:
+        """Return the judged rows of `bank`, in their order there, with these logits."""
+        order = np.argsort(self.rows)
+        rows = self.rows[order]
+        pick = slice(None) if len(rows) == len(bank) else rows  # whole features are not copied
+        edge = replace(
+            bank.edge,
+            local_logits=self.local_logits[order],
+            features=bank.edge.features[pick],
+            images=bank.edge.images[pick],
+        )
+        return Bank(edge, self.cloud_logits[order], bank.labels[pick], bank.index[pick])
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,93 +77,132 @@ class Lesson:
     judge: Bank
 
 
-def final_epoch(fitted: FittedDDNN, train: Split) -> Lesson:
+class TrainedBackbone(Protocol):
+    """A trained DDNN, in memory or on disk: what a label source is made from.
+
+    Attributes:
+        bank: The training images, by the final epoch.
+        val_bank: The validation images, or None.
+        stages: `bank` by the mean over several late epochs, or None.
+    """
+
+    bank: Bank
+    val_bank: Bank | None
+    stages: Judgement | None
+
+    def augmented_bank(self, views: int) -> Bank:
+        """Return the bank of augmented copies of the training images."""
+
+    def fold(self, fold: int) -> Judgement:
+        """Return what a DDNN trained without one of `FOLDS` folds says of that fold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Banks:
+    """A `TrainedBackbone` of which only the banks are left, so that it cannot judge anew."""
+
+    bank: Bank
+    val_bank: Bank | None
+    stages: Judgement | None = None
+
+    def augmented_bank(self, views: int) -> Bank:
+        """Raise ValueError: there is no network to ask."""
+        raise ValueError("these labels need a DDNN to ask; received its banks alone")
+
+    fold = augmented_bank
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """A way to judge the training images.
+
+    Attributes:
+        lesson: Makes the lesson of a trained DDNN.
+        folds: Further DDNNs to be trained, each without one of `FOLDS` folds.
+        stages: Late epochs the DDNN must have kept; `DDNNConfig.stages`.
+    """
+
+    lesson: Callable[[TrainedBackbone], Lesson]
+    folds: int = 0
+    stages: int = 0
+
+
+def final_epoch(backbone: TrainedBackbone) -> Lesson:
     """Judge the training images by the networks trained on them, as the paper does."""
-    return Lesson(fitted.bank, fitted.bank)
+    return Lesson(backbone.bank, backbone.bank)
 
 
-def augmented(fitted: FittedDDNN, train: Split) -> Lesson:
+def augmented(backbone: TrainedBackbone) -> Lesson:
     """Judge augmented views of the training images, each view a sample of its own.
 
     The views are those of the training augmentation, or crops and mirrored images where there was
-    none. Features of two views of 45,000 images take 1.5 GB.
+    none.
     """
-    name = "crop_flip" if fitted.config.augmentation == "none" else fitted.config.augmentation
-    views = augmented_views(train.images, name, VIEWS, fitted.config.seed)
-    bank = capture(fitted.model, views, np.tile(train.labels, VIEWS))
+    bank = backbone.augmented_bank(VIEWS)
     return Lesson(bank, bank)
 
 
-def stage_averaged(fitted: FittedDDNN, train: Split) -> Lesson:
+def stage_averaged(backbone: TrainedBackbone) -> Lesson:
     """Judge the training images by the mean probabilities of several late epochs.
 
-    The paper proposes it as future work. Needs `fit_ddnn(..., stages=…)`.
+    The paper proposes it as future work.
 
     Raises:
         ValueError: If no stages were kept.
     """
-    if fitted.stage_bank is None:
-        raise ValueError("stage_averaged needs a DDNN fitted with stages ≥ 1; received stages=0")
-    return Lesson(fitted.bank, fitted.stage_bank)
+    if backbone.stages is None:
+        raise ValueError("stage_averaged needs a DDNNConfig with stages ≥ 1; received stages=0")
+    return Lesson(backbone.bank, backbone.stages.of(backbone.bank))
 
 
-def held_out(fitted: FittedDDNN, train: Split) -> Lesson:
-    """Judge a ninth of the training images by networks trained on the others."""
-    return cross_fit(fitted, train, HELD_OUT_FOLDS, only=1)
+def cross_fitted(backbone: TrainedBackbone) -> Lesson:
+    """Judge each third of the training images by a DDNN trained on the other two.
 
-
-def cross_fitted(fitted: FittedDDNN, train: Split) -> Lesson:
-    """Judge each third of the training images by networks trained on the other two."""
-    return cross_fit(fitted, train, FOLDS, only=FOLDS)
-
-
-def cross_fit(fitted: FittedDDNN, train: Split, folds: int, only: int) -> Lesson:
-    """Train a DDNN without each of the first `only` of `folds` folds, and let it judge that fold.
-
-    Args:
-        fitted: The DDNN to be deployed; its configuration trains the others.
-        train: Its training data.
-        folds: Parts of the training data, stratified by class.
-        only: Parts to judge.
+    Feature maps of two networks do not speak of the same features, so the head sees those of the
+    deployed one: a first layer memorises little. Logits do, and are the fold's.
     """
-    banks = []
-    for rest, held in fold_rows(train.labels, folds, fitted.config.seed)[:only]:
-        fold = fit_ddnn(
-            Split(train.images[rest], train.labels[rest]),
-            None,
-            fitted.config,
-            num_classes=fitted.model.output["local"].shape[-1],
-            verbose=0,
-        )
-        banks.append((held, fold.capture(Split(train.images[held], train.labels[held]))))
-    return join_folds(fitted.bank, banks)
+    return _folds(backbone, [backbone.fold(fold) for fold in range(FOLDS)])
 
 
-def fold_rows(labels: np.ndarray, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, for each fold, the sorted rows outside and inside it, stratified by class."""
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(labels)), labels))
+def held_out(backbone: TrainedBackbone) -> Lesson:
+    """Judge a ninth of the training images by the first DDNN of `cross_fitted`.
 
-
-def join_folds(bank: Bank, folds: list[tuple[np.ndarray, Bank]]) -> Lesson:
-    """Join what networks say of samples they have not seen to the features of the deployed one.
-
-    Feature maps of two networks do not speak of the same features, so those of `bank` are kept: a
-    first layer memorises little. Logits do, so that the head sees the fold's logits.
-
-    Args:
-        bank: All samples, by the network to be deployed.
-        folds: (rows of `bank`, bank of those rows by a network that has not seen them).
+    What labels of the same honesty are worth when they are few.
     """
-    rows = np.concatenate([rows for rows, _ in folds])
-    edge = EdgeOutputs(
-        np.concatenate([fold.edge.local_logits for _, fold in folds]),
-        bank.edge.features[rows],
-        bank.edge.images[rows],
+    fold = backbone.fold(0)
+    few = np.random.default_rng(0).permutation(len(fold.rows))[: len(backbone.bank) // HELD_OUT]
+    return _folds(
+        backbone, [Judgement(fold.rows[few], fold.local_logits[few], fold.cloud_logits[few])]
     )
-    cloud_logits = np.concatenate([fold.cloud_logits for _, fold in folds])
-    joined = Bank(edge, cloud_logits, bank.labels[rows], bank.index[rows])
-    return Lesson(joined, joined)
+
+
+def _folds(backbone: TrainedBackbone, folds: Sequence[Judgement]) -> Lesson:
+    arrays = (np.concatenate(parts) for parts in zip(*(vars(fold).values() for fold in folds)))
+    bank = Judgement(*arrays).of(backbone.bank)
+    return Lesson(bank, bank)
+
+
+LABEL_SOURCES = {
+    "final_epoch": LabelSource(final_epoch),
+    "augmented": LabelSource(augmented),
+    "held_out": LabelSource(held_out, folds=1),
+    "cross_fitted": LabelSource(cross_fitted, folds=FOLDS),
+    "stage_averaged": LabelSource(stage_averaged, stages=STAGES),
+}
+
+
+def fold_config(config):
+    """Return the `DDNNConfig` of a fold's network: that of the deployed one, at half its epochs."""
+    return replace(config, epochs=math.ceil(config.epochs / 2), stages=0)
+
+
+def fold_rows(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, for each of `FOLDS` folds, the sorted rows outside and inside it.
+
+    Every class is shared out evenly.
+    """
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros(len(labels)), labels))
 
 
 def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> pd.DataFrame:
@@ -176,13 +253,3 @@ def _verdict(facts: BankFacts, val_facts: BankFacts) -> str:
         better = "better" if optimism > 0 else "worse"
         return f"usable: the local network is {100 * abs(optimism):.0f} points {better} here"
     return "honest: accuracies as on validation data"
-
-
-# (fitted DDNN, its training data) -> Lesson
-LABEL_SOURCES = {
-    "final_epoch": final_epoch,
-    "augmented": augmented,
-    "held_out": held_out,
-    "cross_fitted": cross_fitted,
-    "stage_averaged": stage_averaged,
-}

@@ -1,14 +1,16 @@
 """The whole order, from data to report; the only file that knows it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import keras
 
 from keras_ddnn.bank import Bank
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, require_fraction
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, require_fraction, resolve_config
 from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.heads import HeadRule, fit_head
+from keras_ddnn.labels import LABEL_SOURCES
 from keras_ddnn.models import multiply_adds, split_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.report import Report
@@ -27,6 +29,8 @@ def run(
 ) -> tuple[Report, OffloadPolicy]:
     """Train a DDNN and its heads, choose the best head on validation data, and report on test data.
 
+    The DDNN keeps the stages, and the folds are trained, that the heads' labels need.
+
     Args:
         splits: Training, validation and test data.
         ddnn: Configuration of the DDNN, or a preset's name.
@@ -42,19 +46,18 @@ def run(
         ValueError: On a bad configuration or bad data, before any training.
     """
     require_fraction("local_fraction", local_fraction)
+    heads = heads or {"head": HeadConfig()}
+    config = resolve_config(ddnn)
+    stages = max(LABEL_SOURCES[head.labels].stages for head in heads.values())
     fitted = fit_ddnn(
         splits.train,
         splits.val,
-        ddnn,
+        replace(config, stages=max(config.stages, min(stages, config.epochs))),
         num_classes=splits.num_classes,
         tensorboard=tensorboard,
         verbose=verbose,
     )
-    heads = heads or {"head": HeadConfig()}
-    heads = {
-        name: fit_head(fitted.bank, fitted.val_bank, config, verbose=verbose)
-        for name, config in heads.items()
-    }
+    heads = {name: fit_head(fitted, config, verbose=verbose) for name, config in heads.items()}
     validation, _ = compare_rules(heads, fitted.val_bank, fitted.val_bank, local_fraction)
     best = validation.loc[validation["rule"].isin(heads)].iloc[0]
     report = make_report(

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from keras_ddnn.anchored import Anchor
 from keras_ddnn.artifact import load_policy, save_policy
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads import HeadRule, build_head
@@ -16,12 +17,12 @@ CONFIG = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)
 
 
-def make_policy(rule="head"):
+def make_policy(rule="head", anchor=None):
     model = build_ddnn((16, 16, 3), 3, CONFIG)
     if rule == "margin":
         return OffloadPolicy(model, CONFIG, Margin(), 0.9, ("a", "b", "c"))
-    config = HeadConfig(input="features")
-    head = HeadRule(build_head((8, 8, 4), config), config)
+    config = HeadConfig(input="features", anchored=anchor is not None)
+    head = HeadRule(build_head((8, 8, 4), config), config, anchor=anchor)
     policy = OffloadPolicy(model, CONFIG, head, 0.0, ("a", "b", "c"))
     scores = head.score(_edge(policy))
     return OffloadPolicy(model, CONFIG, head, float(np.median(scores)), ("a", "b", "c"))
@@ -77,6 +78,19 @@ def test_a_confidence_rule_is_kept_by_its_name(tmp_path):
     np.testing.assert_array_equal(loaded.decide(IMAGES), policy.decide(IMAGES))
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+def test_an_anchored_head_keeps_its_anchor_and_decides_as_before(tmp_path, weight):
+    anchor = Anchor("entropy", weight, ((1 / 3, 0.1), (-0.2, 1.7)))
+    policy = make_policy(anchor=anchor)
+    save_policy(policy, tmp_path / "artifact")
+    loaded = load_policy(tmp_path / "artifact")
+    assert loaded.rule.anchor == anchor
+    assert bool(loaded.rule.multiply_adds) == bool(weight)
+    decisions = policy.decide(IMAGES)
+    assert 0 < decisions.sum() < len(decisions)
+    np.testing.assert_array_equal(loaded.decide(IMAGES), decisions)
+
+
 def test_the_manifest_says_what_the_artefact_is(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["class_names"] == ["a", "b", "c"]
@@ -103,7 +117,7 @@ def test_a_missing_file_is_named(folder):
 def test_a_manifest_of_another_schema_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
-    with pytest.raises(ValueError, match="expected schema 1; received 99"):
+    with pytest.raises(ValueError, match="expected schema 2; received 99"):
         load_policy(folder)
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from tune.cache import Records, backbone_key, trial_key
-from tune.space import SearchConfig, Trial
+from tune.space import Backbone, SearchConfig, Trial
 
 DATA = "f00d"
-DDNN, HEAD = DDNNConfig(), HeadConfig(input="logits")
+DDNN = DDNNConfig()
+HEAD = HeadConfig(input="logits", target="hard", anchored=False)
 OTHER_DDNN = {
     "local_filters": 16,
     "local_pool": False,
@@ -24,6 +25,7 @@ OTHER_DDNN = {
     "schedule": "one_cycle",
     "augmentation": "crop",
     "precision": "float32",
+    "stages": 2,
     "seed": 1,
 }
 OTHER_HEAD = {
@@ -33,8 +35,11 @@ OTHER_HEAD = {
     "target": "correctness",
     "loss": "focal",
     "cost": "zero_one",
+    "labels": "cross_fitted",
+    "anchored": True,
     "local_fraction": 0.3,
     "oversample": True,
+    "dropout": 0.1,
     "epochs": 3,
     "batch_size": 64,
     "learning_rate": 0.01,
@@ -48,21 +53,25 @@ def key(ddnn=DDNN, head=HEAD, data=DATA):
     return trial_key(data, Trial(ddnn, head))
 
 
+def network(ddnn=DDNN, fold=None, data=DATA):
+    return backbone_key(data, Backbone(ddnn, fold))
+
+
 def test_equal_content_has_equal_keys():
-    assert backbone_key(DATA, DDNNConfig()) == backbone_key(DATA, DDNNConfig())
-    assert key() == key(DDNNConfig(), HeadConfig(input="logits"))
+    assert network() == network(DDNNConfig())
+    assert key() == key(DDNNConfig(), replace(HEAD))
 
 
 def test_keys_do_not_depend_on_the_order_of_fields():
     given = {"epochs": 3, "seed": 1, "lambda_local": 0.3}
     backwards = dict(reversed(given.items()))
-    assert backbone_key(DATA, DDNNConfig(**given)) == backbone_key(DATA, DDNNConfig(**backwards))
+    assert network(DDNNConfig(**given)) == network(DDNNConfig(**backwards))
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(DDNNConfig)])
 def test_every_field_of_a_backbone_is_in_its_key_and_in_those_of_its_trials(field):
     other = replace(DDNN, **{field: OTHER_DDNN[field]})
-    assert backbone_key(DATA, other) != backbone_key(DATA, DDNN)
+    assert network(other) != network()
     assert key(ddnn=other) != key()
 
 
@@ -71,15 +80,26 @@ def test_every_field_of_a_head_is_in_the_key_of_its_trial(field):
     assert key(head=replace(HEAD, **{field: OTHER_HEAD[field]})) != key()
 
 
+def test_each_fold_of_a_backbone_has_a_key_of_its_own():
+    assert len({network(fold=fold) for fold in (None, 0, 1, 2)}) == 4
+
+
+def test_another_number_of_folds_makes_other_folds_but_the_same_ddnn(monkeypatch):
+    before = network(), network(fold=0)
+    monkeypatch.setattr("tune.cache.FOLDS", 5)
+    assert network() == before[0]
+    assert network(fold=0) != before[1]
+
+
 def test_other_data_have_other_keys():
-    assert backbone_key("beef", DDNN) != backbone_key(DATA, DDNN)
+    assert network(data="beef") != network()
     assert key(data="beef") != key()
 
 
 def test_a_raised_version_makes_every_older_result_unknown(monkeypatch):
-    before = backbone_key(DATA, DDNN), key()
+    before = network(), key()
     monkeypatch.setattr("tune.cache.VERSION", 2)
-    assert not {backbone_key(DATA, DDNN), key()} & set(before)
+    assert not {network(), key()} & set(before)
 
 
 def test_a_record_reads_as_it_was_written(tmp_path):

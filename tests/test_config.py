@@ -19,6 +19,7 @@ from keras_ddnn.config import PRESETS, DDNNConfig, HeadConfig, as_json, resolve_
         ("local_filters", 0),
         ("local_units", 0),
         ("batch_size", 0),
+        *[("stages", value) for value in (-1, 21, 1.5)],
         ("schedule", "cosine"),
         ("augmentation", "mixup"),
         ("precision", "int8"),
@@ -45,6 +46,7 @@ def test_a_cloud_layer_without_a_width_is_refused(widths):
         ("cost", "latency"),
         ("precision", "int8"),
         *[("local_fraction", value) for value in (-0.1, 1.1, math.nan, "half", None)],
+        *[("dropout", value) for value in (-0.1, 1.1, math.nan, "0.5")],
         *[("epochs", value) for value in (0, 1.5)],
         ("batch_size", 0),
         ("learning_rate", 0.0),
@@ -71,6 +73,8 @@ def test_a_map_cannot_be_oversampled(map_input):
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="'cosine'; known: plateau, one_cycle"):
         DDNNConfig(schedule="cosine")
+    with pytest.raises(ValueError, match="'hearsay'; known: final_epoch, augmented, held_out"):
+        HeadConfig(labels="hearsay")
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.5), "random"])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from conftest import bank_of, outcomes
 
-from keras_ddnn import diagnostics
 from keras_ddnn.diagnostics import BankFacts, diagnose
 from keras_ddnn.rules import RULES, OffloadRule, Random
 
@@ -108,11 +107,6 @@ def test_labels_are_taken_from_where_validation_data_agree(train_share, n, label
     assert found.recommended_labels == labels
     assert reason in found.verdict
     assert found.verdict.endswith(f"use {labels}")
-
-
-def test_enough_training_samples_can_spare_a_part(monkeypatch):
-    monkeypatch.setattr(diagnostics, "HELD_OUT_SAMPLES", 2000)
-    assert diagnosis_of(0.87).recommended_labels == "held_out"
 
 
 def test_memorised_benefits_are_seen_though_accuracies_agree():

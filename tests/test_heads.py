@@ -1,12 +1,25 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from keras_ddnn.anchored import Anchor
 from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.config import HeadConfig
+from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.evaluation import OffloadCurve
 from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.heads import HEADS, build_head, fit_head
+from keras_ddnn.heads import HEADS, CoTrainedHead, HeadRule, build_head, fit_head
+from keras_ddnn.labels import Banks, Judgement
 from keras_ddnn.models import multiply_adds
+from keras_ddnn.rules import Margin
+from keras_ddnn.training import fit_ddnn
+
+
+def plain(**fields) -> HeadConfig:
+    """Return a config of one logit that ranks alone, without dropout, but for the given fields."""
+    return HeadConfig(
+        **{"input": "logits", "target": "hard", "anchored": False, "dropout": 0.0} | fields
+    )
 
 
 def bank_with_a_secret(n=600, seed=0) -> Bank:
@@ -28,18 +41,61 @@ def bank_with_a_secret(n=600, seed=0) -> Bank:
 
 @pytest.fixture(scope="module")
 def banks():
-    return bank_with_a_secret(seed=0), bank_with_a_secret(seed=1)
+    return Banks(bank_with_a_secret(seed=0), bank_with_a_secret(seed=1))
 
 
 def apgr(rule, bank):
     return OffloadCurve.from_scores(rule.score(bank.edge), bank).apgr
 
 
-def test_a_head_finds_in_the_features_what_confidence_cannot_know(banks):
-    head = fit_head(*banks, HeadConfig(input="features", local_fraction=0.7))
-    assert apgr(head, bank_with_a_secret(seed=2)) > 0.75
-    blind = fit_head(*banks, HeadConfig(input="logits", local_fraction=0.7))
+@pytest.fixture(scope="module")
+def knowing(banks):
+    return fit_head(banks, plain(input="features", local_fraction=0.7))
+
+
+def test_a_head_finds_in_the_features_what_confidence_cannot_know(banks, knowing):
+    assert apgr(knowing, bank_with_a_secret(seed=2)) > 0.75
+    blind = fit_head(banks, plain(local_fraction=0.7))
     assert apgr(blind, bank_with_a_secret(seed=2)) == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_head_learns_from_the_judge_that_its_config_names(banks):
+    """The bank's own cloud is the local network again, so that there is nothing to learn of it."""
+    bank = banks.bank
+    judgement = Judgement(bank.index, bank.edge.local_logits, bank.cloud_logits)
+    blind = replace(bank, cloud_logits=bank.edge.local_logits)
+    config = plain(input="features", local_fraction=0.7, labels="stage_averaged")
+    taught = fit_head(Banks(blind, banks.val_bank, judgement), config)
+    assert apgr(taught, bank_with_a_secret(seed=2)) > 0.75
+
+
+@pytest.mark.parametrize("labels", ["augmented", "held_out", "cross_fitted", "stage_averaged"])
+def test_labels_that_banks_cannot_provide_are_refused(banks, labels):
+    with pytest.raises(ValueError, match=r"received (its banks alone|stages=0)"):
+        fit_head(banks, HeadConfig(labels=labels))
+
+
+def test_a_head_needs_validation_samples(banks):
+    with pytest.raises(ValueError, match="needs validation samples"):
+        fit_head(Banks(banks.bank, None))
+
+
+def test_an_anchored_head_corrects_confidence_where_it_knows_more(banks, knowing):
+    head = fit_head(banks, replace(knowing.config, anchored=True))
+    assert knowing.anchor is None
+    assert head.anchor.weight > 0.0
+    assert head.multiply_adds == knowing.multiply_adds
+    edge = banks.val_bank.edge
+    corrected = head.anchor.correct(knowing.score(edge), edge)
+    np.testing.assert_array_equal(head.score(edge), corrected)
+    assert apgr(head, banks.val_bank) >= apgr(knowing, banks.val_bank)
+
+
+def test_an_anchored_head_that_knows_nothing_is_not_run_and_costs_nothing(banks):
+    config = plain(anchored=True)
+    head = HeadRule(None, config, anchor=Anchor("margin", 0.0, ((0.5, 0.2), (0.0, 1.0))))
+    assert head.multiply_adds == 0
+    assert apgr(head, banks.bank) == apgr(Margin(), banks.bank)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +107,8 @@ def test_a_head_finds_in_the_features_what_confidence_cannot_know(banks):
     ],
 )
 def test_every_head_scores_every_sample(banks, name, architecture):
-    head = fit_head(*banks, HeadConfig(input=name, architecture=architecture, epochs=1))
-    scores = head.score(banks[1].edge)
+    head = fit_head(banks, HeadConfig(input=name, architecture=architecture, epochs=1))
+    scores = head.score(banks.val_bank.edge)
     assert scores.shape == (600,)
     assert np.isfinite(scores).all()
 
@@ -60,13 +116,13 @@ def test_every_head_scores_every_sample(banks, name, architecture):
 @pytest.mark.parametrize(
     ("config", "weights_by_hand"),
     [
-        (HeadConfig(input="logits"), 10 * 256 + 256),
+        (plain(), 10 * 256 + 256),
         (
-            HeadConfig(input="logits", depth=4),
+            plain(depth=4),
             10 * 256 + 256 * 128 + 128 * 64 + 64 * 32 + 32,
         ),
-        (HeadConfig(input="features", depth=2), 8 * 8 * 2 * 128 + 128 * 128 + 128),
-        (HeadConfig(input="features", architecture="paper_mlp"), 8 * 8 * 2 * 128 + 128),
+        (plain(input="features", depth=2), 8 * 8 * 2 * 128 + 128 * 128 + 128),
+        (plain(input="features", architecture="paper_mlp"), 8 * 8 * 2 * 128 + 128),
     ],
 )
 def test_the_depth_decides_the_layers(config, weights_by_hand):
@@ -76,40 +132,71 @@ def test_the_depth_decides_the_layers(config, weights_by_hand):
 
 def test_a_conv_head_has_depth_layers_in_each_of_four_blocks():
     for depth in (1, 3):
-        head = build_head(
-            (16, 16, 32), HeadConfig(input="features", architecture="conv", depth=depth)
-        )
+        head = build_head((16, 16, 32), plain(input="features", architecture="conv", depth=depth))
         assert sum("conv2d" in layer.name for layer in head.layers) == 4 * depth
 
 
 @pytest.mark.parametrize("options", [{"loss": "weighted_bce"}, {"oversample": True}])
 def test_balancing_lifts_the_scores_of_the_rare_label(banks, options):
     """With one label in ten hard, a plain head calls almost nothing hard; a balanced one half."""
-    plain, balanced = (
-        fit_head(*banks, HeadConfig(input="logits", local_fraction=0.9, **extra))
-        for extra in ({}, options)
+    unbalanced, balanced = (
+        fit_head(banks, plain(local_fraction=0.9, **extra)) for extra in ({}, options)
     )
-    called_hard = [np.mean(head.score(banks[1].edge) > 0) for head in (plain, balanced)]
+    called_hard = [np.mean(head.score(banks.val_bank.edge) > 0) for head in (unbalanced, balanced)]
     assert called_hard[0] < 0.05
     assert called_hard[1] > 0.2
 
 
 def test_the_same_seed_gives_the_same_scores(banks):
     first, again, other = (
-        fit_head(*banks, HeadConfig(epochs=1, seed=seed)).score(banks[1].edge) for seed in (0, 0, 1)
+        fit_head(banks, plain(epochs=1, seed=seed)).score(banks.val_bank.edge) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_the_weights_of_the_best_epoch_on_validation_data_are_kept(banks):
-    head = fit_head(*banks, HeadConfig(input="features", epochs=6, patience=1))
+    head = fit_head(banks, plain(input="features", epochs=6, patience=1))
     best = max(head.history["val_audc"])
-    kept = OffloadCurve.from_scores(head.score(banks[1].edge), banks[1]).audc
+    kept = OffloadCurve.from_scores(head.score(banks.val_bank.edge), banks.val_bank).audc
     assert kept == pytest.approx(best)
+
+
+def test_a_head_goes_on_from_the_weights_of_another_and_leaves_them_as_they_are(banks):
+    config = plain(epochs=1, learning_rate=1e-12)
+    first = fit_head(banks, config)
+    weights = first.model.get_weights()
+    second = fit_head(banks, replace(config, seed=1), initial=first)
+    for before, after, copy in zip(weights, first.model.get_weights(), second.model.get_weights()):
+        np.testing.assert_array_equal(after, before)
+        np.testing.assert_allclose(copy, before, atol=1e-6)
+
+
+def test_a_co_trained_head_learns_along_and_gives_nothing_back(toy_splits):
+    config = DDNNConfig(
+        local_filters=4, cloud_filters=((4,),), cloud_units=(), epochs=2, batch_size=16
+    )
+    train, val = toy_splits.train, toy_splits.val
+    along = CoTrainedHead(train, val, plain(anchored=True))
+    fitted = fit_ddnn(train, val, config, callbacks=[along], verbose=0)
+    alone = fit_ddnn(train, val, config, verbose=0)
+    np.testing.assert_array_equal(fitted.bank.cloud_logits, alone.bank.cloud_logits)
+    assert along.head.anchor is not None  # of the last epoch
+    assert np.isfinite(along.head.score(fitted.val_bank.edge)).all()
+
+
+def test_a_co_trained_head_starts_when_it_is_told_to(toy_splits):
+    along = CoTrainedHead(toy_splits.train, toy_splits.val, start=5)
+    along.on_epoch_end(4)
+    assert along.head is None
+
+
+def test_a_co_trained_head_is_judged_by_the_epoch_itself(toy_splits):
+    with pytest.raises(ValueError, match="expected labels 'final_epoch'; received 'augmented'"):
+        CoTrainedHead(toy_splits.train, toy_splits.val, HeadConfig(labels="augmented"))
 
 
 @pytest.mark.parametrize("local_fraction", [0.0, 1.0])
 def test_all_easy_or_all_hard_still_trains(banks, local_fraction):
-    config = HeadConfig(local_fraction=local_fraction, oversample=True, epochs=1)
-    assert np.isfinite(fit_head(*banks, config).score(banks[1].edge)).all()
+    config = plain(local_fraction=local_fraction, oversample=True, epochs=1)
+    assert np.isfinite(fit_head(banks, config).score(banks.val_bank.edge)).all()

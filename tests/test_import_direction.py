@@ -26,6 +26,7 @@ NUMPY_FILES = (
     "evaluation",
     "diagnostics",
     "diagnose",
+    "labels",
     "report",
     "config",
 )
@@ -37,7 +38,6 @@ KERAS_FILES = (
     "tensorboard",
     "training",
     "heads",
-    "labels",
     "policy",
     "artifact",
     "pipeline",

@@ -4,7 +4,16 @@ import pytest
 from keras_ddnn.bank import Bank, EdgeOutputs
 from keras_ddnn.batches import augmented_views
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.labels import LABEL_SOURCES, VIEWS, fold_rows, join_folds, leakage_report
+from keras_ddnn.labels import (
+    FOLDS,
+    LABEL_SOURCES,
+    VIEWS,
+    Banks,
+    Judgement,
+    fold_config,
+    fold_rows,
+    leakage_report,
+)
 from keras_ddnn.training import fit_ddnn
 
 SMALL = DDNNConfig(
@@ -14,21 +23,54 @@ SMALL = DDNNConfig(
     epochs=3,
     batch_size=16,
     precision="float32",
+    stages=2,
 )
+SAMPLES = {
+    "final_epoch": 96,
+    "augmented": 96 * VIEWS,
+    "held_out": 96 // 9,
+    "cross_fitted": 96,
+    "stage_averaged": 96,
+}
 
 
 @pytest.fixture(scope="module")
-def fitted(toy_splits):
-    return fit_ddnn(toy_splits.train, toy_splits.val, SMALL, stages=2, verbose=0)
+def trained():
+    """The images and the configuration that each fold's network was trained with."""
+    trained = []
+
+    def spy(train, val, config, **options):
+        trained.append(({image.tobytes() for image in train.images}, config))
+        return fit_ddnn(train, val, config, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_ddnn.training.fit_ddnn", spy)
+        yield trained
 
 
-@pytest.mark.parametrize(("source", "samples"), [("final_epoch", 96), ("augmented", 96 * VIEWS)])
-def test_a_source_judges_the_training_images_or_views_of_them(fitted, toy_splits, source, samples):
-    lesson = LABEL_SOURCES[source](fitted, toy_splits.train)
-    assert len(lesson.bank) == len(lesson.judge) == samples
-    np.testing.assert_array_equal(
-        lesson.judge.labels, np.tile(toy_splits.train.labels, samples // 96)
-    )
+@pytest.fixture(scope="module")
+def fitted(toy_splits, trained):
+    return fit_ddnn(toy_splits.train, toy_splits.val, SMALL, verbose=0)
+
+
+def judged_by(backbone, source):
+    return LABEL_SOURCES[source].lesson(backbone)
+
+
+@pytest.mark.parametrize("source", LABEL_SOURCES)
+def test_a_source_judges_training_images_or_views_of_them(fitted, toy_splits, source):
+    lesson = judged_by(fitted, source)
+    assert len(lesson.bank) == len(lesson.judge) == SAMPLES[source]
+    np.testing.assert_array_equal(lesson.bank.index, lesson.judge.index)
+    labels = np.tile(toy_splits.train.labels, VIEWS)
+    np.testing.assert_array_equal(lesson.judge.labels, labels[lesson.judge.index])
+    assert lesson.bank.edge.features.shape == (SAMPLES[source], 8, 8, 4)
+
+
+def test_a_network_trained_without_augmentation_judges_crops_and_mirrored_images(fitted):
+    images = judged_by(fitted, "augmented").bank.edge.images
+    seen = augmented_views(fitted.bank.edge.images, "crop_flip", VIEWS, seed=SMALL.seed)
+    np.testing.assert_array_equal(images, seen)
 
 
 def test_views_differ_from_each_other_and_are_repeatable(toy_splits):
@@ -38,71 +80,105 @@ def test_views_differ_from_each_other_and_are_repeatable(toy_splits):
     np.testing.assert_array_equal(first, augmented_views(images, "crop_flip", views=1, seed=0))
 
 
-def test_stage_averages_are_means_of_probabilities(fitted, toy_splits):
-    lesson = LABEL_SOURCES["stage_averaged"](fitted, toy_splits.train)
-    np.testing.assert_allclose(lesson.judge.edge.local_probabilities.sum(axis=1), 1.0)
+def test_stage_averages_are_means_of_probabilities(fitted):
+    lesson = judged_by(fitted, "stage_averaged")
     assert lesson.bank is fitted.bank
     assert not np.allclose(
         lesson.judge.edge.local_probabilities, fitted.bank.edge.local_probabilities
     )
+    # Logarithms of probabilities: their exponentials add up to one without a softmax.
+    for logits in (lesson.judge.edge.local_logits, lesson.judge.cloud_logits):
+        np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1.0, atol=1e-5)
 
 
 def test_one_stage_is_the_final_epoch(toy_splits):
-    fitted = fit_ddnn(toy_splits.train, toy_splits.val, SMALL, stages=1, verbose=0)
+    fitted = fit_ddnn(toy_splits.train, toy_splits.val, SMALL, stages=1, epochs=2, verbose=0)
+    judge = judged_by(fitted, "stage_averaged").judge
     np.testing.assert_allclose(
-        fitted.stage_bank.edge.local_probabilities,
-        fitted.bank.edge.local_probabilities,
-        atol=1e-5,
+        judge.edge.local_probabilities, fitted.bank.edge.local_probabilities, atol=1e-5
     )
 
 
-def test_stage_averages_must_be_asked_for(toy_splits):
-    fitted = fit_ddnn(toy_splits.train, toy_splits.val, SMALL, epochs=1, verbose=0)
-    with pytest.raises(ValueError, match="stages=0"):
-        LABEL_SOURCES["stage_averaged"](fitted, toy_splits.train)
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("augmented", "need a DDNN to ask; received its banks alone"),
+        ("held_out", "need a DDNN to ask; received its banks alone"),
+        ("cross_fitted", "need a DDNN to ask; received its banks alone"),
+        ("stage_averaged", "stages ≥ 1; received stages=0"),
+    ],
+)
+def test_banks_alone_cannot_judge_anew(fitted, source, message):
+    with pytest.raises(ValueError, match=message):
+        judged_by(Banks(fitted.bank, fitted.val_bank), source)
 
 
-def test_cross_fitting_judges_every_sample_by_networks_that_have_not_seen_it(
-    fitted, toy_splits, monkeypatch
+def test_banks_alone_will_do_for_what_was_judged_before(fitted):
+    banks = Banks(fitted.bank, fitted.val_bank, fitted.stages)
+    assert judged_by(banks, "final_epoch").judge is fitted.bank
+    np.testing.assert_array_equal(
+        judged_by(banks, "stage_averaged").judge.cloud_logits, fitted.stages.cloud_logits
+    )
+
+
+def test_cross_fitting_judges_every_sample_by_a_network_that_has_not_seen_it(
+    fitted, trained, toy_splits
 ):
-    trained_on = []
-
-    def spy(train, *arguments, **options):
-        trained_on.append({image.tobytes() for image in train.images})
-        return fit_ddnn(train, *arguments, **options)
-
-    monkeypatch.setattr("keras_ddnn.labels.fit_ddnn", spy)
-    lesson = LABEL_SOURCES["cross_fitted"](fitted, toy_splits.train)
-    assert sorted(lesson.judge.index) == list(range(96))
-    assert len(trained_on) == 3
-    for seen, judged in zip(trained_on, np.split(lesson.bank.edge.images, 3)):
+    judge = judged_by(fitted, "cross_fitted").judge
+    np.testing.assert_array_equal(judge.index, np.arange(96))
+    for fold, (seen, config) in enumerate(trained):
+        judgement = fitted.fold(fold)
         assert len(seen) == 64
-        assert not seen & {image.tobytes() for image in judged}
+        assert not seen & {image.tobytes() for image in toy_splits.train.images[judgement.rows]}
+        np.testing.assert_array_equal(judge.cloud_logits[judgement.rows], judgement.cloud_logits)
+        assert (config.epochs, config.stages) == (2, 0)
 
 
-def test_held_out_labels_are_a_ninth_of_the_training_images(fitted, toy_splits):
-    lesson = LABEL_SOURCES["held_out"](fitted, toy_splits.train)
-    assert len(lesson.bank) == 11
+def test_held_out_images_are_judged_by_the_first_network_of_cross_fitting(fitted, trained):
+    few, judge = (judged_by(fitted, source).judge for source in ("held_out", "cross_fitted"))
+    assert set(few.index) < set(fitted.fold(0).rows)
+    np.testing.assert_array_equal(few.cloud_logits, judge.cloud_logits[few.index])
+    assert len(trained) == FOLDS  # each was trained once, for all tests of this file
 
 
-def test_joined_folds_keep_the_features_of_the_deployed_network(fitted, toy_splits):
-    rows = np.array([5, 3])
-    fold = Bank(
-        EdgeOutputs(np.ones((2, 3), np.float32), None, None),
-        np.zeros((2, 3), np.float32),
-        toy_splits.train.labels[rows],
-    )
-    bank = join_folds(fitted.bank, [(rows, fold)]).bank
-    np.testing.assert_array_equal(bank.edge.features, fitted.bank.edge.features[rows])
-    np.testing.assert_array_equal(bank.edge.local_logits, np.ones((2, 3)))
-    np.testing.assert_array_equal(bank.index, rows)
+def test_a_head_sees_the_features_of_the_deployed_network_and_the_logits_of_the_fold(fitted):
+    edge = judged_by(fitted, "cross_fitted").bank.edge
+    assert edge.features.base is fitted.bank.edge.features  # not a copy of them
+    assert not np.allclose(edge.local_logits, fitted.bank.edge.local_logits)
+
+
+@pytest.mark.parametrize(("epochs", "half"), [(1, 1), (2, 1), (3, 2), (22, 11)])
+def test_a_fold_trains_half_the_epochs_of_the_deployed_network(epochs, half):
+    config = DDNNConfig(epochs=epochs, stages=1, seed=7)
+    assert fold_config(config) == DDNNConfig(epochs=half, stages=0, seed=7)
 
 
 def test_folds_are_stratified():
     labels = np.repeat([0, 1, 2], 30)
-    for rest, held in fold_rows(labels, folds=3, seed=0):
+    folds = fold_rows(labels, seed=0)
+    assert sorted(np.concatenate([held for _, held in folds])) == list(range(90))
+    for rest, held in folds:
         assert np.bincount(labels[held]).tolist() == [10, 10, 10]
-        assert len(rest) == 60
+        assert sorted([*rest, *held]) == list(range(90))
+
+
+def test_judged_rows_come_in_the_order_of_the_bank(fitted):
+    local, cloud = np.eye(2, 3, dtype=np.float32), 2 * np.eye(2, 3, dtype=np.float32)
+    bank = Judgement(np.array([5, 3]), local, cloud).of(fitted.bank)
+    np.testing.assert_array_equal(bank.index, [3, 5])
+    np.testing.assert_array_equal(bank.labels, fitted.bank.labels[[3, 5]])
+    np.testing.assert_array_equal(bank.edge.images, fitted.bank.edge.images[[3, 5]])
+    np.testing.assert_array_equal(bank.edge.features, fitted.bank.edge.features[[3, 5]])
+    np.testing.assert_array_equal(bank.edge.local_logits, [[0, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(bank.cloud_logits, [[0, 2, 0], [2, 0, 0]])
+
+
+def test_a_judgement_reads_as_it_was_written(fitted, tmp_path):
+    fitted.stages.save(tmp_path / "stages.npz")
+    read = Judgement.load(tmp_path / "stages.npz")
+    for name, array in vars(fitted.stages).items():
+        np.testing.assert_array_equal(getattr(read, name), array)
+        assert getattr(read, name).dtype == array.dtype
 
 
 def bank_with_accuracy(local, n=1000):

@@ -10,7 +10,10 @@ SMALL = DDNNConfig(
 
 
 def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits):
-    heads = {"plus": HeadConfig(epochs=2), "features": HeadConfig(input="features", epochs=2)}
+    heads = {
+        "plus": HeadConfig(input="logits_plus", epochs=2, labels="stage_averaged"),
+        "features": HeadConfig(input="features", epochs=2, anchored=True),
+    }
     report, policy = keras_ddnn.run(toy_splits, SMALL, heads, local_fraction=0.4, verbose=0)
 
     rules = {"random", "entropy", "max_prob", "margin", "oracle", "plus", "features"}
@@ -20,6 +23,7 @@ def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits):
     assert (report.curves.iloc[-1] == report.facts["local_accuracy"]).all()
     assert report.facts["image_bytes"] == 16 * 16 * 3
     assert report.facts["feature_bytes"] == 8 * 8 * 4 * 2
+    assert report.facts["ddnn"]["stages"] == 3  # all there are, for the labels of "plus"
     assert policy.decide(toy_splits.test.images).shape == (60,)
 
 

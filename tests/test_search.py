@@ -14,7 +14,11 @@ from conftest import toy_split
 
 from keras_ddnn import artifact
 from keras_ddnn.datasets import load
+from keras_ddnn.labels import LABEL_SOURCES, VIEWS
 from keras_ddnn.report import Report
+from keras_ddnn.rules import CONFIDENCE_RULES
+from keras_ddnn.training import fit_ddnn
+from tune.backbones import StoredBackbone
 from tune.cache import backbone_key
 from tune.driver import run_search
 from tune.space import DIMENSIONS, SearchConfig
@@ -81,7 +85,7 @@ def contents(folder):
 
 def test_one_backbone_is_trained_for_each_weight_and_seed(search, output):
     fingerprint = load(search.dataset).fingerprint()
-    expected = {backbone_key(fingerprint, config) for config in search.backbones()}
+    expected = {backbone_key(fingerprint, backbone) for backbone in search.backbones()}
     assert {folder.name for folder in backbones_of(output)} == expected
     assert len(expected) == 2
     for folder in backbones_of(output):
@@ -163,6 +167,67 @@ def test_the_artifact_decides_the_same_in_another_process(search, output, tmp_pa
     assert 0 < there["decisions"].mean() < 1
 
 
+# --- who judges ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def judged(search, output, tmp_path_factory):
+    """A finished search over label sources, with anchored heads, which no test may change."""
+    search = replace(search, input=("logits",), local_fraction=(0.3,), lambda_local=(0.3,))
+    search = replace(search, labels=("held_out", "stage_averaged"), anchored=(True,))
+    return search, run_search(search, tmp_path_factory.mktemp("judged") / "out")
+
+
+def test_what_the_label_sources_need_is_kept_beside_the_backbones(judged):
+    search, output = judged
+    fingerprint = load(search.dataset).fingerprint()
+    deployed, fold = (
+        output.parent / "backbones" / backbone_key(fingerprint, backbone)
+        for backbone in search.backbones()
+    )
+    assert set(backbones_of(output)) == {deployed, fold}
+    assert (deployed / "stages.npz").exists()
+    assert {path.name for path in fold.iterdir()} == {"judgement.npz", "backbone.json"}
+
+
+def test_a_search_compares_label_sources(judged):
+    search, output = judged
+    results = pd.read_csv(output / "results.csv")
+    assert set(results["status"]) == {"finished"}
+    assert set(results["labels"]) == set(search.labels)
+    assert results["val_gain_over_margin"].min() > -1e-3  # an anchored head is no worse
+
+
+def test_a_stored_backbone_teaches_what_the_fitted_one_would(judged, tmp_path):
+    search, output = judged
+    splits = load(search.dataset)
+    images = {name: getattr(splits, name).images for name in ("train", "val")}
+    config = search.backbones()[0].ddnn
+    root = shutil.copytree(output.parent / "backbones", tmp_path / "backbones")
+    stored = StoredBackbone(root, splits.fingerprint(), config, images, splits.num_classes)
+    fitted = fit_ddnn(splits.train, splits.val, config, verbose=0)
+    for source in LABEL_SOURCES.keys() - {"cross_fitted"}:
+        there, here = (LABEL_SOURCES[source].lesson(backbone) for backbone in (stored, fitted))
+        for name in ("index", "labels", "cloud_logits"):
+            np.testing.assert_array_equal(getattr(there.judge, name), getattr(here.judge, name))
+        for name in ("local_logits", "features", "images"):
+            np.testing.assert_array_equal(
+                getattr(there.bank.edge, name), getattr(here.bank.edge, name)
+            )
+    before = contents(root)  # with the views, which were captured when first asked for
+    stored.augmented_bank(VIEWS)
+    assert contents(root) == before
+    assert (stored.folder / f"augmented{VIEWS}" / "bank.npz") in before
+
+
+def test_the_artifact_of_an_anchored_head_keeps_its_anchor(judged):
+    best = pd.read_csv(judged[1] / "results.csv").iloc[0]
+    rule = artifact.load_policy(judged[1] / "artifact").rule
+    assert rule.config.labels == best["labels"]
+    assert rule.anchor.rule in CONFIDENCE_RULES
+    assert rule.multiply_adds == best["head_multiply_adds"]
+
+
 # --- again --------------------------------------------------------------------------------------
 
 
@@ -200,7 +265,7 @@ def test_a_trial_that_fails_is_a_row_with_its_reason(search, copy, tmp_path):
 
 def test_a_backbone_that_fails_is_named_with_its_reason(search, tmp_path):
     (tmp_path / "backbones").touch()
-    with pytest.raises(RuntimeError, match=r"λ=0\.\d and seed 0 failed: FileExistsError: .*exists"):
+    with pytest.raises(RuntimeError, match=r"lambda0\.\d-seed0 failed: FileExistsError: .*exists"):
         run_search(search, tmp_path / "out")
 
 

@@ -146,6 +146,8 @@ def test_an_output_folder_that_cannot_be_written_is_refused(refused, tmp_path, t
         (["--input", "sound"], "logits_plus"),
         (["--architecture", "tree"], "paper_mlp"),
         (["--loss", "zero"], "focal"),
+        (["--labels", "hearsay"], "cross_fitted"),
+        (["--anchored", "maybe"], "yes or no"),
         (["--searcher", "guess"], "optuna"),
         (["--scheduler", "late"], "asha"),
         (["--oversample", "maybe"], "yes or no"),
@@ -177,15 +179,21 @@ def test_an_interrupted_search_says_how_to_go_on(monkeypatch, capsys, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("options", "trials"),
-    [([], 2 * 2 * 3 * 2), (["--searcher", "random", "--trials", "5"], 5)],
+    ("options", "backbones", "trials"),
+    [
+        ([], 2, 24),
+        (["--searcher", "random", "--trials", "5"], 2, 5),
+        (["--labels", "final_epoch", "cross_fitted"], 2 + 2 * 3, 24 * 2),
+    ],
 )
-def test_a_dry_run_shows_the_plan_and_writes_nothing(capsys, tmp_path, toy_npz, options, trials):
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    capsys, tmp_path, toy_npz, options, backbones, trials
+):
     before = sorted(tmp_path.rglob("*"))
     output = str(tmp_path / "out")
     assert main(["--dry-run", "--dataset", toy_npz, "--output", output, *options]) == 0
     plan = {row[0]: row[1:] for row in _rows(capsys.readouterr().out)}
-    assert plan["backbones"] == ["2", "2"]
+    assert plan["backbones"] == [str(backbones)] * 2
     assert plan["head trials"] == [str(trials)] * 2
     assert float(plan["estimated minutes"][1]) > 0
     assert sorted(tmp_path.rglob("*")) == before

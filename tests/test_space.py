@@ -5,6 +5,7 @@ import json
 import pytest
 
 from keras_ddnn.config import as_json
+from keras_ddnn.labels import LABEL_SOURCES, STAGES
 from tune.space import DIMENSIONS, SEARCH_PRESETS, SearchConfig
 
 WIDE = SearchConfig(
@@ -13,12 +14,14 @@ WIDE = SearchConfig(
     local_fraction=(0.3, 0.5),
     input=("features", "logits"),
     depth=(1, 2),
+    labels=("final_epoch", "augmented"),
+    anchored=(False, True),
 )
 
 
 def test_a_grid_holds_every_combination_once():
     trials = WIDE.grid()
-    assert len(trials) == len(set(trials)) == 3 * 2 * 2 * 2 * 2
+    assert len(trials) == len(set(trials)) == 3 * 2 * 2 * 2 * 2 * 2 * 2
     assert WIDE.sample() == trials
 
 
@@ -37,6 +40,14 @@ def test_a_choice_without_a_meaning_becomes_the_plain_one(dimensions, expected):
     assert [(head.architecture, head.oversample) for head in heads] == expected
 
 
+@pytest.mark.parametrize(("target", "trials"), [("hard", 4), ("benefit", 2), ("distilled", 1)])
+def test_a_target_is_not_tried_again_for_what_it_does_not_look_at(target, trials):
+    search = SearchConfig(
+        target=(target,), cost=("true_class", "zero_one"), local_fraction=(0.3, 0.7)
+    )
+    assert len(search.grid()) == trials
+
+
 def test_a_choice_given_twice_counts_once():
     search = SearchConfig(lambda_local=(0.5, 0.5), depth=(2, 1, 2))
     assert (search.lambda_local, search.depth) == ((0.5,), (2, 1))
@@ -45,15 +56,51 @@ def test_a_choice_given_twice_counts_once():
 def test_there_is_one_backbone_for_each_weight_and_seed():
     backbones = WIDE.backbones()
     assert len(set(backbones)) == 6
-    assert {(b.lambda_local, b.seed) for b in backbones} == {
-        (lambda_local, seed) for lambda_local in (0.3, 0.7, "random") for seed in (0, 1)
+    assert {(b.ddnn.lambda_local, b.ddnn.seed, b.fold) for b in backbones} == {
+        (lambda_local, seed, None) for lambda_local in (0.3, 0.7, "random") for seed in (0, 1)
     }
-    assert {trial.ddnn for trial in WIDE.grid()} == set(backbones)
+    assert {trial.ddnn for trial in WIDE.grid()} == {backbone.ddnn for backbone in backbones}
+
+
+@pytest.mark.parametrize(
+    ("labels", "folds"),
+    [
+        (("final_epoch", "augmented", "stage_averaged"), []),
+        (("held_out",), [0]),
+        (("cross_fitted",), [0, 1, 2]),
+        (("held_out", "final_epoch", "cross_fitted"), [0, 1, 2]),
+    ],
+)
+def test_the_folds_that_labels_ask_for_are_trained_once_for_each_backbone(labels, folds):
+    search = SearchConfig(labels=labels, lambda_local=(0.3, 0.7), depth=(1, 2), epochs=5)
+    deployed, trained = search.backbones()[:2], search.backbones()[2:]
+    assert [backbone.fold for backbone in deployed] == [None, None]
+    assert [backbone.fold for backbone in trained] == folds * 2
+    assert trained == [backbone.of_fold(fold) for backbone in deployed for fold in folds]
+    assert {backbone.ddnn.epochs for backbone in trained} <= {3}  # half of five, rounded up
+
+
+def test_backbones_keep_the_stages_that_labels_ask_for_but_no_more_than_there_are():
+    def stages(*labels, epochs):
+        search = SearchConfig(labels=labels, epochs=epochs)
+        return [backbone.ddnn.stages for backbone in search.backbones()]
+
+    assert stages("final_epoch", "augmented", epochs=9) == [0]
+    assert stages("final_epoch", "stage_averaged", epochs=9) == [STAGES]
+    assert stages("stage_averaged", epochs=2) == [2]
+    assert stages("stage_averaged", "cross_fitted", epochs=9) == [STAGES, 0, 0, 0]
+    assert SearchConfig(stages=7, epochs=9).backbones()[0].ddnn.stages == 7
+
+
+def test_every_backbone_and_every_trial_has_a_name_of_its_own():
+    search = SearchConfig(seed=(0, 1), labels=tuple(LABEL_SOURCES), anchored=(False, True))
+    for named in (search.backbones(), search.grid()):
+        assert len({each.name() for each in named}) == len(named)
 
 
 def test_epochs_replace_those_of_the_preset():
-    assert SearchConfig(epochs=3).backbones()[0].epochs == 3
-    assert SearchConfig(ddnn="paper").backbones()[0].epochs == 20
+    assert SearchConfig(epochs=3).backbones()[0].ddnn.epochs == 3
+    assert SearchConfig(ddnn="paper").backbones()[0].ddnn.epochs == 20
 
 
 def random_search(**fields):
@@ -94,6 +141,7 @@ def test_the_random_searcher_runs_the_whole_grid_when_asked_for_more():
         ({"depth": (9,)}, "unknown head depth 9; known: 1, 2, 3, 4"),
         ({"input": ("sound",)}, "unknown head input 'sound'; known: features, image, logits"),
         ({"architecture": ("tree",)}, "unknown head architecture 'tree'; known: mlp"),
+        ({"labels": ("hearsay",)}, "unknown label source 'hearsay'; known: final_epoch, augmented"),
         ({"loss": ("zero",)}, "unknown head loss 'zero'; known: bce"),
         ({"ddnn": "huge"}, "unknown preset 'huge'; known: paper"),
         ({"searcher": "guess"}, "unknown searcher 'guess'; known: grid, random, optuna"),

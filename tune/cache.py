@@ -5,21 +5,25 @@ import json
 from pathlib import Path
 
 from keras_ddnn.atomic import write_json
-from keras_ddnn.config import DDNNConfig, as_json
-from tune.space import SearchConfig, Trial
+from keras_ddnn.config import as_json
+from keras_ddnn.labels import FOLDS
+from tune.space import Backbone, SearchConfig, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
 VERSION = 1
 
 
-def backbone_key(fingerprint: str, config: DDNNConfig) -> str:
-    """Return the content address of a backbone: dataset, architecture, λ, seed and training."""
-    return _digest({"version": VERSION, "data": fingerprint, "ddnn": as_json(config)})
+def backbone_key(fingerprint: str, backbone: Backbone) -> str:
+    """Return the content address of a backbone: dataset, architecture, λ, seed, training, fold."""
+    fold = None if backbone.fold is None else [backbone.fold, FOLDS]
+    return _digest(
+        {"version": VERSION, "data": fingerprint, "ddnn": as_json(backbone.ddnn), "fold": fold}
+    )
 
 
 def trial_key(fingerprint: str, trial: Trial) -> str:
     """Return the content address of a head trial: its backbone and its head."""
-    backbone = backbone_key(fingerprint, trial.ddnn)
+    backbone = backbone_key(fingerprint, Backbone(trial.ddnn))
     return _digest({"version": VERSION, "backbone": backbone, "head": as_json(trial.head)})
 
 

@@ -34,6 +34,7 @@ def run_search(
     overwrite: bool = False,
     address: str | None = None,
     num_cpus: int | None = None,
+    write=report.write,
 ) -> Path:
     """Run a search and write its results.
 
@@ -47,6 +48,7 @@ def run_search(
         overwrite: Delete an older search in `output` first.
         address: Of a running Ray cluster, which must share the folders; a local one by default.
         num_cpus: Of the local Ray; all by default.
+        write: What is made of the finished trials, with the arguments of `tune.report.write`.
 
     Returns:
         The output folder.
@@ -66,7 +68,7 @@ def run_search(
     _start_ray(address, num_cpus)
     _train_backbones(search, splits, fingerprint, backbones)
     unfinished = _run_trials(search, splits, fingerprint, backbones, output)
-    report.write(search, splits, fingerprint, backbones, output, unfinished)
+    write(search, splits, fingerprint, backbones, output, unfinished)
     shutil.rmtree(output / RAY_STATE, ignore_errors=True)
     return output
 
@@ -132,12 +134,12 @@ def _train_backbones(search, splits, fingerprint, backbones):
     import ray
     from ray.util.queue import Queue
 
-    from tune.trial import train_backbone
+    from tune.backbones import train_backbone
 
     missing = {
-        str(folder): config
-        for config in search.backbones()
-        if not (folder := backbones / backbone_key(fingerprint, config)).exists()
+        str(folder): backbone
+        for backbone in search.backbones()
+        if not (folder := backbones / backbone_key(fingerprint, backbone)).exists()
     }
     if not missing:
         return
@@ -145,7 +147,8 @@ def _train_backbones(search, splits, fingerprint, backbones):
     epochs = Queue(actor_options={"num_cpus": 0})
     task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
     running = {
-        task.remote(shared, config, folder, epochs): config for folder, config in missing.items()
+        task.remote(shared, backbone, folder, epochs): backbone
+        for folder, backbone in missing.items()
     }
     with report.BackboneProgress(missing.values()) as progress:
         while running:
@@ -153,15 +156,14 @@ def _train_backbones(search, splits, fingerprint, backbones):
             while not epochs.empty():
                 progress.update(*epochs.get())
             for result in done:
-                config = running.pop(result)
+                backbone = running.pop(result)
                 try:
                     ray.get(result)
                 except ray.exceptions.RayError as error:
                     for other in running:
                         ray.cancel(other)
                     raise RuntimeError(
-                        f"training the backbone of λ={config.lambda_local} and seed {config.seed} "
-                        f"failed: {_reason(error)}"
+                        f"training the backbone {backbone.name()} failed: {_reason(error)}"
                     ) from error
 
 
@@ -182,6 +184,7 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
         backbones=str(backbones),
         output=str(output),
         images={"train": splits.train.images, "val": splits.val.images},
+        num_classes=splits.num_classes,
     )
     with report.TrialProgress(todo) as progress:
         results = tune.Tuner(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_ddnn.datasets import Splits
+from keras_ddnn.labels import FOLDS
 from tune.cache import Records, backbone_key, trial_key
 from tune.space import SearchConfig
 
@@ -38,9 +39,9 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
 
     fingerprint = splits.fingerprint()
     missing = [
-        config
-        for config in search.backbones()
-        if not (Path(backbones) / backbone_key(fingerprint, config)).exists()
+        backbone
+        for backbone in search.backbones()
+        if not (Path(backbones) / backbone_key(fingerprint, backbone)).exists()
     ]
     done = Records(Path(output) / "trials").all(search, fingerprint)
     if search.searcher == "optuna":
@@ -51,9 +52,10 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
 
     # Forward, gradient of the inputs, gradient of the weights: three passes' worth a step.
     work = sum(
-        3.0 * len(splits.train) * config.epochs * multiply_adds(build_ddnn(shape, classes, config))
-        for shape, classes in [(splits.train.images.shape[1:], splits.num_classes)]
-        for config in missing
+        3.0 * samples * config.epochs * multiply_adds(build_ddnn(shape, splits.num_classes, config))
+        for shape in [splits.train.images.shape[1:]]
+        for backbone in missing
+        for config, samples in [(backbone.ddnn, _samples(backbone, len(splits.train)))]
     )
     core_seconds = work / MULTIPLY_ADDS_PER_CORE_SECOND
     core_seconds += (trials - trials_done) * CORE_SECONDS_PER_TRIAL
@@ -64,3 +66,7 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
         trials - trials_done,
         START_SECONDS + core_seconds / os.cpu_count(),
     )
+
+
+def _samples(backbone, samples: int) -> float:
+    return samples if backbone.fold is None else samples * (1 - 1 / FOLDS)

@@ -14,16 +14,15 @@ from rich.table import Table
 from figures import diagnosis as diagnosis_figure
 from figures import offload_curve
 from keras_ddnn.atomic import replacing_file, write_json
-from keras_ddnn.bank import Bank
-from keras_ddnn.config import DDNNConfig
 from keras_ddnn.datasets import Splits
 from keras_ddnn.diagnose import DIAGNOSIS
 from keras_ddnn.diagnostics import diagnose
 from keras_ddnn.report import Report
+from tune.backbones import StoredBackbone
 from tune.cache import Records, backbone_key
 from tune.plan import Plan
-from tune.space import DIMENSIONS, SearchConfig
-from tune.trial import BACKBONE_WEIGHTS, HEAD_WEIGHTS
+from tune.space import DIMENSIONS, Backbone, SearchConfig
+from tune.trial import HEAD_WEIGHTS
 
 console = Console()
 
@@ -43,15 +42,13 @@ def show_plan(plan: Plan) -> None:
 class BackboneProgress:
     """A progress bar for each backbone in training, with its validation accuracies."""
 
-    def __init__(self, configs: Iterable[DDNNConfig]):
+    def __init__(self, backbones: Iterable[Backbone]):
         self.progress = _progress("{task.description}", "{task.fields[accuracies]}")
         self.bars = {
-            config: self.progress.add_task(
-                f"backbone λ={config.lambda_local} seed {config.seed}",
-                total=config.epochs,
-                accuracies="",
+            backbone: self.progress.add_task(
+                f"backbone {backbone.name()}", total=backbone.ddnn.epochs, accuracies=""
             )
-            for config in configs
+            for backbone in backbones
         }
 
     def __enter__(self):
@@ -61,11 +58,11 @@ class BackboneProgress:
     def __exit__(self, *_):
         self.progress.stop()
 
-    def update(self, config: DDNNConfig, epoch: int, logs: dict) -> None:
+    def update(self, backbone: Backbone, epoch: int, logs: dict) -> None:
         """Show that an epoch, counted from 0, has ended."""
         local, cloud = (logs[f"val_{output}_accuracy"] for output in ("local", "cloud"))
         accuracies = f"validation local {local:.1%} cloud {cloud:.1%}"
-        self.progress.update(self.bars[config], completed=epoch + 1, accuracies=accuracies)
+        self.progress.update(self.bars[backbone], completed=epoch + 1, accuracies=accuracies)
 
 
 class TrialProgress(Callback):
@@ -179,7 +176,6 @@ def _write_results(records: dict[str, dict], unfinished: list[dict], output: Pat
 
 def _report_on_test(search, splits, fingerprint, backbones, output, finished):
     from keras_ddnn.artifact import load_head
-    from keras_ddnn.models import build_ddnn
     from keras_ddnn.pipeline import make_report
     from keras_ddnn.policy import OffloadPolicy
 
@@ -191,18 +187,22 @@ def _report_on_test(search, splits, fingerprint, backbones, output, finished):
         trial = search.trial(record["choices"])
         if trial.ddnn == best.ddnn and trial.head.input not in heads:
             weights = records.weights(key) / HEAD_WEIGHTS
-            heads[trial.head.input] = load_head(weights, record["input_shape"], trial.head)
+            heads[trial.head.input] = load_head(weights, record["head"])
 
-    folder = backbones / backbone_key(fingerprint, best.ddnn)
-    model = build_ddnn(splits.train.images.shape[1:], splits.num_classes, best.ddnn)
-    model.load_weights(folder / BACKBONE_WEIGHTS)
-    train_bank, val_bank, test_bank = (
-        Bank.load(folder / f"{name}.npz", getattr(splits, name).images)
-        for name in ("train", "val", "test")
-    )
+    images = {name: getattr(splits, name).images for name in ("train", "val", "test")}
+    backbone = StoredBackbone(backbones, fingerprint, best.ddnn, images, splits.num_classes)
+    model = backbone.model()
     fraction = search.target_fraction
-    report = make_report(splits.name, model, best.ddnn, heads, val_bank, test_bank, fraction)
-    diagnosis = diagnose(train_bank, val_bank, heads, local_fraction=fraction)
+    report = make_report(
+        splits.name,
+        model,
+        best.ddnn,
+        heads,
+        backbone.val_bank,
+        backbone.test_bank,
+        fraction,
+    )
+    diagnosis = diagnose(backbone.bank, backbone.val_bank, heads, local_fraction=fraction)
     name = best.head.input
     threshold = report.table.set_index("rule").loc[name, "score_threshold"]
     policy = OffloadPolicy(model, best.ddnn, heads[name], float(threshold), splits.class_names)
@@ -213,10 +213,10 @@ def _write_tensorboard(search, fingerprint, backbones, output, figure):
     from keras_ddnn.tensorboard import write_figure, write_hparams_experiment
 
     root = output / "tensorboard"
-    for config in search.backbones():
-        log = backbones / backbone_key(fingerprint, config) / "tensorboard"
-        name = f"backbone-lambda{config.lambda_local}-seed{config.seed}"
-        shutil.copytree(log, root / name, dirs_exist_ok=True)
+    for backbone in search.backbones():
+        if backbone.fold is None:
+            log = backbones / backbone_key(fingerprint, backbone) / "tensorboard"
+            shutil.copytree(log, root / f"backbone-{backbone.name()}", dirs_exist_ok=True)
     write_figure(root, "accuracy against local fraction", figure)
     choices = {name: list(getattr(search, name)) for name in DIMENSIONS}
     write_hparams_experiment(root, choices, HPARAMS_METRICS)

@@ -9,6 +9,7 @@ from keras_ddnn.config import PRESETS, HeadArchitecture
 from keras_ddnn.costs import COSTS
 from keras_ddnn.datasets import DATASETS
 from keras_ddnn.head_inputs import HEAD_INPUTS
+from keras_ddnn.labels import LABEL_SOURCES
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.targets import TARGETS
 from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
@@ -103,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--target", choices=TARGETS, nargs="+", help="what a head learns")
     add("--loss", choices=LOSSES, nargs="+")
     add("--cost", choices=COSTS, nargs="+", help="whose difference is the benefit B_k")
+    add("--labels", choices=LABEL_SOURCES, nargs="+", help="who judges the training samples")
+    add("--anchored", type=_boolean, nargs="+", metavar="yes|no", help="correct a confidence rule")
     add("--oversample", type=_boolean, nargs="+", metavar="yes|no")
     add("--target-fraction", type=float, help="local fraction at which decisions are reported")
 

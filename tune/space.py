@@ -18,6 +18,7 @@ from keras_ddnn.config import (
     resolve_config,
 )
 from keras_ddnn.head_inputs import MAP_INPUTS
+from keras_ddnn.labels import LABEL_SOURCES, fold_config
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.targets import TARGETS
 
@@ -32,10 +33,12 @@ class SearchConfig:
     Attributes:
         dataset, data_seed: As of `keras_ddnn.load`.
         ddnn: Preset of the backbones; `epochs` replaces its number of epochs.
+        stages: Late epochs every backbone keeps, if the labels do not ask for more.
         lambda_local, seed: One backbone is trained for each pair.
-        local_fraction, input, architecture, depth, target, loss, cost, oversample: Choices of
-            `HeadConfig`. Where a choice has no meaning (a convolution on a vector, oversampling of
-            a map, a loss that does not fit the target) the plain one takes its place.
+        local_fraction, input, architecture, depth, target, loss, cost, labels, anchored,
+            oversample: Choices of `HeadConfig`. Where a choice has no meaning (a convolution on a
+            vector, oversampling of a map, a loss that does not fit the target, an L0 of a target
+            that has no b*) the plain one takes its place.
         target_fraction: The local fraction at which decisions are reported.
         searcher: "grid" runs every combination, "random" draws `trials` of them without
             replacement, "optuna" chooses `trials` one after another by their results.
@@ -50,6 +53,7 @@ class SearchConfig:
     data_seed: int = 0
     ddnn: str = "quickstart"
     epochs: int | None = None
+    stages: int = 0
     lambda_local: tuple = (0.5,)
     seed: tuple[int, ...] = (0,)
     local_fraction: tuple[float, ...] = (0.5,)
@@ -59,6 +63,8 @@ class SearchConfig:
     target: tuple[str, ...] = ("hard",)
     loss: tuple[str, ...] = ("bce",)
     cost: tuple[str, ...] = ("true_class",)
+    labels: tuple[str, ...] = ("final_epoch",)
+    anchored: tuple[bool, ...] = (False,)
     oversample: tuple[bool, ...] = (False,)
     target_fraction: float = 0.5
     searcher: Searcher = "grid"
@@ -72,6 +78,8 @@ class SearchConfig:
                 raise ValueError(f"{name} needs at least one choice; received none")
             object.__setattr__(self, name, choices)
         require_choice("preset", self.ddnn, PRESETS)
+        for labels in self.labels:
+            require_choice("label source", labels, LABEL_SOURCES)
         require_choice("searcher", self.searcher, get_args(Searcher))
         require_choice("scheduler", self.scheduler, get_args(Scheduler))
         require_fraction("target_fraction", self.target_fraction)
@@ -89,13 +97,19 @@ class SearchConfig:
             raise ValueError(f"the {self.searcher} searcher needs a number of trials")
 
     def backbone(self, lambda_local, seed: int) -> DDNNConfig:
-        """Return the configuration of one backbone."""
+        """Return the configuration of the DDNN of a λ and a seed."""
         epochs = {} if self.epochs is None else {"epochs": self.epochs}
-        return resolve_config(self.ddnn, lambda_local=lambda_local, seed=seed, **epochs)
+        config = resolve_config(self.ddnn, lambda_local=lambda_local, seed=seed, **epochs)
+        asked = max(LABEL_SOURCES[labels].stages for labels in self.labels)
+        return replace(config, stages=max(self.stages, min(asked, config.epochs)))
 
-    def backbones(self) -> list[DDNNConfig]:
-        """Return the configuration of every backbone, one for each λ and seed."""
-        return [self.backbone(*pair) for pair in product(self.lambda_local, self.seed)]
+    def backbones(self) -> list["Backbone"]:
+        """Return every network to train: one for each λ and seed, and the folds labels ask for."""
+        folds = range(max(LABEL_SOURCES[labels].folds for labels in self.labels))
+        deployed = [
+            Backbone(self.backbone(*pair)) for pair in product(self.lambda_local, self.seed)
+        ]
+        return deployed + [backbone.of_fold(fold) for backbone in deployed for fold in folds]
 
     def trial(self, choices: Mapping) -> "Trial":
         """Return the trial of one choice in every dimension of `DIMENSIONS`."""
@@ -106,6 +120,8 @@ class SearchConfig:
         if reads_map or head["target"] != "hard":
             head["oversample"] = False
         require_choice("target", head["target"], TARGETS)
+        for name in {"cost", "local_fraction"} - set(TARGETS[head["target"]].reads):
+            head[name] = getattr(HeadConfig, name)
         require_choice("head loss", head["loss"], LOSSES)
         if head["loss"] not in TARGETS[head["target"]].losses:
             head["loss"] = None
@@ -137,8 +153,33 @@ DIMENSIONS = (
     "target",
     "loss",
     "cost",
+    "labels",
+    "anchored",
     "oversample",
 )
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network to train.
+
+    Attributes:
+        ddnn: How.
+        fold: The fold of the training data it is trained without, so as to judge it; None for the
+            DDNN to be deployed. `ddnn` is then that of `fold_config`.
+    """
+
+    ddnn: DDNNConfig
+    fold: int | None = None
+
+    def of_fold(self, fold: int) -> "Backbone":
+        """Return the network that judges a fold of this one's training data."""
+        return Backbone(fold_config(self.ddnn), fold)
+
+    def name(self) -> str:
+        """Return what tells it from the other backbones of a search."""
+        part = "" if self.fold is None else f"-fold{self.fold}"
+        return f"lambda{self.ddnn.lambda_local}-seed{self.ddnn.seed}{part}"
 
 
 @dataclass(frozen=True)
@@ -154,7 +195,7 @@ class Trial:
         return (
             f"lambda{self.ddnn.lambda_local}-seed{head.seed}-{head.input}-{head.architecture}"
             f"{head.depth}-{head.target}-{head.loss}{'-oversampled' * head.oversample}"
-            f"-{head.cost}-L{head.local_fraction}"
+            f"-{head.cost}-{head.labels}{'-anchored' * head.anchored}-L{head.local_fraction}"
         )
 
     def choices(self) -> dict:
@@ -165,14 +206,7 @@ class Trial:
         }
 
 
-_quickstart = SearchConfig(
-    lambda_local=(0.3, 0.7),
-    local_fraction=(0.3, 0.7),
-    input=("features", "logits", "logits_plus"),
-    loss=("bce", "focal"),
-)
-_cifar10 = replace(
-    _quickstart,
+_cifar10 = SearchConfig(
     dataset="cifar10",
     ddnn="strong",
     lambda_local=(0.3, 0.5, 0.7),
@@ -183,7 +217,13 @@ _cifar10 = replace(
 )
 
 SEARCH_PRESETS = {
-    "quickstart": _quickstart,
+    # What the paper teaches a head beside what serves best, alone and as a correction.
+    "quickstart": SearchConfig(
+        lambda_local=(0.3, 0.7),
+        input=("features", "logits_plus", "logits_rich"),
+        target=("hard", "distilled"),
+        anchored=(False, True),
+    ),
     "cifar10": _cifar10,
     # The paper's own networks, recipe and heads.
     "paper": replace(_cifar10, ddnn="paper", architecture=("paper_mlp",), loss=("bce",)),

@@ -1,0 +1,157 @@
+"""Trained backbones: made once in a Ray worker, kept in a folder each, read by every trial."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from keras_ddnn.atomic import replacing_folder, write_json
+from keras_ddnn.bank import Bank
+from keras_ddnn.config import DDNNConfig, as_json
+from keras_ddnn.datasets import Splits
+from keras_ddnn.labels import Judgement
+from tune.cache import backbone_key
+from tune.space import Backbone
+
+WEIGHTS = "ddnn.weights.h5"
+JUDGEMENT = "judgement.npz"
+STAGES = "stages.npz"
+
+
+def train_backbone(splits: Splits, backbone: Backbone, folder: str, epochs) -> None:
+    """Train one DDNN and keep in a folder what trials and the report need of it.
+
+    Of the deployed DDNN that is its weights, its three banks and its TensorBoard log; of a fold
+    what it says of the images it has not seen.
+
+    Args:
+        splits: The data.
+        backbone: What to train.
+        folder: Appears once everything in it is complete.
+        epochs: Ray queue that is told (backbone, epoch, Keras logs) after each epoch.
+    """
+    import keras
+
+    # Not `epochs.put`: while a worker waits for an answer Ray lends its core to the next backbone.
+    announce = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epochs.actor.put_nowait.remote(
+            (backbone, epoch, dict(logs))
+        )
+    )
+    with replacing_folder(folder) as new:
+        record = {"ddnn": as_json(backbone.ddnn), "fold": backbone.fold}
+        train = _train_deployed if backbone.fold is None else _train_fold
+        write_json(new / "backbone.json", record | train(splits, backbone, new, announce))
+
+
+def _train_deployed(splits, backbone, folder, announce) -> dict:
+    from keras_ddnn.training import fit_ddnn
+
+    fitted = fit_ddnn(
+        splits.train,
+        splits.val,
+        backbone.ddnn,
+        num_classes=splits.num_classes,
+        tensorboard=folder / "tensorboard",
+        callbacks=[announce],
+        verbose=0,
+    )
+    fitted.model.save_weights(folder / WEIGHTS)
+    fitted.bank.save(folder / "train.npz")
+    fitted.val_bank.save(folder / "val.npz")
+    # Captured once here, while the network is in memory; read once, by the report.
+    fitted.capture(splits.test).save(folder / "test.npz")
+    if fitted.stages:
+        fitted.stages.save(folder / STAGES)
+    return {"history": fitted.history, "seconds": fitted.seconds}
+
+
+def _train_fold(splits, backbone, folder, announce) -> dict:
+    from keras_ddnn.training import fit_fold
+
+    judgement = fit_fold(
+        splits.train,
+        splits.val,
+        backbone.ddnn,
+        backbone.fold,
+        splits.num_classes,
+        callbacks=[announce],
+    )
+    judgement.save(folder / JUDGEMENT)
+    return {}
+
+
+@dataclass(frozen=True, eq=False)
+class StoredBackbone:
+    """A `TrainedBackbone` on disk, read as far as it is used.
+
+    Attributes:
+        root: Folder of the trained backbones.
+        fingerprint: Of the dataset.
+        ddnn: Of the deployed DDNN.
+        images: {"train", "val"} → uint8 images, and "test" for the report.
+        num_classes: Of the data.
+    """
+
+    root: Path
+    fingerprint: str
+    ddnn: DDNNConfig
+    images: dict
+    num_classes: int
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the deployed DDNN."""
+        return self._folder_of(Backbone(self.ddnn))
+
+    @cached_property
+    def bank(self) -> Bank:
+        """Of the training images, by the final epoch."""
+        return self._bank("train")
+
+    @cached_property
+    def val_bank(self) -> Bank:
+        """Of the validation images."""
+        return self._bank("val")
+
+    @cached_property
+    def test_bank(self) -> Bank:
+        """Of the test images; for the report alone."""
+        return self._bank("test")
+
+    @property
+    def stages(self) -> Judgement | None:
+        """What several late epochs say of the training images, if they were kept."""
+        path = self.folder / STAGES
+        return Judgement.load(path) if path.exists() else None
+
+    def fold(self, fold: int) -> Judgement:
+        """Return what the DDNN trained without a fold says of it."""
+        return Judgement.load(self._folder_of(Backbone(self.ddnn).of_fold(fold)) / JUDGEMENT)
+
+    def augmented_bank(self, views: int) -> Bank:
+        """Return the bank of augmented copies of the training images, captured when first asked."""
+        folder = self.folder / f"augmented{views}"
+        if not folder.exists():
+            from keras_ddnn.training import augmented_bank
+
+            bank = augmented_bank(self.model(), self.ddnn, self.bank, views)
+            with replacing_folder(folder) as new:
+                np.save(new / "images.npy", bank.edge.images)
+                bank.save(new / "bank.npz")
+        return Bank.load(folder / "bank.npz", np.load(folder / "images.npy", mmap_mode="r"))
+
+    def model(self):
+        """Rebuild the Keras model and read its weights."""
+        from keras_ddnn.models import build_ddnn
+
+        model = build_ddnn(self.images["train"].shape[1:], self.num_classes, self.ddnn)
+        model.load_weights(self.folder / WEIGHTS)
+        return model
+
+    def _folder_of(self, backbone):
+        return Path(self.root) / backbone_key(self.fingerprint, backbone)
+
+    def _bank(self, name):
+        return Bank.load(self.folder / f"{name}.npz", self.images[name])
