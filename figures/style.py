@@ -8,6 +8,8 @@ RULE_COLOURS = {
     "random": "#999999",
     "logits": "#009E73",
     "logits_plus": "#D55E00",
+    "logits_rich": "#0072B2",
+    "logits_features": "#000000",
     "features": "#CC79A7",
     "image": "#B8A800",
 }
