@@ -11,6 +11,7 @@ from keras_ddnn.statistics import RankedSamples, audc_replicates
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)
 RESAMPLES = 199
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ class Anchor:
         confidence = {name: RULES[name]().score(val_bank.edge) for name in CONFIDENCE_RULES}
         name = max(CONFIDENCE_RULES, key=lambda name: _audc(confidence[name], val_bank))
         both = confidence[name], scores
-        # A constant score has no deviation; any scale will do for it.
-        scales = tuple((float(s.mean()), float(s.std()) or 1.0) for s in both)
+        scales = tuple((float(s.mean()), _deviation(s)) for s in both)
         blends = (cls(name, float(weight), scales)._blend(*both) for weight in WEIGHTS)
         audc = np.array([audc_replicates(blend, val_bank, RESAMPLES) for blend in blends])
         gains = audc - audc[0]  # whose weight is 0
@@ -74,6 +74,11 @@ class Anchor:
             (scores - mean) / deviation for scores, (mean, deviation) in zip(both, self.scales)
         )
         return (1.0 - self.weight) * anchor + self.weight * learned
+
+
+def _deviation(scores: np.ndarray) -> float:
+    deviation = float(scores.std())
+    return deviation if deviation > TINY else 1.0  # any scale will do for a constant score
 
 
 def _audc(scores: np.ndarray, bank: Bank) -> float:

@@ -110,7 +110,9 @@ class DDNNConfig:
         for width in chain(*self.cloud_filters, self.cloud_units):
             require_count(cloud_width=width)
         if not isinstance(self.stages, Integral) or not 0 <= self.stages <= self.epochs:
-            raise ValueError(f"stages must lie in 0..epochs={self.epochs}; received {self.stages}")
+            raise ValueError(
+                f"stages must lie in 0..epochs={self.epochs}; received {self.stages!r}"
+            )
         require_positive(learning_rate=self.learning_rate)
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_choice("augmentation", self.augmentation, get_args(Augmentation))

@@ -142,7 +142,7 @@ def hierarchical_gain(
     tested on the same samples, those drawn are the same for all of them: a test set that happens to
     flatter a rule flatters it under every seed, and independent draws would average that away
     (Owen, "The pigeonhole bootstrap", 2007). With few seeds it is too short, as any bootstrap of
-    few values: quote `over_seeds` beside it.
+    few values: quote `over_seeds` beside it. With a test set a seed it errs on the long side.
 
     Args:
         per_seed: The arguments of `audc_gain`, one triple a seed, at least two.

@@ -136,15 +136,14 @@ def test_a_conv_head_has_depth_layers_in_each_of_four_blocks():
         assert sum("conv2d" in layer.name for layer in head.layers) == 4 * depth
 
 
-@pytest.mark.parametrize("options", [{"loss": "weighted_bce"}, {"oversample": True}])
-def test_balancing_lifts_the_scores_of_the_rare_label(banks, options):
+@pytest.mark.parametrize(
+    ("options", "low", "high"),
+    [({}, 0.0, 0.05), ({"loss": "weighted_bce"}, 0.2, 1.0), ({"oversample": True}, 0.2, 1.0)],
+)
+def test_balancing_lifts_the_scores_of_the_rare_label(banks, options, low, high):
     """With one label in ten hard, a plain head calls almost nothing hard; a balanced one half."""
-    unbalanced, balanced = (
-        fit_head(banks, plain(local_fraction=0.9, **extra)) for extra in ({}, options)
-    )
-    called_hard = [np.mean(head.score(banks.val_bank.edge) > 0) for head in (unbalanced, balanced)]
-    assert called_hard[0] < 0.05
-    assert called_hard[1] > 0.2
+    head = fit_head(banks, plain(local_fraction=0.9, **options))
+    assert low <= np.mean(head.score(banks.val_bank.edge) > 0) <= high
 
 
 def test_the_same_seed_gives_the_same_scores(banks):

@@ -231,7 +231,8 @@ def test_the_artifact_of_an_anchored_head_keeps_its_anchor(judged):
 # --- again --------------------------------------------------------------------------------------
 
 
-def test_the_same_search_from_nothing_gives_the_same_table(search, output, tmp_path):
+def test_the_same_search_from_nothing_gives_the_same_table(judged, tmp_path):
+    search, output = judged
     again = run_search(search, tmp_path / "out")
     assert (again / "results.csv").read_bytes() == (output / "results.csv").read_bytes()
 

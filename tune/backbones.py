@@ -1,5 +1,6 @@
 """Trained backbones: made once in a Ray worker, kept in a folder each, read by every trial."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,9 +138,12 @@ class StoredBackbone:
             from keras_ddnn.training import augmented_bank
 
             bank = augmented_bank(self.model(), self.ddnn, self.bank, views)
-            with replacing_folder(folder) as new:
+            # Two trials may ask at once: both capture the same, and the first to finish stays.
+            with suppress(FileExistsError), replacing_folder(folder) as new:
                 np.save(new / "images.npy", bank.edge.images)
                 bank.save(new / "bank.npz")
+                if folder.exists():
+                    raise FileExistsError(folder)
         return Bank.load(folder / "bank.npz", np.load(folder / "images.npy", mmap_mode="r"))
 
     def model(self):

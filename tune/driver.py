@@ -161,7 +161,8 @@ def _train_backbones(search, splits, fingerprint, backbones):
                     ray.get(result)
                 except ray.exceptions.RayError as error:
                     for other in running:
-                        ray.cancel(other)
+                        # By force: an interrupt may leave a half-imported Keras behind.
+                        ray.cancel(other, force=True)
                     raise RuntimeError(
                         f"training the backbone {backbone.name()} failed: {_reason(error)}"
                     ) from error
