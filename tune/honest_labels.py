@@ -175,6 +175,7 @@ def summarise_leakage(output: Path) -> pd.DataFrame:
         {"preset": path.parent.name.rsplit("-seed", 1)[0], **row}
         for path in sorted(output.glob("*-seed*/*.json"))
         for row in json.loads(path.read_text())["leakage"]
+        if row["source"] != "validation" or path.stem == "final_epoch"  # the same in every file
     ]
     by_source = pd.DataFrame(rows).groupby(["preset", "source"], sort=False)
     return by_source.mean(numeric_only=True).reset_index()
