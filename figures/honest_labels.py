@@ -23,7 +23,8 @@ def draw(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, len(presets), sharey=True, squeeze=False)[0]
     for axes, preset in zip(panels, presets):
         _draw_panel(axes, heads[heads["preset"] == preset], preset)
-    panels[0].legend(title="head input", frameon=False, fontsize=10, title_fontsize=10)
+    names = panels[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper center", ncols=4, frameon=False, fontsize=11)
     return figure
 
 
@@ -53,5 +54,7 @@ def _draw_panel(axes, heads, preset):
     axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel(f"gain over {BASELINE} (points of AUDC)", fontsize=11)
-    axes.set_title(f"{preset}, {rows['seeds'].iloc[0]} seeds", fontsize=12)
+    seeds = heads["seeds"].max()
+    alone = "" if heads["seeds"].min() > 1 else "; without an interval: 1 seed"
+    axes.set_title(f"{preset}, {seeds} seeds{alone}", fontsize=12)
     axes.grid(axis="x", alpha=0.25)
