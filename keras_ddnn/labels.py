@@ -8,17 +8,18 @@ images, the bank that an offload head learns from.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
 from scipy.stats import ks_2samp
-from sklearn.model_selection import StratifiedKFold
 
 from keras_ddnn.atomic import replacing_file
 from keras_ddnn.bank import Bank
 from keras_ddnn.costs import benefit
 from keras_ddnn.diagnostics import HONEST, MEMORISED, BankFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VIEWS = 2
 FOLDS = 3
@@ -201,11 +202,14 @@ def fold_rows(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarra
 
     Every class is shared out evenly.
     """
+    # Here, as `config` imports this file, and `--help` should not wait for it.
+    from sklearn.model_selection import StratifiedKFold
+
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     return list(splitter.split(np.zeros(len(labels)), labels))
 
 
-def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> pd.DataFrame:
+def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> "pd.DataFrame":
     """Compare what each label source says of training data with validation data.
 
     Args:
@@ -217,6 +221,8 @@ def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> pd.DataFrame:
         breakage P(local right, cloud wrong), mean and deciles of B_k, the Kolmogorov–Smirnov
         distance of B_k from validation data, and a verdict in plain language.
     """
+    import pandas as pd
+
     rows = {name: _describe(bank, val_bank) for name, bank in judges.items()}
     rows["validation"] = _describe(val_bank, val_bank) | {"verdict": "the world a device meets"}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("source").reset_index()

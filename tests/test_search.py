@@ -178,6 +178,7 @@ def judged(search, output, tmp_path_factory):
     return search, run_search(search, tmp_path_factory.mktemp("judged") / "out")
 
 
+@pytest.mark.slow
 def test_what_the_label_sources_need_is_kept_beside_the_backbones(judged):
     search, output = judged
     fingerprint = load(search.dataset).fingerprint()
@@ -190,6 +191,7 @@ def test_what_the_label_sources_need_is_kept_beside_the_backbones(judged):
     assert {path.name for path in fold.iterdir()} == {"judgement.npz", "backbone.json"}
 
 
+@pytest.mark.slow
 def test_a_search_compares_label_sources(judged):
     search, output = judged
     results = pd.read_csv(output / "results.csv")
@@ -198,6 +200,7 @@ def test_a_search_compares_label_sources(judged):
     assert results["val_gain_over_margin"].min() > -1e-3  # an anchored head is no worse
 
 
+@pytest.mark.slow
 def test_a_stored_backbone_teaches_what_the_fitted_one_would(judged, tmp_path):
     search, output = judged
     splits = load(search.dataset)
@@ -220,6 +223,7 @@ def test_a_stored_backbone_teaches_what_the_fitted_one_would(judged, tmp_path):
     assert (stored.folder / f"augmented{VIEWS}" / "bank.npz") in before
 
 
+@pytest.mark.slow
 def test_the_artifact_of_an_anchored_head_keeps_its_anchor(judged):
     best = pd.read_csv(judged[1] / "results.csv").iloc[0]
     rule = artifact.load_policy(judged[1] / "artifact").rule
@@ -231,6 +235,7 @@ def test_the_artifact_of_an_anchored_head_keeps_its_anchor(judged):
 # --- again --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_search_from_nothing_gives_the_same_table(judged, tmp_path):
     search, output = judged
     again = run_search(search, tmp_path / "out")
