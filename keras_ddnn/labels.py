@@ -6,7 +6,7 @@ images, the bank that an offload head learns from.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -190,6 +190,17 @@ LABEL_SOURCES = {
     "cross_fitted": LabelSource(cross_fitted, folds=FOLDS),
     "stage_averaged": LabelSource(stage_averaged, stages=STAGES),
 }
+
+
+def staged_config(config, sources: Iterable[str]):
+    """Return a `DDNNConfig` that keeps the stages which label sources ask for, at most every epoch.
+
+    Args:
+        config: A `DDNNConfig`; its own stages are kept if they are more.
+        sources: Keys of `LABEL_SOURCES`, at least one.
+    """
+    asked = max(LABEL_SOURCES[source].stages for source in sources)
+    return replace(config, stages=max(config.stages, min(asked, config.epochs)))
 
 
 def fold_config(config):

@@ -1,7 +1,6 @@
 """The whole order, from data to report; the only file that knows it."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import keras
 
@@ -10,7 +9,7 @@ from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, require_fraction,
 from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.heads import HeadRule, fit_head
-from keras_ddnn.labels import LABEL_SOURCES
+from keras_ddnn.labels import staged_config
 from keras_ddnn.models import multiply_adds, split_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.report import Report
@@ -47,12 +46,10 @@ def run(
     """
     require_fraction("local_fraction", local_fraction)
     heads = heads or {"head": HeadConfig()}
-    config = resolve_config(ddnn)
-    stages = max(LABEL_SOURCES[head.labels].stages for head in heads.values())
     fitted = fit_ddnn(
         splits.train,
         splits.val,
-        replace(config, stages=max(config.stages, min(stages, config.epochs))),
+        staged_config(resolve_config(ddnn), {head.labels for head in heads.values()}),
         num_classes=splits.num_classes,
         tensorboard=tensorboard,
         verbose=verbose,

@@ -121,7 +121,7 @@ class StoredBackbone:
         """Of the test images; for the report alone."""
         return self._bank("test")
 
-    @property
+    @cached_property
     def stages(self) -> Judgement | None:
         """What several late epochs say of the training images, if they were kept."""
         path = self.folder / STAGES

@@ -130,7 +130,7 @@ def summarise(output: Path) -> pd.DataFrame:
     """
     seeds = {}  # (preset, rule) → [(facts, {rule or baseline: replicates}) a seed]
     for path in sorted(output.glob("*-seed*/*.npz")):
-        preset = path.parent.name.rsplit("-seed", 1)[0]
+        preset = _preset(path)
         facts = json.loads(path.with_suffix(".json").read_text())
         with np.load(path) as saved:
             replicates = dict(saved)
@@ -138,6 +138,11 @@ def summarise(output: Path) -> pd.DataFrame:
             if "/" in rule or path.stem == "final_epoch":  # the others are the same in every file
                 seeds.setdefault((preset, rule), []).append((facts, replicates))
     return pd.DataFrame(_row(*name, seeds[name]) for name in sorted(seeds, key=_place))
+
+
+def _preset(path: Path) -> str:
+    """Return the preset of a file that `run_source` has left."""
+    return path.parent.name.rsplit("-seed", 1)[0]
 
 
 def _place(name: tuple[str, str]):
@@ -172,7 +177,7 @@ def _row(preset: str, rule: str, seeds: list) -> dict:
 def summarise_leakage(output: Path) -> pd.DataFrame:
     """Return the mean over seeds of every number of the leakage reports, a row a source."""
     rows = [
-        {"preset": path.parent.name.rsplit("-seed", 1)[0], **row}
+        {"preset": _preset(path), **row}
         for path in sorted(output.glob("*-seed*/*.json"))
         for row in json.loads(path.read_text())["leakage"]
         if row["source"] != "validation" or path.stem == "final_epoch"  # the same in every file
@@ -184,7 +189,7 @@ def summarise_leakage(output: Path) -> pd.DataFrame:
 def summarise_certificates(output: Path) -> pd.DataFrame:
     """Return the mean over seeds of `violation_rate` on validation and test data, a row a rule."""
     rows = [
-        {"preset": path.parent.name.rsplit("-seed", 1)[0], "rule": rule, **row}
+        {"preset": _preset(path), "rule": rule, **row}
         for path in sorted(output.glob("*-seed*/*.json"))
         for rule, row in json.loads(path.read_text())["certificates"].items()
         if "/" in rule or path.stem == "final_epoch"

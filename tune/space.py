@@ -18,7 +18,7 @@ from keras_ddnn.config import (
     resolve_config,
 )
 from keras_ddnn.head_inputs import MAP_INPUTS
-from keras_ddnn.labels import LABEL_SOURCES, fold_config
+from keras_ddnn.labels import LABEL_SOURCES, fold_config, staged_config
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.targets import TARGETS
 
@@ -99,9 +99,10 @@ class SearchConfig:
     def backbone(self, lambda_local, seed: int) -> DDNNConfig:
         """Return the configuration of the DDNN of a λ and a seed."""
         epochs = {} if self.epochs is None else {"epochs": self.epochs}
-        config = resolve_config(self.ddnn, lambda_local=lambda_local, seed=seed, **epochs)
-        asked = max(LABEL_SOURCES[labels].stages for labels in self.labels)
-        return replace(config, stages=max(self.stages, min(asked, config.epochs)))
+        config = resolve_config(
+            self.ddnn, lambda_local=lambda_local, seed=seed, stages=self.stages, **epochs
+        )
+        return staged_config(config, self.labels)
 
     def backbones(self) -> list["Backbone"]:
         """Return every network to train: one for each λ and seed, and the folds labels ask for."""
