@@ -58,6 +58,8 @@ class DDNNConfig:
     Attributes:
         local_filters, local_pool, local_units: The local network: 3×3 convolution, optional 2×2
             max-pooling, then flatten → dense → logits.
+        local_dropout: Share of the inputs of both these dense layers that is left out at random;
+            the paper has none. `MCDropout` needs some.
         cloud_filters, cloud_units, dropout: The cloud network: one tuple of 3×3 convolution widths
             a block, each block ending in 2×2 pooling; then the dense widths. `dropout` acts after
             each block and each dense layer.
@@ -79,6 +81,7 @@ class DDNNConfig:
     local_filters: int = 32
     local_pool: bool = True
     local_units: int = 64
+    local_dropout: float = 0.0
     cloud_filters: tuple[tuple[int, ...], ...] = ((32, 32), (64, 64, 128))
     cloud_units: tuple[int, ...] = (256, 64)
     dropout: float = 0.25
@@ -100,6 +103,7 @@ class DDNNConfig:
         if self.lambda_local != "random":
             require_fraction("lambda_local", self.lambda_local)
             object.__setattr__(self, "lambda_local", float(self.lambda_local))
+        require_fraction("local_dropout", self.local_dropout)
         require_fraction("dropout", self.dropout)
         require_count(
             local_filters=self.local_filters,

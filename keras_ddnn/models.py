@@ -54,8 +54,11 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
         x = pool(name="local_pool")(x)
     features = layers.Identity(dtype=dtype, name="features")(x)
 
-    x = layers.Flatten(dtype=dtype, name="local_flatten")(features)
-    x = leaky_relu()(dense(config.local_units, name="local_dense")(x))
+    def local_dropout(x):
+        return layers.Dropout(config.local_dropout, dtype=dtype)(x) if config.local_dropout else x
+
+    x = local_dropout(layers.Flatten(dtype=dtype, name="local_flatten")(features))
+    x = local_dropout(leaky_relu()(dense(config.local_units, name="local_dense")(x)))
     local = logits(name="local")(x)
 
     x = features

@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-seed", type=int, help="seed of the validation split and of generated data")
     add("--ddnn", choices=PRESETS, help="training recipe of the backbones")
     add("--epochs", type=int, help="epochs of each backbone")
+    add("--local-dropout", type=float, help="of each local network")
     add("--backbones", help="folder of trained backbones, shared by searches; beside --output")
 
     group = parser.add_argument_group("choices of each dimension (default: the preset's)")
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels", choices=LABEL_SOURCES, nargs="+", help="who judges the training samples")
     add("--anchored", type=_boolean, nargs="+", metavar="yes|no", help="correct a confidence rule")
     add("--oversample", type=_boolean, nargs="+", metavar="yes|no")
+    add("--patience", type=int, help="epochs without a better AUDC after which a head stops")
     add("--target-fraction", type=float, help="local fraction at which decisions are reported")
 
     group = parser.add_argument_group("search")

@@ -32,13 +32,14 @@ class SearchConfig:
 
     Attributes:
         dataset, data_seed: As of `keras_ddnn.load`.
-        ddnn: Preset of the backbones; `epochs` replaces its number of epochs.
+        ddnn: Preset of the backbones; `epochs` and `local_dropout` replace what it says of them.
         stages: Late epochs every backbone keeps, if the labels do not ask for more.
         lambda_local, seed: One backbone is trained for each pair.
         local_fraction, input, architecture, depth, target, loss, cost, labels, anchored,
             oversample: Choices of `HeadConfig`. Where a choice has no meaning (a convolution on a
             vector, oversampling of a map, a loss that does not fit the target, an L0 of a target
             that has no b*) the plain one takes its place.
+        patience: Of every head, as of `HeadConfig`.
         target_fraction: The local fraction at which decisions are reported.
         searcher: "grid" runs every combination, "random" draws `trials` of them without
             replacement, "optuna" chooses `trials` one after another by their results.
@@ -53,6 +54,7 @@ class SearchConfig:
     data_seed: int = 0
     ddnn: str = "quickstart"
     epochs: int | None = None
+    local_dropout: float | None = None
     stages: int = 0
     lambda_local: tuple = (0.5,)
     seed: tuple[int, ...] = (0,)
@@ -66,6 +68,7 @@ class SearchConfig:
     labels: tuple[str, ...] = ("final_epoch",)
     anchored: tuple[bool, ...] = (False,)
     oversample: tuple[bool, ...] = (False,)
+    patience: int = HeadConfig.patience
     target_fraction: float = 0.5
     searcher: Searcher = "grid"
     scheduler: Scheduler = "fifo"
@@ -98,9 +101,10 @@ class SearchConfig:
 
     def backbone(self, lambda_local, seed: int) -> DDNNConfig:
         """Return the configuration of the DDNN of a λ and a seed."""
-        epochs = {} if self.epochs is None else {"epochs": self.epochs}
+        fields = {"epochs": self.epochs, "local_dropout": self.local_dropout}
+        replaced = {name: value for name, value in fields.items() if value is not None}
         config = resolve_config(
-            self.ddnn, lambda_local=lambda_local, seed=seed, stages=self.stages, **epochs
+            self.ddnn, lambda_local=lambda_local, seed=seed, stages=self.stages, **replaced
         )
         return staged_config(config, self.labels)
 
@@ -126,7 +130,8 @@ class SearchConfig:
         require_choice("head loss", head["loss"], LOSSES)
         if head["loss"] not in TARGETS[head["target"]].losses:
             head["loss"] = None
-        return Trial(self.backbone(choices["lambda_local"], choices["seed"]), HeadConfig(**head))
+        backbone = self.backbone(choices["lambda_local"], choices["seed"])
+        return Trial(backbone, HeadConfig(**head, patience=self.patience))
 
     def grid(self) -> list["Trial"]:
         """Return every distinct trial, in the order of the dimensions."""

@@ -86,6 +86,7 @@ def head_trial(
             "asked": config["choices"],  # the plain choices above may be outside the space
             "metrics": metrics,
             "head": describe_head(head),
+            "history": head.history,
             "seconds": time.perf_counter() - start,
         },
     )
