@@ -107,11 +107,44 @@ def multiply_adds(model: keras.Model) -> int:
         Their number. Normalisation folds into the convolution before it; activations and pooling
             are not counted.
     """
-    return sum(
-        prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
+    return sum(map(_layer_multiply_adds, model.layers))
+
+
+def describe_layers(model: keras.Model) -> list[dict]:
+    """Describe each layer of a model in plain JSON types, to draw it where Keras is not loaded.
+
+    Args:
+        model: A DDNN, one of its halves or a head.
+
+    Returns:
+        A record a layer, after those of the layers that feed it: `name`; `kind`, the name of its
+            class; `shape` of one output, without n; `parameters`; `multiply_adds` a sample; and
+            `inputs`, the names of the layers that feed it, none for an input layer. `parameters`
+            sum to `model.count_params()`, `multiply_adds` to those of the model.
+    """
+    # The public `layer.input` is that of the whole model, also where a half begins after it.
+    nodes = [node for level in model._nodes_by_depth.values() for node in level]
+    inputs = {
+        node.operation.name: [parent.operation.name for parent in node.parent_nodes]
+        for node in nodes
+    }
+    return [
+        {
+            "name": layer.name,
+            "kind": type(layer).__name__,
+            "shape": list(layer.output.shape[1:]),
+            "parameters": layer.count_params(),
+            "multiply_adds": _layer_multiply_adds(layer),
+            "inputs": inputs[layer.name],
+        }
         for layer in model.layers
-        if isinstance(layer, layers.Conv2D | layers.Dense)
-    )
+    ]
+
+
+def _layer_multiply_adds(layer) -> int:
+    if not isinstance(layer, layers.Conv2D | layers.Dense):
+        return 0
+    return prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
 
 
 def resolve_precision(precision: str) -> str:

@@ -1,9 +1,13 @@
+import json
+
 import numpy as np
 import pytest
 
-from keras_ddnn.config import DDNNConfig
-from keras_ddnn.models import build_ddnn, multiply_adds, split_ddnn
+from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.heads import build_head
+from keras_ddnn.models import build_ddnn, describe_layers, multiply_adds, split_ddnn
 
+HEAD_INPUT_OF = {"mlp": "logits", "conv": "features"}
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 
 
@@ -50,6 +54,54 @@ def test_multiply_adds_of_the_paper_by_hand(paper):
     dense = (4 * 4 * 128) * 256 + 256 * 64 + 64 * 10
     assert multiply_adds(cloud_model) == block_0 + block_1 + dense
     assert multiply_adds(paper) == multiply_adds(local_model) + multiply_adds(cloud_model)
+
+
+def by_name(model) -> dict[str, dict]:
+    return {record["name"]: record for record in describe_layers(model)}
+
+
+def test_a_layer_is_described_by_what_it_is_costs_and_reads(paper):
+    assert by_name(paper)["local_conv"] == {
+        "name": "local_conv",
+        "kind": "Conv2D",
+        "shape": [32, 32, 32],
+        "parameters": 3 * 3 * 3 * 32 + 32,
+        "multiply_adds": 32 * 32 * (3 * 3 * 3) * 32,
+        "inputs": ["rescaling"],
+    }
+    assert by_name(paper)["local_pool"]["multiply_adds"] == 0
+    assert by_name(paper)["images"]["inputs"] == []
+
+
+def test_the_features_feed_both_networks(paper):
+    fed = [name for name, record in by_name(paper).items() if "features" in record["inputs"]]
+    assert sorted(fed) == ["cloud_conv_0_0", "local_flatten"]
+
+
+def test_a_half_is_described_without_the_other_even_after_many_cuts(paper):
+    split_ddnn(paper)
+    local_model, cloud_model = split_ddnn(paper)
+    local, cloud = describe_layers(local_model), describe_layers(cloud_model)
+    assert not any(record["name"].startswith("cloud") for record in local)
+    assert cloud[0]["kind"] == "InputLayer"
+    assert by_name(cloud_model)["cloud_conv_0_0"]["inputs"] == [cloud[0]["name"]]
+
+
+@pytest.mark.parametrize("kind", ["ddnn", "local", "cloud", "mlp", "conv"])
+def test_layers_come_after_what_feeds_them_and_sum_to_the_model(paper, kind):
+    if kind in ("mlp", "conv"):
+        shape = (10,) if kind == "mlp" else (16, 16, 32)
+        model = build_head(shape, HeadConfig(architecture=kind, input=HEAD_INPUT_OF[kind]))
+    else:
+        model = dict(zip(("ddnn", "local", "cloud"), (paper, *split_ddnn(paper))))[kind]
+    records = describe_layers(model)
+    assert json.loads(json.dumps(records)) == records
+    names = [record["name"] for record in records]
+    for place, record in enumerate(records):
+        assert set(record["inputs"]) <= set(names[:place])
+        assert bool(record["inputs"]) == (place > 0)
+    assert sum(record["parameters"] for record in records) == model.count_params()
+    assert sum(record["multiply_adds"] for record in records) == multiply_adds(model) > 0
 
 
 @pytest.mark.parametrize(
