@@ -24,6 +24,7 @@ NUMPY_FILES = (
     "certificate",
     "calibration",
     "evaluation",
+    "disagreement",
     "diagnostics",
     "diagnose",
     "labels",
