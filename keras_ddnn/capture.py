@@ -14,7 +14,7 @@ TINY = 1e-9  # keeps the logarithm of a mean probability finite
 
 def capture_edge(local_model: keras.Model, images: np.ndarray) -> EdgeOutputs:
     """Run the local network over uint8 images (n, h, w, c), in inference mode."""
-    logits, features = _run_in_batches(
+    logits, features = run_in_batches(
         lambda batch: _local_step(local_model(batch, training=False)), images
     )
     return EdgeOutputs(logits, features, images)
@@ -32,7 +32,7 @@ def capture(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Bank:
         logits, features = _local_step(local_model(batch, training=False))
         return logits, features, cloud_model(features, training=False)
 
-    local_logits, features, cloud_logits = _run_in_batches(step, images)
+    local_logits, features, cloud_logits = run_in_batches(step, images)
     return Bank(EdgeOutputs(local_logits, features, images), cloud_logits, labels)
 
 
@@ -82,7 +82,7 @@ class CaptureStages(keras.callbacks.Callback):
             outputs = self.model(batch, training=False)
             return tf.nn.softmax(outputs["local"]), tf.nn.softmax(outputs["cloud"])
 
-        local, cloud = _run_in_batches(step, self.split.images)
+        local, cloud = run_in_batches(step, self.split.images)
         self.local = self.local + local / self.stages
         self.cloud = self.cloud + cloud / self.stages
 
@@ -96,16 +96,16 @@ def _local_step(outputs):
     return outputs["local"], tf.cast(outputs["features"], tf.float16)
 
 
-def _run_in_batches(step, images):
-    """Apply `step` to batches of images and write its outputs into whole arrays as they come."""
+def run_in_batches(step, array):
+    """Apply `step` to batches of an array and write its outputs into whole arrays as they come."""
     step = tf.function(step, autograph=False, reduce_retracing=True)
     arrays = None
-    for start in range(0, len(images), BATCH_SIZE):
+    for start in range(0, len(array), BATCH_SIZE):
         outputs = [
-            output.numpy() for output in step(tf.constant(images[start : start + BATCH_SIZE]))
+            output.numpy() for output in step(tf.constant(array[start : start + BATCH_SIZE]))
         ]
         if arrays is None:
-            arrays = [np.empty((len(images), *out.shape[1:]), out.dtype) for out in outputs]
-        for array, output in zip(arrays, outputs):
-            array[start : start + len(output)] = output
+            arrays = [np.empty((len(array), *out.shape[1:]), out.dtype) for out in outputs]
+        for whole, output in zip(arrays, outputs):
+            whole[start : start + len(output)] = output
     return arrays

@@ -36,6 +36,7 @@ KERAS_FILES = (
     "models",
     "batches",
     "capture",
+    "mc_dropout",
     "tensorboard",
     "training",
     "heads",
