@@ -9,7 +9,7 @@ quickstart: $(VENV)/installed        ## the main job: a search with its accuracy
 test: $(VENV)/installed              ## lint and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow-test: $(VENV)/installed         ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow

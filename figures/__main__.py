@@ -8,19 +8,25 @@ from pathlib import Path
 import pandas as pd
 
 from figures import diagnosis, honest_labels, offload_curve
+from figures.paper.catalogue import PAPER_FIGURES
+from figures.paper.claims import say
+from keras_ddnn.atomic import write_json
 from keras_ddnn.report import Report
 
-# The file that shows what a folder holds -> (picture, folder -> figure)
+CLAIMS = "claims.json"  # what the results say to the claims of the paper
+
+# Picture -> (files or folders that must be there, folder of the results -> figure)
 FIGURES = {
-    "report.json": ("curve.png", lambda folder: offload_curve.draw(Report.load(folder))),
-    "diagnosis.json": (
-        "diagnosis.png",
+    "curve.png": (("report.json",), lambda folder: offload_curve.draw(Report.load(folder))),
+    "diagnosis.png": (
+        ("diagnosis.json",),
         lambda folder: diagnosis.draw(json.loads((folder / "diagnosis.json").read_text())),
     ),
-    "table.csv": (
-        "honest_labels.png",
+    "honest_labels.png": (
+        ("table.csv",),
         lambda folder: honest_labels.draw(pd.read_csv(folder / "table.csv")),
     ),
+    **PAPER_FIGURES,
 }
 
 
@@ -29,13 +35,19 @@ def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of saved results")
     results = parser.parse_args(arguments).results
-    found = [figure for file, figure in FIGURES.items() if (results / file).exists()]
+    drawn = 0
     try:
-        if not found:
-            raise FileNotFoundError(f"expected one of {', '.join(FIGURES)}")
-        for name, draw in found:
-            draw(results).savefig(results / name)
-            print(results / name)
+        for name, (needed, draw) in FIGURES.items():
+            if all((results / part).exists() for part in needed):
+                draw(results).savefig(results / name)
+                print(results / name)
+                drawn += 1
+        if said := say(results):
+            write_json(results / CLAIMS, said)
+            print(results / CLAIMS)
+        if not drawn:
+            known = dict.fromkeys(needed[0] for needed, _ in FIGURES.values())
+            raise FileNotFoundError(f"expected one of {', '.join(known)}")
     except (OSError, ValueError, KeyError) as error:
         print(f"error: {results} holds no readable report: {error}", file=sys.stderr)
         return 2

@@ -11,14 +11,19 @@ from keras_ddnn.anchored import Anchor
 from keras_ddnn.atomic import replacing_folder, write_json
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.rules import RULES
+from keras_ddnn.rules import RULES, OffloadRule
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
 DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
+
+# Rules that are made of networks, by their names in a manifest; the others are rows of `RULES`.
+HEAD, MC_DROPOUT = "head", "mc_dropout"
+MC_DROPOUT_FIELDS = ("passes", "measure", "seed")
 
 
 def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> None:
@@ -31,13 +36,11 @@ def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> N
 
     Raises:
         OSError: If the folder cannot be written.
+        ValueError: If the rule is none that `load_policy` could make again.
     """
     with replacing_folder(folder) as new:
+        rule = _save_rule(policy.rule, new)
         policy.model.save_weights(new / DDNN_WEIGHTS)
-        rule = {"name": _rule_name(policy.rule)}
-        if isinstance(policy.rule, HeadRule):
-            policy.rule.model.save_weights(new / HEAD_WEIGHTS)
-            rule |= describe_head(policy.rule)
         write_json(
             new / MANIFEST,
             {
@@ -74,16 +77,13 @@ def load_policy(folder) -> OffloadPolicy:
     class_names = tuple(manifest["class_names"])
     model = build_ddnn(manifest["input_shape"], len(class_names), config)
     model.load_weights(folder / DDNN_WEIGHTS)
-    rule = manifest["rule"]
-    if rule["name"] in RULES:
-        rule = RULES[rule["name"]]()
-    else:
-        rule = load_head(folder / HEAD_WEIGHTS, rule)
+    rule = _load_rule(folder, manifest["rule"], model)
     return OffloadPolicy(model, config, rule, manifest["score_threshold"], class_names)
 
 
-def describe_head(rule: HeadRule) -> dict:
-    """Return what `load_head` needs beside the weights, as plain JSON types."""
+def save_head(rule: HeadRule, folder: Path) -> dict:
+    """Write the weights of a head; return what `load_head` needs beside them, as plain JSON."""
+    rule.model.save_weights(folder / HEAD_WEIGHTS)
     return {
         "config": as_json(rule.config),
         "input_shape": list(rule.model.input_shape[1:]),
@@ -91,11 +91,11 @@ def describe_head(rule: HeadRule) -> dict:
     }
 
 
-def load_head(weights, description: Mapping) -> HeadRule:
-    """Rebuild a head from its file of weights and what `describe_head` has written."""
+def load_head(folder: Path, description: Mapping) -> HeadRule:
+    """Rebuild a head from its weights in a folder and what `save_head` has returned."""
     config = HeadConfig(**description["config"])
     head = build_head(tuple(description["input_shape"]), config)
-    head.load_weights(weights)
+    head.load_weights(folder / HEAD_WEIGHTS)
     return HeadRule(head, config, anchor=Anchor.from_json(description["anchor"]))
 
 
@@ -117,10 +117,27 @@ def _verified_manifest(folder: Path) -> dict:
     return manifest
 
 
-def _rule_name(rule) -> str:
+def _save_rule(rule, folder: Path) -> dict:
+    """Return what the manifest says of a rule; the weights of a head go into the folder."""
     if isinstance(rule, HeadRule):
-        return "head"
-    return next(name for name, row in RULES.items() if type(rule) is row)
+        return {"name": HEAD, **save_head(rule, folder)}
+    if isinstance(rule, MCDropout):
+        return {"name": MC_DROPOUT} | {name: getattr(rule, name) for name in MC_DROPOUT_FIELDS}
+    names = [name for name, row in RULES.items() if type(rule) is row]
+    if not names:
+        raise ValueError(
+            f"an artefact keeps a HeadRule, MCDropout or one of {', '.join(RULES)}; received "
+            f"{type(rule).__name__}"
+        )
+    return {"name": names[0]}
+
+
+def _load_rule(folder: Path, rule: Mapping, model) -> OffloadRule:
+    if rule["name"] == HEAD:
+        return load_head(folder, rule)
+    if rule["name"] == MC_DROPOUT:
+        return MCDropout(model, **{name: rule[name] for name in MC_DROPOUT_FIELDS})
+    return RULES[rule["name"]]()
 
 
 def _sha256(file: Path) -> str:

@@ -2,9 +2,16 @@
 
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Literal, get_args
 
+from keras_ddnn.checks import (
+    require_choice,
+    require_count,
+    require_fraction,
+    require_positive,
+    require_seed,
+)
 from keras_ddnn.costs import COSTS
 from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES
@@ -16,39 +23,6 @@ Schedule = Literal["plateau", "one_cycle"]
 Augmentation = Literal["none", "crop", "flip", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
-
-
-def require_choice(what: str, name, known) -> None:
-    """Raise ValueError, listing the known names, unless `name` is one of them."""
-    if name not in known:
-        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(map(str, known))}")
-
-
-def require_fraction(what: str, value) -> None:
-    """Raise ValueError unless `value` is a number in [0, 1]."""
-    # A comparison with NaN is false, so NaN is refused too.
-    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
-        raise ValueError(f"{what} must lie in [0, 1]; received {value!r}")
-
-
-def require_positive(**values) -> None:
-    """Raise ValueError unless every keyword's value is a finite number above zero."""
-    for what, value in values.items():
-        if not isinstance(value, Real) or not 0 < value < float("inf"):
-            raise ValueError(f"{what} must be positive; received {value!r}")
-
-
-def require_count(**values) -> None:
-    """Raise ValueError unless every keyword's value is an integer above zero."""
-    for what, value in values.items():
-        if not isinstance(value, Integral) or value < 1:
-            raise ValueError(f"{what} must be a positive integer; received {value!r}")
-
-
-def require_seed(what: str, value) -> None:
-    """Raise ValueError unless `value` is an integer that every library takes for a seed."""
-    if not isinstance(value, Integral) or not 0 <= value < 2**32:
-        raise ValueError(f"{what} must be an integer in 0..2**32-1; received {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

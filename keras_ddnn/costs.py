@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_ddnn.bank import Bank, normalised_entropy
+from keras_ddnn.checks import require_fraction
 
 
 def true_class(probabilities, labels):
@@ -67,9 +68,7 @@ def threshold_for_fraction(values: np.ndarray, local_fraction: float) -> float:
     Raises:
         ValueError: If `local_fraction` lies outside [0, 1].
     """
-    # A comparison with NaN is false, so NaN is refused too.
-    if not 0.0 <= local_fraction <= 1.0:
-        raise ValueError(f"local_fraction must lie in [0, 1]; received {local_fraction!r}")
+    require_fraction("local_fraction", local_fraction)
     if local_fraction in (0.0, 1.0):
         return float("inf") if local_fraction else float("-inf")
     return float(np.quantile(values, local_fraction))

@@ -254,7 +254,8 @@ def _mlp(x, config, policy):
         x = layers.Flatten(dtype=policy)(x)
     for width in widths:
         x = layers.Dense(width, activation="relu", dtype=policy)(x)
-        x = layers.Dropout(config.dropout, dtype=policy)(x)
+        if config.dropout:
+            x = layers.Dropout(config.dropout, dtype=policy)(x)
     return _outputs(config)(x)
 
 

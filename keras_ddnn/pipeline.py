@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import keras
 
 from keras_ddnn.bank import Bank
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, require_fraction, resolve_config
+from keras_ddnn.checks import require_fraction
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, resolve_config
 from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.heads import HeadRule, fit_head

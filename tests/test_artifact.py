@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from keras_ddnn.anchored import Anchor
 from keras_ddnn.artifact import load_policy, save_policy
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.rules import Margin
@@ -76,6 +78,30 @@ def test_a_confidence_rule_is_kept_by_its_name(tmp_path):
     loaded = load_policy(tmp_path / "artifact")
     assert isinstance(loaded.rule, Margin)
     np.testing.assert_array_equal(loaded.decide(IMAGES), policy.decide(IMAGES))
+
+
+def test_monte_carlo_dropout_is_kept_with_its_passes(tmp_path):
+    config = replace(CONFIG, local_dropout=0.4)
+    model = build_ddnn((16, 16, 3), 3, config)
+    rule = MCDropout(model, passes=3, measure="mutual_information", seed=5)
+    policy = OffloadPolicy(model, config, rule, 0.01, ("a", "b", "c"))
+    save_policy(policy, tmp_path / "artifact")
+    loaded = load_policy(tmp_path / "artifact")
+    assert loaded.rule.multiply_adds == rule.multiply_adds
+    images = IMAGES[:50]
+    np.testing.assert_array_equal(loaded.rule.score(_edge(loaded)), rule.score(_edge(policy)))
+    np.testing.assert_array_equal(loaded.decide(images), policy.decide(images))
+
+
+def test_a_rule_that_could_not_be_read_again_is_refused(tmp_path):
+    class MyRule(Margin):
+        pass
+
+    policy = make_policy("margin")
+    policy = OffloadPolicy(policy.model, CONFIG, MyRule(), 0.9, ("a", "b", "c"))
+    with pytest.raises(ValueError, match=r"one of random, entropy.*received MyRule"):
+        save_policy(policy, tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.4])

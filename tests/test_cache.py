@@ -15,6 +15,7 @@ OTHER_DDNN = {
     "local_filters": 16,
     "local_pool": False,
     "local_units": 32,
+    "local_dropout": 0.2,
     "cloud_filters": ((32,), (64,)),
     "cloud_units": (64,),
     "dropout": 0.5,
@@ -60,6 +61,13 @@ def network(ddnn=DDNN, fold=None, data=DATA):
 def test_equal_content_has_equal_keys():
     assert network() == network(DDNNConfig())
     assert key() == key(DDNNConfig(), replace(HEAD))
+
+
+def test_a_twin_that_a_head_is_trained_along_has_a_key_of_its_own_for_each_head():
+    plain, other = HeadConfig(), HeadConfig(depth=2)
+    twins = [backbone_key(DATA, Backbone(DDNN, along=head)) for head in (None, plain, other)]
+    assert len(set(twins)) == 3
+    assert twins[0] == network()
 
 
 def test_keys_do_not_depend_on_the_order_of_fields():

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 NUMPY_FILES = (
     "atomic",
+    "checks",
     "cluttered_digits",
     "datasets",
     "bank",

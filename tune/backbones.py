@@ -1,5 +1,6 @@
 """Trained backbones: made once in a Ray worker, kept in a folder each, read by every trial."""
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ import numpy as np
 
 from keras_ddnn.atomic import replacing_folder, write_json
 from keras_ddnn.bank import Bank
-from keras_ddnn.config import DDNNConfig, as_json
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.datasets import Splits
 from keras_ddnn.labels import Judgement
 from tune.cache import backbone_key
@@ -18,13 +19,14 @@ from tune.space import Backbone
 WEIGHTS = "ddnn.weights.h5"
 JUDGEMENT = "judgement.npz"
 STAGES = "stages.npz"
+RECORD = "backbone.json"
 
 
 def train_backbone(splits: Splits, backbone: Backbone, folder: str, epochs) -> None:
     """Train one DDNN and keep in a folder what trials and the report need of it.
 
     Of the deployed DDNN that is its weights, its three banks and its TensorBoard log; of a fold
-    what it says of the images it has not seen.
+    what it says of the images it has not seen; of one with a head trained along, the head.
 
     Args:
         splits: The data.
@@ -42,8 +44,10 @@ def train_backbone(splits: Splits, backbone: Backbone, folder: str, epochs) -> N
     )
     with replacing_folder(folder) as new:
         record = {"ddnn": as_json(backbone.ddnn), "fold": backbone.fold}
-        train = _train_deployed if backbone.fold is None else _train_fold
-        write_json(new / "backbone.json", record | train(splits, backbone, new, announce))
+        train = _train_deployed if backbone.deployed else _train_fold
+        if backbone.along:
+            train = _train_along
+        write_json(new / RECORD, record | train(splits, backbone, new, announce))
 
 
 def _train_deployed(splits, backbone, folder, announce) -> dict:
@@ -83,6 +87,24 @@ def _train_fold(splits, backbone, folder, announce) -> dict:
     return {}
 
 
+def _train_along(splits, backbone, folder, announce) -> dict:
+    from keras_ddnn.artifact import save_head
+    from keras_ddnn.heads import CoTrainedHead
+    from keras_ddnn.training import fit_ddnn
+
+    start = backbone.ddnn.epochs // 2
+    along = CoTrainedHead(splits.train, splits.val, backbone.along, start)
+    fit_ddnn(
+        splits.train,
+        splits.val,
+        backbone.ddnn,
+        num_classes=splits.num_classes,
+        callbacks=[announce, along],
+        verbose=0,
+    )
+    return {"head": save_head(along.head, folder)}
+
+
 @dataclass(frozen=True, eq=False)
 class StoredBackbone:
     """A `TrainedBackbone` on disk, read as far as it is used.
@@ -100,6 +122,12 @@ class StoredBackbone:
     ddnn: DDNNConfig
     images: dict
     num_classes: int
+
+    @classmethod
+    def of(cls, root: Path, fingerprint: str, ddnn: DDNNConfig, splits: Splits):
+        """Return the stored backbone with all images, those of the test data too: for a report."""
+        images = {name: getattr(splits, name).images for name in ("train", "val", "test")}
+        return cls(root, fingerprint, ddnn, images, splits.num_classes)
 
     @property
     def folder(self) -> Path:
@@ -130,6 +158,14 @@ class StoredBackbone:
     def fold(self, fold: int) -> Judgement:
         """Return what the DDNN trained without a fold says of it."""
         return Judgement.load(self._folder_of(Backbone(self.ddnn).of_fold(fold)) / JUDGEMENT)
+
+    def co_trained_head(self, config: HeadConfig):
+        """Return the `HeadRule` that was trained along with this network's twin."""
+        from keras_ddnn.artifact import load_head
+
+        folder = self._folder_of(Backbone(self.ddnn, along=config))
+        record = json.loads((folder / RECORD).read_text())
+        return load_head(folder, record["head"])
 
     def augmented_bank(self, views: int) -> Bank:
         """Return the bank of augmented copies of the training images, captured when first asked."""

@@ -15,10 +15,10 @@ VERSION = 1
 
 def backbone_key(fingerprint: str, backbone: Backbone) -> str:
     """Return the content address of a backbone: dataset, architecture, λ, seed, training, fold."""
-    fold = None if backbone.fold is None else [backbone.fold, FOLDS]
-    return _digest(
-        {"version": VERSION, "data": fingerprint, "ddnn": as_json(backbone.ddnn), "fold": fold}
-    )
+    content = {"version": VERSION, "data": fingerprint, "ddnn": as_json(backbone.ddnn)}
+    content["fold"] = None if backbone.fold is None else [backbone.fold, FOLDS]
+    content["along"] = backbone.along and as_json(backbone.along)
+    return _digest(content)
 
 
 def trial_key(fingerprint: str, trial: Trial) -> str:
@@ -45,6 +45,15 @@ class Records:
         """Return a record, or None if the trial has not finished."""
         path = self.folder / f"{key}.json"
         return json.loads(path.read_text()) if path.exists() else None
+
+    def head(self, key: str):
+        """Return the `HeadRule` of a finished trial, with the history of its training."""
+        from keras_ddnn.artifact import load_head
+
+        record = self.read(key)
+        head = load_head(self.weights(key), record["head"])
+        head.history = record["history"]
+        return head
 
     def all(self, search: SearchConfig, fingerprint: str) -> dict[str, dict]:
         """Return the records of a search by their keys, in order; not those of earlier data."""

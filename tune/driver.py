@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from keras_ddnn.atomic import write_json
-from keras_ddnn.config import as_json, require_count
-from keras_ddnn.datasets import load
+from keras_ddnn.checks import require_count
+from keras_ddnn.config import as_json
+from keras_ddnn.datasets import Splits, load
 from tune import report
 from tune.cache import Records, backbone_key, trial_key
 from tune.plan import Plan, make_plan
-from tune.space import DIMENSIONS, SearchConfig
+from tune.space import DIMENSIONS, Backbone, SearchConfig
 
 CONFIG = "search.json"
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
@@ -66,7 +68,7 @@ def run_search(
     fingerprint = splits.fingerprint()
     _prepare_output(search, output, overwrite)
     _start_ray(address, num_cpus)
-    _train_backbones(search, splits, fingerprint, backbones)
+    _train_backbones(search.backbones(), splits, fingerprint, backbones)
     unfinished = _run_trials(search, splits, fingerprint, backbones, output)
     write(search, splits, fingerprint, backbones, output, unfinished)
     shutil.rmtree(output / RAY_STATE, ignore_errors=True)
@@ -78,6 +80,24 @@ def plan_search(search: SearchConfig, output, *, data_dir=None, backbones=None) 
     output, backbones = _absolute(output, backbones)
     splits = load(search.dataset, data_dir, search.data_seed)
     return make_plan(search, splits, backbones, output)
+
+
+def train_backbones(
+    wanted: Iterable[Backbone], splits: Splits, backbones, *, num_cpus: int | None = None
+) -> None:
+    """Train the backbones that several searches will share, all in one queue.
+
+    Args:
+        wanted: Those that are in `backbones` already are not trained again.
+        splits: The data.
+        backbones: Folder of trained backbones.
+        num_cpus: Of the local Ray; all by default.
+
+    Raises:
+        RuntimeError: If the training of a backbone fails.
+    """
+    _start_ray(None, num_cpus)
+    _train_backbones(wanted, splits, splits.fingerprint(), Path(backbones).absolute())
 
 
 def _absolute(output, backbones) -> tuple[Path, Path]:
@@ -130,7 +150,7 @@ def _start_ray(address, num_cpus):
         )
 
 
-def _train_backbones(search, splits, fingerprint, backbones):
+def _train_backbones(wanted, splits, fingerprint, backbones):
     import ray
     from ray.util.queue import Queue
 
@@ -138,7 +158,7 @@ def _train_backbones(search, splits, fingerprint, backbones):
 
     missing = {
         str(folder): backbone
-        for backbone in search.backbones()
+        for backbone in wanted
         if not (folder := backbones / backbone_key(fingerprint, backbone)).exists()
     }
     if not missing:

@@ -5,7 +5,6 @@ DDNN is a search of its own, whose test results are kept as soon as it is finish
 run adds to them.
 """
 
-import argparse
 import json
 import sys
 from itertools import product
@@ -23,10 +22,8 @@ from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES, STAGES, leakage_report
 from keras_ddnn.rules import CONFIDENCE_RULES, RULES, Margin, untrained_rules
 from keras_ddnn.statistics import audc_replicates, gain_of_replicates, over_seeds
-from tune.backbones import StoredBackbone
-from tune.cache import Records
 from tune.space import SearchConfig
-from tune.trial import HEAD_WEIGHTS
+from tune.study import Finished, run_search_of, study_parser
 
 INPUTS = ("logits", "logits_plus", "logits_rich", "features")
 RESAMPLES = 499
@@ -39,7 +36,7 @@ def main(arguments=None) -> int:
         for seed, preset, labels in product(options.seeds, options.presets, options.labels):
             run_source(options, preset, seed, labels)
         tables = {name: summary(options.output) for name, summary in SUMMARIES.items()}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for name, table in tables.items():
@@ -54,8 +51,6 @@ def run_source(options, preset: str, seed: int, labels: str) -> None:
     file = options.output / f"{preset}-seed{seed}" / f"{labels}.npz"
     if file.exists():
         return
-    from tune.driver import run_search
-
     search = SearchConfig(
         dataset=options.dataset,
         ddnn=preset,
@@ -67,39 +62,26 @@ def run_source(options, preset: str, seed: int, labels: str) -> None:
         loss=("bce",),
         labels=(labels,),
     )
-    run_search(
-        search,
-        options.work / f"{preset}-seed{seed}-{labels}",
-        data_dir=options.data_dir,
-        backbones=options.work / "backbones",
-        resume=True,
-        num_cpus=options.num_cpus,
-        write=lambda *results: _write_source(file, *results),
-    )
+    name = f"{preset}-seed{seed}-{labels}"
+    run_search_of(options, name, search, lambda finished: _write_source(file, finished))
 
 
-def _write_source(file, search, splits, fingerprint, backbones, output, unfinished):
+def _write_source(file: Path, finished: Finished) -> None:
     """Measure every head on test data, alone and anchored."""
-    from keras_ddnn.artifact import load_head
-
-    if unfinished:
-        raise ValueError(f"{len(unfinished)} trials did not finish: {unfinished[0]['reason']}")
-    images = {name: getattr(splits, name).images for name in ("train", "val", "test")}
-    config, (labels,) = search.backbones()[0].ddnn, search.labels
-    backbone = StoredBackbone(backbones, fingerprint, config, images, splits.num_classes)
+    (weight,), (labels,) = finished.search.lambda_local, finished.search.labels
+    backbone = finished.backbone(weight)
     val_bank, test_bank = backbone.val_bank, backbone.test_bank
 
     scores = {name: rule.score(test_bank.edge) for name, rule in untrained_rules().items()}
     scores["oracle"] = oracle_scores(test_bank)
     certified = {"margin": np.concatenate([Margin().score(val_bank.edge), scores["margin"]])}
-    records, heads = Records(output / "trials"), {}
-    for key, record in records.all(search, fingerprint).items():
-        name = f"{labels}/{record['choices']['input']}"
-        head = load_head(records.weights(key) / HEAD_WEIGHTS, record["head"])
+    heads = {}
+    for trial, head in finished.heads.items():
+        name = f"{labels}/{trial.head.input}"
         val_scores, scores[name] = head.score(val_bank.edge), head.score(test_bank.edge)
         anchor = Anchor.fit(val_scores, val_bank)
         scores[f"{name}/anchored"] = anchor.correct(scores[name], test_bank.edge)
-        if record["choices"]["input"] == HeadConfig().input:
+        if trial.head.input == HeadConfig().input:
             both = anchor.correct(val_scores, val_bank.edge), scores[f"{name}/anchored"]
             certified[f"{name}/anchored"] = np.concatenate(both)
         heads[name] = {"multiply_adds": head.multiply_adds, "anchor": anchor.as_json()}
@@ -206,22 +188,12 @@ SUMMARIES = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tune.honest_labels",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+def _parser():
+    parser = study_parser("tune.honest_labels", __doc__)
     add = parser.add_argument
-    add("--output", type=Path, default=Path("results/honest_labels"), help="small files, to keep")
-    add("--work", type=Path, default=Path("runs/honest_labels"), help="backbones and heads")
-    add("--dataset", default="cifar10")
-    add("--data-dir", help="folder of TensorFlow Datasets")
     add("--presets", choices=PRESETS, nargs="+", default=["strong", "paper"])
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     add("--labels", choices=LABEL_SOURCES, nargs="+", default=list(LABEL_SOURCES))
-    add("--epochs", type=int, help="of every DDNN; default: the preset's")
-    add("--num-cpus", type=int, help="cores of the local Ray; default: all")
     return parser
 
 

@@ -22,7 +22,6 @@ from tune.backbones import StoredBackbone
 from tune.cache import Records, backbone_key
 from tune.plan import Plan
 from tune.space import DIMENSIONS, Backbone, SearchConfig
-from tune.trial import HEAD_WEIGHTS
 
 console = Console()
 
@@ -175,22 +174,19 @@ def _write_results(records: dict[str, dict], unfinished: list[dict], output: Pat
 
 
 def _report_on_test(search, splits, fingerprint, backbones, output, finished):
-    from keras_ddnn.artifact import load_head
     from keras_ddnn.pipeline import make_report
     from keras_ddnn.policy import OffloadPolicy
 
     records = Records(output / "trials")
-    best = search.trial(records.read(finished["trial"].iloc[0])["choices"])
-    heads = {}
-    for key in finished["trial"]:  # best first
-        record = records.read(key)
-        trial = search.trial(record["choices"])
-        if trial.ddnn == best.ddnn and trial.head.input not in heads:
-            weights = records.weights(key) / HEAD_WEIGHTS
-            heads[trial.head.input] = load_head(weights, record["head"])
+    ranked = {key: search.trial(records.read(key)["choices"]) for key in finished["trial"]}
+    best = next(iter(ranked.values()))
+    keys = {}  # of the best head of each input
+    for key, trial in ranked.items():
+        if trial.ddnn == best.ddnn:
+            keys.setdefault(trial.head.input, key)
+    heads = {name: records.head(key) for name, key in keys.items()}
 
-    images = {name: getattr(splits, name).images for name in ("train", "val", "test")}
-    backbone = StoredBackbone(backbones, fingerprint, best.ddnn, images, splits.num_classes)
+    backbone = StoredBackbone.of(backbones, fingerprint, best.ddnn, splits)
     model = backbone.model()
     fraction = search.target_fraction
     report = make_report(
@@ -214,7 +210,7 @@ def _write_tensorboard(search, fingerprint, backbones, output, figure):
 
     root = output / "tensorboard"
     for backbone in search.backbones():
-        if backbone.fold is None:
+        if backbone.deployed:
             log = backbones / backbone_key(fingerprint, backbone) / "tensorboard"
             shutil.copytree(log, root / f"backbone-{backbone.name()}", dirs_exist_ok=True)
     write_figure(root, "accuracy against local fraction", figure)

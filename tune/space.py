@@ -7,14 +7,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from keras_ddnn.checks import require_choice, require_count, require_fraction, require_seed
 from keras_ddnn.config import (
     PRESETS,
     DDNNConfig,
     HeadConfig,
-    require_choice,
-    require_count,
-    require_fraction,
-    require_seed,
     resolve_config,
 )
 from keras_ddnn.head_inputs import MAP_INPUTS
@@ -171,12 +168,19 @@ class Backbone:
 
     Attributes:
         ddnn: How.
-        fold: The fold of the training data it is trained without, so as to judge it; None for the
-            DDNN to be deployed. `ddnn` is then that of `fold_config`.
+        fold: The fold of the training data it is trained without, so as to judge it; `ddnn` is then
+            that of `fold_config`. None for all data.
+        along: A head to train along, from the middle epoch on; only the head is then kept.
     """
 
     ddnn: DDNNConfig
     fold: int | None = None
+    along: HeadConfig | None = None
+
+    @property
+    def deployed(self) -> bool:
+        """Whether it answers for itself, and does not only judge or teach."""
+        return self.fold is None and self.along is None
 
     def of_fold(self, fold: int) -> "Backbone":
         """Return the network that judges a fold of this one's training data."""
@@ -185,6 +189,7 @@ class Backbone:
     def name(self) -> str:
         """Return what tells it from the other backbones of a search."""
         part = "" if self.fold is None else f"-fold{self.fold}"
+        part += "-along" if self.along else ""
         return f"lambda{self.ddnn.lambda_local}-seed{self.ddnn.seed}{part}"
 
 

@@ -10,8 +10,6 @@ from tune.backbones import StoredBackbone
 from tune.cache import Records, trial_key
 from tune.space import SearchConfig
 
-HEAD_WEIGHTS = "head.weights.h5"
-
 
 def head_trial(
     config: dict,
@@ -44,7 +42,7 @@ def head_trial(
 
     import keras
 
-    from keras_ddnn.artifact import describe_head
+    from keras_ddnn.artifact import save_head
     from keras_ddnn.heads import fit_head
     from keras_ddnn.tensorboard import write_hparams, write_scalars
 
@@ -78,14 +76,14 @@ def head_trial(
     write_scalars(log, {f"head/{name}": values for name, values in head.history.items()})
     write_hparams(log, key, trial.choices(), metrics)
     with replacing_folder(records.weights(key)) as new:
-        head.model.save_weights(new / HEAD_WEIGHTS)
+        description = save_head(head, new)
     records.write(
         key,
         {
             "choices": trial.choices(),
             "asked": config["choices"],  # the plain choices above may be outside the space
             "metrics": metrics,
-            "head": describe_head(head),
+            "head": description,
             "history": head.history,
             "seconds": time.perf_counter() - start,
         },

@@ -1,0 +1,1 @@
+"""The figures of the paper, drawn from what `python -m tune.paper` has kept."""

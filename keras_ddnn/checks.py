@@ -1,0 +1,36 @@
+"""Checks of arguments, whose errors name what was expected and what was received."""
+
+from numbers import Integral, Real
+
+
+def require_choice(what: str, name, known) -> None:
+    """Raise ValueError, listing the known names, unless `name` is one of them."""
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}; known: {', '.join(map(str, known))}")
+
+
+def require_fraction(what: str, value) -> None:
+    """Raise ValueError unless `value` is a number in [0, 1]."""
+    # A comparison with NaN is false, so NaN is refused too.
+    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{what} must lie in [0, 1]; received {value!r}")
+
+
+def require_positive(**values) -> None:
+    """Raise ValueError unless every keyword's value is a finite number above zero."""
+    for what, value in values.items():
+        if not isinstance(value, Real) or not 0 < value < float("inf"):
+            raise ValueError(f"{what} must be positive; received {value!r}")
+
+
+def require_count(**values) -> None:
+    """Raise ValueError unless every keyword's value is an integer above zero."""
+    for what, value in values.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{what} must be a positive integer; received {value!r}")
+
+
+def require_seed(what: str, value) -> None:
+    """Raise ValueError unless `value` is an integer that every library takes for a seed."""
+    if not isinstance(value, Integral) or not 0 <= value < 2**32:
+        raise ValueError(f"{what} must be an integer in 0..2**32-1; received {value!r}")

@@ -1,0 +1,156 @@
+"""Every experiment of the paper: `python -m tune.paper`, drawn by `python -m figures`.
+
+An experiment on a seed is a folder of small files that appears when it is finished, so that a later
+run adds to them; backbones are trained once and shared.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from keras_ddnn.atomic import replacing_file, replacing_folder, write_json
+from keras_ddnn.config import HeadConfig, as_json
+from keras_ddnn.datasets import load
+from tune.experiments import EXPERIMENTS, FULL, QUICK, Scale
+from tune.space import SearchConfig
+from tune.study import Finished, run_search_of, study_parser
+
+ARCHITECTURES = "architectures.json"
+SEARCH = "search.json"
+
+
+def main(arguments=None) -> int:
+    """Run what is missing of the experiments; return 2 after one line if bad, 1 if one failed."""
+    options = _parser().parse_args(arguments)
+    scale = QUICK if options.quick else FULL
+    if options.output is None:
+        options.output = Path("runs/paper_quick" if options.quick else "results/paper")
+    if options.seeds:
+        scale = replace(scale, seeds=options.seeds, sweep_seeds=options.seeds)
+    try:
+        for seed in sorted({*scale.seeds, *scale.sweep_seeds}):
+            _run_seed(options, scale, seed)
+        write_json(options.output / ARCHITECTURES, architectures())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(options.output)
+    return 0
+
+
+def _run_seed(options, scale: Scale, seed: int) -> None:
+    todo = {}
+    for name in options.experiments:
+        if seed in EXPERIMENTS[name].seeds(scale):
+            search = EXPERIMENTS[name].search(scale, options.dataset, options.epochs, seed)
+            if not _holds(_folder(options, name, seed), search):
+                todo[name] = search
+    _train_shared(options, scale, todo)
+    for name, search in todo.items():
+        _run_experiment(options, name, search, _apart(name, scale))
+
+
+def _folder(options, name: str, seed: int) -> Path:
+    return options.output / name / f"seed{seed}"
+
+
+def _apart(name: str, scale: Scale) -> bool:
+    """Whether an experiment has backbones of its own, deleted when it is finished."""
+    return EXPERIMENTS[name].sweep and not scale.share
+
+
+def _holds(folder: Path, search: SearchConfig) -> bool:
+    """Return whether a folder holds what a search has found; raise if it is another search's."""
+    if not folder.exists():
+        return False
+    asked = json.loads(json.dumps(as_json(search)))
+    if json.loads((folder / SEARCH).read_text()) != asked:
+        raise ValueError(
+            f"{folder} holds another experiment than the one asked for: repeat its options (see "
+            f"{folder / SEARCH}) or choose another --output"
+        )
+    return True
+
+
+def _train_shared(options, scale: Scale, todo: dict[str, SearchConfig]) -> None:
+    """Train in one queue, on all cores, what the experiments would train one after another."""
+    from tune.driver import train_backbones
+
+    wanted = {
+        backbone
+        for name, search in todo.items()
+        if not _apart(name, scale)
+        for backbone in [*search.backbones(), *EXPERIMENTS[name].further(search)]
+    }
+    if wanted:
+        splits = load(options.dataset, options.data_dir)
+        longest_first = sorted(wanted, key=lambda b: (b.along is None, b.name()))
+        train_backbones(
+            longest_first, splits, options.work / "backbones", num_cpus=options.num_cpus
+        )
+
+
+def _run_experiment(options, name: str, search: SearchConfig, apart: bool) -> None:
+    (seed,) = search.seed
+
+    def measure(finished: Finished):
+        with replacing_folder(_folder(options, name, seed)) as new:
+            for stem, content in EXPERIMENTS[name].measure(finished).items():
+                _write(new / stem, content)
+            write_json(new / SEARCH, as_json(search))
+
+    run = f"{name}-seed{seed}"
+    backbones = options.work / (f"{run}-backbones" if apart else "backbones")
+    run_search_of(options, run, search, measure, backbones)
+    if apart:
+        shutil.rmtree(backbones)
+
+
+def _write(path: Path, content) -> None:
+    """Write a table as CSV, or a dictionary of arrays as `.npz`."""
+    if isinstance(content, pd.DataFrame):
+        with replacing_file(path.with_suffix(".csv")) as file:
+            content.to_csv(file, index=False, float_format="%.6g")
+    else:
+        with replacing_file(path.with_suffix(".npz")) as file:
+            np.savez_compressed(file, **content)
+
+
+def architectures() -> dict[str, list[dict]]:
+    """Describe the networks of Figures 1, 5 and 9 of the paper, layer by layer."""
+    import keras
+
+    from keras_ddnn.heads import build_head
+    from keras_ddnn.models import build_ddnn, describe_layers
+
+    keras.backend.clear_session()  # layers without a name are numbered from here
+    plain = HeadConfig(input="logits_plus", architecture="paper_mlp", depth=4, target="hard")
+    conv = replace(plain, input="features", architecture="conv", depth=2)
+    models = {
+        "ddnn": build_ddnn((32, 32, 3), 10),
+        "conv_head": build_head((16, 16, 32), conv),
+        "logits_head": build_head((12,), plain),
+    }
+    return {name: describe_layers(model) for name, model in models.items()}
+
+
+def _parser():
+    parser = study_parser("tune.paper", __doc__)
+    parser.set_defaults(output=None)
+    add = parser.add_argument
+    add("--experiments", choices=EXPERIMENTS, nargs="+", default=list(EXPERIMENTS))
+    add("--seeds", type=int, nargs="+", help="default: 5, and 7 of the sweep over λ")
+    add("--quick", action="store_true", help="one seed, three λ, five L0, the preset fast")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

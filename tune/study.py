@@ -1,0 +1,95 @@
+"""A study: searches whose test results stay in small files, so that a later run adds to them."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_ddnn.datasets import Splits
+from tune.backbones import StoredBackbone
+from tune.cache import Records
+from tune.space import SearchConfig, Trial
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A search with all its trials finished, for what a study makes of it.
+
+    Attributes:
+        search: What was searched.
+        splits: The data.
+        heads: {Trial: its `HeadRule`}.
+        backbone: λ → the `StoredBackbone` of the search's only seed.
+    """
+
+    search: SearchConfig
+    splits: Splits
+    heads: dict[Trial, object]
+    backbone: Callable[[object], StoredBackbone]
+
+    @classmethod
+    def of(cls, search, splits, fingerprint, backbones, output, unfinished) -> "Finished":
+        """Read it; the arguments are those of `tune.report.write`.
+
+        Raises:
+            RuntimeError: If a trial has not finished.
+        """
+        if unfinished:
+            raise RuntimeError(
+                f"{len(unfinished)} trials did not finish: {unfinished[0]['reason']}"
+            )
+        records = Records(output / "trials")
+        heads = {
+            search.trial(record["choices"]): records.head(key)
+            for key, record in records.all(search, fingerprint).items()
+        }
+        (seed,) = search.seed
+        return cls(
+            search,
+            splits,
+            heads,
+            lambda weight: StoredBackbone.of(
+                backbones, fingerprint, search.backbone(weight, seed), splits
+            ),
+        )
+
+
+def run_search_of(options, name: str, search: SearchConfig, measure, backbones=None) -> None:
+    """Run or resume one search of a study.
+
+    Args:
+        options: Of `study_parser`.
+        name: Folder of the search in `options.work`.
+        search: What to search, on one seed.
+        measure: `Finished` → None; writes what is kept.
+        backbones: Folder of trained backbones; `backbones` in `options.work` by default.
+    """
+    from tune.driver import run_search
+
+    run_search(
+        search,
+        options.work / name,
+        data_dir=options.data_dir,
+        backbones=backbones or options.work / "backbones",
+        resume=True,
+        num_cpus=options.num_cpus,
+        write=lambda *finished: measure(Finished.of(*finished)),
+    )
+
+
+def study_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a study, to which it adds options of its own."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {prog}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    name = prog.rpartition(".")[-1]
+    add("--output", type=Path, default=Path("results", name), help="small files, to keep")
+    add("--work", type=Path, default=Path("runs", name), help="backbones and heads")
+    add("--dataset", default="cifar10")
+    add("--data-dir", help="folder of TensorFlow Datasets")
+    add("--epochs", type=int, help="of every DDNN; default: the preset's")
+    add("--num-cpus", type=int, help="cores of the local Ray; default: all")
+    return parser
