@@ -40,22 +40,54 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
 
 def crop(images, seed):
     """Shift each image of (n, h, w, c) by up to 4 pixels, filling the border by reflection."""
-    n, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    padded = tf.pad(images, [[0, 0], [PAD, PAD], [PAD, PAD], [0, 0]], mode="REFLECT")
-    offsets = tf.random.stateless_uniform([2, n, 1], seed, maxval=2 * PAD + 1, dtype=tf.int32)
-    rows = tf.gather(padded, offsets[0] + tf.range(height), axis=1, batch_dims=1)
-    return tf.gather(rows, offsets[1] + tf.range(width), axis=2, batch_dims=1)
+    down, right = _shifts(images, seed)
+    return _take(images, down + tf.range(images.shape[1]), right + tf.range(images.shape[2]))
 
 
 def flip(images, seed):
     """Mirror half of the images of (n, h, w, c) left to right."""
-    mirror = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], seed + 1) < 0.5
-    return tf.where(mirror, tf.reverse(images, axis=[2]), images)
+    rows = tf.broadcast_to(tf.range(images.shape[1]), (tf.shape(images)[0], images.shape[1]))
+    return _take(images, rows, _columns(images, seed))
 
 
 def crop_flip(images, seed):
     """Shift each image as `crop` does and mirror half of them."""
-    return flip(crop(images, seed), seed)
+    down, right = _shifts(images, seed)
+    return _take(images, down + tf.range(images.shape[1]), right + _columns(images, seed))
+
+
+def _shifts(images, seed):
+    """Return how far each image moves down and right, int32 of (n, 1) each."""
+    shape = (2, tf.shape(images)[0], 1)
+    return tf.unstack(
+        tf.random.stateless_uniform(shape, seed, maxval=2 * PAD + 1, dtype=tf.int32) - PAD
+    )
+
+
+def _columns(images, seed):
+    """Return which column of the image comes where, int32 (n, w): mirrored in half of them."""
+    columns = tf.range(images.shape[2])
+    mirror = tf.random.stateless_uniform((tf.shape(images)[0], 1), seed + 1) < 0.5
+    return tf.where(mirror, columns[::-1], columns)
+
+
+def _take(images, rows, columns):
+    """Take rows (n, h) and columns (n, w) of each image, mirrored where they lie outside.
+
+    One gather of whole pixels: padding, cropping and mirroring one after another took ten times as
+    long, a tenth of the training.
+    """
+    n, (height, width, channels) = tf.shape(images)[0], images.shape[1:]
+    rows, columns = _reflect(rows, height), _reflect(columns, width)
+    first = tf.range(n)[:, None] * height + rows
+    pixels = first[:, :, None] * width + columns[:, None, :]
+    return tf.gather(tf.reshape(images, (-1, channels)), pixels)
+
+
+def _reflect(places, size):
+    """Bring places from -size + 1 to 2·size - 2 back inside by reflection at the outermost ones."""
+    last = size - 1
+    return last - tf.abs(last - tf.abs(places))
 
 
 def augmented_views(images, name: str, views: int, seed: int) -> np.ndarray:

@@ -85,6 +85,10 @@ class DDNNConfig:
             epochs=self.epochs,
             batch_size=self.batch_size,
         )
+        if not all(self.cloud_filters):
+            raise ValueError(
+                f"every block of cloud_filters needs a width; received {self.cloud_filters}"
+            )
         for width in chain(*self.cloud_filters, self.cloud_units):
             require_count(cloud_width=width)
         if not isinstance(self.stages, Integral) or not 0 <= self.stages <= self.epochs:

@@ -51,6 +51,11 @@ def test_flip_mirrors_about_half_of_the_images():
     assert 16 <= mirrored.sum() <= 48
 
 
+def test_an_image_is_cropped_and_then_mirrored_as_each_alone_would_do():
+    cropped, both = (AUGMENTATIONS[n](tf.constant(IMAGES), SEED) for n in ("crop", "crop_flip"))
+    np.testing.assert_array_equal(both, AUGMENTATIONS["flip"](cropped, SEED))
+
+
 def test_crop_shifts_an_image_by_up_to_the_padding():
     cropped = AUGMENTATIONS["crop"](tf.constant(IMAGES), SEED).numpy()
     padded = np.pad(IMAGES, [(0, 0), (PAD, PAD), (PAD, PAD), (0, 0)], mode="reflect")
