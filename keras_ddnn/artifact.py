@@ -1,6 +1,5 @@
 """One folder a user can keep or ship: weights, head, threshold and a manifest with hashes."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.rules import RULES, OffloadRule
+from keras_ddnn.seal import damage, sha256
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
@@ -51,7 +51,7 @@ def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> N
                 "rule": rule,
                 "score_threshold": policy.score_threshold,
                 "metrics": metrics or {},
-                "sha256": {file.name: _sha256(file) for file in sorted(new.iterdir())},
+                "sha256": {file.name: sha256(file) for file in sorted(new.iterdir())},
                 "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
                 "platform": platform.platform(),
             },
@@ -109,11 +109,8 @@ def _verified_manifest(folder: Path) -> dict:
             f"{folder / MANIFEST}: expected schema {SCHEMA}; received {manifest.get('schema')}"
         )
     for name, expected in manifest["sha256"].items():
-        file = folder / name
-        if not file.is_file():
-            raise ValueError(f"{file} is missing")
-        if (received := _sha256(file)) != expected:
-            raise ValueError(f"{file} is damaged: expected SHA-256 {expected}; received {received}")
+        if wrong := damage(folder / name, expected):
+            raise ValueError(wrong)
     return manifest
 
 
@@ -138,8 +135,3 @@ def _load_rule(folder: Path, rule: Mapping, model) -> OffloadRule:
     if rule["name"] == MC_DROPOUT:
         return MCDropout(model, **{name: rule[name] for name in MC_DROPOUT_FIELDS})
     return RULES[rule["name"]]()
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

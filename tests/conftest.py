@@ -66,6 +66,19 @@ def four_cases() -> Bank:
     )
 
 
+def flip_a_bit(path):
+    """Damage a file as a worn-out disk would."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    """Damage a file as a full disk would."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
 def toy_split(n, seed, num_classes=3) -> Split:
     """Return n images of 16×16×3 noise, brighter the higher the class."""
     rng = np.random.default_rng(seed)

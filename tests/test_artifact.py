@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import flip_a_bit
 
 from keras_ddnn.anchored import Anchor
 from keras_ddnn.artifact import load_policy, save_policy
@@ -127,9 +128,7 @@ def test_the_manifest_says_what_the_artefact_is(folder):
 
 @pytest.mark.parametrize("name", ["ddnn.weights.h5", "head.weights.h5"])
 def test_one_flipped_bit_is_noticed(folder, name):
-    content = bytearray((folder / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / name).write_bytes(content)
+    flip_a_bit(folder / name)
     with pytest.raises(ValueError, match=f"{name} is damaged"):
         load_policy(folder)
 

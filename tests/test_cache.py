@@ -1,11 +1,17 @@
 """Content addresses: equal for equal content, different for any difference."""
 
+import errno
 from dataclasses import fields, replace
+from itertools import product
+from pathlib import Path
 
 import pytest
+from conftest import flip_a_bit, truncate
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from tune.cache import Records, backbone_key, trial_key
+from keras_ddnn.seal import sealed_folder
+from tune import cache
+from tune.cache import Records, backbone_key, trained, trial_key
 from tune.space import Backbone, SearchConfig, Trial
 
 DATA = "f00d"
@@ -106,16 +112,76 @@ def test_other_data_have_other_keys():
 
 def test_a_raised_version_makes_every_older_result_unknown(monkeypatch):
     before = network(), key()
-    monkeypatch.setattr("tune.cache.VERSION", 2)
+    monkeypatch.setattr("tune.cache.VERSION", cache.VERSION + 1)
     assert not {network(), key()} & set(before)
+
+
+RECORD = {"choices": {"lambda_local": "random"}, "metrics": {"val_audc": 0.1 + 0.2}}
+
+
+def write(records, key, record=None):
+    """Write a record as a trial does: the weights, sealed, first."""
+    with sealed_folder(records.weights(key)) as new:
+        (new / "head.weights.h5").write_bytes(b"weights")
+    records.write(key, record or RECORD)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *product(["a.json", "a/head.weights.h5", "a/sha256.json"], [flip_a_bit, truncate]),
+        *product(["a/head.weights.h5", "a/sha256.json"], [Path.unlink]),
+    ],
+)
+def test_a_damaged_record_counts_as_not_finished_and_is_set_aside(tmp_path, file, damage):
+    records = Records(tmp_path)
+    write(records, "a")
+    write(records, "b")
+    damage(tmp_path / file)
+    with pytest.warns(UserWarning, match=r"set aside as a\.json\.damaged"):
+        assert records.read("a") is None
+    assert (tmp_path / "a.json.damaged").exists()
+    assert records.read("b") == RECORD
+    write(records, "a")  # made again
+    assert records.read("a") == RECORD
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, Path.unlink])
+def test_a_damaged_backbone_is_set_aside_whole(tmp_path, damage):
+    for _ in range(2):  # and once more, beside the first
+        with sealed_folder(tmp_path / "backbone") as new:
+            (new / "train.npz").write_bytes(b"logits and features")
+        assert trained(tmp_path / "backbone")
+        damage(tmp_path / "backbone" / "train.npz")
+        with pytest.warns(UserWarning, match=r"train\.npz is (damaged|missing)"):
+            assert not trained(tmp_path / "backbone")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"backbone.damaged", "backbone.damaged1"}
 
 
 def test_a_record_reads_as_it_was_written(tmp_path):
     records = Records(tmp_path / "trials")
     assert records.read("a") is None
-    records.write("a", {"choices": {"lambda_local": "random"}, "metrics": {"val_audc": 0.1 + 0.2}})
+    write(records, "a")
     assert records.read("a")["metrics"]["val_audc"] == 0.1 + 0.2
     assert records.read("b") is None
+
+
+def test_a_full_disk_leaves_what_was_finished_and_no_litter(tmp_path, monkeypatch):
+    records = Records(tmp_path)
+    write(records, "a")
+    before = sorted(tmp_path.rglob("*"))
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        for key in ("a", "b"):
+            with pytest.raises(OSError, match="No space left"):
+                write(records, key)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert records.read("a") == RECORD
 
 
 def test_a_search_has_the_records_of_its_own_data_only(tmp_path):
@@ -123,8 +189,7 @@ def test_a_search_has_the_records_of_its_own_data_only(tmp_path):
     records = Records(tmp_path)
     written = {trial_key(DATA, trial): {"choices": trial.choices()} for trial in search.grid()}
     for name, record in written.items():
-        records.write(name, record)
-        records.weights(name).mkdir()
+        write(records, name, record)
     assert records.all(search, DATA) == written
     assert list(records.all(search, DATA)) == sorted(written)
     assert records.all(search, "beef") == {}

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 NUMPY_FILES = (
     "atomic",
+    "seal",
     "checks",
     "cluttered_digits",
     "datasets",

@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_split
+from conftest import flip_a_bit, toy_split, truncate
 
 from keras_ddnn import artifact
 from keras_ddnn.datasets import load
 from keras_ddnn.labels import LABEL_SOURCES, VIEWS
 from keras_ddnn.report import Report
 from keras_ddnn.rules import CONFIDENCE_RULES
+from keras_ddnn.seal import SEAL, sha256
 from keras_ddnn.training import fit_ddnn
 from tune.backbones import StoredBackbone
 from tune.cache import backbone_key
-from tune.driver import run_search
+from tune.driver import _without_backbone, run_search
 from tune.space import DIMENSIONS, SearchConfig
 
 FILES = {
@@ -258,10 +259,47 @@ def test_resuming_repeats_only_what_is_missing(search, copy):
     assert (copy / "results.csv").read_bytes() == table
 
 
+def seal_anew(folder):
+    hashes = json.loads((folder / SEAL).read_text())
+    (folder / SEAL).write_text(json.dumps({name: sha256(folder / name) for name in hashes}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate])
+def test_damaged_files_are_set_aside_and_made_again(search, copy, damage):
+    table = (copy / "results.csv").read_bytes()
+    first, second = pd.read_csv(copy / "results.csv")["trial"][:2]
+    backbone = backbones_of(copy)[0]
+    for file in (
+        copy / "search.json",
+        copy / "results.csv",
+        copy / "trials" / f"{first}.json",
+        copy / "trials" / second / "head.weights.h5",
+        backbone / "train.npz",
+    ):
+        damage(file)
+    with pytest.warns(UserWarning, match="set aside"):
+        run_search(search, copy, resume=True)
+    assert (copy / "results.csv").read_bytes() == table
+    aside = {path.name for path in copy.parent.rglob("*.damaged")}
+    assert aside == {f"{first}.json.damaged", f"{second}.json.damaged", f"{backbone.name}.damaged"}
+
+
+def test_trials_of_a_backbone_that_failed_are_rows_with_its_reason(search):
+    lost = search.backbones()[0]
+    rows = _without_backbone(search, "f00d", {lost: "OutOfMemoryError: killed"})
+    assert {row["lambda_local"] for row in rows.values()} == {lost.ddnn.lambda_local}
+    assert len(rows) == len(search.grid()) / 2
+    reasons = {row["reason"] for row in rows.values()}
+    assert reasons == {f"no backbone {lost.name()}: OutOfMemoryError: killed"}
+    assert _without_backbone(search, "f00d", {}) == {}
+
+
 def test_a_trial_that_fails_is_a_row_with_its_reason(search, copy, tmp_path):
     for folder in backbones_of(copy):
         if json.loads((folder / "backbone.json").read_text())["ddnn"]["lambda_local"] == 0.7:
             (folder / "train.npz").write_bytes(b"no archive")
+            seal_anew(folder)  # as if it had been written so: damage alone would be mended
     search = replace(search, input=("logits",), local_fraction=(0.3,))
     failing = run_search(search, tmp_path / "out", backbones=copy.parent / "backbones")
     results = pd.read_csv(failing / "results.csv").set_index("lambda_local")

@@ -124,11 +124,11 @@ def test_another_search_is_not_resumed(refused, tmp_path, toy_npz):
     assert "holds another search than the one asked for" in error
 
 
-def test_a_damaged_search_is_not_resumed(refused, tmp_path, toy_npz):
-    write_search(tmp_path / "old")
-    (tmp_path / "old" / "search.json").write_text('{"dataset": ')
-    error = refused("--dataset", toy_npz, "--output", str(tmp_path / "old"), "--resume")
-    assert "search.json is damaged" in error
+def test_two_searches_do_not_write_to_one_folder(refused, tmp_path, toy_npz):
+    with driver._alone_in(tmp_path / "out"):
+        error = refused("--dataset", toy_npz, "--output", str(tmp_path / "out"))
+    assert f"another search is running in {tmp_path / 'out'}" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(refused, tmp_path, toy_npz):
@@ -167,6 +167,23 @@ def test_a_failed_search_ends_in_one_line(monkeypatch, capsys, tmp_path, toy_npz
     monkeypatch.setattr(driver, "_start_ray", fail)
     assert main(["--dataset", toy_npz, "--output", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == "error: no trial finished\n"
+
+
+def test_a_damaged_description_does_not_stop_a_search_from_going_on(
+    monkeypatch, capsys, tmp_path, toy_npz
+):
+    """The records of finished trials tell by their keys what they are."""
+    write_search(tmp_path / "old")
+    (tmp_path / "old" / "search.json").write_text('{"dataset": ')
+
+    def started(*_):
+        raise RuntimeError("started")
+
+    monkeypatch.setattr(driver, "_start_ray", started)
+    arguments = ["--dataset", toy_npz, "--output", str(tmp_path / "old"), "--resume"]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == "error: started\n"
+    assert json.loads((tmp_path / "old" / "search.json").read_text())["dataset"] == toy_npz
 
 
 def test_an_interrupted_search_says_how_to_go_on(monkeypatch, capsys, tmp_path, toy_npz):

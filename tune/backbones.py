@@ -1,6 +1,7 @@
 """Trained backbones: made once in a Ray worker, kept in a folder each, read by every trial."""
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ddnn.atomic import replacing_folder, write_json
+from keras_ddnn.atomic import write_json
 from keras_ddnn.bank import Bank
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.datasets import Splits
 from keras_ddnn.labels import Judgement
-from tune.cache import backbone_key
+from keras_ddnn.seal import sealed_folder
+from tune.cache import backbone_key, trained
 from tune.space import Backbone
 
 WEIGHTS = "ddnn.weights.h5"
@@ -42,12 +44,19 @@ def train_backbone(splits: Splits, backbone: Backbone, folder: str, epochs) -> N
             (backbone, epoch, dict(logs))
         )
     )
-    with replacing_folder(folder) as new:
+    with sealed_folder(folder) as new:
         record = {"ddnn": as_json(backbone.ddnn), "fold": backbone.fold}
         train = _train_deployed if backbone.deployed else _train_fold
         if backbone.along:
             train = _train_along
         write_json(new / RECORD, record | train(splits, backbone, new, announce))
+
+
+def _require_finite_loss(history: Mapping) -> None:
+    """Raise ValueError if a training has diverged: what such a network says is of no use."""
+    for epoch, loss in enumerate(history["loss"], start=1):
+        if not np.isfinite(loss):
+            raise ValueError(f"the training has diverged: loss {loss} in epoch {epoch}")
 
 
 def _train_deployed(splits, backbone, folder, announce) -> dict:
@@ -62,6 +71,7 @@ def _train_deployed(splits, backbone, folder, announce) -> dict:
         callbacks=[announce],
         verbose=0,
     )
+    _require_finite_loss(fitted.history)
     fitted.model.save_weights(folder / WEIGHTS)
     fitted.bank.save(folder / "train.npz")
     fitted.val_bank.save(folder / "val.npz")
@@ -170,12 +180,12 @@ class StoredBackbone:
     def augmented_bank(self, views: int) -> Bank:
         """Return the bank of augmented copies of the training images, captured when first asked."""
         folder = self.folder / f"augmented{views}"
-        if not folder.exists():
+        if not trained(folder):
             from keras_ddnn.training import augmented_bank
 
             bank = augmented_bank(self.model(), self.ddnn, self.bank, views)
             # Two trials may ask at once: both capture the same, and the first to finish stays.
-            with suppress(FileExistsError), replacing_folder(folder) as new:
+            with suppress(FileExistsError), sealed_folder(folder) as new:
                 np.save(new / "images.npy", bank.edge.images)
                 bank.save(new / "bank.npz")
                 if folder.exists():

@@ -1,16 +1,23 @@
 """Backbones and trial records, found by the content of what made them."""
 
-import hashlib
-import json
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
-from keras_ddnn.atomic import write_json
 from keras_ddnn.config import as_json
 from keras_ddnn.labels import FOLDS
+from keras_ddnn.seal import (
+    damage_of_folder,
+    read_sealed_json,
+    set_aside,
+    sha256_of_json,
+    write_sealed_json,
+)
 from tune.space import Backbone, SearchConfig, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
-VERSION = 1
+VERSION = 2
+ADDRESS = 16  # hexadecimal digits of a content address
 
 
 def backbone_key(fingerprint: str, backbone: Backbone) -> str:
@@ -18,13 +25,24 @@ def backbone_key(fingerprint: str, backbone: Backbone) -> str:
     content = {"version": VERSION, "data": fingerprint, "ddnn": as_json(backbone.ddnn)}
     content["fold"] = None if backbone.fold is None else [backbone.fold, FOLDS]
     content["along"] = backbone.along and as_json(backbone.along)
-    return _digest(content)
+    return sha256_of_json(content)[:ADDRESS]
 
 
 def trial_key(fingerprint: str, trial: Trial) -> str:
     """Return the content address of a head trial: its backbone and its head."""
     backbone = backbone_key(fingerprint, Backbone(trial.ddnn))
-    return _digest({"version": VERSION, "backbone": backbone, "head": as_json(trial.head)})
+    content = {"version": VERSION, "backbone": backbone, "head": as_json(trial.head)}
+    return sha256_of_json(content)[:ADDRESS]
+
+
+def trained(folder: Path) -> bool:
+    """Return whether a backbone is there and undamaged; a damaged one is set aside."""
+    if not folder.exists():
+        return False
+    if wrong := damage_of_folder(folder):
+        with suppress(FileNotFoundError):  # by another worker, just now
+            warnings.warn(f"{wrong}; set aside as {set_aside(folder).name}", stacklevel=2)
+    return not wrong
 
 
 class Records:
@@ -38,13 +56,28 @@ class Records:
         return self.folder / key
 
     def write(self, key: str, record: dict) -> None:
-        """Write a record, whole or not at all."""
-        write_json(self.folder / f"{key}.json", record)
+        """Write a record, whole or not at all; the weights of its head come first."""
+        write_sealed_json(self._path(key), record)
 
     def read(self, key: str) -> dict | None:
-        """Return a record, or None if the trial has not finished."""
-        path = self.folder / f"{key}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        """Return a record, or None if the trial has not finished.
+
+        A damaged record, and one whose weights are damaged, is set aside as if it had not.
+        """
+        path = self._path(key)
+        if not path.exists():
+            return None
+        try:
+            record = read_sealed_json(path)
+            if wrong := damage_of_folder(self.weights(key)):
+                raise ValueError(wrong)
+        except ValueError as error:
+            warnings.warn(f"{error}; set aside as {set_aside(path).name}", stacklevel=2)
+            return None
+        return record
+
+    def _path(self, key):
+        return self.folder / f"{key}.json"
 
     def head(self, key: str):
         """Return the `HeadRule` of a finished trial, with the history of its training."""
@@ -61,10 +94,5 @@ class Records:
         return {
             key: record
             for key, record in records.items()
-            if key == trial_key(fingerprint, search.trial(record["choices"]))
+            if record and key == trial_key(fingerprint, search.trial(record["choices"]))
         }
-
-
-def _digest(content) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

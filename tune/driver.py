@@ -3,16 +3,19 @@
 import json
 import shutil
 from collections.abc import Iterable
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from keras_ddnn.atomic import write_json
 from keras_ddnn.checks import require_count
 from keras_ddnn.config import as_json
 from keras_ddnn.datasets import Splits, load
 from tune import report
-from tune.cache import Records, backbone_key, trial_key
+from tune.cache import Records, backbone_key, trained, trial_key
 from tune.plan import Plan, make_plan
-from tune.space import DIMENSIONS, Backbone, SearchConfig
+from tune.space import DIMENSIONS, Backbone, SearchConfig, Trial
 
 CONFIG = "search.json"
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
@@ -58,7 +61,7 @@ def run_search(
     Raises:
         ValueError: On bad data, or an output folder that holds something else, cannot be written,
             or exists without `resume` or `overwrite`; before any training.
-        RuntimeError: If the training of a backbone fails, or no trial finishes.
+        RuntimeError: If the training of all backbones fails, or no trial finishes.
     """
     if num_cpus is not None:
         require_count(num_cpus=num_cpus)
@@ -66,12 +69,13 @@ def run_search(
     _check_output(search, output, resume, overwrite)
     splits = load(search.dataset, data_dir, search.data_seed)
     fingerprint = splits.fingerprint()
-    _prepare_output(search, output, overwrite)
-    _start_ray(address, num_cpus)
-    _train_backbones(search.backbones(), splits, fingerprint, backbones)
-    unfinished = _run_trials(search, splits, fingerprint, backbones, output)
-    write(search, splits, fingerprint, backbones, output, unfinished)
-    shutil.rmtree(output / RAY_STATE, ignore_errors=True)
+    with _alone_in(output):
+        _prepare_output(search, output, overwrite)
+        _start_ray(address, num_cpus)
+        failed = _train_backbones(search.backbones(), splits, fingerprint, backbones)
+        unfinished = _run_trials(search, splits, fingerprint, backbones, output, failed)
+        write(search, splits, fingerprint, backbones, output, unfinished)
+        shutil.rmtree(output / RAY_STATE, ignore_errors=True)
     return output
 
 
@@ -97,7 +101,10 @@ def train_backbones(
         RuntimeError: If the training of a backbone fails.
     """
     _start_ray(None, num_cpus)
-    _train_backbones(wanted, splits, splits.fingerprint(), Path(backbones).absolute())
+    folder = Path(backbones).absolute()
+    failed = _train_backbones(wanted, splits, splits.fingerprint(), folder)
+    for backbone, reason in failed.items():
+        raise RuntimeError(f"training the backbone {backbone.name()} failed: {reason}")
 
 
 def _absolute(output, backbones) -> tuple[Path, Path]:
@@ -114,7 +121,7 @@ def _check_output(search, output, resume, overwrite):
         if not (resume or overwrite):
             raise ValueError(f"{output} holds a search: pass --resume or --overwrite")
         asked = json.loads(json.dumps(as_json(search)))
-        if resume and not overwrite and _read_config(output) != asked:
+        if resume and not overwrite and _read_config(output) not in (asked, None):
             raise ValueError(
                 f"{output} holds another search than the one asked for; to resume it repeat "
                 f"its options (see {output / CONFIG}), or pass --overwrite"
@@ -122,10 +129,33 @@ def _check_output(search, output, resume, overwrite):
 
 
 def _read_config(output):
+    """Return what was searched, or None if the file is damaged.
+
+    The records of the trials, which are found by their content, tell as well what fits.
+    """
     try:
         return json.loads((output / CONFIG).read_text())
-    except ValueError as error:
-        raise ValueError(f"{output / CONFIG} is damaged ({error}): pass --overwrite") from error
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _alone_in(output):
+    """Keep every other search out of an output folder."""
+    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"another search is running in {output}: wait for it, or choose another --output"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"cannot write to the output folder {output}: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare_output(search, output, overwrite):
@@ -150,7 +180,12 @@ def _start_ray(address, num_cpus):
         )
 
 
-def _train_backbones(wanted, splits, fingerprint, backbones):
+def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, str]:
+    """Train what is missing; return the reason of each backbone whose training failed.
+
+    Raises:
+        RuntimeError: If all of them failed.
+    """
     import ray
     from ray.util.queue import Queue
 
@@ -159,10 +194,10 @@ def _train_backbones(wanted, splits, fingerprint, backbones):
     missing = {
         str(folder): backbone
         for backbone in wanted
-        if not (folder := backbones / backbone_key(fingerprint, backbone)).exists()
+        if not trained(folder := backbones / backbone_key(fingerprint, backbone))
     }
     if not missing:
-        return
+        return {}
     shared = ray.put(splits)
     epochs = Queue(actor_options={"num_cpus": 0})
     task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
@@ -170,6 +205,7 @@ def _train_backbones(wanted, splits, fingerprint, backbones):
         task.remote(shared, backbone, folder, epochs): backbone
         for folder, backbone in missing.items()
     }
+    failed = {}
     with report.BackboneProgress(missing.values()) as progress:
         while running:
             done, _ = ray.wait(list(running), timeout=0.5)
@@ -180,24 +216,27 @@ def _train_backbones(wanted, splits, fingerprint, backbones):
                 try:
                     ray.get(result)
                 except ray.exceptions.RayError as error:
-                    for other in running:
-                        # By force: an interrupt may leave a half-imported Keras behind.
-                        ray.cancel(other, force=True)
-                    raise RuntimeError(
-                        f"training the backbone {backbone.name()} failed: {_reason(error)}"
-                    ) from error
+                    failed[backbone] = _reason(error)
+    if len(failed) == len(wanted):
+        backbone, reason = next(iter(failed.items()))
+        raise RuntimeError(f"training the backbone {backbone.name()} failed: {reason}")
+    return failed
 
 
-def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
-    """Run what is not recorded yet; return a row for each trial that did not finish."""
+def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[dict]:
+    """Run what is not recorded yet; return a row for each trial that did not finish.
+
+    Trials that need one of the failed backbones are not run.
+    """
     from ray import tune
 
     from tune.trial import head_trial
 
     done = Records(output / "trials").all(search, fingerprint)
-    space, algorithm, todo = _space(search, fingerprint, done)
+    unfinished = _without_backbone(search, fingerprint, failed)
+    space, algorithm, todo = _space(search, fingerprint, done, unfinished)
     if todo <= 0:
-        return []
+        return list(unfinished.values())
     trainable = tune.with_parameters(
         head_trial,
         search=search,
@@ -228,18 +267,33 @@ def _run_trials(search, splits, fingerprint, backbones, output) -> list[dict]:
             ),
         ).fit()
     recorded = Records(output / "trials").all(search, fingerprint)
-    unfinished = {}  # by key: optuna may ask for the same trial twice
     for asked, result in zip(progress.trials, results, strict=True):
         trial = search.trial(asked.config["choices"])
         if (key := trial_key(fingerprint, trial)) not in recorded:
-            unfinished[key] = {
-                "trial": key,
-                "status": "failed" if result.error else "stopped",
-                "reason": _reason(result.error) if result.error else "stopped early",
-                **trial.choices(),
-                "val_audc": result.metrics.get("val_audc"),
-            }
+            status = "failed" if result.error else "stopped"
+            reason = _reason(result.error) if result.error else "stopped early"
+            val_audc = result.metrics.get("val_audc")
+            unfinished[key] = _unfinished(key, trial, status, reason, val_audc)
     return list(unfinished.values())
+
+
+def _without_backbone(search, fingerprint, failed: dict[Backbone, str]) -> dict[str, dict]:
+    """Return the rows of the trials that cannot be run, by key.
+
+    Optuna's are not known before; they fail when they are asked for.
+    """
+    rows = {}
+    for trial in search.sample() if failed and search.searcher != "optuna" else ():
+        for backbone in failed.keys() & set(trial.backbones()):
+            key, reason = trial_key(fingerprint, trial), f"{backbone.name()}: {failed[backbone]}"
+            rows[key] = _unfinished(key, trial, "failed", f"no backbone {reason}")
+    return rows
+
+
+def _unfinished(key: str, trial: Trial, status: str, reason: str, val_audc=None) -> dict:
+    """Return the row of a trial that did not finish."""
+    row = {"trial": key, "status": status, "reason": reason}
+    return row | trial.choices() | {"val_audc": val_audc}
 
 
 def _reason(error: Exception) -> str:
@@ -248,12 +302,13 @@ def _reason(error: Exception) -> str:
     return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
 
-def _space(search, fingerprint, done):
+def _space(search, fingerprint, done, unfinished):
     """Return Tune's space of choices, its search algorithm, and the number of trials left."""
     from ray import tune
 
     if search.searcher != "optuna":
-        trials = [t for t in search.sample() if trial_key(fingerprint, t) not in done]
+        keys = done.keys() | unfinished
+        trials = [t for t in search.sample() if trial_key(fingerprint, t) not in keys]
         return tune.grid_search([trial.choices() for trial in trials]), None, len(trials)
 
     import optuna

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from keras_ddnn.datasets import Splits
 from keras_ddnn.labels import FOLDS
-from tune.cache import Records, backbone_key, trial_key
+from tune.cache import Records, backbone_key, trained, trial_key
 from tune.space import SearchConfig
 
 # For the estimate only. Measured on 2 cores with bfloat16.
@@ -41,7 +41,7 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
     missing = [
         backbone
         for backbone in search.backbones()
-        if not (Path(backbones) / backbone_key(fingerprint, backbone)).exists()
+        if not trained(Path(backbones) / backbone_key(fingerprint, backbone))
     ]
     done = Records(Path(output) / "trials").all(search, fingerprint)
     if search.searcher == "optuna":

@@ -200,6 +200,12 @@ class Trial:
     ddnn: DDNNConfig
     head: HeadConfig
 
+    def backbones(self) -> list[Backbone]:
+        """Return the networks it needs: the deployed one, and the folds its labels ask for."""
+        deployed = Backbone(self.ddnn)
+        folds = range(LABEL_SOURCES[self.head.labels].folds)
+        return [deployed, *map(deployed.of_fold, folds)]
+
     def name(self) -> str:
         """Return what tells it from the other trials of a search, fit for a folder's name."""
         head = self.head

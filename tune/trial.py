@@ -3,9 +3,9 @@
 import time
 from pathlib import Path
 
-from keras_ddnn.atomic import replacing_folder
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.rules import untrained_rules
+from keras_ddnn.seal import sealed_folder
 from tune.backbones import StoredBackbone
 from tune.cache import Records, trial_key
 from tune.space import SearchConfig
@@ -75,7 +75,7 @@ def head_trial(
     log = Path(output) / "tensorboard" / trial.name()
     write_scalars(log, {f"head/{name}": values for name, values in head.history.items()})
     write_hparams(log, key, trial.choices(), metrics)
-    with replacing_folder(records.weights(key)) as new:
+    with sealed_folder(records.weights(key)) as new:
         description = save_head(head, new)
     records.write(
         key,

@@ -104,7 +104,7 @@ def _weights(folder):
     wide = system.pivot(index="seed", columns="lambda_local", values="accuracy")
     means = 100 * wide.mean()
     text = f"{means.min():.1f}% (λ = {means.idxmin()}) to {means.max():.1f}% (λ = {means.idxmax()})"
-    if len(wide) > 1 and wide.shape[1] > 2:
+    if len(wide) > 1 and wide.shape[1] > 2 and (wide.nunique(axis=1) > 1).all():
         p_value = friedmanchisquare(*(wide[weight] for weight in wide)).pvalue
         text += f", Friedman p = {p_value:.2g}"
     return text
