@@ -93,19 +93,37 @@ class CaptureStages(keras.callbacks.Callback):
 
 
 def _local_step(outputs):
-    return outputs["local"], tf.cast(outputs["features"], tf.float16)
+    return outputs["local"], as_features(outputs["features"])
 
 
-def run_in_batches(step, array):
-    """Apply `step` to batches of an array and write its outputs into whole arrays as they come."""
-    step = tf.function(step, autograph=False, reduce_retracing=True)
+def as_features(features):
+    """Return features as a device sends them, and a bank keeps them: float16."""
+    return tf.cast(features, tf.float16)
+
+
+def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
+    """Apply `step` to batches of an array and write its outputs into whole arrays as they come.
+
+    Args:
+        step: Batch → outputs, a tensor each with the batch as first axis; a `tf.function`, or what
+            one can be made of.
+        array: Samples (n, ...), n at least 1.
+        buckets: Sizes of a batch, rising; the last batch is filled up to one of them. By default it
+            is as long as it is.
+    """
+    if not isinstance(step, tf.types.experimental.GenericFunction):
+        step = tf.function(step, autograph=False, reduce_retracing=True)
+    size = buckets[-1] if buckets else BATCH_SIZE
     arrays = None
-    for start in range(0, len(array), BATCH_SIZE):
-        outputs = [
-            output.numpy() for output in step(tf.constant(array[start : start + BATCH_SIZE]))
-        ]
+    for start in range(0, len(array), size):
+        batch = array[start : start + size]
+        length = next((bucket for bucket in buckets if bucket >= len(batch)), len(batch))
+        if length > len(batch):
+            empty = np.zeros((length - len(batch), *batch.shape[1:]), batch.dtype)
+            batch = np.concatenate([batch, empty])
+        outputs = [output.numpy() for output in step(tf.constant(batch))]
         if arrays is None:
             arrays = [np.empty((len(array), *out.shape[1:]), out.dtype) for out in outputs]
         for whole, output in zip(arrays, outputs):
-            whole[start : start + len(output)] = output
+            whole[start : start + size] = output[: len(array) - start]
     return arrays

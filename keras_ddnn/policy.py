@@ -5,11 +5,16 @@ from functools import cached_property
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from keras_ddnn.capture import capture, capture_edge
+from keras_ddnn.bank import EdgeOutputs
+from keras_ddnn.capture import as_features, run_in_batches
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.models import split_ddnn
 from keras_ddnn.rules import OffloadRule
+
+# The sizes to which a batch is filled up: the kernels prepare themselves anew for each they meet.
+BUCKETS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,20 +40,56 @@ class OffloadPolicy:
         """The device's half; see `split_ddnn`."""
         return split_ddnn(self.model)[0]
 
+    @cached_property
+    def cloud_model(self) -> keras.Model:
+        """The cloud's half; see `split_ddnn`."""
+        return split_ddnn(self.model)[1]
+
     def decide(self, images: np.ndarray) -> np.ndarray:
         """Return whether to offload each of the uint8 images (n, h, w, c), bool of shape (n,).
 
         Only the local network and the rule are run.
         """
-        return self.rule.score(capture_edge(self.local_model, images)) >= self.score_threshold
+        return self._decide(self._ask_device(images))
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Classify uint8 images (n, h, w, c).
+        """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
 
         Returns:
             Class numbers, int64 of shape (n,), and whether each came from the cloud, bool (n,).
         """
-        bank = capture(self.model, images, labels=np.zeros(len(images), np.int64))
-        offloaded = self.rule.score(bank.edge) >= self.score_threshold
-        local, cloud = bank.edge.local_logits.argmax(axis=1), bank.cloud_logits.argmax(axis=1)
-        return np.where(offloaded, cloud, local), offloaded
+        edge = self._ask_device(images)
+        offloaded = self._decide(edge)
+        classes = edge.local_logits.argmax(axis=1)
+        if offloaded.any():
+            (logits,) = run_in_batches(self._cloud_step, edge.features[offloaded], BUCKETS)
+            classes[offloaded] = logits.argmax(axis=1)
+        return classes, offloaded
+
+    def _decide(self, edge):
+        return self.rule.score(edge) >= self.score_threshold
+
+    def _ask_device(self, images):
+        logits, features = run_in_batches(self._local_step, images, BUCKETS)
+        return EdgeOutputs(logits, features, images)
+
+    # Both are made once, for batches of any size: tracing takes longer than many a batch.
+
+    @cached_property
+    def _local_step(self):
+        def step(images):
+            outputs = self.local_model(images, training=False)
+            return outputs["local"], as_features(outputs["features"])
+
+        return _traced(step, self.local_model.input_shape, tf.uint8)
+
+    @cached_property
+    def _cloud_step(self):
+        def step(features):
+            return (self.cloud_model(features, training=False),)
+
+        return _traced(step, self.cloud_model.input_shape, tf.float16)
+
+
+def _traced(step, shape, dtype):
+    return tf.function(step, input_signature=[tf.TensorSpec(shape, dtype)], autograph=False)

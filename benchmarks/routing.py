@@ -1,0 +1,100 @@
+"""Routed inference against asking the cloud about everything, over local fractions and batches.
+
+    python -m benchmarks.routing
+
+Each policy answers one stream of images of the size of CIFAR-10, batch by batch; the policies take
+turns, and the fastest of their rounds counts. The networks are the paper's, untrained; the threshold
+of the margin rule keeps the asked share of the stream local.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+FRACTIONS = (0.0, 0.3, 0.6, 0.9)
+STREAMS = {1: 200, 32: 1024, 256: 2048}  # batch -> images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+
+    from keras_ddnn.capture import capture
+    from keras_ddnn.config import DDNNConfig
+    from keras_ddnn.costs import threshold_for_fraction
+    from keras_ddnn.models import build_ddnn
+    from keras_ddnn.policy import OffloadPolicy
+    from keras_ddnn.rules import Margin
+
+    config = DDNNConfig()
+    model = build_ddnn((32, 32, 3), 10, config)
+    images = np.random.default_rng(0).integers(0, 256, (2048, 32, 32, 3), dtype=np.uint8)
+    scores = Margin().score(capture(model, images, np.zeros(len(images), int)).edge)
+
+    table = Table("batch", "local fraction", "always cloud, µs an image", "routed", "ratio")
+    rows = []
+    for batch, n in STREAMS.items():
+        thresholds = [threshold_for_fraction(scores[:n], fraction) for fraction in FRACTIONS]
+        policies = [
+            OffloadPolicy(model, config, Margin(), threshold, tuple("0123456789"))
+            for threshold in thresholds
+        ]
+        answers = [_cloud_alone(model), *(policy.predict for policy in policies)]
+        streams = [_stream(answer, images[:n], batch) for answer in answers]
+        seconds = _take_turns(streams, options.rounds)
+        for fraction, routed in zip(FRACTIONS, seconds[1:]):
+            row = {
+                "batch": batch,
+                "local_fraction": fraction,
+                "always_cloud_us": round(1e6 * seconds[0] / n, 1),
+                "routed_us": round(1e6 * routed / n, 1),
+                "ratio": round(seconds[0] / routed, 2),
+            }
+            rows.append(row)
+            table.add_row(*map(str, row.values()))
+    Console(width=100).print(table)
+    print(json.dumps({"rounds": options.rounds, "routing": rows}))
+
+
+def _cloud_alone(model):
+    """Return what asks the cloud network alone, as one would without a local classifier."""
+    import keras
+    import tensorflow as tf
+
+    cloud = keras.Model(model.input, model.get_layer("cloud").output)
+    signature = [tf.TensorSpec(model.input_shape, tf.uint8)]
+    step = tf.function(
+        lambda images: cloud(images, training=False), input_signature=signature, autograph=False
+    )
+    return lambda images: step(images).numpy().argmax(axis=1)
+
+
+def _stream(answer, images, batch):
+    """Return what answers a stream of images, batch by batch."""
+
+    def run():
+        for start in range(0, len(images), batch):
+            answer(images[start : start + batch])
+
+    return run
+
+
+def _take_turns(runs, rounds) -> list[float]:
+    """Return the seconds of the fastest of several rounds of each run, after one to warm up."""
+    best = [float("inf")] * len(runs)
+    for number in range(rounds + 1):
+        for place, run in enumerate(runs):
+            start = time.perf_counter()
+            run()
+            if number:
+                best[place] = min(best[place], time.perf_counter() - start)
+    return best
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Routed inference: the cloud is asked about offloaded samples alone, and answers as ever."""
+
+import numpy as np
+import pytest
+
+from keras_ddnn.capture import capture
+from keras_ddnn.config import DDNNConfig
+from keras_ddnn.models import build_ddnn
+from keras_ddnn.policy import OffloadPolicy
+from keras_ddnn.rules import Margin
+
+CONFIG = DDNNConfig(
+    local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,), precision="float32"
+)
+IMAGES = np.random.default_rng(0).integers(0, 256, (700, 16, 16, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def bank():
+    model = build_ddnn((16, 16, 3), 3, CONFIG)
+    return model, capture(model, IMAGES, np.zeros(len(IMAGES), np.int64))
+
+
+def policy_of(bank, local_fraction):
+    model, captured = bank
+    scores = Margin().score(captured.edge)
+    # Between two scores, where rounding that differs with the size of a batch decides nothing.
+    low, high = np.quantile(scores, [local_fraction - 0.001, local_fraction + 0.001])
+    return OffloadPolicy(model, CONFIG, Margin(), (low + high) / 2, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("n", [1, 3, 48, 512, 513, 700])
+@pytest.mark.parametrize("local_fraction", [0.3, 0.9])
+def test_routing_gives_the_classes_of_both_networks_run_on_everything(bank, n, local_fraction):
+    policy, captured = policy_of(bank, local_fraction), bank[1]
+    classes, offloaded = policy.predict(IMAGES[:n])
+    local, cloud = (
+        logits[:n].argmax(axis=1) for logits in (captured.edge.local_logits, captured.cloud_logits)
+    )
+    expected = Margin().score(captured.edge)[:n] >= policy.score_threshold
+    assert (offloaded == expected).mean() >= 0.99
+    np.testing.assert_array_equal(classes, np.where(offloaded, cloud, local))
+    np.testing.assert_array_equal(policy.decide(IMAGES[:n]), offloaded)
+
+
+@pytest.mark.parametrize(("threshold", "asked"), [(-np.inf, 60), (np.inf, 0)])
+def test_the_cloud_sees_only_what_is_offloaded(bank, monkeypatch, threshold, asked):
+    model, _ = bank
+    policy = OffloadPolicy(model, CONFIG, Margin(), threshold, ("a", "b", "c"))
+    sizes = []
+    step = policy._cloud_step
+
+    def spy(features):
+        sizes.append(features.shape[0])
+        return step(features)
+
+    policy.__dict__["_cloud_step"] = spy
+    _, offloaded = policy.predict(IMAGES[:60])
+    assert offloaded.sum() == asked
+    assert sizes == [size for size in (64,) if asked]  # filled up to the next of the sizes
