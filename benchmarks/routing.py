@@ -3,8 +3,8 @@
     python -m benchmarks.routing
 
 Each policy answers one stream of images of the size of CIFAR-10, batch by batch; the policies take
-turns, and the fastest of their rounds counts. The networks are the paper's, untrained; the threshold
-of the margin rule keeps the asked share of the stream local.
+turns, and the fastest of their rounds counts. The networks are the paper's, untrained; the
+threshold of the margin rule keeps the asked share of the stream local.
 """
 
 import argparse

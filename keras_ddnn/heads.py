@@ -1,6 +1,6 @@
 """Offload heads: small Keras models that learn which samples are worth sending."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -106,47 +106,32 @@ def fit_head(
     """
     config = config or HeadConfig()
     config = replace(config, precision=resolve_precision(config.precision))
-    if backbone.val_bank is None:
-        raise ValueError("a head needs validation samples; received a DDNN fitted without any")
-    val_bank = backbone.val_bank
-    lesson = LABEL_SOURCES[config.labels].lesson(backbone)
-    keras.utils.set_random_seed(config.seed)
-    inputs = HEAD_INPUTS[config.input](lesson.bank.edge)
-    target = TARGETS[config.target]
-    values = target.values(lesson.judge, config.cost, config.local_fraction)
-    if config.oversample:
-        inputs, values = _oversample(inputs, values, config.seed)
-
-    head = build_head(inputs.shape[1:], config)
+    material = head_material(backbone, config)
+    inputs, values = material.inputs, material.values
+    head = initial_head(inputs, config)
     if initial:
         head.set_weights(initial.model.get_weights())
-    if inputs.ndim == 2:
-        head.get_layer("normalization").adapt(inputs)
     head.compile(
         keras.optimizers.Adam(config.learning_rate),
         loss=keras_loss(config.loss),
         metrics=_metrics(config.loss),
         jit_compile=False,
     )
-    balanced = LOSSES[config.loss].balanced
-    weights = compute_sample_weight("balanced", values[:, 0]) if balanced else np.ones(len(values))
     augment = crop_flip if config.architecture == "conv" else lambda batch, seed: batch
-    val_inputs = HEAD_INPUTS[config.input](val_bank.edge)
-    val_values = target.values(val_bank, config.cost, config.local_fraction)
     history = head.fit(
         training_batches(
-            (inputs, values, weights.astype(np.float32)),
+            (inputs, values, material.weights),
             config.batch_size,
             config.seed,
             lambda batch, seed: (augment(batch[0], seed), *batch[1:]),
         ),
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch(len(values), config.batch_size),
-        validation_data=(val_inputs, val_values),
+        validation_data=(material.val_inputs, material.val_values),
         validation_batch_size=PREDICT_BATCH,
         shuffle=False,  # the batches are shuffled already
         callbacks=[
-            _ValidationAUDC(val_bank, val_inputs, config),
+            _ValidationAUDC(backbone.val_bank, material.val_inputs, config),
             keras.callbacks.EarlyStopping(
                 "val_audc", mode="max", patience=config.patience, restore_best_weights=True
             ),
@@ -154,8 +139,56 @@ def fit_head(
         ],
         verbose=verbose,
     )
-    anchor = Anchor.fit(_score(head, val_inputs, config), val_bank) if config.anchored else None
-    return HeadRule(head, config, history.history, anchor)
+    val_scores = _score(head, material.val_inputs, config)
+    return HeadRule(head, config, history.history, anchor_of(config, val_scores, backbone.val_bank))
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a head is trained and validated on.
+
+    Attributes:
+        inputs, values, weights: Of n training samples: what it reads, what it is taught (n, units)
+            and how much each sample counts (n,), float32.
+        val_inputs, val_values: Of the validation samples.
+    """
+
+    inputs: np.ndarray
+    values: np.ndarray
+    weights: np.ndarray
+    val_inputs: np.ndarray
+    val_values: np.ndarray
+
+
+def head_material(backbone: TrainedBackbone, config: HeadConfig) -> Material:
+    """Return what `fit_head` trains a head on; it raises as that does."""
+    if backbone.val_bank is None:
+        raise ValueError("a head needs validation samples; received a DDNN fitted without any")
+    val_bank, target = backbone.val_bank, TARGETS[config.target]
+    lesson = LABEL_SOURCES[config.labels].lesson(backbone)
+    inputs = HEAD_INPUTS[config.input](lesson.bank.edge)
+    values = target.values(lesson.judge, config.cost, config.local_fraction)
+    if config.oversample:
+        inputs, values = _oversample(inputs, values, config.seed)
+    balanced = LOSSES[config.loss].balanced
+    weights = compute_sample_weight("balanced", values[:, 0]) if balanced else np.ones(len(values))
+    val_inputs = HEAD_INPUTS[config.input](val_bank.edge)
+    val_values = target.values(val_bank, config.cost, config.local_fraction)
+    return Material(inputs, values, weights.astype(np.float32), val_inputs, val_values)
+
+
+def initial_head(inputs: np.ndarray, config: HeadConfig) -> keras.Model:
+    """Return a head before its training, for inputs (n, ...); sets the seeds of all libraries."""
+    keras.utils.set_random_seed(config.seed)
+    head = build_head(inputs.shape[1:], config)
+    if inputs.ndim == 2:
+        head.get_layer("normalization").adapt(inputs)
+    return head
+
+
+def anchor_of(config: HeadConfig, val_scores: np.ndarray, val_bank) -> Anchor | None:
+    """Return the anchor of a trained head, if its configuration asks for one."""
+    return Anchor.fit(val_scores, val_bank) if config.anchored else None
 
 
 class CoTrainedHead(keras.callbacks.Callback):
@@ -219,10 +252,10 @@ def _score(model, inputs, config) -> np.ndarray:
     return TARGETS[config.target].score(outputs)
 
 
-def keras_loss(name: str) -> keras.losses.Loss:
-    """Return the Keras loss of a key of `LOSSES`."""
+def keras_loss(name: str, **options) -> keras.losses.Loss:
+    """Return the Keras loss of a key of `LOSSES`, with further options of its own."""
     loss = LOSSES[name]
-    options = {"from_logits": True} if loss.from_logits else {}
+    options |= {"from_logits": True} if loss.from_logits else {}
     return getattr(keras.losses, loss.keras_class)(**options)
 
 

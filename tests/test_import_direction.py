@@ -42,6 +42,7 @@ KERAS_FILES = (
     "tensorboard",
     "training",
     "heads",
+    "head_stack",
     "policy",
     "artifact",
     "pipeline",
