@@ -2,10 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
+
+# .name.random, as `tempfile` draws it
+LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.older)?")
 
 
 @contextmanager
@@ -58,6 +63,23 @@ def replacing_folder(path):
             os.replace(older, path)
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def remove_leftovers(folder, seconds: float = 0.0) -> None:
+    """Delete what killed writers have left in a folder.
+
+    Args:
+        folder: Where the functions above have written; it need not exist.
+        seconds: How long ago a leftover was last changed, at least: in a folder that others write
+            to as well, what is young may still become something.
+    """
+    latest = time.time() - seconds
+    for path in Path(folder).glob(".*"):
+        if LEFTOVER.fullmatch(path.name) and path.lstat().st_mtime <= latest:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def write_json(path, content) -> None:

@@ -178,6 +178,27 @@ class HeadConfig:
         if self.oversample and self.target != "hard":
             raise ValueError(f"oversampling needs the target 'hard'; received {self.target!r}")
 
+    def stack_key(self) -> tuple | None:
+        """Return what heads that `fit_heads` trains together agree on; None if trained alone."""
+        if self.architecture == "conv" or self.oversample:
+            return None
+        units = TARGETS[self.target].units
+        return (units, *(getattr(self, name) for name in STACKED_ALIKE))
+
+
+# The members of a stack read the same batches, and do the same with them.
+STACKED_ALIKE = (
+    "input",
+    "architecture",
+    "depth",
+    "labels",
+    "dropout",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "precision",
+    "seed",
+)
 
 # Super-convergence (Smith & Topin, 2018): a high learning rate, warmed up and annealed once.
 _one_cycle = DDNNConfig(schedule="one_cycle", learning_rate=3e-3, batch_size=256, dropout=0.1)

@@ -25,20 +25,6 @@ from keras_ddnn.losses import LOSSES
 from keras_ddnn.models import compute_policy, resolve_precision
 from keras_ddnn.targets import TARGETS
 
-# Members of a stack agree on these: they read the same batches, and do the same with them.
-SHARED = (
-    "input",
-    "architecture",
-    "depth",
-    "labels",
-    "dropout",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "precision",
-    "seed",
-)
-
 
 def fit_heads(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> list[HeadRule]:
     """Train several heads, those that can share a batch together.
@@ -61,7 +47,7 @@ def fit_heads(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> list[
     configs = [replace(c, precision=resolve_precision(c.precision)) for c in configs]
     stacks = {}
     for place, config in enumerate(configs):
-        stacks.setdefault(stack_key(config) or place, []).append(place)
+        stacks.setdefault(config.stack_key() or place, []).append(place)
     heads = {}
     for places in stacks.values():
         members = [configs[place] for place in places]
@@ -69,14 +55,6 @@ def fit_heads(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> list[
         fitted = [fit_head(backbone, members[0])] if alone else _fit_stack(backbone, members)
         heads |= dict(zip(places, fitted))
     return [heads[place] for place in range(len(configs))]
-
-
-def stack_key(config: HeadConfig) -> tuple | None:
-    """Return what the members of a stack have in common; None for a head that trains alone."""
-    if config.architecture == "conv" or config.oversample:
-        return None
-    units = TARGETS[config.target].units
-    return (units, *(getattr(config, name) for name in SHARED))
 
 
 class Stack:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import bootstrap, sem, t
@@ -178,9 +179,16 @@ def audc_replicates(scores: np.ndarray, bank: Bank, resamples: int = 999) -> np.
         ValueError: If there is not one finite score a sample.
     """
     ranked, n = RankedSamples(scores, bank), len(bank)
+    draws = (draw.astype(int) for draw in _draws(n, resamples))
+    return np.array([ranked.audc(np.ones(n, int)), *map(ranked.audc, draws)])
+
+
+@lru_cache(maxsize=2)  # the rules of a study meet the same resamples
+def _draws(n: int, resamples: int) -> np.ndarray:
+    """Return how often each of n samples is drawn in each resample, uint8 (resamples, n)."""
     rng = np.random.default_rng(0)
     draws = (np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(resamples))
-    return np.array([ranked.audc(np.ones(n, int)), *map(ranked.audc, draws)])
+    return np.array([draw.astype(np.uint8) for draw in draws]).reshape(resamples, n)
 
 
 def gain_of_replicates(gains: Sequence[np.ndarray]) -> Interval:

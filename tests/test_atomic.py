@@ -3,10 +3,12 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from keras_ddnn.atomic import replacing_file, replacing_folder, write_json
+from keras_ddnn.atomic import remove_leftovers, replacing_file, replacing_folder, write_json
 
 
 class Killed(BaseException):
@@ -107,3 +109,23 @@ def test_json_is_the_same_text_whatever_the_order_of_its_keys(tmp_path):
     write_json(tmp_path / "b.json", {"dataset": "toy", "λ": 0.5})
     assert contents(tmp_path)["a.json"] == contents(tmp_path)["b.json"]
     assert json.loads(contents(tmp_path)["a.json"]) == {"dataset": "toy", "λ": 0.5}
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.0, False), (3600.0, True)])
+def test_what_a_killed_writer_leaves_is_removed_and_nothing_else(tmp_path, seconds, kept):
+    for name in ("report.json", ".hidden", ".lock.file.with_dots"):
+        (tmp_path / name).touch()
+    for write in ("new = replacing_folder(path); new.__enter__()", "write_json(path, {})"):
+        code = (
+            "import os, sys; from keras_ddnn.atomic import replacing_folder, write_json\n"
+            "path = sys.argv[1] + '/trial'\n"
+            "os.replace = lambda *_: os._exit(9)  # no clean-up is run\n"
+            f"{write}; os._exit(9)"
+        )
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 9
+    assert len(list(tmp_path.iterdir())) == 5
+    remove_leftovers(tmp_path, seconds)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"report.json", ".hidden", ".lock.file.with_dots"} <= left
+    assert len(left) == (5 if kept else 3)
+    remove_leftovers(tmp_path / "nowhere")

@@ -8,7 +8,7 @@ from test_heads import bank_with_a_secret, plain
 
 from keras_ddnn import head_stack
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.head_stack import fit_heads, stack_key
+from keras_ddnn.head_stack import fit_heads
 from keras_ddnn.heads import fit_head
 from keras_ddnn.labels import Banks
 
@@ -91,7 +91,7 @@ def test_anchors_are_each_members_own(banks):
     "config", [HeadConfig(input="features", architecture="conv"), plain(oversample=True)]
 )
 def test_convolutions_and_oversampling_are_never_stacked(config):
-    assert stack_key(config) is None
+    assert config.stack_key() is None
 
 
 def test_nothing_to_train_is_no_head(banks):

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from conftest import toy_split
+from conftest import flip_a_bit, toy_split, truncate
 
 from keras_ddnn.config import as_json
 from keras_ddnn.datasets import DATASETS
+from keras_ddnn.seal import sha256_of_json
 from tune import driver
 from tune.search import main
 from tune.space import SearchConfig
@@ -99,7 +100,9 @@ def test_a_dataset_that_is_not_prepared_is_refused_with_what_to_do(refused, tmp_
 
 def write_search(folder, **fields):
     folder.mkdir()
-    (folder / "search.json").write_text(json.dumps(as_json(SearchConfig(**fields))))
+    config = as_json(SearchConfig(**fields))
+    config["sha256"] = sha256_of_json(config)
+    (folder / "search.json").write_text(json.dumps(config))
 
 
 def test_an_output_folder_of_something_else_is_left_alone(refused, tmp_path, toy_npz):
@@ -169,12 +172,13 @@ def test_a_failed_search_ends_in_one_line(monkeypatch, capsys, tmp_path, toy_npz
     assert capsys.readouterr().err == "error: no trial finished\n"
 
 
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
 def test_a_damaged_description_does_not_stop_a_search_from_going_on(
-    monkeypatch, capsys, tmp_path, toy_npz
+    monkeypatch, capsys, tmp_path, toy_npz, damage
 ):
     """The records of finished trials tell by their keys what they are."""
     write_search(tmp_path / "old")
-    (tmp_path / "old" / "search.json").write_text('{"dataset": ')
+    damage(tmp_path / "old" / "search.json")
 
     def started(*_):
         raise RuntimeError("started")

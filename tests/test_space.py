@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from keras_ddnn.config import as_json
@@ -182,3 +183,27 @@ def test_a_search_survives_json(search):
 @pytest.mark.parametrize("name", SEARCH_PRESETS)
 def test_a_preset_has_enough_trials_to_choose_from(name):
     assert len(SEARCH_PRESETS[name].grid()) >= 24
+
+
+def test_heads_that_read_the_same_batches_are_trained_in_stacks_of_even_size():
+    search = SearchConfig(
+        lambda_local=(0.3, 0.7),
+        input=("features", "logits"),
+        architecture=("mlp", "conv"),
+        local_fraction=tuple(np.linspace(0.1, 0.9, 9)),
+        loss=("bce", "focal"),
+    )
+    stacks = search.stacks()
+    trials = [trial for stack in stacks for trial in stack]
+    assert sorted(map(repr, trials)) == sorted(map(repr, search.grid()))
+    # A λ and an input have 18 heads; a convolution reads maps only, and is trained alone.
+    sizes = {"mlp": [], "conv": []}
+    for stack in stacks:
+        assert len({(trial.ddnn, trial.head.stack_key()) for trial in stack}) == 1
+        sizes[stack[0].head.architecture].append(len(stack))
+    assert sizes == {"mlp": [9] * 8, "conv": [1] * 36}
+
+
+def test_a_scheduler_that_stops_weak_heads_has_them_trained_one_by_one():
+    search = SearchConfig(depth=(1, 2), loss=("bce", "focal"), scheduler="asha")
+    assert [len(stack) for stack in search.stacks()] == [1, 1, 1, 1]

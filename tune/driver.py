@@ -8,16 +8,19 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from keras_ddnn.atomic import write_json
+from keras_ddnn.atomic import remove_leftovers, write_json
 from keras_ddnn.checks import require_count
 from keras_ddnn.config import as_json
 from keras_ddnn.datasets import Splits, load
+from keras_ddnn.seal import sha256_of_json
 from tune import report
 from tune.cache import Records, backbone_key, trained, trial_key
 from tune.plan import Plan, make_plan
 from tune.space import DIMENSIONS, Backbone, SearchConfig, Trial
 
 CONFIG = "search.json"
+TRIALS = "trials"
+A_DAY = 24 * 3600.0  # backbones may just be written by another search
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
 
 # Ray's own OMP_NUM_THREADS does not bind TensorFlow. With one thread a worker, sums are made in one
@@ -71,6 +74,8 @@ def run_search(
     fingerprint = splits.fingerprint()
     with _alone_in(output):
         _prepare_output(search, output, overwrite)
+        for folder, seconds in ((output, 0), (output / TRIALS, 0), (backbones, A_DAY)):
+            remove_leftovers(folder, seconds)
         _start_ray(address, num_cpus)
         failed = _train_backbones(search.backbones(), splits, fingerprint, backbones)
         unfinished = _run_trials(search, splits, fingerprint, backbones, output, failed)
@@ -115,7 +120,7 @@ def _absolute(output, backbones) -> tuple[Path, Path]:
 
 def _check_output(search, output, resume, overwrite):
     holds_search = (output / CONFIG).is_file()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and (not output.is_dir() or any(output.glob("[!.]*"))):
         if not holds_search:
             raise ValueError(f"{output} exists and holds no search: choose another --output")
         if not (resume or overwrite):
@@ -134,9 +139,11 @@ def _read_config(output):
     The records of the trials, which are found by their content, tell as well what fits.
     """
     try:
-        return json.loads((output / CONFIG).read_text())
-    except ValueError:
+        config = json.loads((output / CONFIG).read_text())
+        expected = config.pop("sha256")
+    except (ValueError, TypeError, AttributeError, KeyError):
         return None
+    return config if sha256_of_json(config) == expected else None
 
 
 @contextmanager
@@ -162,7 +169,8 @@ def _prepare_output(search, output, overwrite):
     try:
         if overwrite and output.exists():
             shutil.rmtree(output)
-        write_json(output / CONFIG, as_json(search))
+        config = as_json(search)
+        write_json(output / CONFIG, config | {"sha256": sha256_of_json(config)})
     except OSError as error:
         raise ValueError(f"cannot write to the output folder {output}: {error}") from error
 
@@ -230,15 +238,17 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
     """
     from ray import tune
 
-    from tune.trial import head_trial
+    from tune.trial import asked_choices, head_trials
 
-    done = Records(output / "trials").all(search, fingerprint)
+    done = Records(output / TRIALS).all(search, fingerprint)
     unfinished = _without_backbone(search, fingerprint, failed)
-    space, algorithm, todo = _space(search, fingerprint, done, unfinished)
+    space, algorithm, todo, stacks = _space(search, fingerprint, done, unfinished)
     if todo <= 0:
         return list(unfinished.values())
+    stacks = [[trial.choices() for trial in stack] for stack in stacks]
     trainable = tune.with_parameters(
-        head_trial,
+        head_trials,
+        stacks=stacks,
         search=search,
         fingerprint=fingerprint,
         backbones=str(backbones),
@@ -246,16 +256,16 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
         images={"train": splits.train.images, "val": splits.val.images},
         num_classes=splits.num_classes,
     )
-    with report.TrialProgress(todo) as progress:
+    with report.TrialProgress(stacks or [[{}] * todo]) as progress:
         results = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
-            param_space={"choices": space},
+            param_space=space,
             tune_config=tune.TuneConfig(
                 metric="val_audc",
                 mode="max",
                 search_alg=algorithm,
                 scheduler=SCHEDULERS[search.scheduler](),
-                num_samples=todo if algorithm else 1,
+                num_samples=todo if algorithm else 1,  # of the grid of stacks
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -266,9 +276,13 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         ).fit()
-    recorded = Records(output / "trials").all(search, fingerprint)
-    for asked, result in zip(progress.trials, results, strict=True):
-        trial = search.trial(asked.config["choices"])
+    recorded = Records(output / TRIALS).all(search, fingerprint)
+    ended = [
+        (search.trial(choices), result)
+        for asked, result in zip(progress.trials, results, strict=True)
+        for choices in asked_choices(asked.config, stacks)
+    ]
+    for trial, result in ended:
         if (key := trial_key(fingerprint, trial)) not in recorded:
             status = "failed" if result.error else "stopped"
             reason = _reason(result.error) if result.error else "stopped early"
@@ -303,13 +317,18 @@ def _reason(error: Exception) -> str:
 
 
 def _space(search, fingerprint, done, unfinished):
-    """Return Tune's space of choices, its search algorithm, and the number of trials left."""
+    """Return Tune's space, its search algorithm, the number of heads left, and their stacks."""
     from ray import tune
 
     if search.searcher != "optuna":
         keys = done.keys() | unfinished
-        trials = [t for t in search.sample() if trial_key(fingerprint, t) not in keys]
-        return tune.grid_search([trial.choices() for trial in trials]), None, len(trials)
+        missing = [
+            [trial for trial in stack if trial_key(fingerprint, trial) not in keys]
+            for stack in search.stacks()
+        ]
+        todo = [stack for stack, left in zip(search.stacks(), missing) if left]
+        space = {"stack": tune.grid_search(list(range(len(todo))))}
+        return space, None, sum(map(len, missing)), todo
 
     import optuna
     from ray.tune.search.optuna import OptunaSearch
@@ -324,8 +343,8 @@ def _space(search, fingerprint, done, unfinished):
         points_to_evaluate=points or None,
         evaluated_rewards=[record["metrics"]["val_audc"] for record in done.values()] or None,
     )
-    space = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
-    return space, algorithm, search.trials - len(done)
+    choices = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
+    return {"choices": choices}, algorithm, search.trials - len(done), []
 
 
 def _asha():

@@ -22,6 +22,7 @@ from tune.backbones import StoredBackbone
 from tune.cache import Records, backbone_key
 from tune.plan import Plan
 from tune.space import DIMENSIONS, Backbone, SearchConfig
+from tune.trial import asked_choices
 
 console = Console()
 
@@ -65,13 +66,18 @@ class BackboneProgress:
 
 
 class TrialProgress(Callback):
-    """A progress bar of the head trials, with the best validation AUDC so far."""
+    """A progress bar of the head trials, with the best validation AUDC so far.
 
-    def __init__(self, todo: int):
+    Args:
+        stacks: As of `tune.trial.head_trials`.
+    """
+
+    def __init__(self, stacks: list[list[dict]]):
+        self.stacks = stacks
         self.best = float("-inf")
         self.trials = []
         self.progress = _progress("head trials", "best validation AUDC {task.fields[best]}")
-        self.bar = self.progress.add_task("", total=todo, best="-")
+        self.bar = self.progress.add_task("", total=sum(map(len, stacks)) or None, best="-")
 
     def __enter__(self):
         self.progress.start()
@@ -87,12 +93,15 @@ class TrialProgress(Callback):
     def on_trial_complete(self, iteration, trials, trial, **info):
         """Advance the bar."""
         self.best = max(self.best, trial.last_result.get("val_audc", self.best))
-        self.progress.update(self.bar, advance=1, best=f"{self.best:.2%}")
+        self.progress.update(self.bar, advance=self._heads(trial), best=f"{self.best:.2%}")
 
     def on_trial_error(self, iteration, trials, trial, **info):
-        """Advance the bar and say which trial failed."""
-        self.progress.update(self.bar, advance=1)
-        console.print(f"[red]failed[/red] {trial.config['choices']}")
+        """Advance the bar and say that trials failed; their reasons are in the table."""
+        self.progress.update(self.bar, advance=self._heads(trial))
+        console.print(f"[red]failed[/red] {trial.config}")
+
+    def _heads(self, trial) -> int:
+        return len(asked_choices(trial.config, self.stacks))
 
     def on_experiment_end(self, trials, **info):
         """Keep what was asked: the result of a trial whose worker was killed does not tell."""

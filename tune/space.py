@@ -1,5 +1,6 @@
 """What is searched: the choices of every dimension, and the backbones and trials they make."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,6 +19,8 @@ from keras_ddnn.head_inputs import MAP_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES, fold_config, staged_config
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.targets import TARGETS
+
+MEMBERS = 16  # of a stack at most: two cores want two stacks
 
 Searcher = Literal["grid", "random", "optuna"]
 Scheduler = Literal["fifo", "asha"]
@@ -135,6 +138,21 @@ class SearchConfig:
         combinations = product(*(getattr(self, name) for name in DIMENSIONS))
         trials = (self.trial(dict(zip(DIMENSIONS, values))) for values in combinations)
         return list(dict.fromkeys(trials))
+
+    def stacks(self) -> list[list["Trial"]]:
+        """Return the trials of `sample` in the stacks that are trained together.
+
+        They do not depend on what is done already or on the machine: a head comes out the same.
+        """
+        groups = {}
+        for number, trial in enumerate(self.sample()):
+            key = trial.head.stack_key() if self.scheduler == "fifo" else None
+            groups.setdefault((trial.ddnn, key) if key else number, []).append(trial)
+        stacks = []
+        for group in groups.values():
+            count = math.ceil(len(group) / MEMBERS)
+            stacks += [group[first::count] for first in range(count)]
+        return stacks
 
     def sample(self) -> list["Trial"]:
         """Return the trials of the grid or the random searcher, decided before any is run."""

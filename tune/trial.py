@@ -1,4 +1,4 @@
-"""One head trial, as it runs in a Ray worker. Keras is imported inside."""
+"""Head trials, as they run in a Ray worker, a stack of them at a time. Keras is imported inside."""
 
 import time
 from pathlib import Path
@@ -11,8 +11,9 @@ from tune.cache import Records, trial_key
 from tune.space import SearchConfig
 
 
-def head_trial(
+def head_trials(
     config: dict,
+    stacks: list[list[dict]],
     search: SearchConfig,
     fingerprint: str,
     backbones: str,
@@ -20,11 +21,15 @@ def head_trial(
     images: dict,
     num_classes: int,
 ) -> None:
-    """Train one head, measure it on validation data and record it: a Ray Tune trainable.
+    """Train heads of one backbone together, measure them on validation data and record each.
+
+    A Ray Tune trainable. What is recorded already is trained again with its stack, so that the
+    others come out as they would have, but it is not recorded again.
 
     Args:
-        config: {"choices": one choice in every dimension of the space}.
-        search: The search the trial belongs to.
+        config: {"stack": which of `stacks`}, or {"choices": those of one head}.
+        stacks: Of each head of each stack, one choice in every dimension of the space.
+        search: The search they belong to.
         fingerprint: Of the dataset.
         backbones: Folder of the trained backbones.
         output: Folder of the search.
@@ -33,59 +38,98 @@ def head_trial(
     """
     from ray import tune
 
-    trial = search.trial(config["choices"])
-    key = trial_key(fingerprint, trial)
+    asked = asked_choices(config, stacks)
+    trials = {trial_key(fingerprint, trial): trial for trial in map(search.trial, asked)}
     records = Records(Path(output) / "trials")
-    if record := records.read(key):  # optuna may ask for the same trial twice
-        tune.report(record["metrics"])
+    recorded = {key: record for key in trials if (record := records.read(key))}
+    if recorded.keys() == trials.keys():  # optuna may ask for the same trial twice
+        tune.report(next(iter(recorded.values()))["metrics"])
         return
 
     import keras
 
     from keras_ddnn.artifact import save_head
-    from keras_ddnn.heads import fit_head
     from keras_ddnn.tensorboard import write_hparams, write_scalars
 
     keras.backend.clear_session()  # the worker is reused
     start = time.perf_counter()
-    backbone = StoredBackbone(Path(backbones), fingerprint, trial.ddnn, images, num_classes)
-    report_epoch = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: tune.report({"val_audc": logs["val_audc"]})
-    )
-    head = fit_head(backbone, trial.head, callbacks=[report_epoch])
+    ddnn = next(iter(trials.values())).ddnn
+    backbone = StoredBackbone(Path(backbones), fingerprint, ddnn, images, num_classes)
+    fitted, error = _fit(backbone, [trial.head for trial in trials.values()])
+    heads = {key: head for key, head in zip(trials, fitted) if head}
+    measured = _measure(heads, backbone.val_bank, search.target_fraction) if heads else {}
+    seconds = (time.perf_counter() - start) / len(trials)
+    for (key, trial), choices in zip(trials.items(), asked):
+        if key in recorded or key not in heads:
+            continue
+        history = heads[key].history
+        log = Path(output) / "tensorboard" / trial.name()
+        write_scalars(log, {f"head/{name}": values for name, values in history.items()})
+        write_hparams(log, key, trial.choices(), measured[key])
+        with sealed_folder(records.weights(key)) as new:
+            description = save_head(heads[key], new)
+        records.write(
+            key,
+            {
+                "choices": trial.choices(),
+                "asked": choices,  # the plain choices above may be outside the space
+                "metrics": measured[key],
+                "head": description,
+                "history": history,
+                "seconds": seconds,
+            },
+        )
+    if error:
+        raise error
+    tune.report(max(measured.values(), key=lambda metrics: metrics["val_audc"]))
 
-    table = compare_rules(
-        {"head": head, **untrained_rules()},
-        backbone.val_bank,
-        backbone.val_bank,
-        search.target_fraction,
-    )[0].set_index("rule")
-    row = table.loc["head"]
-    metrics = {
-        "val_audc": float(row["audc"]),
-        "val_apgr": float(row["apgr"]),
-        "val_accuracy": float(row["accuracy"]),
-        "val_decision_accuracy": float(row["decision_accuracy"]),
-        "val_gain_over_entropy": float(row["audc"] - table.loc["entropy", "audc"]),
-        "val_gain_over_margin": float(row["audc"] - table.loc["margin", "audc"]),
-        "score_threshold": float(row["score_threshold"]),
-        "head_multiply_adds": head.multiply_adds,
-        "epochs_run": len(head.history["loss"]),
+
+def asked_choices(config: dict, stacks: list[list[dict]]) -> list[dict]:
+    """Return the choices of each head that one Tune trial stands for."""
+    return stacks[config["stack"]] if "stack" in config else [config["choices"]]
+
+
+def _fit(backbone, configs):
+    """Return a head of each configuration, or None, and the last error if there was one."""
+    import keras
+    from ray import tune
+
+    from keras_ddnn.head_stack import fit_heads
+    from keras_ddnn.heads import fit_head
+
+    if len(configs) == 1:
+        report_epoch = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: tune.report({"val_audc": logs["val_audc"]})
+        )
+        return [fit_head(backbone, configs[0], callbacks=[report_epoch])], None
+    try:
+        return fit_heads(backbone, configs), None
+    except Exception:  # one that fails must not cost the others
+        heads, last = [], None
+        for config in configs:
+            try:
+                heads.append(fit_head(backbone, config))
+            except Exception as error:
+                heads.append(None)
+                last = error
+        return heads, last
+
+
+def _measure(heads: dict, val_bank, target_fraction: float) -> dict[str, dict]:
+    """Return the metrics of each head on validation data."""
+    rules = {**heads, **untrained_rules()}
+    table = compare_rules(rules, val_bank, val_bank, target_fraction)[0].set_index("rule")
+    return {
+        key: {
+            "val_audc": float(table.loc[key, "audc"]),
+            "val_apgr": float(table.loc[key, "apgr"]),
+            "val_accuracy": float(table.loc[key, "accuracy"]),
+            "val_decision_accuracy": float(table.loc[key, "decision_accuracy"]),
+            "val_gain_over_entropy": float(table.loc[key, "audc"] - table.loc["entropy", "audc"]),
+            "val_gain_over_margin": float(table.loc[key, "audc"] - table.loc["margin", "audc"]),
+            "score_threshold": float(table.loc[key, "score_threshold"]),
+            "head_multiply_adds": head.multiply_adds,
+            "epochs_run": len(head.history["loss"]),
+        }
+        for key, head in heads.items()
     }
-    log = Path(output) / "tensorboard" / trial.name()
-    write_scalars(log, {f"head/{name}": values for name, values in head.history.items()})
-    write_hparams(log, key, trial.choices(), metrics)
-    with sealed_folder(records.weights(key)) as new:
-        description = save_head(head, new)
-    records.write(
-        key,
-        {
-            "choices": trial.choices(),
-            "asked": config["choices"],  # the plain choices above may be outside the space
-            "metrics": metrics,
-            "head": description,
-            "history": head.history,
-            "seconds": time.perf_counter() - start,
-        },
-    )
-    tune.report(metrics)
