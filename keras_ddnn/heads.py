@@ -295,7 +295,7 @@ def _mlp(x, config, policy):
 def _paper_mlp(x, config, policy):
     config = replace(config, dropout=0.0)
     # (1 + tanh z)/2 = sigmoid(2z): the paper's ending, as the logit of a probability.
-    return layers.Rescaling(2.0, dtype="float32")(_mlp(x, config, policy))
+    return layers.Rescaling(2.0, dtype="float32", name="doubled")(_mlp(x, config, policy))
 
 
 def _conv(x, config, policy):

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
@@ -104,9 +105,11 @@ def test_an_anchored_head_that_knows_nothing_is_not_run_and_costs_nothing(banks)
         *((name, "mlp") for name in HEAD_INPUTS),
         *(("features", architecture) for architecture in HEADS if architecture != "mlp"),
         ("image", "conv"),
+        ("image", "paper_mlp"),
     ],
 )
 def test_every_head_scores_every_sample(banks, name, architecture):
+    keras.backend.clear_session()  # numbers unnamed layers anew, whatever has run before
     head = fit_head(banks, HeadConfig(input=name, architecture=architecture, epochs=1))
     scores = head.score(banks.val_bank.edge)
     assert scores.shape == (600,)
