@@ -10,7 +10,7 @@ from figures.style import TEST_COLOUR, TRAIN_COLOUR, VAL_COLOUR, label, new_figu
 
 def draw_epochs_by_depth(history: pd.DataFrame) -> Figure:
     """Draw the accuracy by epoch, a panel a depth."""
-    rules = list(dict.fromkeys(history["rule"]))
+    rules = sorted(set(history["rule"]))
     figure = new_figure(9.0, 6.6)
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     for axes, rule in zip(panels, rules):
@@ -22,7 +22,7 @@ def draw_depths(history: pd.DataFrame, rules: pd.DataFrame) -> Figure:
     """Draw what each depth ends at: accuracy on its labels, and what the system makes of it."""
     figure = new_figure(9.0, 4.2)
     left, right = figure.subplots(1, 2)
-    heads = list(dict.fromkeys(history["rule"]))
+    heads = sorted(set(history["rule"]))
     last = history[history["epoch"] == history["epoch"].max()]
     for name, what, colour in (
         ("accuracy", "training", TRAIN_COLOUR),
