@@ -54,7 +54,8 @@ def _draw_panel(axes, heads, preset):
     axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel(f"gain over {BASELINE} (points of AUDC)", fontsize=11)
-    seeds = heads["seeds"].max()
-    alone = "" if heads["seeds"].min() > 1 else "; without an interval: 1 seed"
-    axes.set_title(f"{preset}, {seeds} seeds{alone}", fontsize=12)
+    fewest, most = heads["seeds"].min(), heads["seeds"].max()
+    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    alone = "" if fewest > 1 else "; without an interval: 1 seed"
+    axes.set_title(f"{preset}, {seeds}{alone}", fontsize=12)
     axes.grid(axis="x", alpha=0.25)
