@@ -2,16 +2,15 @@
 
 from matplotlib.figure import Figure
 
-from figures.style import OTHER_COLOUR, RULE_COLOURS
+from figures.style import TRAIN_COLOUR, VAL_COLOUR, colour, new_figure
 
-TRAIN_COLOUR, VAL_COLOUR = "#D55E00", "#0072B2"
 UNITS = {"true_class": "probability", "zero_one": "right answers", "cross_entropy": "nats"}
 
 
 def draw(diagnosis: dict) -> Figure:
     """Draw a diagnosis from its JSON, see `Diagnosis.as_json`."""
     rules = 2 + len(diagnosis["gains"])
-    figure = Figure(figsize=(7.5, max(5.0, 0.8 * rules + 1.0)), dpi=150, layout="constrained")
+    figure = new_figure(7.5, max(5.0, 0.8 * rules + 1.0))
     left, right = figure.subplots(1, 2)
     _draw_benefits(left, diagnosis)
     _draw_rules(right, diagnosis)
@@ -21,13 +20,13 @@ def draw(diagnosis: dict) -> Figure:
 def _draw_benefits(axes, diagnosis):
     """Two banks of different sizes, so shares, in outline so that neither hides the other."""
     histogram = diagnosis["histogram"]
-    for name, label, colour in (
+    for name, label, shade in (
         ("train", "training", TRAIN_COLOUR),
         ("val", "validation", VAL_COLOUR),
     ):
         counts = histogram[name]
         percent = [100 * count / sum(counts) for count in counts]
-        axes.stairs(percent, histogram["edges"], color=colour, linewidth=1.8, label=label)
+        axes.stairs(percent, histogram["edges"], color=shade, linewidth=1.8, label=label)
     axes.axvline(0, color="#999999", linewidth=0.8, zorder=0)
     axes.set_xlabel(f"benefit of offloading $B_k$ ({UNITS[diagnosis['cost']]})", fontsize=12)
     axes.set_ylabel("share of samples (%)", fontsize=12)
@@ -50,7 +49,7 @@ def _draw_rules(axes, diagnosis):
             mean - start,
             left=start,
             height=0.4,
-            color=RULE_COLOURS.get(name, OTHER_COLOUR),
+            color=colour(name),
             xerr=[[mean - low], [high - mean]],
             error_kw={"ecolor": "#666666", "capsize": 3, "linewidth": 1.4},
         )

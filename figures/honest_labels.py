@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from figures.style import OTHER_COLOUR, RULE_COLOURS
+from figures.style import colour, new_figure
 
 BASELINE = "margin"
 LINEAR = 0.2  # the scale is linear up to here and logarithmic beyond
@@ -19,7 +19,7 @@ def draw(table: pd.DataFrame) -> Figure:
     heads = table[table["rule"].str.count("/") == 1].copy()
     heads[["source", "input"]] = heads["rule"].str.split("/", expand=True)
     presets = list(dict.fromkeys(heads["preset"]))
-    figure = Figure(figsize=(5.0 * len(presets), 4.6), dpi=150, layout="constrained")
+    figure = new_figure(5.0 * len(presets))
     panels = figure.subplots(1, len(presets), sharey=True, squeeze=False)[0]
     for axes, preset in zip(panels, presets):
         _draw_panel(axes, heads[heads["preset"] == preset], preset)
@@ -44,7 +44,7 @@ def _draw_panel(axes, heads, preset):
             fmt="o",
             markersize=5,
             capsize=3,
-            color=RULE_COLOURS.get(name, OTHER_COLOUR),
+            color=colour(name),
             label=name,
         )
     axes.axvline(0, color="#999999", linewidth=1, zorder=0)

@@ -2,21 +2,21 @@
 
 from matplotlib.figure import Figure
 
-from figures.style import OTHER_COLOUR, RULE_COLOURS, RULE_DASHES
+from figures.style import colour, dash, new_figure
 from keras_ddnn.report import Report
 
 
 def draw(report: Report) -> Figure:
     """Draw the curves of a report, the best AUDC first in the legend."""
-    figure = Figure(figsize=(7.0, 4.6), dpi=150, layout="constrained")
+    figure = new_figure()
     axes = figure.subplots()
     percent = 100.0 * report.curves.index
     for row in report.table.itertuples():
         axes.plot(
             percent,
             100.0 * report.curves[row.rule],
-            color=RULE_COLOURS.get(row.rule, OTHER_COLOUR),
-            linestyle=RULE_DASHES.get(row.rule, "-"),
+            color=colour(row.rule),
+            linestyle=dash(row.rule),
             linewidth=1.6,
             label=f"{row.rule}  {100 * row.audc:.2f}",
         )

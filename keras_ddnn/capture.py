@@ -15,7 +15,7 @@ TINY = 1e-9  # keeps the logarithm of a mean probability finite
 def capture_edge(local_model: keras.Model, images: np.ndarray) -> EdgeOutputs:
     """Run the local network over uint8 images (n, h, w, c), in inference mode."""
     logits, features = run_in_batches(
-        lambda batch: _local_step(local_model(batch, training=False)), images
+        lambda batch: as_sent(local_model(batch, training=False)), images
     )
     return EdgeOutputs(logits, features, images)
 
@@ -29,7 +29,7 @@ def capture(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Bank:
     local_model, cloud_model = split_ddnn(model)
 
     def step(batch):
-        logits, features = _local_step(local_model(batch, training=False))
+        logits, features = as_sent(local_model(batch, training=False))
         return logits, features, cloud_model(features, training=False)
 
     local_logits, features, cloud_logits = run_in_batches(step, images)
@@ -92,13 +92,9 @@ class CaptureStages(keras.callbacks.Callback):
         return Judgement(np.arange(len(local)), local, cloud)
 
 
-def _local_step(outputs):
-    return outputs["local"], as_features(outputs["features"])
-
-
-def as_features(features):
-    """Return features as a device sends them, and a bank keeps them: float16."""
-    return tf.cast(features, tf.float16)
+def as_sent(outputs):
+    """Return local logits and features as a device sends them, and a bank keeps them: float16."""
+    return outputs["local"], tf.cast(outputs["features"], tf.float16)
 
 
 def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from keras_ddnn.heads import (
     HeadRule,
     anchor_of,
     fit_head,
-    head_material,
+    head_materials,
     initial_head,
     keras_loss,
 )
@@ -120,7 +120,7 @@ def _one_wide_layer(x, kernel):
 
 def _fit_stack(backbone, configs) -> list[HeadRule]:
     first = configs[0]
-    materials = [head_material(backbone, config) for config in configs]
+    materials = head_materials(backbone, configs)
     inputs, val_inputs = materials[0].inputs, materials[0].val_inputs
     heads = [initial_head(inputs, config) for config in configs]
     policy = compute_policy(first.precision) if inputs.ndim == 4 else "float32"

@@ -1,5 +1,6 @@
 """Offload heads: small Keras models that learn which samples are worth sending."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import keras
@@ -106,7 +107,7 @@ def fit_head(
     """
     config = config or HeadConfig()
     config = replace(config, precision=resolve_precision(config.precision))
-    material = head_material(backbone, config)
+    (material,) = head_materials(backbone, [config])
     inputs, values = material.inputs, material.values
     head = initial_head(inputs, config)
     if initial:
@@ -160,20 +161,28 @@ class Material:
     val_values: np.ndarray
 
 
-def head_material(backbone: TrainedBackbone, config: HeadConfig) -> Material:
-    """Return what `fit_head` trains a head on; it raises as that does."""
+def head_materials(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> list[Material]:
+    """Return what heads of one input and one label source are trained on; raises as `fit_head`.
+
+    The inputs are made once and shared: features of augmented views take more than a gigabyte.
+    """
     if backbone.val_bank is None:
         raise ValueError("a head needs validation samples; received a DDNN fitted without any")
-    val_bank, target = backbone.val_bank, TARGETS[config.target]
-    lesson = LABEL_SOURCES[config.labels].lesson(backbone)
-    inputs = HEAD_INPUTS[config.input](lesson.bank.edge)
-    values = target.values(lesson.judge, config.cost, config.local_fraction)
+    lesson = LABEL_SOURCES[configs[0].labels].lesson(backbone)
+    read = HEAD_INPUTS[configs[0].input]
+    inputs, val_inputs = read(lesson.bank.edge), read(backbone.val_bank.edge)
+    return [_material(config, lesson, backbone.val_bank, inputs, val_inputs) for config in configs]
+
+
+def _material(config, lesson, val_bank, inputs, val_inputs) -> Material:
+    values, val_values = (
+        TARGETS[config.target].values(bank, config.cost, config.local_fraction)
+        for bank in (lesson.judge, val_bank)
+    )
     if config.oversample:
         inputs, values = _oversample(inputs, values, config.seed)
     balanced = LOSSES[config.loss].balanced
     weights = compute_sample_weight("balanced", values[:, 0]) if balanced else np.ones(len(values))
-    val_inputs = HEAD_INPUTS[config.input](val_bank.edge)
-    val_values = target.values(val_bank, config.cost, config.local_fraction)
     return Material(inputs, values, weights.astype(np.float32), val_inputs, val_values)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.capture import as_features, run_in_batches
+from keras_ddnn.capture import as_sent, run_in_batches
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.models import split_ddnn
 from keras_ddnn.rules import OffloadRule
@@ -78,8 +78,7 @@ class OffloadPolicy:
     @cached_property
     def _local_step(self):
         def step(images):
-            outputs = self.local_model(images, training=False)
-            return outputs["local"], as_features(outputs["features"])
+            return as_sent(self.local_model(images, training=False))
 
         return _traced(step, self.local_model.input_shape, tf.uint8)
 

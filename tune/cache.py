@@ -79,11 +79,10 @@ class Records:
     def _path(self, key):
         return self.folder / f"{key}.json"
 
-    def head(self, key: str):
-        """Return the `HeadRule` of a finished trial, with the history of its training."""
+    def head(self, key: str, record: dict):
+        """Return the `HeadRule` of a finished trial and its record, with the training's history."""
         from keras_ddnn.artifact import load_head
 
-        record = self.read(key)
         head = load_head(self.weights(key), record["head"])
         head.history = record["history"]
         return head

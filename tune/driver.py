@@ -322,11 +322,12 @@ def _space(search, fingerprint, done, unfinished):
 
     if search.searcher != "optuna":
         keys = done.keys() | unfinished
+        stacks = search.stacks()
         missing = [
             [trial for trial in stack if trial_key(fingerprint, trial) not in keys]
-            for stack in search.stacks()
+            for stack in stacks
         ]
-        todo = [stack for stack, left in zip(search.stacks(), missing) if left]
+        todo = [stack for stack, left in zip(stacks, missing) if left]
         space = {"stack": tune.grid_search(list(range(len(todo))))}
         return space, None, sum(map(len, missing)), todo
 

@@ -144,7 +144,12 @@ def write(
     from keras_ddnn.artifact import save_policy
 
     report, policy, diagnosis = _report_on_test(
-        search, splits, fingerprint, backbones, output, finished
+        search,
+        splits,
+        fingerprint,
+        backbones,
+        output,
+        {key: records[key] for key in finished["trial"]},
     )
     report.save(output / "report")
     figure = offload_curve.draw(report)
@@ -182,18 +187,19 @@ def _write_results(records: dict[str, dict], unfinished: list[dict], output: Pat
     return results
 
 
-def _report_on_test(search, splits, fingerprint, backbones, output, finished):
+def _report_on_test(search, splits, fingerprint, backbones, output, records):
+    """Report on the finished trials, whose records come best first."""
     from keras_ddnn.pipeline import make_report
     from keras_ddnn.policy import OffloadPolicy
 
-    records = Records(output / "trials")
-    ranked = {key: search.trial(records.read(key)["choices"]) for key in finished["trial"]}
+    ranked = {key: search.trial(record["choices"]) for key, record in records.items()}
     best = next(iter(ranked.values()))
     keys = {}  # of the best head of each input
     for key, trial in ranked.items():
         if trial.ddnn == best.ddnn:
             keys.setdefault(trial.head.input, key)
-    heads = {name: records.head(key) for name, key in keys.items()}
+    stored = Records(output / "trials")
+    heads = {name: stored.head(key, records[key]) for name, key in keys.items()}
 
     backbone = StoredBackbone.of(backbones, fingerprint, best.ddnn, splits)
     model = backbone.model()

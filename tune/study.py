@@ -40,7 +40,7 @@ class Finished:
             )
         records = Records(output / "trials")
         heads = {
-            search.trial(record["choices"]): records.head(key)
+            search.trial(record["choices"]): records.head(key, record)
             for key, record in records.all(search, fingerprint).items()
         }
         (seed,) = search.seed
