@@ -4,7 +4,8 @@
 
 Each policy answers one stream of images of the size of CIFAR-10, batch by batch; the policies take
 turns, and the fastest of their rounds counts. The networks are the paper's, untrained; the
-threshold of the margin rule keeps the asked share of the stream local.
+threshold of the margin rule keeps the asked share of the stream local. The cloud is asked about
+everything as it was trained, and with its normalisation folded as a policy folds it.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def main() -> None:
     from keras_ddnn.capture import capture
     from keras_ddnn.config import DDNNConfig
     from keras_ddnn.costs import threshold_for_fraction
-    from keras_ddnn.models import build_ddnn
+    from keras_ddnn.models import build_ddnn, fold_normalisation
     from keras_ddnn.policy import OffloadPolicy
     from keras_ddnn.rules import Margin
 
@@ -36,7 +37,10 @@ def main() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2048, 32, 32, 3), dtype=np.uint8)
     scores = Margin().score(capture(model, images, np.zeros(len(images), int)).edge)
 
-    table = Table("batch", "local fraction", "always cloud, µs an image", "routed", "ratio")
+    table = Table(
+        *("batch", "local fraction", "always cloud, µs an image", "folded", "routed"),
+        *("ratio", "ratio to folded"),
+    )
     rows = []
     for batch, n in STREAMS.items():
         thresholds = [threshold_for_fraction(scores[:n], fraction) for fraction in FRACTIONS]
@@ -44,16 +48,20 @@ def main() -> None:
             OffloadPolicy(model, config, Margin(), threshold, tuple("0123456789"))
             for threshold in thresholds
         ]
-        answers = [_cloud_alone(model), *(policy.predict for policy in policies)]
+        clouds = [_cloud_alone(model), _cloud_alone(fold_normalisation(model))]
+        answers = [*clouds, *(policy.predict for policy in policies)]
         streams = [_stream(answer, images[:n], batch) for answer in answers]
         seconds = _take_turns(streams, options.rounds)
-        for fraction, routed in zip(FRACTIONS, seconds[1:]):
+        trained, folded, *routed = seconds
+        for fraction, own in zip(FRACTIONS, routed):
             row = {
                 "batch": batch,
                 "local_fraction": fraction,
-                "always_cloud_us": round(1e6 * seconds[0] / n, 1),
-                "routed_us": round(1e6 * routed / n, 1),
-                "ratio": round(seconds[0] / routed, 2),
+                "always_cloud_us": round(1e6 * trained / n, 1),
+                "folded_us": round(1e6 * folded / n, 1),
+                "routed_us": round(1e6 * own / n, 1),
+                "ratio": round(trained / own, 2),
+                "ratio_to_folded": round(folded / own, 2),
             }
             rows.append(row)
             table.add_row(*map(str, row.values()))

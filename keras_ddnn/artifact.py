@@ -16,7 +16,7 @@ from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.rules import RULES, OffloadRule
 from keras_ddnn.seal import damage, sha256
 
-SCHEMA = 2
+SCHEMA = 3
 MANIFEST = "manifest.json"
 DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"

@@ -6,27 +6,19 @@ import tensorflow as tf
 
 from keras_ddnn.bank import Bank, EdgeOutputs
 from keras_ddnn.labels import Judgement
-from keras_ddnn.models import split_ddnn
+from keras_ddnn.models import fold_normalisation, split_ddnn
 
 BATCH_SIZE = 500
 TINY = 1e-9  # keeps the logarithm of a mean probability finite
 
 
-def capture_edge(local_model: keras.Model, images: np.ndarray) -> EdgeOutputs:
-    """Run the local network over uint8 images (n, h, w, c), in inference mode."""
-    logits, features = run_in_batches(
-        lambda batch: as_sent(local_model(batch, training=False)), images
-    )
-    return EdgeOutputs(logits, features, images)
-
-
 def capture(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Bank:
-    """Run a DDNN over images (n, h, w, c) and labels (n,), in inference mode.
+    """Run a DDNN over uint8 images (n, h, w, c) and labels (n,), in inference mode.
 
     The cloud network is fed the float16 features of the bank, those a device would send, and not
     the local network's own, so that deployment repeats these logits.
     """
-    local_model, cloud_model = split_ddnn(model)
+    local_model, cloud_model = split_ddnn(fold_normalisation(model))
 
     def step(batch):
         logits, features = as_sent(local_model(batch, training=False))
@@ -118,6 +110,8 @@ def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
             empty = np.zeros((length - len(batch), *batch.shape[1:]), batch.dtype)
             batch = np.concatenate([batch, empty])
         outputs = [output.numpy() for output in step(tf.constant(batch))]
+        if len(array) <= size:
+            return [output[: len(array)] for output in outputs]
         if arrays is None:
             arrays = [np.empty((len(array), *out.shape[1:]), out.dtype) for out in outputs]
         for whole, output in zip(arrays, outputs):

@@ -10,11 +10,11 @@ import tensorflow as tf
 from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.capture import as_sent, run_in_batches
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.models import split_ddnn
+from keras_ddnn.models import fold_normalisation, split_ddnn
 from keras_ddnn.rules import OffloadRule
 
 # The sizes to which a batch is filled up: the kernels prepare themselves anew for each they meet.
-BUCKETS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+BUCKETS = (1, 2, 4, 8, *range(16, 128, 16), *range(128, 256, 32), *range(256, 513, 64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +35,19 @@ class OffloadPolicy:
     score_threshold: float
     class_names: tuple[str, ...]
 
-    @cached_property
+    @property
     def local_model(self) -> keras.Model:
-        """The device's half; see `split_ddnn`."""
-        return split_ddnn(self.model)[0]
+        """The device's half, normalisation folded; see `split_ddnn`."""
+        return self._halves[0]
+
+    @property
+    def cloud_model(self) -> keras.Model:
+        """The cloud's half, normalisation folded; see `split_ddnn`."""
+        return self._halves[1]
 
     @cached_property
-    def cloud_model(self) -> keras.Model:
-        """The cloud's half; see `split_ddnn`."""
-        return split_ddnn(self.model)[1]
+    def _halves(self):
+        return split_ddnn(fold_normalisation(self.model))
 
     def decide(self, images: np.ndarray) -> np.ndarray:
         """Return whether to offload each of the uint8 images (n, h, w, c), bool of shape (n,).

@@ -9,6 +9,7 @@ from conftest import flip_a_bit
 
 from keras_ddnn.anchored import Anchor
 from keras_ddnn.artifact import load_policy, save_policy
+from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads import HeadRule, build_head
 from keras_ddnn.mc_dropout import MCDropout
@@ -32,9 +33,7 @@ def make_policy(rule="head", anchor=None):
 
 
 def _edge(policy):
-    from keras_ddnn.capture import capture_edge
-
-    return capture_edge(policy.local_model, IMAGES)
+    return capture(policy.model, IMAGES, np.zeros(len(IMAGES), np.int64)).edge
 
 
 @pytest.fixture(scope="module")

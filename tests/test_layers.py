@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ddnn.layers import FusedBatchNormalization
+from keras_ddnn.layers import Bias, FusedBatchNormalization
 
 
 @pytest.fixture
@@ -43,3 +43,15 @@ def test_a_saved_model_finds_the_layer(maps, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.layers[0].momentum == 0.8
     np.testing.assert_array_equal(loaded(maps), model(maps))
+
+
+def test_a_bias_after_pooling_is_that_of_the_convolution_before(maps):
+    conv = keras.layers.Conv2D(3, 3, bias_initializer="normal")
+    expected = keras.layers.MaxPooling2D()(conv(maps))
+    alone, bias = keras.layers.Conv2D(3, 3, use_bias=False), Bias()
+    alone.build(maps.shape)
+    bias.build((8, 3, 3, 3))
+    alone.kernel.assign(conv.kernel)
+    bias.bias.assign(conv.bias)
+    pooled = keras.layers.MaxPooling2D()(alone(maps))
+    np.testing.assert_allclose(bias(pooled), expected, rtol=0, atol=1e-5)

@@ -1,11 +1,16 @@
 import json
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from keras_ddnn import models
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads import build_head
+from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.models import build_ddnn, describe_layers, multiply_adds, split_ddnn
+from keras_ddnn.training import compile_ddnn
 
 HEAD_INPUT_OF = {"mlp": "logits", "conv": "features"}
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -22,6 +27,60 @@ def test_both_outputs_are_float32_logits_whatever_the_precision():
     assert set(outputs) == {"local", "cloud"}
     assert {(tuple(o.shape), o.dtype.name) for o in outputs.values()} == {((4, 10), "float32")}
     assert {weight.dtype for weight in model.weights if "seed" not in weight.name} == {"float32"}
+
+
+def use_gpus(monkeypatch, capability):
+    """Let TensorFlow see one GPU of a compute capability, or none."""
+    gpus = [] if capability is None else ["gpu"]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: gpus)
+    details = {"compute_capability": capability}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((8, 0), "bfloat16"), ((7, 5), "float16")])
+def test_a_gpu_computes_in_half_precision_and_with_xla(monkeypatch, capability, expected):
+    use_gpus(monkeypatch, capability)
+    assert models.resolve_precision("auto") == expected
+    model = build_ddnn((16, 16, 3), 4, DDNNConfig())
+    compile_ddnn(model, DDNNConfig())
+    assert model.get_layer("cloud_conv_0_0").compute_dtype == expected
+    assert model.get_layer("cloud").compute_dtype == "float32"
+    assert model.jit_compile
+    # Small gradients vanish in float16 unless the loss is scaled.
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (expected == "float16")
+
+
+def test_a_cpu_trains_without_xla(monkeypatch):
+    use_gpus(monkeypatch, None)
+    model = build_ddnn((16, 16, 3), 4, DDNNConfig())
+    compile_ddnn(model, DDNNConfig())
+    assert not model.jit_compile
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("avx512f amx_bf16 avx512_bf16", "bfloat16"),
+        ("avx512f avx512_bf16", "float32"),  # half as fast as float32 without AMX
+        ("asimd bf16 i8mm", "bfloat16"),
+        ("sse4_2", "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_a_cpu_has_matrix_units_for_it(
+    monkeypatch, tmp_path, flags, expected
+):
+    use_gpus(monkeypatch, None)
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
+    monkeypatch.setattr(models, "CPUINFO", cpuinfo)
+    assert models.resolve_precision("auto") == expected
+
+
+def test_a_cpu_that_says_nothing_of_itself_computes_in_float32(monkeypatch, tmp_path):
+    use_gpus(monkeypatch, None)
+    monkeypatch.setattr(models, "CPUINFO", tmp_path / "none")
+    assert models.resolve_precision("auto") == "float32"
 
 
 def test_the_halves_put_together_are_the_whole(paper):
@@ -56,6 +115,28 @@ def test_multiply_adds_of_the_paper_by_hand(paper):
     assert multiply_adds(paper) == multiply_adds(local_model) + multiply_adds(cloud_model)
 
 
+@pytest.mark.parametrize("cuts", [0, 2])
+def test_folded_normalisation_gives_the_same_logits_without_it(cuts):
+    config = DDNNConfig(
+        local_filters=4, cloud_filters=((4,), (8, 8)), cloud_units=(8,), precision="float32"
+    )
+    model = build_ddnn((16, 16, 3), 3, config)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, FusedBatchNormalization):  # as if it had been trained
+            layer.set_weights([rng.uniform(0.5, 2.0, w.shape) for w in layer.get_weights()])
+    for _ in range(cuts):
+        split_ddnn(model)
+    folded = models.fold_normalisation(model)
+    assert not any(isinstance(layer, FusedBatchNormalization) for layer in folded.layers)
+    images = IMAGES[:, :16, :16]
+    for name, logits in model(images).items():
+        np.testing.assert_allclose(folded(images)[name], logits, rtol=0, atol=1e-4)
+    before = model.get_layer("cloud_conv_0_0").kernel.numpy()
+    folded.get_layer("cloud_conv_0_0").kernel.assign(before + 1)
+    np.testing.assert_array_equal(model.get_layer("cloud_conv_0_0").kernel, before)
+
+
 def by_name(model) -> dict[str, dict]:
     return {record["name"]: record for record in describe_layers(model)}
 
@@ -65,7 +146,7 @@ def test_a_layer_is_described_by_what_it_is_costs_and_reads(paper):
         "name": "local_conv",
         "kind": "Conv2D",
         "shape": [32, 32, 32],
-        "parameters": 3 * 3 * 3 * 32 + 32,
+        "parameters": 3 * 3 * 3 * 32,
         "multiply_adds": 32 * 32 * (3 * 3 * 3) * 32,
         "inputs": ["rescaling"],
     }

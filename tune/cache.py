@@ -16,7 +16,7 @@ from keras_ddnn.seal import (
 from tune.space import Backbone, SearchConfig, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
-VERSION = 2
+VERSION = 3
 ADDRESS = 16  # hexadecimal digits of a content address
 
 

@@ -10,6 +10,7 @@ from figures.style import CLOUD_COLOUR, LOCAL_COLOUR, new_figure
 FOLDED = {
     "LeakyReLU": "leaky ReLU",
     "ReLU": "ReLU",
+    "Bias": "bias",
     "FusedBatchNormalization": "batch norm",
     "Dropout": "dropout",
     "Flatten": "",
