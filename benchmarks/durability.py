@@ -35,24 +35,24 @@ def main() -> int:
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        data = _toy_data(folder / "toy.npz")
+        data = toy_data(folder / "toy.npz")
         undisturbed = folder / "undisturbed" / "out"
         start = time.perf_counter()
-        _start(data, undisturbed).wait()
+        start_search(data, undisturbed).wait()
         seconds = time.perf_counter() - start
 
         output = folder / "killed" / "out"
         kills = lost = repeated = wrong = 0
         while kills < options.kills:
             before = _records(output)
-            search = _start(data, output)
+            search = start_search(data, output)
             # The first seconds go to imports and to Ray, in which there is little to lose.
             try:
                 search.wait(timeout=rng.uniform(3.0, min(options.longest, seconds)))
             except subprocess.TimeoutExpired:
                 kills += 1
             else:
-                wrong += not _same(undisturbed, output)
+                wrong += not same_table(undisturbed, output)
                 output = folder / f"after{kills}" / "out"  # finished: begin another
                 continue
             os.killpg(search.pid, signal.SIGKILL)
@@ -60,13 +60,14 @@ def main() -> int:
             after = _records(output)
             lost += len(before.keys() - after.keys())
             repeated += sum(after[name] != time for name, time in before.items() if name in after)
-        _start(data, output).wait()
-        wrong += not _same(undisturbed, output)
+        start_search(data, output).wait()
+        wrong += not same_table(undisturbed, output)
     print(json.dumps({"kills": kills, "lost": lost, "repeated": repeated, "wrong_tables": wrong}))
     return 1 if lost or repeated or wrong else 0
 
 
-def _toy_data(path: Path) -> Path:
+def toy_data(path: Path) -> Path:
+    """Write a dataset of four shades, noisy enough for the cloud to know better."""
     rng = np.random.default_rng(0)
     arrays = {}
     for split, n in (("train", 3000), ("val", 400), ("test", 400)):
@@ -77,11 +78,12 @@ def _toy_data(path: Path) -> Path:
     return path
 
 
-def _start(data: Path, output: Path) -> subprocess.Popen:
+def start_search(data: Path, output: Path, *options: str) -> subprocess.Popen:
+    """Start or resume the search in a process group of its own."""
     resume = ["--resume"] if output.exists() else []
     command = [sys.executable, "-m", "tune.search", "--dataset", str(data), *SEARCH]
     return subprocess.Popen(
-        [*command, "--output", str(output), *resume],
+        [*command, "--output", str(output), *resume, *options],
         start_new_session=True,  # so that it can be killed with all that it has started
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -93,7 +95,8 @@ def _records(output: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (output / "trials").glob("*.json")}
 
 
-def _same(undisturbed: Path, output: Path) -> bool:
+def same_table(undisturbed: Path, output: Path) -> bool:
+    """Whether two searches ended with the same table, to the byte."""
     return (undisturbed / "results.csv").read_bytes() == (output / "results.csv").read_bytes()
 
 

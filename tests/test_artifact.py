@@ -8,7 +8,7 @@ import pytest
 from conftest import flip_a_bit
 
 from keras_ddnn.anchored import Anchor
-from keras_ddnn.artifact import load_policy, save_policy
+from keras_ddnn.artifact import SCHEMA, load_policy, save_policy
 from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads import HeadRule, build_head
@@ -141,7 +141,7 @@ def test_a_missing_file_is_named(folder):
 def test_a_manifest_of_another_schema_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"schema": 99}))
-    with pytest.raises(ValueError, match="expected schema 2; received 99"):
+    with pytest.raises(ValueError, match=f"expected schema {SCHEMA}; received 99"):
         load_policy(folder)
 
 

@@ -9,14 +9,14 @@ from conftest import flip_a_bit, toy_split, truncate
 from keras_ddnn.config import as_json
 from keras_ddnn.datasets import DATASETS
 from keras_ddnn.seal import sha256_of_json
-from tune import driver
+from tune import cluster, driver
 from tune.search import main
 from tune.space import SearchConfig
 
 
 @pytest.fixture(autouse=True)
 def _no_ray(monkeypatch):
-    monkeypatch.setattr(driver, "_start_ray", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(cluster, "start", lambda *_: pytest.fail("Ray was started"))
 
 
 def toy_arrays(**replaced):
@@ -167,7 +167,7 @@ def test_a_failed_search_ends_in_one_line(monkeypatch, capsys, tmp_path, toy_npz
     def fail(*_):
         raise RuntimeError("no trial finished")
 
-    monkeypatch.setattr(driver, "_start_ray", fail)
+    monkeypatch.setattr(cluster, "start", fail)
     assert main(["--dataset", toy_npz, "--output", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == "error: no trial finished\n"
 
@@ -183,7 +183,7 @@ def test_a_damaged_description_does_not_stop_a_search_from_going_on(
     def started(*_):
         raise RuntimeError("started")
 
-    monkeypatch.setattr(driver, "_start_ray", started)
+    monkeypatch.setattr(cluster, "start", started)
     arguments = ["--dataset", toy_npz, "--output", str(tmp_path / "old"), "--resume"]
     assert main(arguments) == 1
     assert capsys.readouterr().err == "error: started\n"
@@ -194,7 +194,7 @@ def test_an_interrupted_search_says_how_to_go_on(monkeypatch, capsys, tmp_path, 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "_start_ray", interrupt)
+    monkeypatch.setattr(cluster, "start", interrupt)
     assert main(["--dataset", toy_npz, "--output", str(tmp_path / "out")]) == 130
     assert capsys.readouterr().err == "interrupted: pass --resume to go on\n"
 

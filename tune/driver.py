@@ -13,7 +13,7 @@ from keras_ddnn.checks import require_count
 from keras_ddnn.config import as_json
 from keras_ddnn.datasets import Splits, load
 from keras_ddnn.seal import sha256_of_json
-from tune import report
+from tune import cluster, report
 from tune.cache import Records, backbone_key, trained, trial_key
 from tune.plan import Plan, make_plan
 from tune.space import DIMENSIONS, Backbone, SearchConfig, Trial
@@ -22,14 +22,6 @@ CONFIG = "search.json"
 TRIALS = "trials"
 A_DAY = 24 * 3600.0  # backbones may just be written by another search
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
-
-# Ray's own OMP_NUM_THREADS does not bind TensorFlow. With one thread a worker, sums are made in one
-# order, and a search repeats to the last bit.
-WORKER_ENVIRONMENT = {
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 
 
 def run_search(
@@ -76,7 +68,7 @@ def run_search(
         _prepare_output(search, output, overwrite)
         for folder, seconds in ((output, 0), (output / TRIALS, 0), (backbones, A_DAY)):
             remove_leftovers(folder, seconds)
-        _start_ray(address, num_cpus)
+        cluster.start(address, num_cpus)
         failed = _train_backbones(search.backbones(), splits, fingerprint, backbones)
         unfinished = _run_trials(search, splits, fingerprint, backbones, output, failed)
         write(search, splits, fingerprint, backbones, output, unfinished)
@@ -105,9 +97,9 @@ def train_backbones(
     Raises:
         RuntimeError: If the training of a backbone fails.
     """
-    _start_ray(None, num_cpus)
+    cluster.start(None, num_cpus)
     folder = Path(backbones).absolute()
-    failed = _train_backbones(wanted, splits, splits.fingerprint(), folder)
+    failed = _train_backbones([*wanted], splits, splits.fingerprint(), folder)
     for backbone, reason in failed.items():
         raise RuntimeError(f"training the backbone {backbone.name()} failed: {reason}")
 
@@ -175,19 +167,6 @@ def _prepare_output(search, output, overwrite):
         raise ValueError(f"cannot write to the output folder {output}: {error}") from error
 
 
-def _start_ray(address, num_cpus):
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(
-            address=address,
-            runtime_env={"env_vars": WORKER_ENVIRONMENT},
-            logging_level="error",
-            log_to_driver=False,
-            **({} if address else {"num_cpus": num_cpus, "include_dashboard": False}),
-        )
-
-
 def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, str]:
     """Train what is missing; return the reason of each backbone whose training failed.
 
@@ -207,8 +186,9 @@ def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, s
     if not missing:
         return {}
     shared = ray.put(splits)
-    epochs = Queue(actor_options={"num_cpus": 0})
-    task = ray.remote(num_cpus=1, max_retries=1)(train_backbone)
+    epochs = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": cluster.here()})
+    resources = cluster.resources_of(len(wanted), [node["Resources"] for node in ray.nodes()])
+    task = ray.remote(max_retries=1, **resources)(train_backbone)
     running = {
         task.remote(shared, backbone, folder, epochs): backbone
         for folder, backbone in missing.items()
