@@ -2,12 +2,14 @@
 
     python -m benchmarks.cluster
 
-A head and a worker are started by `ray start`, as on two hosts, with a core each. The worker and
-all that it runs are killed once the first backbone is trained, and once the first trial is
-recorded; the search must end with the table of one that nothing disturbs.
+A head and a worker are started by `ray start`, as on two hosts, with a core each and one token. The
+worker and all that it runs are killed once the first backbone is trained, and once the first trial
+is recorded; the search must end with the table of one that nothing disturbs.
 """
 
 import json
+import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -25,6 +27,7 @@ MOMENTS = {"backbones": "backbones/*/backbone.json", "trials": "out/trials/*.jso
 
 
 def main() -> int:
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

@@ -11,7 +11,7 @@ from conftest import flip_a_bit, truncate
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.seal import sealed_folder
 from tune import cache
-from tune.cache import Records, backbone_key, trained, trial_key
+from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
 from tune.space import Backbone, SearchConfig, Trial
 
 DATA = "f00d"
@@ -133,14 +133,16 @@ def write(records, key, record=None):
         *product(["a/head.weights.h5", "a/sha256.json"], [Path.unlink]),
     ],
 )
-def test_a_damaged_record_counts_as_not_finished_and_is_set_aside(tmp_path, file, damage):
+def test_a_damaged_record_counts_as_not_finished_and_can_be_set_aside(tmp_path, file, damage):
     records = Records(tmp_path)
     write(records, "a")
     write(records, "b")
     damage(tmp_path / file)
+    assert records.read("a") is None
+    assert (tmp_path / "a.json").exists()  # looking changes nothing
     with pytest.warns(UserWarning, match=r"set aside as a\.json\.damaged"):
-        assert records.read("a") is None
-    assert (tmp_path / "a.json.damaged").exists()
+        records.set_damaged_aside()
+    assert {path.name for path in tmp_path.glob("*.json*")} == {"a.json.damaged", "b.json"}
     assert records.read("b") == RECORD
     write(records, "a")  # made again
     assert records.read("a") == RECORD
@@ -153,8 +155,9 @@ def test_a_damaged_backbone_is_set_aside_whole(tmp_path, damage):
             (new / "train.npz").write_bytes(b"logits and features")
         assert trained(tmp_path / "backbone")
         damage(tmp_path / "backbone" / "train.npz")
+        assert not trained(tmp_path / "backbone")
         with pytest.warns(UserWarning, match=r"train\.npz is (damaged|missing)"):
-            assert not trained(tmp_path / "backbone")
+            set_damaged_aside(tmp_path / "backbone")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"backbone.damaged", "backbone.damaged1"}
 

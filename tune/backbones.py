@@ -15,7 +15,7 @@ from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.datasets import Splits
 from keras_ddnn.labels import Judgement
 from keras_ddnn.seal import sealed_folder
-from tune.cache import backbone_key, trained
+from tune.cache import backbone_key, set_damaged_aside, trained
 from tune.space import Backbone
 
 WEIGHTS = "ddnn.weights.h5"
@@ -181,6 +181,7 @@ class StoredBackbone:
         """Return the bank of augmented copies of the training images, captured when first asked."""
         folder = self.folder / f"augmented{views}"
         if not trained(folder):
+            set_damaged_aside(folder)
             from keras_ddnn.training import augmented_bank
 
             bank = augmented_bank(self.model(), self.ddnn, self.bank, views)

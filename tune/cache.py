@@ -36,13 +36,15 @@ def trial_key(fingerprint: str, trial: Trial) -> str:
 
 
 def trained(folder: Path) -> bool:
-    """Return whether a backbone is there and undamaged; a damaged one is set aside."""
-    if not folder.exists():
-        return False
-    if wrong := damage_of_folder(folder):
+    """Return whether a backbone is there and undamaged."""
+    return folder.exists() and not damage_of_folder(folder)
+
+
+def set_damaged_aside(folder: Path) -> None:
+    """Rename a folder in which something is damaged, so that it can be made again."""
+    if folder.exists() and (wrong := damage_of_folder(folder)):
         with suppress(FileNotFoundError):  # by another worker, just now
             warnings.warn(f"{wrong}; set aside as {set_aside(folder).name}", stacklevel=2)
-    return not wrong
 
 
 class Records:
@@ -60,21 +62,22 @@ class Records:
         write_sealed_json(self._path(key), record)
 
     def read(self, key: str) -> dict | None:
-        """Return a record, or None if the trial has not finished.
+        """Return a record, or None if the trial has not finished, or it or its head is damaged."""
+        return None if self._damage(key) else read_sealed_json(self._path(key))
 
-        A damaged record, and one whose weights are damaged, is set aside as if it had not.
-        """
-        path = self._path(key)
-        if not path.exists():
-            return None
+    def set_damaged_aside(self) -> None:
+        """Rename each record that is damaged, or whose head is: its trial has not finished."""
+        for path in sorted(self.folder.glob("*.json")):
+            if wrong := self._damage(path.stem):
+                warnings.warn(f"{wrong}; set aside as {set_aside(path).name}", stacklevel=2)
+
+    def _damage(self, key):
+        """Say what is wrong with a record; None if nothing is."""
         try:
-            record = read_sealed_json(path)
-            if wrong := damage_of_folder(self.weights(key)):
-                raise ValueError(wrong)
+            read_sealed_json(self._path(key))
         except ValueError as error:
-            warnings.warn(f"{error}; set aside as {set_aside(path).name}", stacklevel=2)
-            return None
-        return record
+            return str(error)
+        return damage_of_folder(self.weights(key))
 
     def _path(self, key):
         return self.folder / f"{key}.json"

@@ -14,7 +14,7 @@ from keras_ddnn.config import as_json
 from keras_ddnn.datasets import Splits, load
 from keras_ddnn.seal import sha256_of_json
 from tune import cluster, report
-from tune.cache import Records, backbone_key, trained, trial_key
+from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
 from tune.plan import Plan, make_plan
 from tune.space import DIMENSIONS, Backbone, SearchConfig, Trial
 
@@ -185,6 +185,8 @@ def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, s
     }
     if not missing:
         return {}
+    for folder in missing:
+        set_damaged_aside(Path(folder))
     shared = ray.put(splits)
     epochs = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": cluster.here()})
     resources = cluster.resources_of(len(wanted), [node["Resources"] for node in ray.nodes()])
@@ -220,7 +222,9 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
 
     from tune.trial import asked_choices, head_trials
 
-    done = Records(output / TRIALS).all(search, fingerprint)
+    records = Records(output / TRIALS)
+    records.set_damaged_aside()
+    done = records.all(search, fingerprint)
     unfinished = _without_backbone(search, fingerprint, failed)
     space, algorithm, todo, stacks = _space(search, fingerprint, done, unfinished)
     if todo <= 0:
@@ -256,7 +260,7 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         ).fit()
-    recorded = Records(output / TRIALS).all(search, fingerprint)
+    recorded = records.all(search, fingerprint)
     ended = [
         (search.trial(choices), result)
         for asked, result in zip(progress.trials, results, strict=True)

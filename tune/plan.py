@@ -9,9 +9,9 @@ from keras_ddnn.labels import FOLDS
 from tune.cache import Records, backbone_key, trained, trial_key
 from tune.space import SearchConfig
 
-# For the estimate only. Measured on 2 cores with bfloat16.
-MULTIPLY_ADDS_PER_CORE_SECOND = 7e10
-CORE_SECONDS_PER_TRIAL = 8.0
+# For the estimate only. Measured on 2 cores in float32.
+MULTIPLY_ADDS_PER_CORE_SECOND = 6e10
+CORE_SECONDS_PER_STACK = 15.0  # of heads
 START_SECONDS = 30.0
 
 
@@ -45,10 +45,13 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
     ]
     done = Records(Path(output) / "trials").all(search, fingerprint)
     if search.searcher == "optuna":
-        trials, trials_done = search.trials, len(done)
+        trials, left = search.trials, [1] * (search.trials - len(done))
     else:
-        keys = [trial_key(fingerprint, trial) for trial in search.sample()]
-        trials, trials_done = len(keys), sum(key in done for key in keys)
+        trials = len(search.sample())
+        left = [
+            sum(trial_key(fingerprint, trial) not in done for trial in stack)
+            for stack in search.stacks()
+        ]
 
     # Forward, gradient of the inputs, gradient of the weights: three passes' worth a step.
     work = sum(
@@ -58,12 +61,12 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
         for config, samples in [(backbone.ddnn, _samples(backbone, len(splits.train)))]
     )
     core_seconds = work / MULTIPLY_ADDS_PER_CORE_SECOND
-    core_seconds += (trials - trials_done) * CORE_SECONDS_PER_TRIAL
+    core_seconds += sum(map(bool, left)) * CORE_SECONDS_PER_STACK
     return Plan(
         len(search.backbones()),
         len(missing),
         trials,
-        trials - trials_done,
+        sum(left),
         START_SECONDS + core_seconds / os.cpu_count(),
     )
 
