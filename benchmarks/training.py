@@ -7,8 +7,8 @@ The same network, batch, optimiser and noise for all, in processes of their own 
 fastest epoch of each counts. Plain Keras is what one writes without this package: layers as
 published, float32, arrays in memory, with XLA as Keras compiles unless told not to, and without.
 PyTorch runs channels_last under bfloat16 autocast, and in float32, which is the faster where a CPU
-has no matrix units for bfloat16. Last come as many of ours at once as there are cores, on one thread
-each, as a search trains its backbones.
+has no matrix units for bfloat16. Last come as many of ours at once as there are cores, on one
+thread each, as a search trains its backbones.
 """
 
 import argparse

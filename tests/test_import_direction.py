@@ -15,6 +15,7 @@ NUMPY_FILES = (
     "checks",
     "cluttered_digits",
     "datasets",
+    "quantisation",
     "bank",
     "costs",
     "head_inputs",
