@@ -163,7 +163,7 @@ def test_experiments_on_heads_share_their_backbone():
 def started(monkeypatch):
     """The work that the command would start."""
     work = []
-    monkeypatch.setattr(paper, "_train_shared", lambda options, scale, todo: None)
+    monkeypatch.setattr(paper, "train_shared", lambda options, wanted: None)
     monkeypatch.setattr(paper, "_run_experiment", lambda options, name, *_: work.append(name))
     return work
 
