@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from figures import honest_labels as figure
+from tune import honest_labels as study
 from tune.honest_labels import main, summarise, summarise_certificates, summarise_leakage
 
 # AUDC of the test set and of two resamples of it, by seed.
@@ -72,3 +73,18 @@ def test_results_are_summarised_without_training_what_is_there(results, capsys):
         path.name for path in results.iterdir()
     }
     assert not (results / "none").exists()
+
+
+def test_all_networks_of_a_seed_are_trained_in_one_queue(results, monkeypatch):
+    queues, searches = [], []
+    monkeypatch.setattr(study, "train_shared", lambda _, wanted: queues.append(wanted))
+    monkeypatch.setattr(study, "run_search_of", lambda _, name, *rest: searches.append(name))
+    arguments = ["--output", str(results), "--presets", "strong", "--seeds", "0", "2"]
+    assert study.main([*arguments, "--labels", "final_epoch", "cross_fitted"]) == 0
+    # Of seed 0 the final epoch is there already.
+    assert searches == [
+        "strong-seed0-cross_fitted",
+        "strong-seed2-final_epoch",
+        "strong-seed2-cross_fitted",
+    ]
+    assert [len(set(queue)) for queue in queues] == [1 + 3, 1 + 3]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.capture import capture_edge
+from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.mc_dropout import MEASURES, MCDropout
-from keras_ddnn.models import build_ddnn, split_ddnn
+from keras_ddnn.models import build_ddnn
 from keras_ddnn.rules import Entropy
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
@@ -31,7 +31,7 @@ def ddnn(local_dropout=0.5, precision="float32", num_classes=3):
 
 
 def edge_of(model) -> EdgeOutputs:
-    return capture_edge(split_ddnn(model)[0], IMAGES)
+    return capture(model, IMAGES, np.zeros(len(IMAGES), int)).edge
 
 
 @pytest.fixture(scope="module")

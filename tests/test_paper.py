@@ -163,7 +163,7 @@ def test_experiments_on_heads_share_their_backbone():
 def started(monkeypatch):
     """The work that the command would start."""
     work = []
-    monkeypatch.setattr(paper, "_train_shared", lambda options, scale, todo: None)
+    monkeypatch.setattr(paper, "train_shared", lambda options, wanted: None)
     monkeypatch.setattr(paper, "_run_experiment", lambda options, name, *_: work.append(name))
     return work
 
@@ -241,3 +241,12 @@ def test_missing_experiments_leave_the_other_figures(copy, capsys):
     assert draw_figures(["--results", str(copy)]) == 0
     drawn = {line.rpartition("/")[2] for line in capsys.readouterr().out.split()}
     assert drawn == {"section_742_disagreement.png", "section_742_examples.png", "claims.json"}
+
+
+def test_quick_experiments_share_their_backbones():
+    searches = {name: row.search(QUICK, "cifar10", None, 0) for name, row in EXPERIMENTS.items()}
+    backbones = {name: set(search.backbones()) for name, search in searches.items()}
+    plain = backbones.pop("thresholds")
+    assert plain < backbones.pop("weights")
+    assert not plain & backbones.pop("mc_dropout")  # has a network of its own
+    assert all(others == plain for others in backbones.values())

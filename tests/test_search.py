@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pandas as pd
@@ -246,10 +248,16 @@ def test_the_same_search_from_nothing_gives_the_same_table(judged, tmp_path):
     assert (again / "results.csv").read_bytes() == (output / "results.csv").read_bytes()
 
 
+def forget_a_trial(output):
+    """Delete what is kept of a finished trial; return its key."""
+    lost = pd.read_csv(output / "results.csv")["trial"][3]
+    (output / "trials" / f"{lost}.json").unlink()
+    shutil.rmtree(output / "trials" / lost)
+    return lost
+
+
 def test_resuming_repeats_only_what_is_missing(search, copy):
-    lost = pd.read_csv(copy / "results.csv")["trial"][3]
-    (copy / "trials" / f"{lost}.json").unlink()
-    shutil.rmtree(copy / "trials" / lost)
+    lost = forget_a_trial(copy)
     table = (copy / "results.csv").read_bytes()
     before = contents(copy / "trials") | contents(copy.parent / "backbones")
 
@@ -308,6 +316,39 @@ def test_a_trial_that_fails_is_a_row_with_its_reason(search, copy, tmp_path):
     results = pd.read_csv(failing / "results.csv").set_index("lambda_local")
     assert results["status"].to_dict() == {0.3: "finished", 0.7: "failed"}
     assert "train.npz is not a saved bank" in results.loc[0.7, "reason"]
+
+
+@contextmanager
+def every_trial_killed():
+    """Kill each worker that computes a trial, as the kernel does where memory runs out."""
+    psutil = pytest.importorskip("psutil")
+    ended, killed = Event(), []
+
+    def kill():
+        while not ended.wait(0.05):
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if process.cmdline()[:1] == ["ray::ImplicitFunc.train"]:
+                        process.kill()
+                        killed.append(process.pid)
+
+    thread = Thread(target=kill)
+    thread.start()
+    yield killed
+    ended.set()
+    thread.join()
+
+
+@pytest.mark.slow
+def test_a_trial_whose_worker_is_killed_is_a_row_with_its_reason(search, copy):
+    lost = forget_a_trial(copy)
+    with every_trial_killed() as killed:
+        run_search(search, copy, resume=True)
+    results = pd.read_csv(copy / "results.csv").set_index("trial")
+    assert len(set(killed)) == 2  # it was tried once more, and no more
+    assert results["status"].eq("finished").sum() == len(search.grid()) - 1
+    assert results.loc[lost, "status"] == "failed"
+    assert "died" in results.loc[lost, "reason"].lower()
 
 
 def test_a_backbone_that_fails_is_named_with_its_reason(search, tmp_path):

@@ -35,8 +35,8 @@ class Scale:
         fractions: L0 of the heads on features and images.
         seeds: Of all experiments but the sweep.
         sweep_seeds: Of the sweep.
-        share: Whether the sweep's backbones are kept with the others. In full they take 70 GB, and
-            are deleted seed by seed.
+        share: Whether the sweep's backbones are kept with the others, which then take the place of
+            one of them. In full they take 70 GB, and are deleted seed by seed.
     """
 
     ddnn: str
@@ -87,9 +87,11 @@ class Experiment:
 
     def search(self, scale: Scale, dataset: str, epochs: int | None, seed: int) -> SearchConfig:
         """Return what it searches on one seed; `epochs` are those of the DDNNs."""
+        # Late epochs are of use to one experiment alone; with them all have the same backbone.
+        shares = scale.share or not self.sweep
         common = {
             "ddnn": "fast" if self.sweep else scale.ddnn,
-            "stages": 0 if self.sweep else min(STAGES, epochs or STAGES),
+            "stages": min(STAGES, epochs or STAGES) if shares else 0,
             "patience": EPOCHS,
             "local_fraction": (PAPER_FRACTION,),
         }
@@ -315,7 +317,9 @@ EXPERIMENTS = {
         lambda scale: _PAPER | {"labels": ("final_epoch", "stage_averaged")}, _stages, _along
     ),
     # What the introduction names as the alternative: Monte-Carlo dropout of the local network.
-    "mc_dropout": Experiment(lambda scale: _OURS | {"local_dropout": MC_DROPOUT}, _mc_dropout),
+    "mc_dropout": Experiment(
+        lambda scale: _OURS | {"local_dropout": MC_DROPOUT, "stages": 0}, _mc_dropout
+    ),
     # Figure 4: the weight of the local loss.
     "weights": Experiment(
         lambda scale: _OURS | {"lambda_local": scale.weights}, _weights, sweep=True

@@ -7,6 +7,7 @@ run adds to them.
 
 import json
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from keras_ddnn.labels import LABEL_SOURCES, STAGES, leakage_report
 from keras_ddnn.rules import CONFIDENCE_RULES, RULES, Margin, untrained_rules
 from keras_ddnn.statistics import audc_replicates, gain_of_replicates, over_seeds
 from tune.space import SearchConfig
-from tune.study import Finished, run_search_of, study_parser
+from tune.study import Finished, run_search_of, study_parser, train_shared
 
 INPUTS = ("logits", "logits_plus", "logits_rich", "features")
 RESAMPLES = 499
@@ -33,8 +34,8 @@ def main(arguments=None) -> int:
     """Run what is missing of the study and write its tables; return 2 after one line if bad."""
     options = _parser().parse_args(arguments)
     try:
-        for seed, preset, labels in product(options.seeds, options.presets, options.labels):
-            run_source(options, preset, seed, labels)
+        for seed in options.seeds:
+            _run_seed(options, seed)
         tables = {name: summary(options.output) for name, summary in SUMMARIES.items()}
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -46,12 +47,21 @@ def main(arguments=None) -> int:
     return 0
 
 
-def run_source(options, preset: str, seed: int, labels: str) -> None:
-    """Train the heads of one label source on one DDNN and keep their test results, once."""
-    file = options.output / f"{preset}-seed{seed}" / f"{labels}.npz"
-    if file.exists():
-        return
-    search = SearchConfig(
+def _run_seed(options, seed: int) -> None:
+    """Train the heads of each label source on each DDNN of a seed and keep their test results."""
+    todo = {}  # file → search
+    for preset, labels in product(options.presets, options.labels):
+        file = options.output / f"{preset}-seed{seed}" / f"{labels}.npz"
+        if not file.exists():
+            todo[file] = _search(options, preset, seed, labels)
+    train_shared(options, [b for search in todo.values() for b in search.backbones()])
+    for file, search in todo.items():
+        name = f"{search.ddnn}-seed{seed}-{file.stem}"
+        run_search_of(options, name, search, partial(_write_source, file))
+
+
+def _search(options, preset: str, seed: int, labels: str) -> SearchConfig:
+    return SearchConfig(
         dataset=options.dataset,
         ddnn=preset,
         epochs=options.epochs,
@@ -62,8 +72,6 @@ def run_source(options, preset: str, seed: int, labels: str) -> None:
         loss=("bce",),
         labels=(labels,),
     )
-    name = f"{preset}-seed{seed}-{labels}"
-    run_search_of(options, name, search, lambda finished: _write_source(file, finished))
 
 
 def _write_source(file: Path, finished: Finished) -> None:
@@ -123,7 +131,7 @@ def summarise(output: Path) -> pd.DataFrame:
 
 
 def _preset(path: Path) -> str:
-    """Return the preset of a file that `run_source` has left."""
+    """Return the preset of a file that `_run_seed` has left."""
     return path.parent.name.rsplit("-seed", 1)[0]
 
 

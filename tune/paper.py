@@ -15,10 +15,9 @@ import pandas as pd
 
 from keras_ddnn.atomic import replacing_file, replacing_folder, write_json
 from keras_ddnn.config import HeadConfig, as_json
-from keras_ddnn.datasets import load
 from tune.experiments import EXPERIMENTS, FULL, QUICK, Scale
 from tune.space import SearchConfig
-from tune.study import Finished, run_search_of, study_parser
+from tune.study import Finished, run_search_of, study_parser, train_shared
 
 ARCHITECTURES = "architectures.json"
 SEARCH = "search.json"
@@ -53,7 +52,15 @@ def _run_seed(options, scale: Scale, seed: int) -> None:
             search = EXPERIMENTS[name].search(scale, options.dataset, options.epochs, seed)
             if not _holds(_folder(options, name, seed), search):
                 todo[name] = search
-    _train_shared(options, scale, todo)
+    train_shared(
+        options,
+        [
+            backbone
+            for name, search in todo.items()
+            if not _apart(name, scale)
+            for backbone in [*search.backbones(), *EXPERIMENTS[name].further(search)]
+        ],
+    )
     for name, search in todo.items():
         _run_experiment(options, name, search, _apart(name, scale))
 
@@ -78,24 +85,6 @@ def _holds(folder: Path, search: SearchConfig) -> bool:
             f"{folder / SEARCH}) or choose another --output"
         )
     return True
-
-
-def _train_shared(options, scale: Scale, todo: dict[str, SearchConfig]) -> None:
-    """Train in one queue, on all cores, what the experiments would train one after another."""
-    from tune.driver import train_backbones
-
-    wanted = {
-        backbone
-        for name, search in todo.items()
-        if not _apart(name, scale)
-        for backbone in [*search.backbones(), *EXPERIMENTS[name].further(search)]
-    }
-    if wanted:
-        splits = load(options.dataset, options.data_dir)
-        longest_first = sorted(wanted, key=lambda b: (b.along is None, b.name()))
-        train_backbones(
-            longest_first, splits, options.work / "backbones", num_cpus=options.num_cpus
-        )
 
 
 def _run_experiment(options, name: str, search: SearchConfig, apart: bool) -> None:

@@ -1,14 +1,14 @@
 """A study: searches whose test results stay in small files, so that a later run adds to them."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_ddnn.datasets import Splits
+from keras_ddnn.datasets import Splits, load
 from tune.backbones import StoredBackbone
 from tune.cache import Records
-from tune.space import SearchConfig, Trial
+from tune.space import Backbone, SearchConfig, Trial
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,27 @@ class Finished:
             lambda weight: StoredBackbone.of(
                 backbones, fingerprint, search.backbone(weight, seed), splits
             ),
+        )
+
+
+def train_shared(options, wanted: Iterable[Backbone]) -> None:
+    """Train in one queue, on all cores, what several searches would train one after another.
+
+    Args:
+        options: Of `study_parser`; the backbones go into `backbones` in `options.work`.
+        wanted: In any order, some of them twice; those that are there are not trained again.
+
+    Raises:
+        RuntimeError: If the training of one fails.
+    """
+    from tune.driver import train_backbones
+
+    # The longest first, so that no core is idle at the end.
+    longest_first = sorted(set(wanted), key=lambda b: (b.along is None, -b.ddnn.epochs, b.name()))
+    if longest_first:
+        splits = load(options.dataset, options.data_dir)
+        train_backbones(
+            longest_first, splits, options.work / "backbones", num_cpus=options.num_cpus
         )
 
 
