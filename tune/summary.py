@@ -40,7 +40,7 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
         f"8-bit codes, {payload['codes_zlib']:,.0f} after zlib; image {payload['image']:,} raw, "
         f"{payload['image_png'] or math.nan:,.0f} as PNG"
     )
-    console.print(payload["verdict"])
+    console.print(f"{payload['verdict']}\n")
     _show_networks(results)
     # (heading, how a row of the report is written)
     columns = (
@@ -48,26 +48,21 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
         ("AUDC %", lambda row: f"{100 * row.audc:.2f}"),
         ("95%", lambda row: f"{100 * row.audc_low:.1f}–{100 * row.audc_high:.1f}"),
         ("APGR", lambda row: f"{row.apgr:.3f}"),
-        ("local %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
+        ("kept %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
         ("acc %", lambda row: f"{100 * row.accuracy:.2f}"),
         ("oracle %", lambda row: f"{100 * row.decision_accuracy:.1f}"),
         ("bytes", lambda row: f"{row.bytes_sent:,.0f}"),
         ("MACs", lambda row: _multiply_adds(row.multiply_adds, facts)),
     )
-    table = Table(
-        title=f"test data; thresholds of validation data for L0 = {facts['local_fraction']}",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for heading, _ in columns:
-        table.add_column(heading, justify="left" if heading == "rule" else "right", no_wrap=True)
+    title = f"test data; thresholds of validation data for L0 = {facts['local_fraction']}"
+    table = _table(title, [heading for heading, _ in columns])
     for row in report.table.itertuples():
         table.add_row(*(write(row) for _, write in columns))
     console.print(table)
     console.print(
-        "95%: of the AUDC, over samples; oracle %: decisions that are the oracle's; bytes: sent a "
-        "sample, on average over all; "
-        "MACs: multiply-adds of the rule alone, [red]red[/red] where dearer than the cloud"
+        "\n95%: of the AUDC, over samples; oracle %: decisions that are the oracle's; bytes: sent "
+        "on average over all samples; MACs: multiply-adds of the rule alone, [red]red[/red] where "
+        "dearer than the cloud"
     )
 
     status = results["status"].value_counts()
@@ -100,16 +95,20 @@ def _show_networks(results: pd.DataFrame) -> None:
         ("image", "val_bytes_image", "{:,.0f}".format),
         ("PNG", "val_bytes_image_png", "{:,.0f}".format),
     )
-    table = Table(
-        title="validation data; bytes of an offloaded sample",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for heading, *_ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = "validation data; bytes of an offloaded sample"
+    table = _table(title, [heading for heading, *_ in columns])
     for row in networks.sort_values(["lambda_local", "bottleneck", "seed"]).to_dict("records"):
         table.add_row(*(write(row[name]) for _, name, write in columns))
-    console.print(table)
+    console.print(table, "")
+
+
+def _table(title: str, headings: list[str]) -> Table:
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False
+    )
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "rule" else "right", no_wrap=True)
+    return table
 
 
 def _multiply_adds(count: int, facts: dict) -> str:
