@@ -48,7 +48,7 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
         ("AUDC %", lambda row: f"{100 * row.audc:.2f}"),
         ("95%", lambda row: f"{100 * row.audc_low:.1f}–{100 * row.audc_high:.1f}"),
         ("APGR", lambda row: f"{row.apgr:.3f}"),
-        ("kept %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
+        ("local %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
         ("acc %", lambda row: f"{100 * row.accuracy:.2f}"),
         ("oracle %", lambda row: f"{100 * row.decision_accuracy:.1f}"),
         ("bytes", lambda row: f"{row.bytes_sent:,.0f}"),
@@ -103,9 +103,7 @@ def _show_networks(results: pd.DataFrame) -> None:
 
 
 def _table(title: str, headings: list[str]) -> Table:
-    table = Table(
-        title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False
-    )
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "rule" else "right", no_wrap=True)
     return table
