@@ -1,6 +1,6 @@
 """What is built and how it is trained, as frozen, validated records, and the named presets."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from numbers import Integral
 from typing import Literal, get_args
@@ -16,6 +16,7 @@ from keras_ddnn.costs import COSTS
 from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES
 from keras_ddnn.losses import LOSSES
+from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.targets import TARGETS
 
 # Names whose implementations import Keras, which `--help` must not; a test compares the two.
@@ -23,6 +24,14 @@ Schedule = Literal["plateau", "one_cycle"]
 Augmentation = Literal["none", "crop", "flip", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
+
+# Of a field that `as_json` leaves out at its default: what was made before the field existed keeps
+# its content address.
+ADDED = {"added": True}
+
+# The best 8-bit range of a unit Gaussian, which normalisation makes of a bottleneck, ends near 4.
+# float16 and bfloat16 hold every one of these values exactly.
+BOTTLENECK_CODES = Quantisation(low=-4.0, step=1 / 32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,8 @@ class DDNNConfig:
         cloud_filters, cloud_units, dropout: The cloud network: one tuple of 3×3 convolution widths
             a block, each block ending in 2×2 pooling; then the dense widths. `dropout` acts after
             each block and each dense layer.
+        bottleneck: Channels of the map that a device sends, in 8-bit codes it is trained with; see
+            `feature_quantisation`. None sends the whole local feature map.
         lambda_local: Weight of the local loss, in [0, 1]; the cloud's is 1 - λ. "random" draws λ
             uniformly at every step.
         schedule: "plateau" halves `learning_rate` when the validation loss stalls; "one_cycle"
@@ -59,6 +70,7 @@ class DDNNConfig:
     cloud_filters: tuple[tuple[int, ...], ...] = ((32, 32), (64, 64, 128))
     cloud_units: tuple[int, ...] = (256, 64)
     dropout: float = 0.25
+    bottleneck: int | None = field(default=None, metadata=ADDED)
 
     lambda_local: float | Literal["random"] = 0.5
     epochs: int = 20
@@ -85,6 +97,8 @@ class DDNNConfig:
             epochs=self.epochs,
             batch_size=self.batch_size,
         )
+        if self.bottleneck is not None:
+            require_count(bottleneck=self.bottleneck)
         if not all(self.cloud_filters):
             raise ValueError(
                 f"every block of cloud_filters needs a width; received {self.cloud_filters}"
@@ -231,9 +245,24 @@ def resolve_config(config: DDNNConfig | str | None = None, **overrides) -> DDNNC
     return replace(config, **overrides)
 
 
+def feature_quantisation(config: DDNNConfig) -> Quantisation | None:
+    """Return the codes of the features of a DDNN that are sent without loss.
+
+    With a bottleneck all features are values of these 256 codes; without one None, and a
+    `Quantisation` must be fitted to features, to half a step.
+    """
+    return None if config.bottleneck is None else BOTTLENECK_CODES
+
+
 def as_json(config) -> dict:
-    """Return a config dataclass as plain JSON types, fit for hashing and for reading back."""
+    """Return a config dataclass as plain JSON types, fit for hashing and for reading back.
+
+    A field that is younger than results people keep is left out where it has its default.
+    """
+    content = asdict(config)
+    for each in fields(config):
+        if each.metadata.get("added") and content[each.name] == each.default:
+            del content[each.name]
     return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(config).items()
+        name: list(value) if isinstance(value, tuple) else value for name, value in content.items()
     }

@@ -45,7 +45,7 @@ def logits_rich(edge: EdgeOutputs) -> np.ndarray:
     return np.concatenate(
         [
             ranked,
-            ranked[:, :3] - ranked[:, 1:4],
+            -np.diff(ranked[:, :4]),
             log_odds[:, None],
             edge.local_entropy[:, None],
             edge.local_margin[:, None],

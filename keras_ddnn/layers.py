@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_ddnn.quantisation import CODES
+
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -59,3 +61,37 @@ class Bias(keras.layers.Layer):
     def call(self, inputs):
         """Add the bias to maps of shape (n, h, w, c)."""
         return tf.nn.bias_add(inputs, self.bias)
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class SimulatedQuantisation(keras.layers.Layer):
+    """Rounds maps of any shape to the values of 256 codes, with a straight-through gradient.
+
+    In the range of the codes the gradient passes as if nothing were rounded; outside, where values
+    are clipped, it is zero.
+
+    Sources: Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", 2013;
+    Jacob et al., "Quantization and Training of Neural Networks", 2018.
+
+    Args:
+        low: Value of code 0.
+        step: Between two codes; a `Quantisation` has both.
+    """
+
+    def __init__(self, low: float, step: float, **kwargs):
+        super().__init__(**kwargs)
+        self.low, self.step = low, step
+
+    def get_config(self):
+        """Return the arguments that rebuild the layer."""
+        return super().get_config() | {"low": self.low, "step": self.step}
+
+    def call(self, inputs, training=None):
+        """Return the nearest values, in the compute type, which should hold them exactly."""
+        codes = (tf.cast(inputs, tf.float32) - self.low) / self.step
+        codes = tf.clip_by_value(codes, 0.0, CODES - 1.0)
+        rounded = tf.round(codes)
+        if training:
+            # The rounded codes, exactly, with the gradient of the others.
+            rounded = tf.stop_gradient(rounded) + (codes - tf.stop_gradient(codes))
+        return tf.cast(self.low + self.step * rounded, self.compute_dtype)

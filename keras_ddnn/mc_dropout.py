@@ -8,6 +8,7 @@ from scipy.special import softmax
 from keras_ddnn.bank import EdgeOutputs, normalised_entropy
 from keras_ddnn.capture import run_in_batches
 from keras_ddnn.checks import require_choice, require_count, require_seed
+from keras_ddnn.layers import SimulatedQuantisation
 from keras_ddnn.models import multiply_adds
 from keras_ddnn.rules import OffloadRule
 
@@ -25,7 +26,8 @@ class MCDropout(OffloadRule):
     Kirsch et al., "BatchBALD", 2019.
 
     Args:
-        model: A DDNN of `build_ddnn` with `local_dropout` above 0; see `DDNNConfig`.
+        model: A DDNN of `build_ddnn` with `local_dropout` above 0 and without a bottleneck, past
+            which its local classifier reads; see `DDNNConfig`.
         passes: How many thinned networks are asked.
         measure: A key of `MEASURES`.
         seed: Of the masks.
@@ -35,7 +37,8 @@ class MCDropout(OffloadRule):
             device has computed already, is not repeated.
 
     Raises:
-        ValueError: If the local classifier has no dropout, or an argument lies outside its range.
+        ValueError: If the local classifier has no dropout or does not read the features, or an
+            argument lies outside its range.
     """
 
     def __init__(
@@ -44,6 +47,11 @@ class MCDropout(OffloadRule):
         require_count(passes=passes)
         require_choice("measure", measure, MEASURES)
         require_seed("seed", seed)
+        if isinstance(model.get_layer("features"), SimulatedQuantisation):
+            raise ValueError(
+                "MCDropout expects a local classifier that reads the features, a DDNN built with "
+                "bottleneck=None; received one whose features are a bottleneck"
+            )
         classifier = keras.Model(
             model.get_layer("features").output, model.get_layer("local").output
         )

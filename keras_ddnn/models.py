@@ -9,9 +9,9 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_ddnn.config import DDNNConfig
+from keras_ddnn.config import DDNNConfig, feature_quantisation
 from keras_ddnn.datasets import MIN_SIDE
-from keras_ddnn.layers import Bias, FusedBatchNormalization
+from keras_ddnn.layers import Bias, FusedBatchNormalization, SimulatedQuantisation
 
 CPUINFO = Path("/proc/cpuinfo")
 NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
@@ -27,7 +27,9 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
 
     Returns:
         keras.Model: images (n, h, w, c) in 0..255 → {"local": logits, "cloud": logits}, each
-            float32 of shape (n, num_classes). `split_ddnn` cuts it in two.
+            float32 of shape (n, num_classes). `split_ddnn` cuts it in two, at the layer "features".
+            With a bottleneck only the cloud network reads that layer; the local classifier reads
+            the map before it.
 
     Raises:
         ValueError: If the shape or the number of classes cannot make a network.
@@ -55,17 +57,26 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
     # the work.
     if config.local_pool:
         x = pool(name="local_pool")(x)
-    x = leaky_relu()(Bias(dtype=dtype, name="local_bias")(x))
-    features = layers.Identity(dtype=dtype, name="features")(x)
+    local_map = leaky_relu()(Bias(dtype=dtype, name="local_bias")(x))
+    if config.bottleneck:
+        x = conv(config.bottleneck, kernel_size=1, use_bias=False, name="bottleneck")(local_map)
+        x = FusedBatchNormalization(dtype=dtype, name="bottleneck_norm")(x)
+        codes = feature_quantisation(config)
+        features = SimulatedQuantisation(codes.low, codes.step, dtype=dtype, name="features")(x)
+    else:
+        local_map = features = layers.Identity(dtype=dtype, name="features")(local_map)
 
     def local_dropout(x):
         return layers.Dropout(config.local_dropout, dtype=dtype)(x) if config.local_dropout else x
 
-    x = local_dropout(layers.Flatten(dtype=dtype, name="local_flatten")(features))
+    x = local_dropout(layers.Flatten(dtype=dtype, name="local_flatten")(local_map))
     x = local_dropout(leaky_relu()(dense(config.local_units, name="local_dense")(x)))
     local = logits(name="local")(x)
 
     x = features
+    if config.bottleneck:
+        x = conv(config.local_filters, kernel_size=1, use_bias=False, name="cloud_widen")(x)
+        x = leaky_relu()(FusedBatchNormalization(dtype=dtype, name="cloud_widen_norm")(x))
     for block, widths in enumerate(config.cloud_filters):
         for depth, width in enumerate(widths):
             x = leaky_relu()(x) if depth else x

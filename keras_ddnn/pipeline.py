@@ -6,12 +6,19 @@ import keras
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.checks import require_fraction
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, resolve_config
+from keras_ddnn.config import (
+    DDNNConfig,
+    HeadConfig,
+    as_json,
+    feature_quantisation,
+    resolve_config,
+)
 from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.heads import HeadRule, fit_head
 from keras_ddnn.labels import staged_config
 from keras_ddnn.models import multiply_adds, split_ddnn
+from keras_ddnn.payload import FORMS, Payload
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.report import Report
 from keras_ddnn.rules import untrained_rules
@@ -88,6 +95,9 @@ def make_report(
 ) -> Report:
     """Compare heads, confidence rules and the oracle on test data, thresholds by validation data.
 
+    The columns `bytes_…` of its table are the mean over all samples, of which the local ones send
+    nothing; the fact `payload` is that of an offloaded sample. See `Payload` for the forms.
+
     Args:
         dataset: Its name.
         model: The DDNN.
@@ -100,6 +110,9 @@ def make_report(
     rules = untrained_rules() | dict(heads)
     table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
     local_model, cloud_model = split_ddnn(model)
+    payload = Payload.of(test_bank.edge, feature_quantisation(config))
+    for form in FORMS:
+        table[f"bytes_{form}"] = (1.0 - table["realised_local_fraction"]) * getattr(payload, form)
     facts = {
         "dataset": dataset,
         "ddnn": as_json(config),
@@ -111,7 +124,6 @@ def make_report(
         "either_correct": float((test_bank.local_correct | test_bank.cloud_correct).mean()),
         "local_multiply_adds": multiply_adds(local_model),
         "cloud_multiply_adds": multiply_adds(cloud_model),
-        "feature_bytes": test_bank.edge.features[0].nbytes,
-        "image_bytes": test_bank.edge.images[0].nbytes,
+        "payload": payload.as_json(),
     }
     return Report(facts, table, Report.sample(curves))

@@ -25,6 +25,7 @@ OTHER_DDNN = {
     "cloud_filters": ((32,), (64,)),
     "cloud_units": (64,),
     "dropout": 0.5,
+    "bottleneck": 4,
     "lambda_local": "random",
     "epochs": 3,
     "batch_size": 64,
@@ -67,6 +68,11 @@ def network(ddnn=DDNN, fold=None, data=DATA):
 def test_equal_content_has_equal_keys():
     assert network() == network(DDNNConfig())
     assert key() == key(DDNNConfig(), replace(HEAD))
+
+
+def test_what_was_made_before_there_were_bottlenecks_is_found():
+    assert network() == "55c475d718f7c9e1"
+    assert key(head=HeadConfig()) == "a75e78eb48f56ae2"
 
 
 def test_a_twin_that_a_head_is_trained_along_has_a_key_of_its_own_for_each_head():

@@ -3,10 +3,18 @@
 import json
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_ddnn.config import PRESETS, DDNNConfig, HeadConfig, as_json, resolve_config
+from keras_ddnn.config import (
+    PRESETS,
+    DDNNConfig,
+    HeadConfig,
+    as_json,
+    feature_quantisation,
+    resolve_config,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +24,7 @@ from keras_ddnn.config import PRESETS, DDNNConfig, HeadConfig, as_json, resolve_
         *[("dropout", value) for value in (-0.1, 1.1, math.nan, "0.5")],
         *[("epochs", value) for value in (0, -1, 2.5, "20", None)],
         *[("learning_rate", value) for value in (0.0, -1e-3, math.nan, math.inf, "fast")],
+        *[("bottleneck", value) for value in (0, -1, 2.5, "none")],
         ("local_filters", 0),
         ("local_units", 0),
         ("batch_size", 0),
@@ -87,6 +96,7 @@ def test_lambda_may_be_any_number_in_the_unit_interval_or_random(value):
     [
         *PRESETS.values(),
         DDNNConfig(lambda_local="random", cloud_filters=[[8], [16, 16]], cloud_units=[]),
+        DDNNConfig(bottleneck=4),
         HeadConfig(),
         HeadConfig(input="image", architecture="conv", local_fraction=0.1),
     ],
@@ -95,6 +105,21 @@ def test_a_config_read_back_from_json_equals_and_hashes_as_the_one_written(confi
     read = type(config)(**json.loads(json.dumps(as_json(config))))
     assert read == config
     assert hash(read) == hash(config)
+
+
+def test_json_says_nothing_of_a_bottleneck_where_there_is_none():
+    assert "bottleneck" not in as_json(DDNNConfig())
+    assert as_json(DDNNConfig(bottleneck=4)) == as_json(DDNNConfig()) | {"bottleneck": 4}
+
+
+def test_every_code_of_a_bottleneck_comes_back_through_half_precision():
+    assert feature_quantisation(DDNNConfig()) is None
+    quantisation = feature_quantisation(DDNNConfig(bottleneck=4))
+    codes = np.arange(256, dtype=np.uint8)
+    for half in (np.float16, ml_dtypes.bfloat16):
+        values = quantisation.values(codes).astype(half)
+        np.testing.assert_array_equal(quantisation.codes(values), codes)
+        np.testing.assert_array_equal(values.astype(np.float32), quantisation.values(codes))
 
 
 def test_a_preset_is_named_and_its_fields_replaced():

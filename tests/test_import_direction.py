@@ -17,6 +17,7 @@ NUMPY_FILES = (
     "datasets",
     "quantisation",
     "bank",
+    "payload",
     "costs",
     "head_inputs",
     "losses",

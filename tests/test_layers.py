@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_ddnn.layers import Bias, FusedBatchNormalization
+from keras_ddnn.layers import Bias, FusedBatchNormalization, SimulatedQuantisation
+from keras_ddnn.quantisation import Quantisation
 
 
 @pytest.fixture
@@ -55,3 +57,30 @@ def test_a_bias_after_pooling_is_that_of_the_convolution_before(maps):
     bias.bias.assign(conv.bias)
     pooled = keras.layers.MaxPooling2D()(alone(maps))
     np.testing.assert_allclose(bias(pooled), expected, rtol=0, atol=1e-5)
+
+
+def test_quantised_maps_are_the_values_of_their_codes_in_training_too(maps):
+    quantisation = Quantisation(low=-0.7, step=0.01)  # a step that no float holds exactly
+    layer = SimulatedQuantisation(quantisation.low, quantisation.step)
+    expected = quantisation.values(quantisation.codes(maps - 3.0))
+    for training in (False, True):
+        rounded = layer(maps - 3.0, training=training)
+        np.testing.assert_allclose(rounded, expected, rtol=0, atol=1e-6)
+        assert len(np.unique(rounded)) <= 256
+    np.testing.assert_array_equal(rounded, layer(maps - 3.0, training=False))
+
+
+def test_the_gradient_passes_where_nothing_is_clipped():
+    values = tf.constant([-1.1, -1.0, -0.003, 0.5, 0.99, 1.1])
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        total = tf.reduce_sum(3.0 * SimulatedQuantisation(-1.0, 1 / 128)(values, training=True))
+    assert tape.gradient(total, values).numpy().tolist() == [0.0, 3.0, 3.0, 3.0, 3.0, 0.0]
+
+
+def test_a_saved_model_finds_the_quantisation(maps, tmp_path):
+    model = keras.Sequential([keras.Input(maps.shape[1:]), SimulatedQuantisation(-1.0, 0.25)])
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        keras.models.load_model(tmp_path / "model.keras")(maps), model(maps)
+    )

@@ -17,7 +17,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint
 UNITS = 4
 
 
-def ddnn(local_dropout=0.5, precision="float32", num_classes=3):
+def ddnn(local_dropout=0.5, precision="float32", num_classes=3, bottleneck=None):
     keras.utils.set_random_seed(0)
     config = DDNNConfig(
         local_filters=2,
@@ -26,6 +26,7 @@ def ddnn(local_dropout=0.5, precision="float32", num_classes=3):
         cloud_filters=((2,),),
         cloud_units=(2,),
         precision=precision,
+        bottleneck=bottleneck,
     )
     return build_ddnn((16, 16, 3), num_classes, config)
 
@@ -145,6 +146,11 @@ def test_the_cost_is_the_classifier_once_a_pass_without_the_convolution(model):
 def test_a_local_network_without_dropout_is_refused_though_the_cloud_has_some(rate, received):
     with pytest.raises(ValueError, match=f"0 < local_dropout < 1; received .* {received}"):
         MCDropout(ddnn(local_dropout=rate))
+
+
+def test_a_local_network_that_reads_past_a_bottleneck_is_refused():
+    with pytest.raises(ValueError, match="bottleneck=None; received one whose features are a bo"):
+        MCDropout(ddnn(bottleneck=1))
 
 
 @pytest.mark.parametrize(

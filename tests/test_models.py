@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ddnn import models
-from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.heads import build_head
 from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.models import build_ddnn, describe_layers, multiply_adds, split_ddnn
@@ -115,12 +116,15 @@ def test_multiply_adds_of_the_paper_by_hand(paper):
     assert multiply_adds(paper) == multiply_adds(local_model) + multiply_adds(cloud_model)
 
 
+SMALL = DDNNConfig(
+    local_filters=4, cloud_filters=((4,), (8, 8)), cloud_units=(8,), precision="float32"
+)
+
+
+@pytest.mark.parametrize("bottleneck", [None, 2])
 @pytest.mark.parametrize("cuts", [0, 2])
-def test_folded_normalisation_gives_the_same_logits_without_it(cuts):
-    config = DDNNConfig(
-        local_filters=4, cloud_filters=((4,), (8, 8)), cloud_units=(8,), precision="float32"
-    )
-    model = build_ddnn((16, 16, 3), 3, config)
+def test_folded_normalisation_gives_the_same_logits_without_it(cuts, bottleneck):
+    model = build_ddnn((16, 16, 3), 3, replace(SMALL, bottleneck=bottleneck))
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, FusedBatchNormalization):  # as if it had been trained
@@ -135,6 +139,47 @@ def test_folded_normalisation_gives_the_same_logits_without_it(cuts):
     before = model.get_layer("cloud_conv_0_0").kernel.numpy()
     folded.get_layer("cloud_conv_0_0").kernel.assign(before + 1)
     np.testing.assert_array_equal(model.get_layer("cloud_conv_0_0").kernel, before)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_bottleneck_sends_codes_and_nothing_is_lost_in_them(precision):
+    config = DDNNConfig(bottleneck=4, precision=precision)
+    local_model, cloud_model = split_ddnn(build_ddnn((32, 32, 3), 10, config))
+    features = np.asarray(local_model(IMAGES)["features"]).astype(np.float16)
+    codes = feature_quantisation(config).codes(features)
+    assert codes[0].nbytes == 16 * 16 * 4 == 1024
+    assert len(np.unique(codes)) > 32
+    back = feature_quantisation(config).values(codes)
+    np.testing.assert_array_equal(back, features.astype(np.float32))
+    np.testing.assert_array_equal(cloud_model(back), cloud_model(features))
+
+
+def test_the_local_classifier_reads_past_the_bottleneck():
+    model = build_ddnn((16, 16, 3), 3, replace(SMALL, bottleneck=2))
+    local_model, cloud_model = split_ddnn(model)
+    before, whole = local_model(IMAGES[:, :16, :16]), model(IMAGES[:, :16, :16])
+    np.testing.assert_array_equal(before["local"], whole["local"])
+    np.testing.assert_array_equal(cloud_model(before["features"]), whole["cloud"])
+    model.get_layer("bottleneck").kernel.assign(-model.get_layer("bottleneck").kernel)
+    after = local_model(IMAGES[:, :16, :16])
+    np.testing.assert_array_equal(after["local"], before["local"])
+    assert np.any(after["features"] != before["features"])
+
+
+def test_a_bottleneck_costs_the_device_one_narrow_convolution(paper):
+    narrow = split_ddnn(build_ddnn((32, 32, 3), 10, DDNNConfig(bottleneck=4)))
+    for half, whole in zip(narrow, split_ddnn(paper)):
+        assert multiply_adds(half) == multiply_adds(whole) + 16 * 16 * 32 * 4
+        records = describe_layers(half)
+        assert sum(record["multiply_adds"] for record in records) == multiply_adds(half)
+    assert by_name(narrow[0])["features"]["kind"] == "SimulatedQuantisation"
+
+
+def test_the_cloud_loss_reaches_the_local_network_through_the_bottleneck():
+    model = build_ddnn((16, 16, 3), 3, replace(SMALL, bottleneck=2))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(IMAGES[:, :16, :16], training=True)["cloud"] ** 2)
+    assert np.abs(tape.gradient(loss, model.get_layer("local_conv").kernel)).max() > 0
 
 
 def by_name(model) -> dict[str, dict]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -21,10 +23,24 @@ def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits):
     assert report.table["rule"].iloc[0] == "oracle"
     assert (report.curves.iloc[0] == report.facts["cloud_accuracy"]).all()
     assert (report.curves.iloc[-1] == report.facts["local_accuracy"]).all()
-    assert report.facts["image_bytes"] == 16 * 16 * 3
-    assert report.facts["feature_bytes"] == 8 * 8 * 4 * 2
+    payload = report.facts["payload"]
+    assert (payload["image"], payload["sent"]) == (16 * 16 * 3, 8 * 8 * 4 * 2)
+    offloaded = 1.0 - report.table["realised_local_fraction"]
+    np.testing.assert_allclose(report.table["bytes_sent"], offloaded * 8 * 8 * 4 * 2)
+    np.testing.assert_allclose(report.table["bytes_image"], offloaded * 16 * 16 * 3)
     assert report.facts["ddnn"]["stages"] == 3  # all there are, for the labels of "plus"
     assert policy.decide(toy_splits.test.images).shape == (60,)
+
+
+def test_behind_a_bottleneck_a_policy_answers_from_codes_alone(toy_splits, tmp_path):
+    narrow = replace(SMALL, bottleneck=2, epochs=1)
+    report, policy = keras_ddnn.run(toy_splits, narrow, verbose=0)
+    assert report.facts["payload"]["sent"] == 8 * 8 * 2
+    keras_ddnn.save_policy(policy, tmp_path / "artifact")
+    loaded = keras_ddnn.load_policy(tmp_path / "artifact")
+    images = toy_splits.test.images
+    for there, here in zip(loaded.predict(images), policy.predict(images)):
+        np.testing.assert_array_equal(there, here)
 
 
 @pytest.mark.slow

@@ -74,6 +74,11 @@ def copy(output, tmp_path):
     return tmp_path / "run" / "out"
 
 
+def row_of(trial):
+    """Return the choices of a trial as a table has them."""
+    return tuple("none" if choice is None else choice for choice in trial.choices().values())
+
+
 def backbones_of(output):
     return sorted((output.parent / "backbones").iterdir())
 
@@ -101,7 +106,7 @@ def test_the_table_has_a_finished_row_a_trial_best_first(search, output):
     assert set(results["status"]) == {"finished"}
     assert results["val_audc"].is_monotonic_decreasing
     rows = {tuple(row) for row in results[list(DIMENSIONS)].itertuples(index=False)}
-    assert rows == {tuple(trial.choices().values()) for trial in search.grid()}
+    assert rows == {row_of(trial) for trial in search.grid()}
     assert len(results) == len(rows) == 8
 
 
@@ -115,6 +120,15 @@ def test_no_number_of_the_test_data_is_in_the_table(output):
     columns = set(pd.read_csv(output / "results.csv").columns)
     facts = {"trial", "status", *DIMENSIONS, "epochs_run", "head_multiply_adds", "score_threshold"}
     assert {name for name in columns - facts if not name.startswith("val_")} == set()
+
+
+def test_the_table_has_the_bytes_of_a_sample_beside_its_accuracies(output):
+    results = pd.read_csv(output / "results.csv")
+    assert set(results["val_bytes_sent"]) == {8 * 8 * 32 * 2}
+    assert set(results["val_bytes_image"]) == {16 * 16 * 3}
+    assert results["val_bytes_codes_zlib"].between(1, 8 * 8 * 32).all()
+    assert results["val_bytes_image_png"].between(1, 2 * 16 * 16 * 3).all()
+    assert results["val_cloud_accuracy"].between(0, 1).all()
 
 
 def test_every_file_of_the_results_is_there(search, output):
@@ -357,6 +371,22 @@ def test_a_backbone_that_fails_is_named_with_its_reason(search, tmp_path):
         run_search(search, tmp_path / "out")
 
 
+# --- the map that is sent -----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_search_compares_bottlenecks(search, output, tmp_path):
+    search = replace(search, bottleneck=(None, 2), input=("logits",), lambda_local=(0.3,))
+    found = run_search(search, tmp_path / "out", backbones=output.parent / "backbones")
+    sent = pd.read_csv(found / "results.csv").groupby("bottleneck")["val_bytes_sent"].agg(set)
+    assert sent.to_dict() == {"none": {8 * 8 * 32 * 2}, "2": {8 * 8 * 2}}
+    before = contents(output.parent / "backbones")
+    table = (found / "results.csv").read_bytes()
+    run_search(search, found, backbones=output.parent / "backbones", resume=True)
+    assert contents(output.parent / "backbones") == before
+    assert (found / "results.csv").read_bytes() == table
+
+
 # --- searchers and schedulers -------------------------------------------------------------------
 
 
@@ -365,7 +395,7 @@ def test_the_random_searcher_runs_the_trials_it_has_drawn(search, output, tmp_pa
     search = replace(search, searcher="random", trials=3, input=("logits",), depth=(1, 2))
     found = run_search(search, tmp_path / "out", backbones=output.parent / "backbones")
     results = pd.read_csv(found / "results.csv")
-    drawn = {tuple(trial.choices().values()) for trial in search.sample()}
+    drawn = {row_of(trial) for trial in search.sample()}
     assert {tuple(row) for row in results[list(DIMENSIONS)].itertuples(index=False)} == drawn
     assert set(results["status"]) == {"finished"}
 

@@ -56,6 +56,7 @@ def refused(capsys, tmp_path):
         (["--lambda-local", "nan"], "lambda_local must lie in [0, 1]; received nan"),
         (["--local-fraction", "0.5", "-0.1"], "local_fraction must lie in [0, 1]; received -0.1"),
         (["--depth", "9"], "unknown head depth 9; known: 1, 2, 3, 4"),
+        (["--bottleneck", "none", "0"], "bottleneck must be a positive integer; received 0"),
         (["--epochs", "0"], "epochs must be a positive integer; received 0"),
         (["--seed", "-1"], "seed must be an integer in 0..2**32-1; received -1"),
         (["--num-cpus", "0"], "num_cpus must be a positive integer; received 0"),

@@ -1,6 +1,7 @@
 """The search space: which trials a search has, and what is refused before any of them runs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ WIDE = SearchConfig(
     labels=("final_epoch", "augmented"),
     anchored=(False, True),
 )
+NARROW = SearchConfig(bottleneck=(None, 4), seed=(0, 1))
 
 
 def test_a_grid_holds_every_combination_once():
@@ -63,6 +65,24 @@ def test_there_is_one_backbone_for_each_weight_and_seed():
     assert {trial.ddnn for trial in WIDE.grid()} == {backbone.ddnn for backbone in backbones}
 
 
+def test_there_is_one_backbone_for_each_bottleneck_too():
+    search = SearchConfig(bottleneck=(None, 2, 4), lambda_local=(0.3, 0.7), depth=(1, 2))
+    assert [(b.ddnn.lambda_local, b.ddnn.bottleneck) for b in search.backbones()] == [
+        (lambda_local, channels) for lambda_local in (0.3, 0.7) for channels in (None, 2, 4)
+    ]
+    assert len(search.grid()) == 2 * 3 * 2
+    names = [backbone.name() for backbone in search.backbones()]
+    assert names[:2] == ["lambda0.3-seed0", "lambda0.3-bottleneck2-seed0"]
+    assert {"bottleneck" in trial.name() for trial in SearchConfig().grid()} == {False}
+
+
+def test_the_record_of_a_trial_from_before_there_were_bottlenecks_is_read():
+    (trial,) = SearchConfig().grid()
+    choices = trial.choices()
+    assert choices.pop("bottleneck") is None
+    assert SearchConfig().trial(choices) == trial
+
+
 @pytest.mark.parametrize(
     ("labels", "folds"),
     [
@@ -94,7 +114,7 @@ def test_backbones_keep_the_stages_that_labels_ask_for_but_no_more_than_there_ar
 
 
 def test_every_backbone_and_every_trial_has_a_name_of_its_own():
-    search = SearchConfig(seed=(0, 1), labels=tuple(LABEL_SOURCES), anchored=(False, True))
+    search = replace(NARROW, labels=tuple(LABEL_SOURCES), anchored=(False, True))
     for named in (search.backbones(), search.grid()):
         assert len({each.name() for each in named}) == len(named)
 
@@ -144,6 +164,7 @@ def test_the_random_searcher_runs_the_whole_grid_when_asked_for_more():
         ({"architecture": ("tree",)}, "unknown head architecture 'tree'; known: mlp"),
         ({"labels": ("hearsay",)}, "unknown label source 'hearsay'; known: final_epoch, augmented"),
         ({"loss": ("zero",)}, "unknown head loss 'zero'; known: bce"),
+        ({"bottleneck": (None, 0)}, "bottleneck must be a positive integer; received 0"),
         ({"ddnn": "huge"}, "unknown preset 'huge'; known: paper"),
         ({"searcher": "guess"}, "unknown searcher 'guess'; known: grid, random, optuna"),
         ({"scheduler": "late"}, "unknown scheduler 'late'; known: fifo, asha"),
@@ -168,14 +189,16 @@ def test_one_bad_choice_among_good_ones_is_refused(wrong):
         SearchConfig(**wrong)
 
 
-@pytest.mark.parametrize("search", [WIDE, *SEARCH_PRESETS.values()])
+@pytest.mark.parametrize("search", [WIDE, NARROW, *SEARCH_PRESETS.values()])
 def test_the_choices_of_a_trial_make_it_again(search):
     for trial in search.grid():
         assert set(trial.choices()) == set(DIMENSIONS)
         assert search.trial(json.loads(json.dumps(trial.choices()))) == trial
 
 
-@pytest.mark.parametrize("search", [WIDE, random_search(trials=5), *SEARCH_PRESETS.values()])
+@pytest.mark.parametrize(
+    "search", [WIDE, NARROW, random_search(trials=5), *SEARCH_PRESETS.values()]
+)
 def test_a_search_survives_json(search):
     assert SearchConfig(**json.loads(json.dumps(as_json(search)))) == search
 

@@ -320,7 +320,7 @@ def _space(search, fingerprint, done, unfinished):
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [
-        {f"choices/{name}": choice for name, choice in record["asked"].items()}
+        {f"choices/{name}": record["asked"].get(name) for name in DIMENSIONS}
         for record in done.values()
     ]
     algorithm = OptunaSearch(

@@ -6,27 +6,26 @@ from pathlib import Path
 
 import pandas as pd
 from ray.tune import Callback
-from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from figures import diagnosis as diagnosis_figure
 from figures import offload_curve
 from keras_ddnn.atomic import replacing_file, write_json
+from keras_ddnn.config import feature_quantisation
 from keras_ddnn.datasets import Splits
 from keras_ddnn.diagnose import DIAGNOSIS
 from keras_ddnn.diagnostics import diagnose
+from keras_ddnn.payload import FORMS, Payload
 from keras_ddnn.report import Report
+from tune import summary
 from tune.backbones import StoredBackbone
 from tune.cache import Records, backbone_key
 from tune.plan import Plan
 from tune.space import DIMENSIONS, Backbone, SearchConfig
+from tune.summary import console
 from tune.trial import asked_choices
 
-console = Console()
-
-TENSORBOARD_RUNS = 40  # it ticks the runs of a folder only up to so many
 HPARAMS_METRICS = ("val_audc", "val_apgr", "val_gain_over_margin")
 
 
@@ -136,7 +135,19 @@ def write(
         RuntimeError: If no trial finished.
     """
     records = Records(output / "trials").all(search, fingerprint)
-    results = _write_results(records, unfinished, output)
+    trials = {key: search.trial(record["choices"]) for key, record in records.items()}
+    networks = {
+        ddnn: _measure(StoredBackbone.of(backbones, fingerprint, ddnn, splits))
+        for ddnn in dict.fromkeys(trial.ddnn for trial in trials.values())
+    }
+    rows = [
+        {"trial": key, "status": "finished"}
+        | trial.choices()
+        | records[key]["metrics"]
+        | networks[trial.ddnn]
+        for key, trial in trials.items()
+    ]
+    results = _write_results(rows + unfinished, output)
     finished = results[results["status"] == "finished"]
     if finished.empty:
         raise RuntimeError(f"no trial finished; the reasons are in {output / 'results.csv'}")
@@ -160,23 +171,34 @@ def write(
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
     save_policy(policy, output / "artifact", metrics)
     _write_tensorboard(search, fingerprint, backbones, output, figure)
-    _show(report, results, output)
+    summary.show(report, results, output)
     return report
 
 
-def _write_results(records: dict[str, dict], unfinished: list[dict], output: Path) -> pd.DataFrame:
+def _measure(backbone: StoredBackbone) -> dict:
+    """Return accuracies of a backbone on validation data, and bytes of an offloaded sample."""
+    if not backbone.folder.exists():  # one that failed now, after trials of an earlier run
+        return {}
+    bank = backbone.val_bank
+    payload = Payload.of(bank.edge, feature_quantisation(backbone.ddnn))
+    return {
+        "val_local_accuracy": float(bank.local_correct.mean()),
+        "val_cloud_accuracy": float(bank.cloud_correct.mean()),
+    } | {f"val_bytes_{form}": getattr(payload, form) for form in FORMS}
+
+
+def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
     """Write one row a trial, best validation AUDC first.
 
     Wall times stay in the records: the same command must write the same table twice.
     """
-    rows = [
-        {"trial": key, "status": "finished", **record["choices"], **record["metrics"]}
-        for key, record in records.items()
-    ]
-    results = pd.DataFrame(rows + unfinished)
+    results = pd.DataFrame(rows)
     first = ["trial", "status", *DIMENSIONS]
     results = results[[*first, *results.columns.difference(first)]]
     results["lambda_local"] = results["lambda_local"].astype(str)  # numbers and "random"
+    results["bottleneck"] = results["bottleneck"].map(
+        lambda c: "none" if pd.isna(c) else str(int(c))
+    )
     if "val_audc" in results:
         results = results.sort_values(["val_audc", "trial"], ascending=[False, True])
     results = results.reset_index(drop=True)
@@ -231,61 +253,3 @@ def _write_tensorboard(search, fingerprint, backbones, output, figure):
     write_figure(root, "accuracy against local fraction", figure)
     choices = {name: list(getattr(search, name)) for name in DIMENSIONS}
     write_hparams_experiment(root, choices, HPARAMS_METRICS)
-
-
-def _show(report: Report, results: pd.DataFrame, output: Path) -> None:
-    facts = report.facts
-    console.print(
-        f"\n{facts['dataset']}, {facts['samples']:,} test samples: "
-        f"local {facts['local_accuracy']:.2%}, cloud {facts['cloud_accuracy']:.2%}, "
-        f"either {facts['either_correct']:.2%}"
-    )
-    console.print(
-        f"multiply-adds a sample: local {facts['local_multiply_adds']:,}, "
-        f"cloud {facts['cloud_multiply_adds']:,}"
-    )
-    console.print(
-        f"bytes an offloaded sample: {facts['feature_bytes']:,} of features, "
-        f"{facts['image_bytes']:,} of the raw image"
-    )
-    # (heading, how a row of the report is written)
-    columns = (
-        ("rule", lambda row: row.rule),
-        ("AUDC %", lambda row: f"{100 * row.audc:.2f}"),
-        ("95%", lambda row: f"{100 * row.audc_low:.1f}–{100 * row.audc_high:.1f}"),
-        ("APGR", lambda row: f"{row.apgr:.3f}"),
-        ("local %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
-        ("acc %", lambda row: f"{100 * row.accuracy:.2f}"),
-        ("oracle %", lambda row: f"{100 * row.decision_accuracy:.1f}"),
-        ("MACs", lambda row: _multiply_adds(row.multiply_adds, facts)),
-    )
-    table = Table(
-        title=f"test data; thresholds of validation data for L0 = {facts['local_fraction']}",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    for heading, _ in columns:
-        table.add_column(heading, justify="left" if heading == "rule" else "right", no_wrap=True)
-    for row in report.table.itertuples():
-        table.add_row(*(write(row) for _, write in columns))
-    console.print(table)
-    console.print(
-        "95%: of the AUDC, over samples; oracle %: decisions that are the oracle's; "
-        "MACs: multiply-adds of the rule alone, [red]red[/red] where dearer than the cloud"
-    )
-
-    status = results["status"].value_counts()
-    console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
-    for name in ("results.csv", "curve.png", DIAGNOSIS, "report", "artifact"):
-        console.print(f"  {output / name}", soft_wrap=True)
-    logs = output / "tensorboard"
-    console.print(f"tensorboard --logdir {logs}", soft_wrap=True)
-    if len({path.parent for path in logs.rglob("*.tfevents.*")}) > TENSORBOARD_RUNS:
-        console.print(
-            f"(of more than {TENSORBOARD_RUNS} runs TensorBoard ticks none: filter, or toggle all)"
-        )
-
-
-def _multiply_adds(count: int, facts: dict) -> str:
-    dearer = count > facts["cloud_multiply_adds"]
-    return f"[red]{count:,}[/red]" if dearer else f"{count:,}"

@@ -97,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("choices of each dimension (default: the preset's)")
     add = group.add_argument
     add("--lambda-local", type=_lambda, nargs="+", metavar="λ", help='numbers or "random"')
+    add(
+        "--bottleneck",
+        type=_channels,
+        nargs="+",
+        metavar="CHANNELS",
+        help='of the map that is sent, or "none"',
+    )
     add("--seed", type=int, nargs="+", metavar="SEED")
     add("--local-fraction", type=float, nargs="+", metavar="L0", help="share labelled easy")
     add("--input", choices=HEAD_INPUTS, nargs="+")
@@ -123,6 +130,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _lambda(text: str):
     return text if text == "random" else float(text)
+
+
+def _channels(text: str) -> int | None:
+    return None if text == "none" else int(text)
 
 
 def _boolean(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Literal, get_args
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_ddnn.checks import require_choice, require_count, require_fraction, require_seed
 from keras_ddnn.config import (
+    ADDED,
     PRESETS,
     DDNNConfig,
     HeadConfig,
@@ -34,7 +35,8 @@ class SearchConfig:
         dataset, data_seed: As of `keras_ddnn.load`.
         ddnn: Preset of the backbones; `epochs` and `local_dropout` replace what it says of them.
         stages: Late epochs every backbone keeps, if the labels do not ask for more.
-        lambda_local, seed: One backbone is trained for each pair.
+        lambda_local, bottleneck, seed: One backbone is trained for each three of them. A bottleneck
+            of None is none.
         local_fraction, input, architecture, depth, target, loss, cost, labels, anchored,
             oversample: Choices of `HeadConfig`. Where a choice has no meaning (a convolution on a
             vector, oversampling of a map, a loss that does not fit the target, an L0 of a target
@@ -57,6 +59,7 @@ class SearchConfig:
     local_dropout: float | None = None
     stages: int = 0
     lambda_local: tuple = (0.5,)
+    bottleneck: tuple[int | None, ...] = field(default=(None,), metadata=ADDED)
     seed: tuple[int, ...] = (0,)
     local_fraction: tuple[float, ...] = (0.5,)
     input: tuple[str, ...] = ("logits_plus",)
@@ -99,26 +102,29 @@ class SearchConfig:
         if self.searcher != "grid" and self.trials is None:
             raise ValueError(f"the {self.searcher} searcher needs a number of trials")
 
-    def backbone(self, lambda_local, seed: int) -> DDNNConfig:
-        """Return the configuration of the DDNN of a λ and a seed."""
+    def backbone(self, lambda_local, seed: int, bottleneck: int | None = None) -> DDNNConfig:
+        """Return the configuration of the DDNN of a λ, a seed and a bottleneck."""
         fields = {"epochs": self.epochs, "local_dropout": self.local_dropout}
         replaced = {name: value for name, value in fields.items() if value is not None}
-        config = resolve_config(
-            self.ddnn, lambda_local=lambda_local, seed=seed, stages=self.stages, **replaced
-        )
+        replaced |= {"lambda_local": lambda_local, "seed": seed, "bottleneck": bottleneck}
+        config = resolve_config(self.ddnn, stages=self.stages, **replaced)
         return staged_config(config, self.labels)
 
     def backbones(self) -> list["Backbone"]:
-        """Return every network to train: one for each λ and seed, and the folds labels ask for."""
+        """Return every network to train: the deployed ones, and the folds labels ask for."""
         folds = range(max(LABEL_SOURCES[labels].folds for labels in self.labels))
         deployed = [
-            Backbone(self.backbone(*pair)) for pair in product(self.lambda_local, self.seed)
+            Backbone(self.backbone(*choices))
+            for choices in product(self.lambda_local, self.seed, self.bottleneck)
         ]
         return deployed + [backbone.of_fold(fold) for backbone in deployed for fold in folds]
 
     def trial(self, choices: Mapping) -> "Trial":
-        """Return the trial of one choice in every dimension of `DIMENSIONS`."""
-        head = {name: choices[name] for name in DIMENSIONS if name != "lambda_local"}
+        """Return the trial of one choice in every dimension of `DIMENSIONS`.
+
+        Records from before there were bottlenecks name none.
+        """
+        head = {name: choices[name] for name in DIMENSIONS if name not in OF_BACKBONES}
         reads_map = head["input"] in MAP_INPUTS
         if head["architecture"] == "conv" and not reads_map:
             head["architecture"] = "mlp"
@@ -130,7 +136,8 @@ class SearchConfig:
         require_choice("head loss", head["loss"], LOSSES)
         if head["loss"] not in TARGETS[head["target"]].losses:
             head["loss"] = None
-        backbone = self.backbone(choices["lambda_local"], choices["seed"])
+        bottleneck = choices.get("bottleneck")
+        backbone = self.backbone(choices["lambda_local"], choices["seed"], bottleneck)
         return Trial(backbone, HeadConfig(**head, patience=self.patience))
 
     def grid(self) -> list["Trial"]:
@@ -163,9 +170,11 @@ class SearchConfig:
         return [grid[i] for i in np.sort(rng.choice(len(grid), self.trials, replace=False))]
 
 
-# The fields of SearchConfig that hold choices; all but the first are fields of HeadConfig.
+# The fields of SearchConfig that hold choices. These are fields of DDNNConfig alone, the others of
+# HeadConfig; "seed" is that of both.
+OF_BACKBONES = ("lambda_local", "bottleneck")
 DIMENSIONS = (
-    "lambda_local",
+    *OF_BACKBONES,
     "seed",
     "local_fraction",
     "input",
@@ -208,7 +217,7 @@ class Backbone:
         """Return what tells it from the other backbones of a search."""
         part = "" if self.fold is None else f"-fold{self.fold}"
         part += "-along" if self.along else ""
-        return f"lambda{self.ddnn.lambda_local}-seed{self.ddnn.seed}{part}"
+        return f"{_part(self.ddnn)}-seed{self.ddnn.seed}{part}"
 
 
 @dataclass(frozen=True)
@@ -228,7 +237,7 @@ class Trial:
         """Return what tells it from the other trials of a search, fit for a folder's name."""
         head = self.head
         return (
-            f"lambda{self.ddnn.lambda_local}-seed{head.seed}-{head.input}-{head.architecture}"
+            f"{_part(self.ddnn)}-seed{head.seed}-{head.input}-{head.architecture}"
             f"{head.depth}-{head.target}-{head.loss}{'-oversampled' * head.oversample}"
             f"-{head.cost}-{head.labels}{'-anchored' * head.anchored}-L{head.local_fraction}"
         )
@@ -236,9 +245,15 @@ class Trial:
     def choices(self) -> dict:
         """Return its choice in every dimension."""
         return {
-            name: getattr(self.ddnn if name == "lambda_local" else self.head, name)
+            name: getattr(self.ddnn if name in OF_BACKBONES else self.head, name)
             for name in DIMENSIONS
         }
+
+
+def _part(ddnn: DDNNConfig) -> str:
+    """Return the part of a name that tells the choices of `OF_BACKBONES`."""
+    part = "" if ddnn.bottleneck is None else f"-bottleneck{ddnn.bottleneck}"
+    return f"lambda{ddnn.lambda_local}{part}"
 
 
 _cifar10 = SearchConfig(

@@ -1,0 +1,114 @@
+"""What a search prints at its end, from the report and the table of its trials."""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from keras_ddnn.diagnose import DIAGNOSIS
+from keras_ddnn.report import Report
+
+console = Console()
+
+TENSORBOARD_RUNS = 40  # it ticks the runs of a folder only up to so many
+
+
+def show(report: Report, results: pd.DataFrame, output: Path) -> None:
+    """Print accuracies, bytes and the rules of a report, and where the results are.
+
+    Args:
+        report: On test data.
+        results: One row a trial; see `tune.report.write`.
+        output: Folder of the search.
+    """
+    facts = report.facts
+    console.print(
+        f"\n{facts['dataset']}, {facts['samples']:,} test samples: "
+        f"local {facts['local_accuracy']:.2%}, cloud {facts['cloud_accuracy']:.2%}, "
+        f"either {facts['either_correct']:.2%}"
+    )
+    console.print(
+        f"multiply-adds a sample: local {facts['local_multiply_adds']:,}, "
+        f"cloud {facts['cloud_multiply_adds']:,}"
+    )
+    payload = facts["payload"]
+    console.print(
+        f"bytes of a sample: features {payload['features']:,} as float16, {payload['codes']:,} as "
+        f"8-bit codes, {payload['codes_zlib']:,.0f} after zlib; image {payload['image']:,} raw, "
+        f"{payload['image_png'] or math.nan:,.0f} as PNG"
+    )
+    console.print(f"{payload['verdict']}\n")
+    _show_networks(results)
+    # (heading, how a row of the report is written)
+    columns = (
+        ("rule", lambda row: row.rule),
+        ("AUDC %", lambda row: f"{100 * row.audc:.2f}"),
+        ("95%", lambda row: f"{100 * row.audc_low:.1f}–{100 * row.audc_high:.1f}"),
+        ("APGR", lambda row: f"{row.apgr:.3f}"),
+        ("local %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
+        ("acc %", lambda row: f"{100 * row.accuracy:.2f}"),
+        ("oracle %", lambda row: f"{100 * row.decision_accuracy:.1f}"),
+        ("bytes", lambda row: f"{row.bytes_sent:,.0f}"),
+        ("MACs", lambda row: _multiply_adds(row.multiply_adds, facts)),
+    )
+    title = f"test data; thresholds of validation data for L0 = {facts['local_fraction']}"
+    table = _table(title, [heading for heading, _ in columns])
+    for row in report.table.itertuples():
+        table.add_row(*(write(row) for _, write in columns))
+    console.print(table)
+    console.print(
+        "\n95%: of the AUDC, over samples; oracle %: decisions that are the oracle's; bytes: sent "
+        "on average over all samples; MACs: multiply-adds of the rule alone, [red]red[/red] where "
+        "dearer than the cloud"
+    )
+
+    status = results["status"].value_counts()
+    console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
+    for name in ("results.csv", "curve.png", DIAGNOSIS, "report", "artifact"):
+        console.print(f"  {output / name}", soft_wrap=True)
+    logs = output / "tensorboard"
+    console.print(f"tensorboard --logdir {logs}", soft_wrap=True)
+    if len({path.parent for path in logs.rglob("*.tfevents.*")}) > TENSORBOARD_RUNS:
+        console.print(
+            f"(of more than {TENSORBOARD_RUNS} runs TensorBoard ticks none: filter, or toggle all)"
+        )
+
+
+def _show_networks(results: pd.DataFrame) -> None:
+    """Compare the networks of a search that has several, with what an offloaded sample sends."""
+    networks = results.drop_duplicates(["lambda_local", "bottleneck", "seed"])
+    networks = networks.dropna(subset="val_cloud_accuracy") if len(networks) > 1 else ()
+    if len(networks) == 0:
+        return
+    # (heading, column, how it is written)
+    columns = (
+        ("λ", "lambda_local", str),
+        ("bottleneck", "bottleneck", str),
+        ("seed", "seed", str),
+        ("local", "val_local_accuracy", "{:.2%}".format),
+        ("cloud", "val_cloud_accuracy", "{:.2%}".format),
+        ("bytes", "val_bytes_sent", "{:,.0f}".format),
+        ("codes, zlib", "val_bytes_codes_zlib", "{:,.0f}".format),
+        ("image", "val_bytes_image", "{:,.0f}".format),
+        ("PNG", "val_bytes_image_png", "{:,.0f}".format),
+    )
+    title = "validation data; bytes of an offloaded sample"
+    table = _table(title, [heading for heading, *_ in columns])
+    for row in networks.sort_values(["lambda_local", "bottleneck", "seed"]).to_dict("records"):
+        table.add_row(*(write(row[name]) for _, name, write in columns))
+    console.print(table, "")
+
+
+def _table(title: str, headings: list[str]) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "rule" else "right", no_wrap=True)
+    return table
+
+
+def _multiply_adds(count: int, facts: dict) -> str:
+    dearer = count > facts["cloud_multiply_adds"]
+    return f"[red]{count:,}[/red]" if dearer else f"{count:,}"
