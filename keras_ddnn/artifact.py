@@ -1,23 +1,20 @@
 """One folder a user can keep or ship: weights, head, threshold and a manifest with hashes."""
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from keras_ddnn.anchored import Anchor
-from keras_ddnn.atomic import replacing_folder, write_json
+from keras_ddnn.atomic import replacing_folder
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.manifest import read_manifest, write_manifest
 from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.rules import RULES, OffloadRule
-from keras_ddnn.seal import damage, sha256
 
-SCHEMA = 3
-MANIFEST = "manifest.json"
 DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
 
@@ -41,17 +38,15 @@ def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> N
     with replacing_folder(folder) as new:
         rule = _save_rule(policy.rule, new)
         policy.model.save_weights(new / DDNN_WEIGHTS)
-        write_json(
-            new / MANIFEST,
+        write_manifest(
+            new,
             {
-                "schema": SCHEMA,
                 "ddnn": as_json(policy.config),
                 "input_shape": list(policy.model.input_shape[1:]),
                 "class_names": list(policy.class_names),
                 "rule": rule,
                 "score_threshold": policy.score_threshold,
                 "metrics": metrics or {},
-                "sha256": {file.name: sha256(file) for file in sorted(new.iterdir())},
                 "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
                 "platform": platform.platform(),
             },
@@ -72,7 +67,7 @@ def load_policy(folder) -> OffloadPolicy:
             schema.
     """
     folder = Path(folder)
-    manifest = _verified_manifest(folder)
+    manifest = read_manifest(folder)
     config = DDNNConfig(**manifest["ddnn"])
     class_names = tuple(manifest["class_names"])
     model = build_ddnn(manifest["input_shape"], len(class_names), config)
@@ -97,21 +92,6 @@ def load_head(folder: Path, description: Mapping) -> HeadRule:
     head = build_head(tuple(description["input_shape"]), config)
     head.load_weights(folder / HEAD_WEIGHTS)
     return HeadRule(head, config, anchor=Anchor.from_json(description["anchor"]))
-
-
-def _verified_manifest(folder: Path) -> dict:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no readable {MANIFEST}: {error}") from error
-    if manifest.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{folder / MANIFEST}: expected schema {SCHEMA}; received {manifest.get('schema')}"
-        )
-    for name, expected in manifest["sha256"].items():
-        if wrong := damage(folder / name, expected):
-            raise ValueError(wrong)
-    return manifest
 
 
 def _save_rule(rule, folder: Path) -> dict:

@@ -8,10 +8,11 @@ import pytest
 from conftest import flip_a_bit
 
 from keras_ddnn.anchored import Anchor
-from keras_ddnn.artifact import SCHEMA, load_policy, save_policy
+from keras_ddnn.artifact import load_policy, save_policy
 from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.manifest import SCHEMA
 from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
