@@ -50,7 +50,7 @@ KERAS_FILES = (
     "pipeline",
 )
 # Run by two machines; what they need of Keras they import when they start.
-SERVE_FILES = ()
+SERVE_FILES = ("serve.share", "serve.audit", "serve.drift")
 ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES
 HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"
 
@@ -133,10 +133,14 @@ def test_figures_read_reports_without_keras_or_the_search(path):
     [
         ("import keras_ddnn", {"ray", "tensorflow", "keras", "pandas"}),
         ("import keras_ddnn; keras_ddnn.fit_ddnn", {"ray", "tune", "figures"}),
+        (
+            "import keras_ddnn.serve.drift",
+            {"tensorflow", "keras", "scipy", "pandas", "sklearn"},
+        ),
         (HELP_OF.format("tune.search"), {"ray", "tensorflow", "keras"}),
         (HELP_OF.format("figures"), {"ray", "tensorflow", "keras"}),
     ],
-    ids=["the package", "training", "help of the search", "help of the figures"],
+    ids=["the package", "training", "the drift guard", "help of the search", "help of the figures"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code, unwanted):
     loaded = modules_after(code)

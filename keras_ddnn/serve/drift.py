@@ -1,0 +1,98 @@
+"""The drift guard of a device: holds the local fraction, and audits what that costs."""
+
+from collections.abc import Mapping
+from threading import Lock
+
+import numpy as np
+
+from keras_ddnn.serve.audit import Audit
+from keras_ddnn.serve.share import ShareController
+
+SLACK = 0.01  # accuracy that may be lost on top of validation's drop where nothing was certified
+
+
+class DriftGuard:
+    """A `ShareController` and an `Audit` of one stream of samples; threads may share it.
+
+    For every batch, `decide`; send what is offloaded or drawn; give what the cloud has answered of
+    those drawn to `learn`. A sample that is kept and drawn costs a transmission, no more: its local
+    answer stands, and need not wait. The local fraction is held whether or not that is still worth
+    it; whether it is, the audit tells. After a new calibration, make a new guard.
+
+    Attributes:
+        controller: Decides.
+        audit: Draws and tests.
+
+    Args:
+        local_fraction: L0, the share of samples to keep local.
+        score_threshold: The calibrated one.
+        max_drop: Of accuracy against asking the cloud about everything.
+        max_disagreement: See `Audit`; 1 never alarms.
+        delta: The probability that there is ever a false alarm.
+        audit_share: Of samples to draw.
+        gain: See `ShareController`; 0 keeps the calibrated threshold.
+        seed: Of the lots.
+
+    Raises:
+        ValueError: If an argument lies outside its range.
+    """
+
+    def __init__(
+        self,
+        local_fraction: float,
+        score_threshold: float,
+        *,
+        max_drop: float = 0.01,
+        max_disagreement: float = 1.0,
+        delta: float = 0.1,
+        audit_share: float = 0.05,
+        gain: float = 0.01,
+        seed: int = 0,
+    ):
+        self.controller = ShareController(local_fraction, score_threshold, gain)
+        self.audit = Audit(max_drop, max_disagreement, delta, audit_share, seed)
+        self._lock = Lock()
+
+    @classmethod
+    def of(cls, manifest: Mapping, **options) -> "DriftGuard":
+        """Return the guard of an artefact.
+
+        Args:
+            manifest: Of `read_manifest`. The local fraction is that of the validation data;
+                `max_drop` and `delta` are those certified or, where nothing was, one point more
+                than the validation data's drop, and the default.
+            **options: Of the constructor, in place of these.
+
+        Raises:
+            ValueError: If the artefact keeps no record of its calibration.
+        """
+        if not (calibration := manifest.get("calibration")):
+            raise ValueError(
+                "a drift guard expects an artefact with a record of its calibration; received none"
+            )
+        numbers = calibration["numbers"]
+        asked, validation = numbers["options"], numbers["validation"]
+        promised = {what: asked[what] for what in ("max_drop", "delta") if what in asked}
+        promised = {"max_drop": validation["accuracy_drop"] + SLACK} | promised
+        threshold = manifest["score_threshold"]
+        return cls(validation["local_fraction"], threshold, **(promised | options))
+
+    def decide(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which samples to offload and which are drawn for audit, both bool of shape (n,).
+
+        Args:
+            scores: float of shape (n,), in the order of the stream.
+        """
+        with self._lock:
+            return self.controller.decide(scores), self.audit.draw(len(scores))
+
+    def learn(self, offloaded, local_classes, cloud_classes, labels=None) -> None:
+        """Count the samples drawn that the cloud has answered; see `Audit.learn`."""
+        with self._lock:
+            self.audit.learn(offloaded, local_classes, cloud_classes, labels)
+
+    def status(self) -> dict:
+        """Return `share`, `audit` and `alarms` as plain JSON types."""
+        with self._lock:
+            audit = self.audit.status()
+            return {"share": self.controller.status(), "alarms": audit.pop("alarms"), "audit": audit}
