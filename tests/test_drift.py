@@ -7,9 +7,10 @@ from math import log
 import numpy as np
 import pytest
 
-from keras_ddnn.serve.audit import Audit, ExcessTest
+from keras_ddnn.serve.audit import Audit
+from keras_ddnn.serve.betting import ExcessTest
 from keras_ddnn.serve.drift import DriftGuard
-from keras_ddnn.serve.share import ShareController
+from keras_ddnn.serve.share import ShareController, ShareTest
 
 
 def rng_of(seed):
@@ -161,7 +162,7 @@ def test_there_is_no_more_than_delta_false_alarms_ever(limit, lowest, p_gained):
     alarms = sum(
         alarm_of(
             ExcessTest(limit, lowest, delta),
-            outcomes_of(rng_of(seed), limit + p_gained, p_gained, 600),  # at the very limit
+            outcomes_of(rng_of(seed), limit + p_gained, p_gained, 300),  # at the very limit
         )
         is not None
         for seed in range(streams)
@@ -225,6 +226,38 @@ def test_lots_are_those_of_the_seed_and_as_many_as_asked():
     assert (drawn != other.draw(5000)).any()
 
 
+# The scores.
+
+
+def test_a_shift_of_scores_alarms_either_way():
+    for after, kept in (((0.0, 0.5), "100.0%"), ((0.6, 1.0), "0.0%")):
+        test, rng = ShareTest(0.5, 0.5), rng_of(0)
+        test.learn(rng.random(3000))
+        assert test.alarm is None
+        test.learn(rng.uniform(*after, 300))
+        assert 3000 < test.status()["alarm_at"] < 3200
+        test.learn(rng.uniform(*after, 1000))
+        assert f"would keep {kept} of" in test.alarm
+        assert "the last 1,000, where 50.0% were expected" in test.alarm
+
+
+def test_a_shift_within_the_tolerance_is_none():
+    alarms = 0
+    for seed in range(40):
+        test = ShareTest(0.5, 0.6, tolerance=0.1, delta=0.2)  # 60% are kept
+        test.learn(rng_of(seed).random(1000))
+        alarms += test.alarm is not None
+    assert alarms / 40 <= 0.2 + 2 * np.sqrt(0.2 * 0.8 / 40)
+
+
+@pytest.mark.parametrize(("target", "threshold"), [(0.0, -np.inf), (1.0, np.inf)])
+def test_nothing_shifts_where_one_machine_answers_everything(target, threshold):
+    test = ShareTest(target, threshold)
+    test.learn(np.append(rng_of(0).random(500), np.nan))
+    assert test.alarm is None
+    assert test.status()["count"] == 500
+
+
 # The guard.
 
 
@@ -263,12 +296,12 @@ def test_a_guard_sees_the_drop_of_all_samples():
 
 def test_a_guard_is_silent_while_the_promise_holds_and_alarms_when_it_is_broken():
     alarms, delays = 0, []
-    for seed in range(20):
+    for seed in range(10):
         rng = rng_of(seed)
-        guard = DriftGuard(0.5, 0.5, max_drop=0.055, audit_share=0.2, delta=0.1, seed=seed)
+        guard = DriftGuard(0.5, 0.5, max_drop=0.055, audit_share=0.2, tolerance=1.0, seed=seed)
         alarms += watch(guard, *stream(rng, 2000)) is not None
         delays.append(watch(guard, *stream(rng, 8000, drift=0.4)))
-    assert alarms <= 0.1 * 20 + 2 * np.sqrt(0.09 * 20)
+    assert alarms <= 0.1 * 10 + 2 * np.sqrt(0.09 * 10)
     assert None not in delays
     assert np.median(delays) <= 2000  # 400 of them checked
 
@@ -345,6 +378,7 @@ def test_an_artefact_without_calibration_has_no_guard():
         ("max_disagreement", 0.0),
         ("delta", 1.0),
         ("audit_share", 1.1),
+        ("tolerance", 0.0),
     ],
 )
 def test_what_is_out_of_range_is_refused(what, value):

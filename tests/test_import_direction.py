@@ -50,7 +50,7 @@ KERAS_FILES = (
     "pipeline",
 )
 # Run by two machines; what they need of Keras they import when they start.
-SERVE_FILES = ("serve.share", "serve.audit", "serve.drift")
+SERVE_FILES = ("serve.betting", "serve.share", "serve.audit", "serve.drift")
 ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES
 HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"
 

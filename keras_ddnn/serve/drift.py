@@ -1,4 +1,4 @@
-"""The drift guard of a device: holds the local fraction, and audits what that costs."""
+"""The drift guard of a device: holds the local fraction, audits what that costs, notices shifts."""
 
 from collections.abc import Mapping
 from threading import Lock
@@ -6,13 +6,13 @@ from threading import Lock
 import numpy as np
 
 from keras_ddnn.serve.audit import Audit
-from keras_ddnn.serve.share import ShareController
+from keras_ddnn.serve.share import ShareController, ShareTest
 
 SLACK = 0.01  # accuracy that may be lost on top of validation's drop where nothing was certified
 
 
 class DriftGuard:
-    """A `ShareController` and an `Audit` of one stream of samples; threads may share it.
+    """A `ShareController`, a `ShareTest` and an `Audit` of one stream; threads may share it.
 
     For every batch, `decide`; send what is offloaded or drawn; give what the cloud has answered of
     those drawn to `learn`. A sample that is kept and drawn costs a transmission, no more: its local
@@ -21,15 +21,19 @@ class DriftGuard:
 
     Attributes:
         controller: Decides.
-        audit: Draws and tests.
+        shift: Tests the scores.
+        audit: Draws, and tests what the cloud says.
 
     Args:
         local_fraction: L0, the share of samples to keep local.
         score_threshold: The calibrated one.
         max_drop: Of accuracy against asking the cloud about everything.
         max_disagreement: See `Audit`; 1 never alarms.
-        delta: The probability that there is ever a false alarm.
+        delta: The probability that there is ever a false alarm of the audit, and as much again of
+            the scores.
         audit_share: Of samples to draw.
+        tolerance: Of the share the calibrated threshold would keep, see `ShareTest`; 1 never
+            alarms.
         gain: See `ShareController`; 0 keeps the calibrated threshold.
         seed: Of the lots.
 
@@ -46,10 +50,12 @@ class DriftGuard:
         max_disagreement: float = 1.0,
         delta: float = 0.1,
         audit_share: float = 0.05,
+        tolerance: float = 0.1,
         gain: float = 0.01,
         seed: int = 0,
     ):
         self.controller = ShareController(local_fraction, score_threshold, gain)
+        self.shift = ShareTest(local_fraction, score_threshold, tolerance, delta)
         self.audit = Audit(max_drop, max_disagreement, delta, audit_share, seed)
         self._lock = Lock()
 
@@ -84,6 +90,7 @@ class DriftGuard:
             scores: float of shape (n,), in the order of the stream.
         """
         with self._lock:
+            self.shift.learn(scores)
             return self.controller.decide(scores), self.audit.draw(len(scores))
 
     def learn(self, offloaded, local_classes, cloud_classes, labels=None) -> None:
@@ -92,7 +99,11 @@ class DriftGuard:
             self.audit.learn(offloaded, local_classes, cloud_classes, labels)
 
     def status(self) -> dict:
-        """Return `share`, `audit` and `alarms` as plain JSON types."""
+        """Return `alarms`, in plain words, and `share`, `shift` and `audit` as plain JSON types."""
         with self._lock:
-            audit = self.audit.status()
-            return {"share": self.controller.status(), "alarms": audit.pop("alarms"), "audit": audit}
+            return {
+                "alarms": [alarm for alarm in (self.shift.alarm, *self.audit.alarms) if alarm],
+                "share": self.controller.status(),
+                "shift": self.shift.status(),
+                "audit": self.audit.status(),
+            }

@@ -1,4 +1,4 @@
-"""The share of samples that stay local, held while scores drift."""
+"""The share of samples that stay local: held while scores drift, and the drift noticed."""
 
 from bisect import bisect_left, insort
 from collections import deque
@@ -6,6 +6,7 @@ from collections import deque
 import numpy as np
 
 from keras_ddnn.checks import require_count, require_fraction
+from keras_ddnn.serve.betting import ExcessTest
 
 
 class ShareController:
@@ -13,9 +14,9 @@ class ShareController:
 
     Adaptive conformal inference (Gibbs and Candès, "Adaptive Conformal Inference Under Distribution
     Shift", 2021), which is the integral part of conformal PID control (Angelopoulos, Candès and
-    Tibshirani, 2023). What is adapted is no score but a rank among the last `memory` scores, so that
-    one `gain` suits every rule: after each sample it rises by gain·L0, and falls by gain if the
-    sample was kept. The threshold is the score of this rank. At rank 0 and below everything is
+    Tibshirani, 2023). What is adapted is no score but a rank among the last `memory` scores, so
+    that one `gain` suits every rule: after each sample it rises by gain·L0, and falls by gain if
+    the sample was kept. The threshold is the score of this rank. At rank 0 and below everything is
     offloaded, at 1 and above everything is kept, so that the rank cannot leave
     [-gain·(1-L0), 1 + gain·L0], and whatever the scores are, for every T samples in a row
 
@@ -25,8 +26,8 @@ class ShareController:
     back, in the right proportion. A shift is made good in about 1/gain samples. The price is a
     threshold that is never quite still: its rank has a standard deviation of √(gain·L0·(1-L0)/2).
 
-    The memory begins full of the calibrated threshold, which therefore stays as it is until the rank
-    has moved or scores have replaced it. The state depends on the scores alone, not on batches.
+    The memory begins full of the calibrated threshold, which therefore stays as it is until the
+    rank has moved or scores have replaced it. Decisions do not depend on batches.
 
     Attributes:
         local_fraction: L0.
@@ -100,3 +101,73 @@ class ShareController:
             "score_threshold": threshold if np.isfinite(threshold) else None,
             "unscored": self.unscored,
         }
+
+
+class ShareTest:
+    """Tests whether the calibrated threshold would still keep the share that it used to keep.
+
+    Data of another kind show in the scores at once, without labels or audits, and even where the
+    accuracy drop stays small because the cloud is as lost as the device. Two `ExcessTest`s share
+    `delta`: of what would be kept, above L0 + tolerance, and of what would be offloaded, above
+    1 - L0 + tolerance. Samples that come in long runs of one kind are a shift to them too.
+
+    Args:
+        local_fraction: L0, in [0, 1].
+        score_threshold: The calibrated one.
+        tolerance: In [0, 1]; 1 never alarms.
+        delta: The probability that there is ever a false alarm, in (0, 1).
+
+    Raises:
+        ValueError: If an argument lies outside its range.
+    """
+
+    def __init__(self, local_fraction, score_threshold, tolerance=0.1, delta=0.1):
+        require_fraction("local_fraction", local_fraction)
+        for what, value, range_, valid in (
+            ("tolerance", tolerance, "(0, 1]", 0.0 < tolerance <= 1.0),
+            ("delta", delta, "(0, 1)", 0.0 < delta < 1.0),
+        ):
+            if not valid:
+                raise ValueError(f"{what} must lie in {range_}; received {value!r}")
+        self.local_fraction, self.score_threshold = float(local_fraction), float(score_threshold)
+        self._more, self._fewer = (
+            ExcessTest(min(share + tolerance, 1.0), 0.0, delta / 2)
+            for share in (local_fraction, 1.0 - local_fraction)
+        )
+
+    def learn(self, scores: np.ndarray) -> None:
+        """Count scores, float of shape (n,); those that are not finite are left out."""
+        scores = np.asarray(scores, float)
+        for kept in (scores[np.isfinite(scores)] < self.score_threshold).tolist():
+            self._more.learn(kept)
+            self._fewer.learn(not kept)
+
+    @property
+    def alarm(self) -> str | None:
+        """What is wrong, in plain words, or None."""
+        if self._more.alarm_at is None and self._fewer.alarm_at is None:
+            return None
+        return SHIFT_ALARM.format(**self.status())
+
+    def status(self) -> dict:
+        """Return it all as plain JSON types; `recent` is the share that would now be kept."""
+        more, fewer = self._more.status(), self._fewer.status()
+        alarms = [test["alarm_at"] for test in (more, fewer) if test["alarm_at"] is not None]
+        return {
+            "count": more["count"],
+            "expected": self.local_fraction,
+            "delta": more["delta"] + fewer["delta"],
+            "evidence": max(more["evidence"], fewer["evidence"]),
+            "alarm_at": min(alarms, default=None),
+            "recent_count": more["recent_count"],
+            "recent": more["recent"],
+        }
+
+
+SHIFT_ALARM = (
+    "Scores have shifted, as found at sample {alarm_at:,}: the calibrated threshold would keep "
+    "{recent:.1%} of the last {recent_count:,}, where {expected:.1%} were expected. What was "
+    "certified or measured holds for the former kind of data; label recent samples to know how "
+    "right both networks still are. The probability that this alarm is false is at most "
+    "{delta:.1%}."
+)
