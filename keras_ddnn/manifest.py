@@ -8,6 +8,8 @@ from keras_ddnn.seal import damage, sha256, sha256_of_json
 
 SCHEMA = 4
 MANIFEST = "manifest.json"
+EDGE_GRAPHS = {"float": "edge.tflite", "int8": "edge_int8.tflite"}  # see `export_edge`
+CLOUD = "cloud"  # a folder; see `export_cloud`
 SEAL = "seal"  # the key of the hash of all other keys
 
 

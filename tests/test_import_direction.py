@@ -33,6 +33,7 @@ NUMPY_FILES = (
     "diagnose",
     "labels",
     "report",
+    "model_card",
     "config",
 )
 KERAS_FILES = (
@@ -46,6 +47,8 @@ KERAS_FILES = (
     "heads",
     "head_stack",
     "policy",
+    "score_graph",
+    "export",
     "artifact",
     "pipeline",
 )
