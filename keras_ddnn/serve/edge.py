@@ -17,7 +17,7 @@ from keras_ddnn.checks import require_choice, require_count, require_positive
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.serve.edge_metrics import EdgeMetrics
-from keras_ddnn.serve.edge_view import LiveView, read_images, show_report
+from keras_ddnn.serve.edge_view import live_view, read_images, show_report
 from keras_ddnn.serve.link import CloudLink, Unanswered
 from keras_ddnn.serve.wire import Tensor, WireError, decode, encode
 
@@ -202,9 +202,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--deadline-ms", type=float, default=250.0)
     parser.add_argument("--limit", type=int, help="classify the first so many images only")
     parser.add_argument("--batch", type=int, default=1, help="images a call")
-    parser.add_argument(
-        "--share-images", action="store_true", help="send what is offloaded as well"
-    )
+    parser.add_argument("--share-images", action="store_true", help="show them on the page")
     options = parser.parse_args(arguments)
     try:
         runtime = EdgeRuntime(
@@ -220,10 +218,9 @@ def main(arguments=None) -> None:
             options.images, options.dataset, runtime.manifest["class_names"], options.limit
         )
         classes = []
-        with runtime, LiveView(len(images)) as view:
+        with runtime, live_view(len(images), lambda: (runtime.metrics.numbers(), runtime.breaker)):
             for start in range(0, len(images), options.batch):
                 classes.append(runtime.predict(images[start : start + options.batch]).classes)
-                view.update(runtime.metrics.numbers(), runtime.breaker)
     except ValueError as error:
         parser.error(str(error))
     show_report(runtime.metrics.numbers(), np.concatenate(classes), labels)

@@ -58,13 +58,11 @@ class EdgeMetrics:
             `local`, `cloud`, `fallback`, `sent_bytes`, and, once there was a call, `p50`, `p95` and
             `p99` of the latest 10,000.
         """
-        value = self.registry.get_sample_value
-        numbers = {
-            name: int(value("ddnn_edge_samples_total", {"answer": name})) for name in ANSWERS
-        }
+        value, samples = self.registry.get_sample_value, "ddnn_edge_samples_total"
+        numbers = {name: int(value(samples, {"answer": name})) for name in ANSWERS}
         numbers["sent_bytes"] = int(value("ddnn_edge_sent_bytes_total"))
         if self._latest:
-            seconds = np.percentile(self._latest, PERCENTILES)
+            seconds = np.percentile(list(self._latest), PERCENTILES)
             numbers |= {f"p{p}": float(s) for p, s in zip(PERCENTILES, seconds)}
         return numbers
 

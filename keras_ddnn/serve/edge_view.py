@@ -1,6 +1,6 @@
 """The images that a device is given, and what a person sees of its work."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,29 +48,21 @@ def read_images(
     return images, np.array([class_names.index(file.parent.name) for file in files])
 
 
-class LiveView:
-    """Shows the counters of a device while it works.
+def live_view(total: int, look: Callable[[], tuple[dict, str]]) -> Live:
+    """Return a context that shows the counters of a device while it works.
 
     Args:
         total: Number of images.
+        look: Returns the numbers of `EdgeMetrics` and the state of the circuit breaker.
     """
 
-    def __init__(self, total: int):
-        self.total = total
-        self._live = Live(refresh_per_second=4, transient=True)
-
-    def __enter__(self):
-        self._live.start()
-        return self
-
-    def __exit__(self, *_):
-        self._live.stop()
-
-    def update(self, numbers: dict, breaker: str) -> None:
-        """Show the numbers of `EdgeMetrics` and the state of the circuit breaker."""
-        table = _table(numbers, f"{_answered(numbers):,} of {self.total:,} images")
+    def show():
+        numbers, breaker = look()
+        table = _table(numbers, f"{_answered(numbers):,} of {total:,} images")
         table.add_row("circuit breaker", breaker)
-        self._live.update(table)
+        return table
+
+    return Live(get_renderable=show, refresh_per_second=4, transient=True)
 
 
 def show_report(numbers: dict, classes: np.ndarray, labels: np.ndarray | None) -> None:
@@ -94,9 +86,9 @@ def _table(numbers, title) -> Table:
         ("fallback", "answered here, for want of the cloud"),
     ):
         table.add_row(meaning, f"{numbers[name]:,} ({numbers[name] / n:.1%})")
-    table.add_row(
-        "bytes sent", f"{numbers['sent_bytes']:,} ({numbers['sent_bytes'] / n:,.0f} an image)"
-    )
+    sent = numbers["sent_bytes"]
+    table.add_row("bytes sent", f"{sent:,} ({sent / n:,.0f} an image)")
     for name in ("p50", "p95", "p99"):
-        table.add_row(f"{name} of a call", f"{1000 * numbers[name]:.2f} ms")
+        if name in numbers:
+            table.add_row(f"{name} of a call", f"{1000 * numbers[name]:.2f} ms")
     return table
