@@ -1,1 +1,1 @@
-"""The two sides at run time: a device that decides, and the cloud it asks."""
+"""Two machines that run one artefact: a device that decides, and a cloud that answers the rest."""
