@@ -8,6 +8,8 @@ from keras_ddnn.seal import damage, sha256, sha256_of_json
 
 SCHEMA = 4
 MANIFEST = "manifest.json"
+EDGE_GRAPHS = {"float": "edge.tflite", "int8": "edge_int8.tflite"}  # see `export_edge`
+CLOUD = "cloud"  # a folder; see `export_cloud`
 SEAL = "seal"  # the key of the hash of all other keys
 
 
@@ -66,3 +68,9 @@ def model_id(folder) -> str:
     """Return the first 16 hex digits of the manifest's SHA-256, by which two machines can tell
     whether they serve the same artefact."""
     return sha256(Path(folder) / MANIFEST)[:16]
+
+
+def artifact_of(run) -> Path:
+    """Return the artefact of a run: its folder `artifact`, or the folder itself if it is one."""
+    run = Path(run)
+    return run if (run / MANIFEST).exists() else run / "artifact"

@@ -33,6 +33,7 @@ NUMPY_FILES = (
     "diagnose",
     "labels",
     "report",
+    "model_card",
     "config",
 )
 KERAS_FILES = (
@@ -46,11 +47,27 @@ KERAS_FILES = (
     "heads",
     "head_stack",
     "policy",
+    "score_graph",
+    "export",
     "artifact",
     "pipeline",
 )
 # Run by two machines; what they need of Keras they import when they start.
-SERVE_FILES = ("serve.betting", "serve.share", "serve.audit", "serve.drift")
+SERVE_FILES = (
+    "serve.wire",
+    "serve.link",
+    "serve.betting",
+    "serve.share",
+    "serve.audit",
+    "serve.drift",
+    "serve.edge_metrics",
+    "serve.edge_view",
+    "serve.edge",
+    "serve.requests",
+    "serve.batching",
+    "serve.telemetry",
+    "serve.cloud",
+)
 ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES
 HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"
 
@@ -132,15 +149,23 @@ def test_figures_read_reports_without_keras_or_the_search(path):
     ("code", "unwanted"),
     [
         ("import keras_ddnn", {"ray", "tensorflow", "keras", "pandas"}),
-        ("import keras_ddnn; keras_ddnn.fit_ddnn", {"ray", "tune", "figures"}),
         (
-            "import keras_ddnn.serve.drift",
-            {"tensorflow", "keras", "scipy", "pandas", "sklearn"},
+            "import keras_ddnn.serve.edge",
+            {"tensorflow", "keras", "ray", "scipy", "pandas", "sklearn"},
         ),
+        ("import keras_ddnn; keras_ddnn.fit_ddnn", {"ray", "tune", "figures"}),
         (HELP_OF.format("tune.search"), {"ray", "tensorflow", "keras"}),
         (HELP_OF.format("figures"), {"ray", "tensorflow", "keras"}),
+        (HELP_OF.format("keras_ddnn.serve.cloud"), {"ray", "tensorflow", "keras"}),
     ],
-    ids=["the package", "training", "the drift guard", "help of the search", "help of the figures"],
+    ids=[
+        "the package",
+        "a device",
+        "training",
+        "help of the search",
+        "help of the figures",
+        "help of the cloud",
+    ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code, unwanted):
     loaded = modules_after(code)

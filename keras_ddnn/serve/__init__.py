@@ -1,1 +1,1 @@
-"""Two machines that run one artefact: a device that decides, and a cloud that answers the rest."""
+"""The two sides at run time: a device that decides, and the cloud it asks."""
