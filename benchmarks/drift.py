@@ -11,6 +11,7 @@ median delay, in samples after the change; a false alarm is one before it, or an
 
 import argparse
 import json
+from dataclasses import asdict
 
 import numpy as np
 from rich.console import Console
@@ -83,20 +84,11 @@ def main() -> None:
         calibration = for_accuracy_drop(val[0], val_bank, options.max_drop, options.delta)
     else:
         calibration = for_local_fraction(val[0], val_bank, options.local_fraction)
-    validation = calibration.numbers["validation"]
-    max_drop = max(options.max_drop, validation["accuracy_drop"])
-    disagreement = np.mean((val[0] < calibration.score_threshold) & (val[1] != val[2]))
-    limits = {
-        "max_drop": max_drop,
-        "max_disagreement": float(disagreement + max_drop - validation["accuracy_drop"]),
-        "delta": options.delta,
-    }
-    del val_bank
+    del val_bank  # its features take the room of the next
+    record = {"score_threshold": calibration.score_threshold, "calibration": asdict(calibration)}
 
     def guard(seed, gain):
-        threshold = calibration.score_threshold
-        settings = limits | {"audit_share": options.audit_share, "gain": gain, "seed": seed}
-        return DriftGuard(validation["local_fraction"], threshold, **settings)
+        return DriftGuard.of(record, audit_share=options.audit_share, gain=gain, seed=seed)
 
     table = Table(
         *("change", "controller", "local %", "accuracy %", "cloud %", "drop"),
@@ -134,14 +126,8 @@ def main() -> None:
     console = Console(width=130)
     console.print(calibration.promise)
     console.print(table)
-    print(
-        json.dumps(
-            {
-                **{"local_fraction": validation["local_fraction"], "streams": options.streams},
-                **{"audit_share": options.audit_share, "limits": limits, "drift": rows},
-            }
-        )
-    )
+    settings = {what: getattr(options, what) for what in ("audit_share", "before", "streams")}
+    print(json.dumps({"validation": calibration.numbers["validation"], **settings, "drift": rows}))
 
 
 def watch(guard, stream, before) -> dict:

@@ -39,7 +39,8 @@ class Calibration:
 
         Returns:
             `local_fraction`, `accuracy` and `accuracy_drop` (cloud-only accuracy minus accuracy,
-            negative where offloading less helps), in shares; `bytes` and `seconds`, the means a
+            negative where offloading less helps), in shares; `disagreement`, the share kept local
+            where the cloud answers otherwise, at least the drop; `bytes` and `seconds`, the means a
             sample, if prices are known; `kept`, whether all of them lie within the limits. A
             promise on the long run may be broken by the chance of a small n.
 
@@ -52,7 +53,9 @@ class Calibration:
 
     def describe(self, realised: dict) -> str:
         """Return "promised … / realised …" for an outcome of `realised`."""
-        facts = ", ".join(FORMATS[what].format(x) for what, x in realised.items() if what != "kept")
+        facts = ", ".join(
+            FORMATS[what].format(x) for what, x in realised.items() if what in FORMATS
+        )
         verdict = "kept" if realised["kept"] else "broken"
         return f"promised: {self.promise} / realised: {facts}; {verdict}"
 
@@ -241,6 +244,7 @@ def _outcome(threshold, scores, bank, prices=()):
         "local_fraction": (n - offloaded) / n,
         "accuracy": float((np.sum(bank.cloud_correct) - losses) / n),
         "accuracy_drop": float(losses / n),
+        "disagreement": float(np.mean(local & bank.disagree)),
         **{what: float(_mean_price(prices[what], offloaded, n)) for what in prices},
     }
 

@@ -345,14 +345,16 @@ def test_a_status_is_plain_json(guard):
 
 def manifest_of(options, drop):
     validation = {"local_fraction": 0.4, "accuracy": 0.8, "accuracy_drop": drop}
-    calibration = {"numbers": {"options": options, "validation": validation}}
+    numbers = {"options": options, "validation": validation | {"disagreement": 0.04}}
+    calibration = {"numbers": numbers}
     return {"score_threshold": 0.7, "calibration": calibration}
 
 
 def test_a_guard_of_an_artefact_watches_what_was_certified():
     guard = DriftGuard.of(manifest_of({"max_drop": 0.02, "delta": 0.05}, 0.015), seed=3)
     assert guard.audit.drop.limit == 0.02
-    assert guard.audit.drop.delta == 0.05
+    assert guard.audit.drop.delta == 0.05 / 2
+    assert guard.audit.disagreement.limit == pytest.approx(0.045)
     assert guard.controller.local_fraction == 0.4
     assert guard.controller.score_threshold == 0.7
 

@@ -66,7 +66,8 @@ class DriftGuard:
         Args:
             manifest: Of `read_manifest`. The local fraction is that of the validation data;
                 `max_drop` and `delta` are those certified or, where nothing was, one point more
-                than the validation data's drop, and the default.
+                than the validation data's drop, and the default. Disagreement may rise by as much
+                as the drop may.
             **options: Of the constructor, in place of these.
 
         Raises:
@@ -79,9 +80,10 @@ class DriftGuard:
         numbers = calibration["numbers"]
         asked, validation = numbers["options"], numbers["validation"]
         promised = {what: asked[what] for what in ("max_drop", "delta") if what in asked}
-        promised = {"max_drop": validation["accuracy_drop"] + SLACK} | promised
-        threshold = manifest["score_threshold"]
-        return cls(validation["local_fraction"], threshold, **(promised | options))
+        limits = {"max_drop": validation["accuracy_drop"] + SLACK} | promised | options
+        rise = limits["max_drop"] - validation["accuracy_drop"]
+        limits = {"max_disagreement": min(validation["disagreement"] + rise, 1.0)} | limits
+        return cls(validation["local_fraction"], manifest["score_threshold"], **limits)
 
     def decide(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which samples to offload and which are drawn for audit, both bool of shape (n,).
