@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import toy_split
 from fault_server import CLOUD_CLASS, FAULTS, HEALTHY, TOKEN, FaultServer
+from stalls import Stalls
 
 from keras_ddnn.serve.edge import EdgeRuntime
 
@@ -29,10 +30,14 @@ def local(toy_artifact):
 def ask_one_by_one(runtime, requests, slack):
     """Return the answers to single images, each of them in time."""
     answers = []
-    for k in range(requests):
-        begin = time.monotonic()
-        answers.append(runtime.predict(IMAGES[k % len(IMAGES)][None]))
-        assert time.monotonic() - begin < DEADLINE + slack
+    with Stalls() as stalls:
+        for k in range(requests):
+            begin = time.monotonic()
+            answers.append(runtime.predict(IMAGES[k % len(IMAGES)][None]))
+            end = time.monotonic()
+            late = end - begin - DEADLINE
+            # The machine's other work may keep us from the clock for longer than that.
+            assert late < slack or late - stalls.within(begin, end) < slack
     return answers
 
 
