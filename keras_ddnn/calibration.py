@@ -97,8 +97,8 @@ def operating_points(scores: np.ndarray, bank: Bank, points: int = 101) -> list[
         points: Their number at most; thresholds that tie are one.
 
     Returns:
-        A record a threshold, rising: `score_threshold`, finite, and the `local_fraction` and
-        `accuracy` it has on the bank.
+        A record a threshold, rising: `score_threshold`, finite, and the `local_fraction`,
+        `accuracy` and `disagreement` it has on the bank, see `Calibration.realised`.
 
     Raises:
         ValueError: If there is not one finite score a sample.
@@ -108,7 +108,7 @@ def operating_points(scores: np.ndarray, bank: Bank, points: int = 101) -> list[
     outcomes = ((float(t), _outcome(t, scores, bank)) for t in np.unique(thresholds))
     return [
         {"score_threshold": threshold}
-        | {name: float(outcome[name]) for name in ("local_fraction", "accuracy")}
+        | {name: float(outcome[name]) for name in ("local_fraction", "accuracy", "disagreement")}
         for threshold, outcome in outcomes
     ]
 

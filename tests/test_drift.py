@@ -364,9 +364,20 @@ def test_a_guard_of_an_artefact_without_a_certificate_allows_a_point_more_than_v
     assert DriftGuard.of(manifest_of({}, 0.015), max_drop=0.1).audit.drop.limit == 0.1
 
 
-def test_an_artefact_without_calibration_has_no_guard():
-    with pytest.raises(ValueError, match="a record of its calibration; received none"):
-        DriftGuard.of({"score_threshold": 0.7, "calibration": None})
+def test_a_guard_of_an_artefact_without_calibration_reads_its_plan():
+    names = ("score_threshold", "local_fraction", "accuracy", "disagreement")
+    points = [(0.1, 0.0, 0.85, 0.0), (0.5, 0.4, 0.84, 0.02), (0.9, 1.0, 0.7, 0.3)]
+    plan = [dict(zip(names, point)) for point in points]
+    guard = DriftGuard.of({"score_threshold": 0.6, "calibration": None, "plan": plan})
+    # A quarter of the way from the second point to the third: 0.55 local, accuracy 0.805.
+    assert guard.controller.local_fraction == pytest.approx(0.55)
+    assert guard.audit.drop.limit == pytest.approx(0.85 - 0.805 + 0.01)
+    assert guard.audit.disagreement.limit == pytest.approx(0.09 + 0.01)
+
+
+def test_an_artefact_without_validation_data_has_no_guard():
+    with pytest.raises(ValueError, match="saved with validation data; received one without"):
+        DriftGuard.of({"score_threshold": 0.7, "calibration": None, "plan": None})
 
 
 @pytest.mark.parametrize(

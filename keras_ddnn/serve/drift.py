@@ -64,26 +64,29 @@ class DriftGuard:
         """Return the guard of an artefact.
 
         Args:
-            manifest: Of `read_manifest`. The local fraction is that of the validation data;
-                `max_drop` and `delta` are those certified or, where nothing was, one point more
-                than the validation data's drop, and the default. Disagreement may rise by as much
-                as the drop may.
+            manifest: Of `read_manifest`. The local fraction is that of the validation data, by
+                the calibration or the plan; `max_drop` and `delta` are those certified or, where
+                nothing was, one point more than the validation data's drop, and the default.
+                Disagreement may rise by as much as the drop may.
             **options: Of the constructor, in place of these.
 
         Raises:
-            ValueError: If the artefact keeps no record of its calibration.
+            ValueError: If the artefact knows nothing of validation data.
         """
-        if not (calibration := manifest.get("calibration")):
+        calibration, plan = manifest.get("calibration"), manifest.get("plan")
+        if not (calibration or plan):
             raise ValueError(
-                "a drift guard expects an artefact with a record of its calibration; received none"
+                "a drift guard expects an artefact that was saved with validation data; received "
+                "one without"
             )
-        numbers = calibration["numbers"]
-        asked, validation = numbers["options"], numbers["validation"]
+        threshold = manifest["score_threshold"]
+        numbers = calibration["numbers"] if calibration else {"options": {}}
+        asked, validation = numbers["options"], numbers.get("validation") or _at(threshold, plan)
         promised = {what: asked[what] for what in ("max_drop", "delta") if what in asked}
         limits = {"max_drop": validation["accuracy_drop"] + SLACK} | promised | options
         rise = limits["max_drop"] - validation["accuracy_drop"]
         limits = {"max_disagreement": min(validation["disagreement"] + rise, 1.0)} | limits
-        return cls(validation["local_fraction"], manifest["score_threshold"], **limits)
+        return cls(validation["local_fraction"], threshold, **limits)
 
     def decide(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return which samples to offload and which are drawn for audit, both bool of shape (n,).
@@ -109,3 +112,12 @@ class DriftGuard:
                 "shift": self.shift.status(),
                 "audit": self.audit.status(),
             }
+
+
+def _at(threshold, plan) -> dict:
+    """Return what a plan has at a threshold; between two points of it, on a straight line."""
+    points = {what: [point[what] for point in plan] for what in plan[0]}
+    thresholds = points.pop("score_threshold")
+    found = {what: float(np.interp(threshold, thresholds, y)) for what, y in points.items()}
+    # The first point offloads everything.
+    return found | {"accuracy_drop": plan[0]["accuracy"] - found["accuracy"]}

@@ -16,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_ddnn.checks import require_choice, require_count, require_positive
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.serve.drift import DriftGuard
 from keras_ddnn.serve.edge_metrics import EdgeMetrics
 from keras_ddnn.serve.edge_view import live_view, read_images, show_report
 from keras_ddnn.serve.link import CloudLink, Unanswered
@@ -59,9 +60,13 @@ class EdgeRuntime:
         share_images: Whether to send the images too, for the service's page to show.
         failures: Requests in a row without an answer after which the cloud is left alone.
         rest_s: For how long, in seconds, before it is tried again.
+        guarded: Whether a drift guard decides, see `DriftGuard.of`. What it draws for audit is sent
+            with what is offloaded, and waits for the cloud as long; a local answer stands.
 
     Attributes:
-        score_threshold: Samples with a score at or above it are offloaded. It may be changed.
+        score_threshold: Samples with a score at or above it are offloaded, unless guarded. It may
+            be changed.
+        guard: The drift guard, or None.
         manifest: Of the artefact.
         metrics: What has happened so far.
 
@@ -81,6 +86,7 @@ class EdgeRuntime:
         share_images: bool = False,
         failures: int = 3,
         rest_s: float = 1.0,
+        guarded: bool = False,
     ):
         require_choice("graph", graph, EDGE_GRAPHS)
         require_positive(deadline_s=deadline_s, rest_s=rest_s)
@@ -103,23 +109,33 @@ class EdgeRuntime:
         self._share_images = share_images
         self._answered_locally = 0  # since the latest request that arrived
         self.score_threshold = self.manifest["score_threshold"]
+        self.guard = DriftGuard.of(self.manifest) if guarded else None
         self.deadline_s = deadline_s
 
-    def predict(self, images: np.ndarray) -> EdgeAnswer:
+    def predict(self, images: np.ndarray, labels: np.ndarray | None = None) -> EdgeAnswer:
         """Classify uint8 images (n, h, w, c), n at least 1; no fault of the network is raised.
 
+        Args:
+            images: The images.
+            labels: For the audit alone, where they are known: int of shape (n,), negative where
+                not.
+
         Raises:
-            ValueError: If the images are of another shape or type than the artefact's.
+            ValueError: If the images are of another shape or type than the artefact's, or there is
+                not one label an image.
         """
         begin = time.monotonic()
+        labels = np.full(len(images), -1) if labels is None else np.asarray(labels)
         shape = tuple(self.manifest["input_shape"])
         if images.shape[1:] != shape or images.dtype != np.uint8 or not len(images):
             raise ValueError(
                 f"expected uint8 images of shape (n, {', '.join(map(str, shape))}); received "
                 f"{images.dtype} of shape {images.shape}"
             )
+        if labels.shape != (len(images),):
+            raise ValueError(f"expected {len(images)} labels; received shape {labels.shape}")
         parts = [
-            self._predict(images[start : start + BATCH], begin + self.deadline_s)
+            self._predict(*(a[start : start + BATCH] for a in (images, labels)), begin)
             for start in range(0, len(images), BATCH)
         ]
         classes, scores, offloaded, fallback = map(np.concatenate, zip(*parts))
@@ -143,22 +159,33 @@ class EdgeRuntime:
     def __exit__(self, *_):
         self.close()
 
-    def _predict(self, images, deadline):
+    def _predict(self, images, labels, begin):
         # The arrays belong to the interpreter, and change with its next run.
         outputs = {name: array.copy() for name, array in self._run(images=images).items()}
         scores, classes = outputs["score"], outputs["local_logits"].argmax(axis=1)
-        offloaded = scores >= self.score_threshold
+        offloaded, drawn = self._decide(scores)
+        sent = offloaded | drawn
         fallback = np.zeros(len(images), bool)
         self._answered_locally += int(np.sum(~offloaded))
-        if offloaded.any():
+        if sent.any():
+            deadline = begin + self.deadline_s
             try:
-                logits = self._ask_cloud(
-                    outputs["features"][offloaded], images[offloaded], deadline
-                )
-                classes[offloaded] = logits.argmax(axis=1)
+                logits = self._ask_cloud(outputs["features"][sent], images[sent], deadline)
             except Unanswered:
                 fallback = offloaded
+            else:
+                cloud = np.zeros_like(classes)
+                cloud[sent] = logits.argmax(axis=1)
+                if drawn.any():
+                    self.guard.learn(*(a[drawn] for a in (offloaded, classes, cloud, labels)))
+                classes[offloaded] = cloud[offloaded]
         return classes, scores, offloaded, fallback
+
+    def _decide(self, scores):
+        """Return which samples to offload, and which to audit."""
+        if self.guard:
+            return self.guard.decide(scores)
+        return scores >= self.score_threshold, np.zeros(len(scores), bool)
 
     def _ask_cloud(self, features, images, deadline):
         if not self._link:
@@ -203,6 +230,9 @@ def main(arguments=None) -> None:
     parser.add_argument("--limit", type=int, help="classify the first so many images only")
     parser.add_argument("--batch", type=int, default=1, help="images a call")
     parser.add_argument("--share-images", action="store_true", help="show them on the page")
+    parser.add_argument(
+        "--guard", action="store_true", help="hold the local fraction, and audit what that costs"
+    )
     options = parser.parse_args(arguments)
     try:
         runtime = EdgeRuntime(
@@ -212,6 +242,7 @@ def main(arguments=None) -> None:
             deadline_s=options.deadline_ms / 1000.0,
             token=options.token_file and options.token_file.read_text().strip(),
             share_images=options.share_images,
+            guarded=options.guard,
         )
         require_count(batch=options.batch)
         images, labels = read_images(
@@ -220,10 +251,14 @@ def main(arguments=None) -> None:
         classes = []
         with runtime, live_view(len(images), lambda: (runtime.metrics.numbers(), runtime.breaker)):
             for start in range(0, len(images), options.batch):
-                classes.append(runtime.predict(images[start : start + options.batch]).classes)
+                part = slice(start, start + options.batch)
+                known = None if labels is None else labels[part]
+                classes.append(runtime.predict(images[part], known).classes)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     show_report(runtime.metrics.numbers(), np.concatenate(classes), labels)
+    if runtime.guard:
+        print(*runtime.guard.status()["alarms"] or ["no drift was noticed"], sep="\n")
 
 
 if __name__ == "__main__":
