@@ -1,5 +1,6 @@
 """The cloud service: right answers, and a reason in one line for whatever cannot be answered."""
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -228,3 +229,110 @@ def test_the_page_asks_nobody_else(client):
     page = client.get("/")
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "http" not in page.text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_end_answers_what_waits():
+    answers = []
+    with Server(app_of(max_wait=0.3)) as port:
+
+        def send():
+            headers, body = encode([Tensor("features", FEATURES)])
+            url = f"http://127.0.0.1:{port}{INFER}"
+            answers.append(httpx.post(url, content=body, headers=headers).status_code)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        while "ddnn_queued_samples 2.0" not in httpx.get(f"http://127.0.0.1:{port}/metrics").text:
+            time.sleep(0.01)
+    thread.join()
+    assert answers == [200]
+
+
+@pytest.fixture(scope="module")
+def policy():
+    from keras_ddnn.config import DDNNConfig
+    from keras_ddnn.models import build_ddnn
+    from keras_ddnn.policy import OffloadPolicy
+    from keras_ddnn.rules import Margin
+
+    config = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))
+    # The margin rule scores 0 at least, so that everything is offloaded.
+    model = build_ddnn((16, 16, 3), 3, config)
+    return OffloadPolicy(model, config, Margin(), -9.0, ("a", "b", "c"))
+
+
+@pytest.fixture(scope="module")
+def run(policy, tmp_path_factory):
+    """Return the folder of a run that holds an artefact."""
+    from keras_ddnn.artifact import save_policy
+
+    folder = tmp_path_factory.mktemp("run")
+    save_policy(policy, folder / "artifact")
+    return folder
+
+
+def offloaded(policy):
+    """Return images, and features as a device would send them."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    features = policy.local_model(images, training=False)["features"]
+    return images, np.asarray(features, np.float16)
+
+
+def test_an_artefact_is_served_as_its_policy_predicts(policy, run):
+    images, features = offloaded(policy)
+    network, manifest, identity = load_cloud(run)
+    with TestClient(make_app(network, manifest, identity=identity)) as client:
+        logits = logits_of(ask(client, ("features", features), parameters={"model": identity}))
+    classes, from_cloud = policy.predict(images)
+    assert from_cloud.all()
+    np.testing.assert_array_equal(logits.argmax(axis=1), classes)
+
+
+def test_a_damaged_artefact_is_not_served(run, tmp_path):
+    shutil.copytree(run / "artifact", tmp_path / "artifact")
+    flip_a_bit(tmp_path / "artifact" / "cloud" / "saved_model.pb")
+    with pytest.raises(ValueError, match="saved_model"):
+        load_cloud(tmp_path)
+
+
+def test_an_artefact_without_graphs_is_not_served(policy, tmp_path):
+    from keras_ddnn.artifact import save_policy
+
+    save_policy(policy, tmp_path / "artifact", graphs=False)
+    with pytest.raises(ValueError, match="saved without graphs"):
+        load_cloud(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_a_signal(policy, run, tmp_path):
+    _, features = offloaded(policy)
+    (tmp_path / "token").write_text("secret\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = [str(run), "--port", str(port), "--token-file", str(tmp_path / "token")]
+    command = [sys.executable, "-m", "keras_ddnn.serve.cloud", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as service:
+        end = time.monotonic() + 120
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            while service.poll() is None and time.monotonic() < end:
+                try:
+                    if client.get("/v2/health/ready").status_code == 200:
+                        break
+                except httpx.ConnectError:
+                    time.sleep(0.1)
+            right = {"Authorization": "Bearer secret"}
+            assert logits_of(ask(client, ("features", features), headers=right)).shape == (40, 3)
+            reason(ask(client, ("features", features)), 401)
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(30) in (0, -signal.SIGTERM)
+        assert "Traceback" not in service.stderr.read()
+
+
+@pytest.mark.slow
+def test_the_command_says_in_one_line_what_is_wrong_with_an_artefact(tmp_path):
+    command = [sys.executable, "-m", "keras_ddnn.serve.cloud", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "holds no readable manifest.json" in done.stderr
+    assert done.stderr.count("\n") == 1
