@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from conftest import toy_split
 from fault_server import CLOUD_CLASS, FaultServer
+from PIL import Image
 
 from keras_ddnn.serve.drift import DriftGuard
-from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.serve.edge import EdgeRuntime, main
 from keras_ddnn.serve.wire import decode
 
 SPLIT = toy_split(100, 3)
@@ -63,3 +64,17 @@ def test_what_the_cloud_has_not_answered_teaches_nothing(toy_artifact, server):
 def test_labels_are_one_an_image(toy_artifact):
     with pytest.raises(ValueError, match=r"expected 100 labels; received shape \(3,\)"):
         EdgeRuntime(toy_artifact).predict(SPLIT.images, [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("shade", "verdict"), [(None, "no drift was noticed"), (255, "Scores have shifted")]
+)
+def test_the_command_line_says_whether_data_have_drifted(
+    toy_artifact, tmp_path, capsys, shade, verdict
+):
+    for k, image in enumerate(SPLIT.images):
+        Image.fromarray(image if shade is None else np.full_like(image, shade)).save(
+            tmp_path / f"{k}.png"
+        )
+    main([str(toy_artifact), "--images", str(tmp_path), "--batch", "50", "--guard"])
+    assert verdict in capsys.readouterr().out
