@@ -14,8 +14,7 @@ Written by keras_ddnn; `manifest.json` has every number below, and the SHA-256 o
 | rule | {rule}; a sample is offloaded where its score is at or above {threshold:.6g} |
 | features sent | {features} (height × width × channels): {float_bytes:,} bytes as float16, \
 {byte_codes:,} as 8-bit codes; the raw image has {image_bytes:,} |
-{metrics}
-{promise}
+{metrics}{promise}
 ## Run it
 ```python
 import keras_ddnn
@@ -33,8 +32,8 @@ classes, offloaded = policy.predict(images)
 SERVING = """
 On two machines, the device without TensorFlow:
 
-    python -m keras_ddnn.serve.cloud this/folder --port 8080
-    python -m keras_ddnn.serve.edge this/folder --cloud http://HOST:8080 --images FOLDER
+    python -m keras_ddnn.serve.cloud this/folder --host ADDRESS
+    python -m keras_ddnn.serve.edge this/folder --cloud http://ADDRESS:8000 --images FOLDER
 """
 NOT_SERVED = """
 It holds no graph for a device: {rule} cannot be part of one.
@@ -65,6 +64,6 @@ def model_card(manifest: dict, graphs: list[str]) -> str:
         byte_codes=values,
         image_bytes=image[0] * image[1] * image[2],
         metrics="".join(f"| {k} | {v:.6g} |\n" for k, v in manifest["metrics"].items()),
-        promise=f"Promise of the threshold: {calibration['promise']}.\n" if calibration else "",
+        promise=f"\nPromise of the threshold: {calibration['promise']}.\n" if calibration else "",
         serving=SERVING if graphs else NOT_SERVED.format(rule=name),
     )

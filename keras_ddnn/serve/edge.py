@@ -6,9 +6,9 @@ It needs NumPy and LiteRT, but neither TensorFlow nor Keras.
 """
 
 import argparse
-import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -22,7 +22,6 @@ from keras_ddnn.serve.link import CloudLink, Unanswered
 from keras_ddnn.serve.wire import Tensor, WireError, decode, encode
 
 BATCH = 32  # samples at a time through the graph, and in a request
-TOKEN_VARIABLE = "DDNN_TOKEN"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +199,7 @@ def main(arguments=None) -> None:
     source.add_argument("--dataset", help="test data of a dataset, by its name or .npz file")
     parser.add_argument("--graph", choices=EDGE_GRAPHS, default="float")
     parser.add_argument("--deadline-ms", type=float, default=250.0)
+    parser.add_argument("--token-file", type=Path, help="a file with the service's token")
     parser.add_argument("--limit", type=int, help="classify the first so many images only")
     parser.add_argument("--batch", type=int, default=1, help="images a call")
     parser.add_argument("--share-images", action="store_true", help="show them on the page")
@@ -210,7 +210,7 @@ def main(arguments=None) -> None:
             options.cloud,
             graph=options.graph,
             deadline_s=options.deadline_ms / 1000.0,
-            token=os.environ.get(TOKEN_VARIABLE),
+            token=options.token_file and options.token_file.read_text().strip(),
             share_images=options.share_images,
         )
         require_count(batch=options.batch)
@@ -221,7 +221,7 @@ def main(arguments=None) -> None:
         with runtime, live_view(len(images), lambda: (runtime.metrics.numbers(), runtime.breaker)):
             for start in range(0, len(images), options.batch):
                 classes.append(runtime.predict(images[start : start + options.batch]).classes)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     show_report(runtime.metrics.numbers(), np.concatenate(classes), labels)
 
