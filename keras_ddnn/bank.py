@@ -93,6 +93,11 @@ class Bank:
         """Whether the cloud network is right, bool of shape (n,)."""
         return self.cloud_logits.argmax(axis=1) == self.labels
 
+    @cached_property
+    def disagree(self) -> np.ndarray:
+        """Whether the two networks answer differently, bool of shape (n,)."""
+        return self.edge.local_logits.argmax(axis=1) != self.cloud_logits.argmax(axis=1)
+
     def save(self, path) -> None:
         """Write everything but the images to an uncompressed `.npz`, whole or not at all.
 

@@ -39,7 +39,8 @@ class Calibration:
 
         Returns:
             `local_fraction`, `accuracy` and `accuracy_drop` (cloud-only accuracy minus accuracy,
-            negative where offloading less helps), in shares; `bytes` and `seconds`, the means a
+            negative where offloading less helps), in shares; `disagreement`, the share kept local
+            where the cloud answers otherwise, at least the drop; `bytes` and `seconds`, the means a
             sample, if prices are known; `kept`, whether all of them lie within the limits. A
             promise on the long run may be broken by the chance of a small n.
 
@@ -52,7 +53,9 @@ class Calibration:
 
     def describe(self, realised: dict) -> str:
         """Return "promised … / realised …" for an outcome of `realised`."""
-        facts = ", ".join(FORMATS[what].format(x) for what, x in realised.items() if what != "kept")
+        facts = ", ".join(
+            FORMATS[what].format(x) for what, x in realised.items() if what in FORMATS
+        )
         verdict = "kept" if realised["kept"] else "broken"
         return f"promised: {self.promise} / realised: {facts}; {verdict}"
 
@@ -83,6 +86,31 @@ def for_local_fraction(scores: np.ndarray, bank: Bank, local_fraction: float) ->
     numbers = {"n": len(bank), "options": options, "validation": validation}
     limits = {"local_fraction": (low, high)}
     return Calibration("local_fraction", threshold, promise, limits, numbers)
+
+
+def operating_points(scores: np.ndarray, bank: Bank, points: int = 101) -> list[dict]:
+    """Return what one would choose a threshold from: where it leads, from all cloud to all local.
+
+    Args:
+        scores: float of shape (n,), of validation data.
+        bank: The n samples scored.
+        points: Their number at most; thresholds that tie are one.
+
+    Returns:
+        A record a threshold, rising: `score_threshold`, finite, and the `local_fraction`,
+        `accuracy` and `disagreement` it has on the bank, see `Calibration.realised`.
+
+    Raises:
+        ValueError: If there is not one finite score a sample.
+    """
+    thresholds = np.quantile(_checked(scores, bank), np.linspace(0.0, 1.0, points))
+    thresholds[-1] = np.nextafter(thresholds[-1], np.inf)  # above all: everything stays local
+    outcomes = ((float(t), _outcome(t, scores, bank)) for t in np.unique(thresholds))
+    return [
+        {"score_threshold": threshold}
+        | {name: float(outcome[name]) for name in ("local_fraction", "accuracy", "disagreement")}
+        for threshold, outcome in outcomes
+    ]
 
 
 def for_accuracy_drop(
@@ -216,6 +244,7 @@ def _outcome(threshold, scores, bank, prices=()):
         "local_fraction": (n - offloaded) / n,
         "accuracy": float((np.sum(bank.cloud_correct) - losses) / n),
         "accuracy_drop": float(losses / n),
+        "disagreement": float(np.mean(local & bank.disagree)),
         **{what: float(_mean_price(prices[what], offloaded, n)) for what in prices},
     }
 

@@ -91,3 +91,32 @@ def toy_split(n, seed, num_classes=3) -> Split:
 def toy_splits() -> Splits:
     """Three classes of bright and dark noise that a network learns in an epoch or two."""
     return Splits("toy", toy_split(96, 0), toy_split(48, 1), toy_split(60, 2), ("a", "b", "c"))
+
+
+@pytest.fixture(scope="session")
+def toy_policy():
+    """Return an untrained policy on 16×16×3 images of three classes that offloads half of them."""
+    from keras_ddnn.capture import capture
+    from keras_ddnn.config import DDNNConfig
+    from keras_ddnn.models import build_ddnn
+    from keras_ddnn.policy import OffloadPolicy
+    from keras_ddnn.rules import Margin
+
+    small = {"local_filters": 4, "cloud_filters": ((4,), (8,)), "cloud_units": (8,)}
+    config = DDNNConfig(precision="float32", **small)
+    model, split = build_ddnn((16, 16, 3), 3, config), toy_split(100, 3)
+    scores = Margin().score(capture(model, split.images, split.labels).edge)
+    return OffloadPolicy(model, config, Margin(), float(np.median(scores)), ("a", "b", "c"))
+
+
+@pytest.fixture(scope="session")
+def toy_artifact(toy_policy, tmp_path_factory):
+    """Return the folder of a whole artefact of `toy_policy`, to be read only."""
+    from keras_ddnn.artifact import save_policy
+    from keras_ddnn.capture import capture
+
+    split = toy_split(100, 3)
+    folder = tmp_path_factory.mktemp("toy") / "artifact"
+    bank = capture(toy_policy.model, split.images, split.labels)
+    save_policy(toy_policy, folder, val_bank=bank)
+    return folder

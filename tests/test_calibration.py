@@ -47,6 +47,7 @@ def test_a_local_fraction_is_promised_with_its_interval():
         "local_fraction": 0.5,
         "accuracy": 0.9,
         "accuracy_drop": 0.0,
+        "disagreement": 0.2,
     }
     # Clopper–Pearson for 5 in 10, from tables.
     assert calibration.limits["local_fraction"] == pytest.approx((0.187, 0.813), abs=1e-3)
@@ -58,8 +59,12 @@ def test_realised_is_counted_on_the_data_it_is_given():
     # Only the first score is below 0.45, and its sample is lost.
     realised = calibration.realised(np.array([0.1, 0.45, 0.8, 0.9]), bank_with("-=+="))
     # Cloud 3 in 4; without the first sample 2 in 4.
-    assert realised == {"local_fraction": 1 / 4, "accuracy": 2 / 4, "accuracy_drop": 1 / 4} | {
-        "kept": True
+    assert realised == {
+        "local_fraction": 1 / 4,
+        "accuracy": 2 / 4,
+        "accuracy_drop": 1 / 4,
+        "disagreement": 1 / 4,
+        "kept": True,
     }
     everything = calibration.realised(np.array([0.1, 0.2]), bank_with("=+"))
     assert everything["kept"] is False
@@ -78,7 +83,12 @@ def test_an_accuracy_drop_is_certified_on_the_paired_loss():
     assert calibration.numbers == {
         "n": 500,
         "options": {"max_drop": 0.01, "delta": 0.1},
-        "validation": {"local_fraction": 0.4, "accuracy": 499 / 500, "accuracy_drop": 1 / 500},
+        "validation": {
+            "local_fraction": 0.4,
+            "accuracy": 499 / 500,
+            "accuracy_drop": 1 / 500,
+            "disagreement": 1 / 500,
+        },
     }
     assert "with probability 90.0% or more" in calibration.promise
     assert "at most 1.00% (absolute) below the cloud's (40.0% of 500" in calibration.promise

@@ -1,0 +1,1 @@
+"""The two sides at run time: a device that decides, and the cloud it asks."""

@@ -1,0 +1,59 @@
+"""A cloud service around a network whose arithmetic a reader can check by hand."""
+
+import sys
+import threading
+import time
+
+import numpy as np
+import uvicorn
+
+from keras_ddnn.serve.cloud import make_app
+
+INFER = "/v2/models/ddnn/infer"
+# What a cloud service reads in the manifest of the network below.
+SERVED = {
+    "input_shape": [4, 4, 3],
+    "class_names": ["a", "b", "c"],
+    "score_threshold": 0.5,
+    "features": {"shape": [2, 2, 3], "quantisation": {"low": 0.0, "step": 0.5}},
+    "plan": [
+        {"local_fraction": 0.0, "score_threshold": 0.1, "accuracy": 0.8},
+        {"local_fraction": 0.5, "score_threshold": 0.5, "accuracy": 0.9},
+        {"local_fraction": 1.0, "score_threshold": 0.9, "accuracy": 0.6},
+    ],
+}
+
+
+def served_network(features):
+    """Return logits that a reader can compute: the sum of each of three feature maps."""
+    return features.astype(np.float32).sum(axis=(1, 2))
+
+
+def app_of(network=served_network, **options):
+    """Return a service that does not wait for a batch to fill."""
+    return make_app(network, SERVED, identity="0123", **({"max_wait": 0.0} | options))
+
+
+class Server:
+    """A real uvicorn in a thread, on a port of its own; `with Server(app) as port`."""
+
+    def __init__(self, app):
+        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+        self._thread = threading.Thread(target=self._server.run)
+
+    def __enter__(self) -> int:
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.005)
+        return self._server.servers[0].sockets[0].getsockname()[1]
+
+    def __exit__(self, *_):
+        self._server.should_exit = True
+        self._thread.join()
+
+
+if __name__ == "__main__":
+    with Server(app_of(max_bytes=int(sys.argv[1]))) as port:
+        print(port, flush=True)
+        sys.stdin.read()
