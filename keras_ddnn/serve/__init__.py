@@ -1,0 +1,1 @@
+"""From a trained policy to two machines: a device and a cloud."""
