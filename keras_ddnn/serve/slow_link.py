@@ -8,7 +8,7 @@ CHUNK = 1 << 14  # bytes read at once
 
 
 @dataclass(frozen=True)
-class Link:
+class SlowLink:
     """Forwards every connection to a server, late and slowly, alike in both directions.
 
     Attributes:
@@ -42,7 +42,7 @@ class Link:
 class _Lane:
     """One direction of a link."""
 
-    def __init__(self, link: Link):
+    def __init__(self, link: SlowLink):
         self.delay = link.round_trip / 2
         self.seconds_per_byte = 8 / link.bandwidth if link.bandwidth else 0.0
         self.free_at = 0.0  # when what has been sent so far has left

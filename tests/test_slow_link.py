@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from keras_ddnn.serve.link import Link
+from keras_ddnn.serve.slow_link import SlowLink
 
 
 async def _echo(reader, writer):
@@ -19,7 +19,7 @@ def exchange(message: bytes, **options) -> tuple[bytes, float]:
 
     async def run():
         echo = await asyncio.start_server(_echo, "127.0.0.1", 0)
-        link = Link("127.0.0.1", echo.sockets[0].getsockname()[1], **options)
+        link = SlowLink("127.0.0.1", echo.sockets[0].getsockname()[1], **options)
         listener = await link.listen()
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         start = time.perf_counter()
@@ -56,7 +56,7 @@ def test_a_message_takes_its_bits_over_the_bandwidth_either_way():
 
 def test_a_device_sees_its_connection_closed_if_nobody_is_there():
     async def run():
-        listener = await Link("127.0.0.1", 1).listen()
+        listener = await SlowLink("127.0.0.1", 1).listen()
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         back = await reader.read(-1)
         writer.close()
