@@ -1,38 +1,63 @@
 """One folder a user can keep or ship: weights, head, threshold and a manifest with hashes."""
 
-import json
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from keras_ddnn.anchored import Anchor
-from keras_ddnn.atomic import replacing_folder, write_json
+from keras_ddnn.atomic import replacing_folder
+from keras_ddnn.bank import Bank
+from keras_ddnn.calibration import Calibration, operating_points
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
+from keras_ddnn.export import export_cloud, export_edge
 from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.manifest import CLOUD, EDGE_GRAPHS, read_manifest, write_manifest
 from keras_ddnn.mc_dropout import MCDropout
+from keras_ddnn.model_card import model_card
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
+from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.rules import RULES, OffloadRule
-from keras_ddnn.seal import damage, sha256
+from keras_ddnn.score_graph import fits_graph
 
-SCHEMA = 3
-MANIFEST = "manifest.json"
 DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
+README = "README.md"
+TYPICAL = 256  # validation samples that give the ranges of 8-bit codes
 
 # Rules that are made of networks, by their names in a manifest; the others are rows of `RULES`.
 HEAD, MC_DROPOUT = "head", "mc_dropout"
 MC_DROPOUT_FIELDS = ("passes", "measure", "seed")
 
 
-def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> None:
+def save_policy(
+    policy: OffloadPolicy,
+    folder,
+    metrics: dict | None = None,
+    *,
+    val_bank: Bank | None = None,
+    calibration: Calibration | None = None,
+    graphs: bool = True,
+) -> None:
     """Write a policy to a folder, whole or not at all; an older one there is replaced.
+
+    The folder holds weights for `load_policy`, the graphs of both machines (`export_edge`,
+    `export_cloud`), a README that tells what it is, and a manifest with hashes. A rule that cannot
+    be part of a graph is kept without one for the device.
 
     Args:
         policy: What to save.
         folder: Where.
         metrics: Plain numbers to keep in the manifest.
+        val_bank: Validation samples. They give the ranges of the 8-bit codes of features and of
+            the device's int8 graph, neither of which there is without them, and what other
+            thresholds would lead to.
+        calibration: Where the threshold comes from.
+        graphs: Whether to write graphs; without, the policy is saved in a blink.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -41,21 +66,46 @@ def save_policy(policy: OffloadPolicy, folder, metrics: dict | None = None) -> N
     with replacing_folder(folder) as new:
         rule = _save_rule(policy.rule, new)
         policy.model.save_weights(new / DDNN_WEIGHTS)
-        write_json(
-            new / MANIFEST,
-            {
-                "schema": SCHEMA,
-                "ddnn": as_json(policy.config),
-                "input_shape": list(policy.model.input_shape[1:]),
-                "class_names": list(policy.class_names),
-                "rule": rule,
-                "score_threshold": policy.score_threshold,
-                "metrics": metrics or {},
-                "sha256": {file.name: sha256(file) for file in sorted(new.iterdir())},
-                "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
-                "platform": platform.platform(),
+        images = plan = quantisation = None
+        if val_bank is not None:
+            typical = _spread(len(val_bank), TYPICAL)
+            images = val_bank.edge.images[typical]
+            quantisation = Quantisation.of(val_bank.edge.features[typical]).as_json()
+            plan = operating_points(policy.rule.score(val_bank.edge), val_bank)
+        if graphs:
+            _export(policy, new, images)
+        manifest = {
+            "ddnn": as_json(policy.config),
+            "input_shape": list(policy.model.input_shape[1:]),
+            "class_names": list(policy.class_names),
+            "rule": rule,
+            "score_threshold": policy.score_threshold,
+            "metrics": metrics or {},
+            "calibration": calibration and asdict(calibration),
+            "features": {
+                "shape": list(policy.model.get_layer("features").output.shape[1:]),
+                "quantisation": quantisation,
             },
-        )
+            "plan": plan,
+            "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
+            "platform": platform.platform(),
+        }
+        found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
+        (new / README).write_text(model_card(manifest, found), encoding="utf-8")
+        write_manifest(new, manifest)
+
+
+def _export(policy, new: Path, images) -> None:
+    export_cloud(policy, new / CLOUD)
+    if fits_graph(policy.rule):
+        export_edge(policy, new / EDGE_GRAPHS["float"])
+        if images is not None:
+            export_edge(policy, new / EDGE_GRAPHS["int8"], images)
+
+
+def _spread(n: int, count: int) -> np.ndarray:
+    """Return `count` places, or n if that is less, spread evenly over 0..n-1."""
+    return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
 
 
 def load_policy(folder) -> OffloadPolicy:
@@ -72,7 +122,7 @@ def load_policy(folder) -> OffloadPolicy:
             schema.
     """
     folder = Path(folder)
-    manifest = _verified_manifest(folder)
+    manifest = read_manifest(folder)
     config = DDNNConfig(**manifest["ddnn"])
     class_names = tuple(manifest["class_names"])
     model = build_ddnn(manifest["input_shape"], len(class_names), config)
@@ -97,21 +147,6 @@ def load_head(folder: Path, description: Mapping) -> HeadRule:
     head = build_head(tuple(description["input_shape"]), config)
     head.load_weights(folder / HEAD_WEIGHTS)
     return HeadRule(head, config, anchor=Anchor.from_json(description["anchor"]))
-
-
-def _verified_manifest(folder: Path) -> dict:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} holds no readable {MANIFEST}: {error}") from error
-    if manifest.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{folder / MANIFEST}: expected schema {SCHEMA}; received {manifest.get('schema')}"
-        )
-    for name, expected in manifest["sha256"].items():
-        if wrong := damage(folder / name, expected):
-            raise ValueError(wrong)
-    return manifest
 
 
 def _save_rule(rule, folder: Path) -> dict:

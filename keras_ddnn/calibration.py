@@ -85,6 +85,31 @@ def for_local_fraction(scores: np.ndarray, bank: Bank, local_fraction: float) ->
     return Calibration("local_fraction", threshold, promise, limits, numbers)
 
 
+def operating_points(scores: np.ndarray, bank: Bank, points: int = 101) -> list[dict]:
+    """Return what one would choose a threshold from: where it leads, from all cloud to all local.
+
+    Args:
+        scores: float of shape (n,), of validation data.
+        bank: The n samples scored.
+        points: Their number at most; thresholds that tie are one.
+
+    Returns:
+        A record a threshold, rising: `score_threshold`, finite, and the `local_fraction` and
+        `accuracy` it has on the bank.
+
+    Raises:
+        ValueError: If there is not one finite score a sample.
+    """
+    thresholds = np.quantile(_checked(scores, bank), np.linspace(0.0, 1.0, points))
+    thresholds[-1] = np.nextafter(thresholds[-1], np.inf)  # above all: everything stays local
+    outcomes = ((float(t), _outcome(t, scores, bank)) for t in np.unique(thresholds))
+    return [
+        {"score_threshold": threshold}
+        | {name: float(outcome[name]) for name in ("local_fraction", "accuracy")}
+        for threshold, outcome in outcomes
+    ]
+
+
 def for_accuracy_drop(
     scores: np.ndarray, bank: Bank, max_drop: float = 0.01, delta: float = 0.1
 ) -> Calibration:

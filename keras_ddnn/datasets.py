@@ -232,8 +232,8 @@ def _from_folder(root, seed):
             if file.suffix.lower() in IMAGE_SUFFIXES
         ]
         _expect(files, root / what, "images", "an empty split")
-        shape = shape or _read_rgb(files[0][0]).shape
-        images = np.stack([_read_rgb(file, shape) for file, _ in files])
+        shape = shape or read_rgb(files[0][0]).shape
+        images = np.stack([read_rgb(file, shape) for file, _ in files])
         splits[what] = as_split(images, [k for _, k in files], len(class_names), what)
     return _assemble(root.name, splits, class_names, seed)
 
@@ -242,7 +242,8 @@ def _subfolders(folder):
     return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
 
 
-def _read_rgb(file, shape=None):
+def read_rgb(file, shape=None):
+    """Read an image as uint8 (height, width, 3); ValueError unless it is one, of this shape."""
     from PIL import Image
 
     try:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import keras
 
+from keras_ddnn.artifact import save_policy
 from keras_ddnn.bank import Bank
 from keras_ddnn.checks import require_fraction
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, resolve_config
@@ -24,6 +25,7 @@ def run(
     heads: Mapping[str, HeadConfig] | None = None,
     *,
     local_fraction: float = 0.5,
+    artifact=None,
     tensorboard=None,
     verbose="auto",
 ) -> tuple[Report, OffloadPolicy]:
@@ -36,6 +38,7 @@ def run(
         ddnn: Configuration of the DDNN, or a preset's name.
         heads: Name → `HeadConfig`; one default head if None.
         local_fraction: The share L0 of samples to keep local.
+        artifact: Folder to save the policy to, with all that serving it needs; see `save_policy`.
         tensorboard: Folder to log to.
         verbose: Keras progress: "auto", 0, 1 or 2.
 
@@ -74,6 +77,9 @@ def run(
         float(best["score_threshold"]),
         splits.class_names,
     )
+    if artifact is not None:
+        metrics = {f"val_{name}": float(best[name]) for name in ("audc", "apgr", "accuracy")}
+        save_policy(policy, artifact, metrics, val_bank=fitted.val_bank)
     return report, policy
 
 

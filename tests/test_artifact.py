@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,14 +9,17 @@ import pytest
 from conftest import flip_a_bit
 
 from keras_ddnn.anchored import Anchor
-from keras_ddnn.artifact import SCHEMA, load_policy, save_policy
+from keras_ddnn.artifact import load_policy, save_policy
+from keras_ddnn.calibration import for_local_fraction
 from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.manifest import SCHEMA, read_manifest
 from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.rules import Margin
+from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.rules import Margin, Random
 
 CONFIG = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)
@@ -43,8 +47,19 @@ def policy():
 
 @pytest.fixture
 def folder(policy, tmp_path):
-    save_policy(policy, tmp_path / "artifact", {"val_audc": 0.8})
+    save_policy(policy, tmp_path / "artifact", {"val_audc": 0.8}, graphs=False)
     return tmp_path / "artifact"
+
+
+@pytest.fixture(scope="module")
+def exported(policy, tmp_path_factory):
+    """Return an artefact with all that two machines run, to be read only."""
+    labels = np.arange(len(IMAGES)) % 3
+    bank = capture(policy.model, IMAGES, labels)
+    calibration = for_local_fraction(policy.rule.score(bank.edge), bank, 0.5)
+    folder = tmp_path_factory.mktemp("exported") / "artifact"
+    save_policy(policy, folder, {"val_audc": 0.8}, val_bank=bank, calibration=calibration)
+    return folder
 
 
 def test_a_new_process_repeats_the_decisions_bit_for_bit(policy, folder, tmp_path):
@@ -74,7 +89,7 @@ def test_offloaded_samples_get_the_answer_of_the_cloud(policy):
 
 def test_a_confidence_rule_is_kept_by_its_name(tmp_path):
     policy = make_policy("margin")
-    save_policy(policy, tmp_path / "artifact")
+    save_policy(policy, tmp_path / "artifact", graphs=False)
     loaded = load_policy(tmp_path / "artifact")
     assert isinstance(loaded.rule, Margin)
     np.testing.assert_array_equal(loaded.decide(IMAGES), policy.decide(IMAGES))
@@ -85,7 +100,7 @@ def test_monte_carlo_dropout_is_kept_with_its_passes(tmp_path):
     model = build_ddnn((16, 16, 3), 3, config)
     rule = MCDropout(model, passes=3, measure="mutual_information", seed=5)
     policy = OffloadPolicy(model, config, rule, 0.01, ("a", "b", "c"))
-    save_policy(policy, tmp_path / "artifact")
+    save_policy(policy, tmp_path / "artifact", graphs=False)
     loaded = load_policy(tmp_path / "artifact")
     assert loaded.rule.multiply_adds == rule.multiply_adds
     images = IMAGES[:50]
@@ -100,7 +115,7 @@ def test_a_rule_that_could_not_be_read_again_is_refused(tmp_path):
     policy = make_policy("margin")
     policy = OffloadPolicy(policy.model, CONFIG, MyRule(), 0.9, ("a", "b", "c"))
     with pytest.raises(ValueError, match=r"one of random, entropy.*received MyRule"):
-        save_policy(policy, tmp_path / "artifact")
+        save_policy(policy, tmp_path / "artifact", graphs=False)
     assert not (tmp_path / "artifact").exists()
 
 
@@ -108,7 +123,7 @@ def test_a_rule_that_could_not_be_read_again_is_refused(tmp_path):
 def test_an_anchored_head_keeps_its_anchor_and_decides_as_before(tmp_path, weight):
     anchor = Anchor("entropy", weight, ((1 / 3, 0.1), (-0.2, 1.7)))
     policy = make_policy(anchor=anchor)
-    save_policy(policy, tmp_path / "artifact")
+    save_policy(policy, tmp_path / "artifact", graphs=False)
     loaded = load_policy(tmp_path / "artifact")
     assert loaded.rule.anchor == anchor
     assert bool(loaded.rule.multiply_adds) == bool(weight)
@@ -122,7 +137,51 @@ def test_the_manifest_says_what_the_artefact_is(folder):
     assert manifest["class_names"] == ["a", "b", "c"]
     assert manifest["metrics"] == {"val_audc": 0.8}
     assert manifest["rule"]["config"]["input"] == "features"
-    assert set(manifest["sha256"]) == {"ddnn.weights.h5", "head.weights.h5"}
+    assert set(manifest["sha256"]) == {"ddnn.weights.h5", "head.weights.h5", "README.md"}
+    assert (
+        manifest["calibration"] is manifest["plan"] is manifest["features"]["quantisation"] is None
+    )
+
+
+def test_an_artefact_holds_what_two_machines_need(exported):
+    manifest = read_manifest(exported)
+    assert set(manifest["sha256"]) > {"edge.tflite", "edge_int8.tflite", "cloud/saved_model.pb"}
+    assert manifest["features"]["shape"] == [8, 8, 4]
+    assert Quantisation.from_json(manifest["features"]["quantisation"]).step > 0
+    assert manifest["calibration"]["name"] == "local_fraction"
+    plan = manifest["plan"]
+    assert [plan[0]["local_fraction"], plan[-1]["local_fraction"]] == [0.0, 1.0]
+    assert min(plan, key=lambda row: abs(row["score_threshold"] - manifest["score_threshold"]))[
+        "local_fraction"
+    ] == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_model_card_says_what_it_is_how_to_run_it_and_what_it_promises(exported):
+    card = (exported / "README.md").read_text()
+    for fact in ("16 × 16 × 3", "a, b, c", "256 as 8-bit codes", "50.0% asked", "serve.edge"):
+        assert fact in card
+
+
+def test_a_rule_that_no_graph_can_hold_is_kept_without_one(policy, tmp_path):
+    policy = OffloadPolicy(policy.model, CONFIG, Random(), 0.5, ("a", "b", "c"))
+    save_policy(policy, tmp_path / "artifact")
+    files = set(read_manifest(tmp_path / "artifact")["sha256"])
+    assert "cloud/saved_model.pb" in files
+    assert "edge.tflite" not in files
+    assert "holds no graph for a device" in (tmp_path / "artifact" / "README.md").read_text()
+
+
+def test_a_bit_flipped_in_any_file_of_an_artefact_is_noticed(exported, tmp_path):
+    files = [file.relative_to(exported) for file in exported.rglob("*") if file.is_file()]
+    assert len(files) > 6
+    for name in files:
+        damaged = shutil.copytree(exported, tmp_path / name.name)
+        flip_a_bit(damaged / name)
+        with pytest.raises(ValueError, match=f"{name.name}|holds no readable manifest"):
+            load_policy(damaged)
+        (damaged / name).unlink()
+        with pytest.raises(ValueError, match=f"{name.name} is missing|holds no readable manifest"):
+            load_policy(damaged)
 
 
 @pytest.mark.parametrize("name", ["ddnn.weights.h5", "head.weights.h5"])
@@ -151,6 +210,6 @@ def test_a_folder_without_a_manifest_is_no_artefact(tmp_path):
 
 
 def test_saving_again_replaces_the_artefact_whole(policy, folder):
-    save_policy(make_policy("margin"), folder)
+    save_policy(make_policy("margin"), folder, graphs=False)
     assert not (folder / "head.weights.h5").exists()
     assert isinstance(load_policy(folder).rule, Margin)

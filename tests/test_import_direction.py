@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 NUMPY_FILES = (
     "atomic",
     "seal",
+    "manifest",
     "checks",
     "cluttered_digits",
     "datasets",
@@ -32,6 +33,7 @@ NUMPY_FILES = (
     "diagnose",
     "labels",
     "report",
+    "model_card",
     "config",
 )
 KERAS_FILES = (
@@ -45,10 +47,20 @@ KERAS_FILES = (
     "heads",
     "head_stack",
     "policy",
+    "score_graph",
+    "export",
     "artifact",
     "pipeline",
 )
-ORDER = NUMPY_FILES + KERAS_FILES
+# Run by two machines; what they need of Keras they import when they start.
+SERVE_FILES = (
+    "serve.wire",
+    "serve.link",
+    "serve.edge_metrics",
+    "serve.edge_view",
+    "serve.edge",
+)
+ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES
 HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"
 
 
@@ -70,7 +82,13 @@ def packages(names: set[str]) -> set[str]:
 
 def package_files(names: set[str]) -> set[str]:
     """Return the files of keras_ddnn among dotted names; "" is the package itself."""
-    return {f"{name}.".split(".")[1] for name in names if name.split(".")[0] == "keras_ddnn"}
+    parts = [name.split(".")[1:] or [""] for name in names if name.split(".")[0] == "keras_ddnn"]
+    return {".".join(part[: 1 + (part[0] == "serve")]) for part in parts}
+
+
+def path_of(name: str) -> Path:
+    """Return the path of a file of the package by its name in the order."""
+    return ROOT / "keras_ddnn" / f"{name.replace('.', '/')}.py"
 
 
 def modules_after(code: str) -> set[str]:
@@ -83,24 +101,26 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_every_file_of_the_package_has_its_place_in_the_order():
-    files = {path.stem for path in (ROOT / "keras_ddnn").rglob("*.py")} - {"__init__"}
-    assert sorted(ORDER) == sorted(files)
+    package = ROOT / "keras_ddnn"
+    files = [path.relative_to(package) for path in package.rglob("*.py")]
+    names = [".".join(file.with_suffix("").parts) for file in files if file.stem != "__init__"]
+    assert sorted(ORDER) == sorted(names)
 
 
 @pytest.mark.parametrize("name", ORDER)
 def test_a_file_imports_only_files_above_it(name):
-    imported = package_files(imports(ROOT / "keras_ddnn" / f"{name}.py"))
+    imported = package_files(imports(path_of(name)))
     assert imported <= set(ORDER[: ORDER.index(name)])
 
 
 @pytest.mark.parametrize("name", ["__init__", *ORDER])
 def test_the_package_knows_neither_the_search_nor_the_figures(name):
-    assert not packages(imports(ROOT / "keras_ddnn" / f"{name}.py")) & {"tune", "figures", "ray"}
+    assert not packages(imports(path_of(name))) & {"tune", "figures", "ray"}
 
 
-@pytest.mark.parametrize("name", ["__init__", *NUMPY_FILES])
-def test_the_first_files_need_no_keras_at_their_top(name):
-    tree = ast.parse((ROOT / "keras_ddnn" / f"{name}.py").read_text())
+@pytest.mark.parametrize("name", ["__init__", *NUMPY_FILES, *SERVE_FILES])
+def test_these_files_need_no_keras_at_their_top(name):
+    tree = ast.parse(path_of(name).read_text())
     top = {
         module.split(".")[0]
         for node in tree.body
@@ -121,11 +141,15 @@ def test_figures_read_reports_without_keras_or_the_search(path):
     ("code", "unwanted"),
     [
         ("import keras_ddnn", {"ray", "tensorflow", "keras", "pandas"}),
+        (
+            "import keras_ddnn.serve.edge",
+            {"tensorflow", "keras", "ray", "scipy", "pandas", "sklearn"},
+        ),
         ("import keras_ddnn; keras_ddnn.fit_ddnn", {"ray", "tune", "figures"}),
         (HELP_OF.format("tune.search"), {"ray", "tensorflow", "keras"}),
         (HELP_OF.format("figures"), {"ray", "tensorflow", "keras"}),
     ],
-    ids=["the package", "training", "help of the search", "help of the figures"],
+    ids=["the package", "a device", "training", "help of the search", "help of the figures"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code, unwanted):
     loaded = modules_after(code)

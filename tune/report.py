@@ -143,7 +143,7 @@ def write(
 
     from keras_ddnn.artifact import save_policy
 
-    report, policy, diagnosis = _report_on_test(
+    report, policy, val_bank, diagnosis = _report_on_test(
         search,
         splits,
         fingerprint,
@@ -158,7 +158,7 @@ def write(
     diagnosis_figure.draw(diagnosis.as_json()).savefig(output / "diagnosis.png")
     best = finished.iloc[0]
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
-    save_policy(policy, output / "artifact", metrics)
+    save_policy(policy, output / "artifact", metrics, val_bank=val_bank)
     _write_tensorboard(search, fingerprint, backbones, output, figure)
     _show(report, results, output)
     return report
@@ -217,7 +217,7 @@ def _report_on_test(search, splits, fingerprint, backbones, output, records):
     name = best.head.input
     threshold = report.table.set_index("rule").loc[name, "score_threshold"]
     policy = OffloadPolicy(model, best.ddnn, heads[name], float(threshold), splits.class_names)
-    return report, policy, diagnosis
+    return report, policy, backbone.val_bank, diagnosis
 
 
 def _write_tensorboard(search, fingerprint, backbones, output, figure):

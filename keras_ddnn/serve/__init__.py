@@ -1,1 +1,1 @@
-"""From a trained policy to two machines: a device and a cloud."""
+"""The two sides at run time: a device that decides, and the cloud it asks."""
