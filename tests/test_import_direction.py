@@ -59,6 +59,10 @@ SERVE_FILES = (
     "serve.edge_metrics",
     "serve.edge_view",
     "serve.edge",
+    "serve.requests",
+    "serve.batching",
+    "serve.telemetry",
+    "serve.cloud",
 )
 ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES
 HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"
@@ -148,8 +152,16 @@ def test_figures_read_reports_without_keras_or_the_search(path):
         ("import keras_ddnn; keras_ddnn.fit_ddnn", {"ray", "tune", "figures"}),
         (HELP_OF.format("tune.search"), {"ray", "tensorflow", "keras"}),
         (HELP_OF.format("figures"), {"ray", "tensorflow", "keras"}),
+        (HELP_OF.format("keras_ddnn.serve.cloud"), {"ray", "tensorflow", "keras"}),
     ],
-    ids=["the package", "a device", "training", "help of the search", "help of the figures"],
+    ids=[
+        "the package",
+        "a device",
+        "training",
+        "help of the search",
+        "help of the figures",
+        "help of the cloud",
+    ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code, unwanted):
     loaded = modules_after(code)

@@ -1,0 +1,133 @@
+"""Batches close when full or when the oldest has waited; a full queue refuses; nothing is lost."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+from keras_ddnn.serve.batching import Batcher, Unavailable
+
+PATIENT = 5.0  # seconds that no test waits for
+
+
+def rows(*values):
+    return np.array(values, np.float32)[:, None]
+
+
+def serve(client, run=lambda samples: 2 * samples, **limits):
+    """Run a client against a batcher; return its result and the sizes of the batches."""
+    sizes = []
+
+    async def both():
+        limits_or = {"max_batch": 4, "max_wait": PATIENT, "max_queue": 64} | limits
+        async with Batcher(run, observe=sizes.append, **limits_or) as batcher:
+            return await asyncio.wait_for(client(batcher), PATIENT - 1)
+
+    return asyncio.run(both()), sizes
+
+
+def test_a_full_batch_does_not_wait_and_everyone_gets_their_own_answers():
+    async def client(batcher):
+        return await asyncio.gather(
+            *(batcher.submit(rows(*request)) for request in ([1], [2, 3], [4]))
+        )
+
+    answers, sizes = serve(client)
+    assert [answer[:, 0].tolist() for answer in answers] == [[2], [4, 6], [8]]
+    assert sizes == [4]
+
+
+def test_a_batch_closes_when_its_oldest_has_waited():
+    answer, sizes = serve(lambda batcher: batcher.submit(rows(1)), max_wait=0.01)
+    assert (answer.tolist(), sizes) == ([[2]], [1])
+
+
+def test_a_request_of_more_than_a_batch_is_answered_alone():
+    answer, sizes = serve(lambda batcher: batcher.submit(rows(*range(9))))
+    assert (len(answer), sizes) == (9, [9])
+
+
+def test_what_waits_while_the_network_works_makes_the_next_batch():
+    release = threading.Event()
+
+    def run(samples):
+        assert release.wait(PATIENT)
+        return samples
+
+    async def client(batcher):
+        first = asyncio.create_task(batcher.submit(rows(1)))
+        await asyncio.sleep(0.05)  # its batch of one has closed
+        others = [asyncio.create_task(batcher.submit(rows(n))) for n in (2, 3, 4)]
+        await asyncio.sleep(0.02)
+        release.set()
+        await asyncio.gather(first, *others)
+
+    _, sizes = serve(client, run, max_wait=0.001)
+    assert sizes == [1, 3]
+
+
+def test_a_full_queue_refuses_at_once_and_serves_on():
+    release = threading.Event()
+
+    def run(samples):
+        assert release.wait(PATIENT)
+        return samples
+
+    async def client(batcher):
+        first = asyncio.create_task(batcher.submit(rows(1)))
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(batcher.submit(rows(2, 3)))
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="2 of 2 samples wait already"):
+            await batcher.submit(rows(4))
+        release.set()
+        await asyncio.gather(first, waiting)
+        return await batcher.submit(rows(5))
+
+    answer, _ = serve(client, run, max_wait=0.0, max_queue=2)
+    assert answer.tolist() == [[5]]
+
+
+def test_a_network_that_fails_tells_its_clients_and_is_tried_again():
+    def run(samples):
+        if samples[0, 0] < 0:
+            raise ZeroDivisionError
+        return samples
+
+    async def client(batcher):
+        with pytest.raises(Unavailable, match="the network failed"):
+            await batcher.submit(rows(-1))
+        return await batcher.submit(rows(1))
+
+    assert serve(client, run, max_wait=0.0)[0].tolist() == [[1]]
+
+
+def test_a_client_that_leaves_takes_nothing_from_the_others():
+    async def client(batcher):
+        gone = asyncio.create_task(batcher.submit(rows(1)))
+        stays = asyncio.create_task(batcher.submit(rows(2)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        return await stays
+
+    assert serve(client, max_wait=0.02)[0].tolist() == [[4]]
+
+
+def test_the_end_answers_what_waits_and_refuses_what_comes_later():
+    async def both():
+        async with Batcher(np.negative, max_batch=9, max_wait=PATIENT, max_queue=9) as batcher:
+            waiting = asyncio.create_task(batcher.submit(rows(1)))
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="not running"):
+            await batcher.submit(rows(2))
+        return await waiting
+
+    assert asyncio.run(both()).tolist() == [[-1]]
+
+
+@pytest.mark.parametrize("wrong", [{"max_batch": 0}, {"max_queue": 0}, {"max_wait": -1.0}])
+def test_limits_out_of_range_are_refused(wrong):
+    limits = {"max_batch": 1, "max_wait": 0.0, "max_queue": 1} | wrong
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Batcher(np.negative, **limits)
