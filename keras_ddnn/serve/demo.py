@@ -46,11 +46,14 @@ def main(arguments=None) -> int:
     device = [sys.executable, "-m", "keras_ddnn.serve.edge", options.run]
     device += ["--graph", options.graph, "--deadline-ms", f"{options.deadline_ms}"]
     device += ["--share-images", *(["--limit", f"{options.limit}"] if options.limit else [])]
-    with _test_data(dataset) as test_data, _cloud(options.run, options.port) as port:
-        with _slow(port, link) as far:
-            print(f"the page of the service: http://127.0.0.1:{port}/", flush=True)
-            address = f"http://127.0.0.1:{far}"
-            return subprocess.call([*device, "--cloud", address, "--dataset", test_data])
+    with (
+        _test_data(dataset) as test_data,
+        _cloud(options.run, options.port) as port,
+        _slow(port, link) as far,
+    ):
+        print(f"the page of the service: http://127.0.0.1:{port}/", flush=True)
+        cloud = ["--cloud", f"http://127.0.0.1:{far}"]
+        return subprocess.call([*device, *cloud, "--dataset", test_data])
 
 
 def _dataset_of(run: str) -> str:
