@@ -68,6 +68,8 @@ SERVE_FILES = (
     "serve.batching",
     "serve.cloud_metrics",
     "serve.cloud",
+    "serve.slow_link",
+    "serve.demo",
 )
 ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES
 HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"

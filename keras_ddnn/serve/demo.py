@@ -1,0 +1,154 @@
+"""Both machines on this one: a device, a cloud, and a link between them as slow as asked.
+
+    python -m keras_ddnn.serve.demo RUN --bandwidth-mbps 10 --round-trip-ms 40
+
+Cloud and device are processes of their own, as they would be on two machines.
+"""
+
+import argparse
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from keras_ddnn.checks import require_positive
+from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, read_manifest
+from keras_ddnn.serve.slow_link import SlowLink
+
+SEARCH = "search.json"  # of a run: tells the dataset
+READY_SECONDS = 120.0  # TensorFlow takes its time
+MEGABIT = 1e6
+
+
+def main(arguments=None) -> int:
+    """Start cloud, link and device, and print what the device reports."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.bandwidth_mbps is not None:
+            require_positive(bandwidth_mbps=options.bandwidth_mbps)
+        read_manifest(artifact_of(options.run))
+        dataset = options.dataset or _dataset_of(options.run)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    link = {
+        "round_trip": options.round_trip_ms / 1000,
+        "bandwidth": options.bandwidth_mbps and options.bandwidth_mbps * MEGABIT,
+    }
+    device = [sys.executable, "-m", "keras_ddnn.serve.edge", options.run]
+    device += ["--graph", options.graph, "--deadline-ms", f"{options.deadline_ms}"]
+    device += ["--share-images", *(["--limit", f"{options.limit}"] if options.limit else [])]
+    with (
+        _test_data(dataset) as test_data,
+        _cloud(options.run, options.port) as port,
+        _slow(port, link) as far,
+    ):
+        print(f"the page of the service: http://127.0.0.1:{port}/", flush=True)
+        cloud = ["--cloud", f"http://127.0.0.1:{far}"]
+        return subprocess.call([*device, *cloud, "--dataset", test_data])
+
+
+def _dataset_of(run: str) -> str:
+    try:
+        return json.loads((Path(run) / SEARCH).read_text())["dataset"]
+    except (OSError, ValueError, KeyError):
+        raise ValueError(f"{run} does not tell its dataset: name one by --dataset") from None
+
+
+@contextmanager
+def _test_data(dataset: str):
+    """Put the test data into a file that the device reads without TensorFlow."""
+    if Path(dataset).exists():
+        yield dataset
+        return
+    import numpy as np
+
+    from keras_ddnn.datasets import load
+
+    splits = load(dataset)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{splits.name}.npz"
+        arrays = {}
+        for name in ("train", "test"):
+            split = getattr(splits, name)
+            # Of the training data the device needs none, but a dataset has some.
+            rows = slice(None) if name == "test" else slice(2 * splits.num_classes)
+            arrays |= {f"x_{name}": split.images[rows], f"y_{name}": split.labels[rows]}
+        np.savez(path, **arrays)
+        yield str(path)
+
+
+@contextmanager
+def _cloud(run: str, port: int | None):
+    """Run the service in a process of its own until the end."""
+    port = port or _free_port()
+    command = [sys.executable, "-m", "keras_ddnn.serve.cloud", run, "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(process, f"http://127.0.0.1:{port}/v2/health/ready")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(process: subprocess.Popen, url: str) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"the cloud service ended with {process.returncode}")
+        try:
+            if httpx.get(url).is_success:
+                return
+        except httpx.TransportError:  # it does not listen yet
+            time.sleep(0.2)
+    raise RuntimeError(f"the cloud service was not ready within {READY_SECONDS} s")
+
+
+@contextmanager
+def _slow(port: int, link: dict):
+    """Run a slow link to a port; yield the port where it listens."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    listening = SlowLink("127.0.0.1", port, **link).listen()
+    server = asyncio.run_coroutine_threadsafe(listening, loop).result()
+    yield server.sockets[0].getsockname()[1]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_ddnn.serve.demo",
+        description="Run a device and a cloud on this machine, over a link as slow as asked.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", help="the output folder of a search, or an artefact")
+    add("--dataset", help="whose test data the device sees; default: that of the search")
+    add("--bandwidth-mbps", type=float, help="of the link, either way; default: no limit")
+    add("--round-trip-ms", type=float, default=0.0, help="of the link")
+    add("--deadline-ms", type=float, default=250.0, help="for an answer")
+    add("--graph", choices=EDGE_GRAPHS, default="float", help="of the device")
+    add("--limit", type=int, help="classify the first so many images only")
+    add("--port", type=int, help="of the service and its page; default: a free one")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
