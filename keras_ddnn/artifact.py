@@ -12,7 +12,7 @@ from keras_ddnn.anchored import Anchor
 from keras_ddnn.atomic import replacing_folder
 from keras_ddnn.bank import Bank
 from keras_ddnn.calibration import Calibration, operating_points
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, feature_quantisation
 from keras_ddnn.export import export_cloud, export_edge
 from keras_ddnn.heads import HeadRule, build_head
 from keras_ddnn.manifest import CLOUD, EDGE_GRAPHS, read_manifest, write_manifest
@@ -53,9 +53,9 @@ def save_policy(
         policy: What to save.
         folder: Where.
         metrics: Plain numbers to keep in the manifest.
-        val_bank: Validation samples. They give the ranges of the 8-bit codes of features and of
-            the device's int8 graph, neither of which there is without them, and what other
-            thresholds would lead to.
+        val_bank: Validation samples. They give the ranges of the device's int8 graph and, unless a
+            bottleneck was trained with its own, of the 8-bit codes of features, neither of which
+            there is without them, and what other thresholds would lead to.
         calibration: Where the threshold comes from.
         graphs: Whether to write graphs; without, the policy is saved in a blink.
 
@@ -66,11 +66,12 @@ def save_policy(
     with replacing_folder(folder) as new:
         rule = _save_rule(policy.rule, new)
         policy.model.save_weights(new / DDNN_WEIGHTS)
-        images = plan = quantisation = None
+        images = plan = None
+        trained_codes = quantisation = feature_quantisation(policy.config)
         if val_bank is not None:
             typical = _spread(len(val_bank), TYPICAL)
             images = val_bank.edge.images[typical]
-            quantisation = Quantisation.of(val_bank.edge.features[typical]).as_json()
+            quantisation = trained_codes or Quantisation.of(val_bank.edge.features[typical])
             plan = operating_points(policy.rule.score(val_bank.edge), val_bank)
         if graphs:
             _export(policy, new, images)
@@ -84,7 +85,8 @@ def save_policy(
             "calibration": calibration and asdict(calibration),
             "features": {
                 "shape": list(policy.model.get_layer("features").output.shape[1:]),
-                "quantisation": quantisation,
+                "quantisation": quantisation and quantisation.as_json(),
+                "lossless": trained_codes is not None,  # codes say all of the features
             },
             "plan": plan,
             "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},

@@ -93,20 +93,28 @@ def toy_splits() -> Splits:
     return Splits("toy", toy_split(96, 0), toy_split(48, 1), toy_split(60, 2), ("a", "b", "c"))
 
 
-@pytest.fixture(scope="session")
-def toy_policy():
+def untrained_policy(**fields):
     """Return an untrained policy on 16×16×3 images of three classes that offloads half of them."""
+    import keras
+
     from keras_ddnn.capture import capture
     from keras_ddnn.config import DDNNConfig
     from keras_ddnn.models import build_ddnn
     from keras_ddnn.policy import OffloadPolicy
     from keras_ddnn.rules import Margin
 
+    keras.utils.set_random_seed(0)
     small = {"local_filters": 4, "cloud_filters": ((4,), (8,)), "cloud_units": (8,)}
-    config = DDNNConfig(precision="float32", **small)
+    config = DDNNConfig(precision="float32", **small, **fields)
     model, split = build_ddnn((16, 16, 3), 3, config), toy_split(100, 3)
     scores = Margin().score(capture(model, split.images, split.labels).edge)
     return OffloadPolicy(model, config, Margin(), float(np.median(scores)), ("a", "b", "c"))
+
+
+@pytest.fixture(scope="session")
+def toy_policy():
+    """Return an `untrained_policy`, to be read only."""
+    return untrained_policy()
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import flip_a_bit, toy_split
+from conftest import flip_a_bit, toy_split, untrained_policy
 from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
 
+from keras_ddnn.artifact import save_policy
+from keras_ddnn.config import BOTTLENECK_CODES
 from keras_ddnn.manifest import model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.serve.edge import BATCH, EdgeRuntime, main
@@ -63,12 +65,26 @@ def test_a_request_holds_the_features_of_what_is_offloaded(toy_policy, toy_artif
         manifest = read_manifest(toy_artifact)
         quantisation = Quantisation.from_json(manifest["features"]["quantisation"])
         features = quantisation.values(features)
-    assert abs(features - expected[offloaded]).max() < (0.1 if graph == "int8" else 1e-3)
+    assert abs(features - expected[offloaded]).max() < (0.2 if graph == "int8" else 1e-3)
     assert set(sent.tensors) == {"features"}
     assert sent.parameters == {
         "model": model_id(toy_artifact),
         "answered_locally": int((~offloaded).sum()),
     }
+
+
+def test_a_bottleneck_is_sent_in_the_codes_it_was_trained_with(tmp_path, server):
+    policy = untrained_policy(bottleneck=2)
+    save_policy(policy, tmp_path / "artifact")
+    with runtime_of(tmp_path / "artifact", server) as runtime:
+        offloaded = runtime.predict(IMAGES[:BATCH]).offloaded
+    codes = decode(*server.requests[0]).tensors["features"]
+    assert codes.dtype == np.uint8
+    expected = policy.local_model.predict(IMAGES[:BATCH], verbose=0)["features"][offloaded]
+    # A value between two codes may be rounded to either by another order of sums.
+    off = np.abs(BOTTLENECK_CODES.values(codes) - expected)
+    assert off.max() <= BOTTLENECK_CODES.step
+    assert (off == 0).mean() > 0.99
 
 
 def test_the_cloud_learns_of_each_local_answer_once(toy_artifact, server):

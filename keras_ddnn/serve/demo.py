@@ -14,10 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import httpx
+from urllib.request import urlopen
 
 from keras_ddnn.checks import require_positive
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, read_manifest
@@ -105,11 +104,9 @@ def _wait_for(process: subprocess.Popen, url: str) -> None:
     while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"the cloud service ended with {process.returncode}")
-        try:
-            if httpx.get(url).is_success:
-                return
-        except httpx.TransportError:  # it does not listen yet
-            time.sleep(0.2)
+        with suppress(OSError), urlopen(url):  # it does not listen yet
+            return
+        time.sleep(0.2)
     raise RuntimeError(f"the cloud service was not ready within {READY_SECONDS} s")
 
 

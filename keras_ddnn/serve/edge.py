@@ -52,8 +52,8 @@ class EdgeRuntime:
         folder: The artefact, or the run that it belongs to.
         cloud_url: "http://host:port" of the cloud service; None if there is none, and the local
             network answers everything.
-        graph: A key of `EDGE_GRAPHS`. With "float" features are sent as float16, with "int8" as
-            8-bit codes.
+        graph: A key of `EDGE_GRAPHS`. With "float" features are sent as float16, unless a
+            bottleneck was trained to send 8-bit codes; with "int8" always as codes.
         deadline_s: Seconds from the call of `predict` to its answer; what the cloud has not
             answered by then, the local network has.
         token: Bearer token of the service.
@@ -100,8 +100,10 @@ class EdgeRuntime:
             )
         device = Interpreter(str(folder / EDGE_GRAPHS[graph]), num_threads=1)
         self._run = device.get_signature_runner()
-        quantisation = Quantisation.from_json(self.manifest["features"]["quantisation"])
-        self._code = quantisation.codes if graph == "int8" else _as_float16
+        features = self.manifest["features"]
+        in_codes = graph == "int8" or features["lossless"]
+        quantisation = Quantisation.from_json(features["quantisation"])
+        self._code = quantisation.codes if in_codes else _as_float16
         self.metrics = EdgeMetrics()
         sent = self.metrics.count_sent
         self._link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent)
