@@ -1,38 +1,29 @@
 """What a busy machine takes from a test of deadlines."""
 
-import time
-from threading import Event, Thread
+from contextlib import suppress
+from pathlib import Path
 
-BEAT = 0.001  # seconds
-NOTABLE = 0.002
+TASKS = Path("/proc/self/task")
 
 
-class Stalls:
-    """Watches for the moments when this process was not allowed to run.
+class WaitForCores:
+    """Adds up for how long threads of this process could run but were not let.
 
-    A thread sleeps for a millisecond at a time; where it wakes up late, no thread of ours could
-    have been in time.
+    What passes of it during a call is not the fault of what was called. Zero where the system does
+    not tell.
     """
 
-    def __enter__(self):
-        self._found, self._over = [], Event()
-        self._thread = Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
+    def __init__(self):
+        self._before = _waits()
 
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
+    def seconds(self) -> float:
+        """Return the seconds of all threads, together, since this was made."""
+        return sum(wait - self._before.get(task, 0) for task, wait in _waits().items()) / 1e9
 
-    def _watch(self):
-        while not self._over.is_set():
-            begin = time.monotonic()
-            time.sleep(BEAT)
-            end = time.monotonic()
-            if end - begin > BEAT + NOTABLE:
-                self._found.append((begin + BEAT, end))
 
-    def within(self, begin, end) -> float:
-        """Return the seconds of stalls between two times of `time.monotonic`."""
-        time.sleep(3 * BEAT)  # the latest one may not have been noted yet
-        return sum(max(0.0, min(end, b) - max(begin, a)) for a, b in self._found[-50:])
+def _waits() -> dict[str, int]:
+    waits = {}
+    for task in TASKS.glob("*/schedstat"):
+        with suppress(OSError):  # a thread that has just ended
+            waits[task.parent.name] = int(task.read_text().split()[1])
+    return waits

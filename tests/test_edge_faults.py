@@ -1,5 +1,6 @@
 """Whatever the network does, a device answers in time and says what it could not ask."""
 
+import gc
 import socket
 import time
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import toy_split
 from fault_server import CLOUD_CLASS, FAULTS, HEALTHY, TOKEN, FaultServer
-from stalls import Stalls
+from stalls import WaitForCores
 
 from keras_ddnn.serve.edge import EdgeRuntime
 
@@ -24,20 +25,19 @@ def make_runtime(folder, url, **options):
 @pytest.fixture(scope="module")
 def local(toy_artifact):
     """Return the answers of a device without a cloud."""
+    gc.freeze()  # to look through what TensorFlow has made takes longer than any deadline
     return EdgeRuntime(toy_artifact).predict(IMAGES)
 
 
 def ask_one_by_one(runtime, requests, slack):
     """Return the answers to single images, each of them in time."""
     answers = []
-    with Stalls() as stalls:
-        for k in range(requests):
-            begin = time.monotonic()
-            answers.append(runtime.predict(IMAGES[k % len(IMAGES)][None]))
-            end = time.monotonic()
-            late = end - begin - DEADLINE
-            # The machine's other work may keep us from the clock for longer than that.
-            assert late < slack or late - stalls.within(begin, end) < slack
+    for k in range(requests):
+        image, waits = IMAGES[k % len(IMAGES)][None], WaitForCores()
+        begin = time.monotonic()
+        answers.append(runtime.predict(image))
+        late = time.monotonic() - begin - DEADLINE
+        assert late < slack or late - waits.seconds() < slack
     return answers
 
 

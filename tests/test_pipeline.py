@@ -3,18 +3,21 @@ import pytest
 
 import keras_ddnn
 from keras_ddnn import DDNNConfig, HeadConfig
+from keras_ddnn.manifest import EDGE_GRAPHS, read_manifest
 
 SMALL = DDNNConfig(
     local_filters=4, cloud_filters=((8,), (16,)), cloud_units=(16,), epochs=3, batch_size=16
 )
 
 
-def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits):
+def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits, tmp_path):
     heads = {
         "plus": HeadConfig(input="logits_plus", epochs=2, labels="stage_averaged"),
         "features": HeadConfig(input="features", epochs=2, anchored=True),
     }
-    report, policy = keras_ddnn.run(toy_splits, SMALL, heads, local_fraction=0.4, verbose=0)
+    report, policy = keras_ddnn.run(
+        toy_splits, SMALL, heads, local_fraction=0.4, artifact=tmp_path / "artifact", verbose=0
+    )
 
     rules = {"random", "entropy", "max_prob", "margin", "oracle", "plus", "features"}
     assert set(report.table["rule"]) == rules == set(report.curves.columns)
@@ -25,6 +28,9 @@ def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits):
     assert report.facts["feature_bytes"] == 8 * 8 * 4 * 2
     assert report.facts["ddnn"]["stages"] == 3  # all there are, for the labels of "plus"
     assert policy.decide(toy_splits.test.images).shape == (60,)
+    manifest = read_manifest(tmp_path / "artifact")
+    assert manifest["score_threshold"] == policy.score_threshold
+    assert set(EDGE_GRAPHS.values()) < set(manifest["sha256"])
 
 
 @pytest.mark.slow

@@ -147,6 +147,8 @@ def test_the_best_trial_is_in_the_artifact(output):
         assert manifest["rule"]["config"][name] == best[name]
     assert manifest["score_threshold"] == pytest.approx(best["score_threshold"])
     assert manifest["metrics"]["val_audc"] == pytest.approx(best["val_audc"])
+    assert {"edge.tflite", "edge_int8.tflite", "cloud/saved_model.pb"} < set(manifest["sha256"])
+    assert manifest["plan"]
 
 
 DECIDE = """

@@ -5,6 +5,8 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from threading import Thread
 from urllib.parse import urlsplit
@@ -178,17 +180,25 @@ class _Connection(HTTPConnection):
         return secured
 
     def _addresses(self):
+        look_up = partial(socket.getaddrinfo, self.host, self.port, type=socket.SOCK_STREAM)
+        with suppress(socket.gaierror):
+            return look_up(flags=socket.AI_NUMERICHOST)  # an address needs no look-up
         # A name server that does not answer would hold us up for longer than any deadline.
-        found = Future()
+        return _in_background(look_up).result(self.left())
 
-        def look_up():
-            try:
-                found.set_result(socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM))
-            except Exception as error:
-                found.set_exception(error)
 
-        Thread(target=look_up, daemon=True).start()
-        return found.result(self.left())
+def _in_background(function) -> Future:
+    """Return the result to come of a function that may take for ever."""
+    future = Future()
+
+    def run():
+        try:
+            future.set_result(function())
+        except Exception as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future
 
 
 class _Timed:
