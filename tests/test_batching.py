@@ -20,8 +20,8 @@ def serve(client, run=lambda samples: 2 * samples, **limits):
     sizes = []
 
     async def both():
-        limits_or = {"max_batch": 4, "max_wait": PATIENT, "max_queue": 64} | limits
-        async with Batcher(run, observe=sizes.append, **limits_or) as batcher:
+        chosen = {"max_batch": 4, "max_wait": PATIENT, "max_queue": 64} | limits
+        async with Batcher(run, observe=sizes.append, **chosen) as batcher:
             return await asyncio.wait_for(client(batcher), PATIENT - 1)
 
     return asyncio.run(both()), sizes
@@ -41,6 +41,27 @@ def test_a_full_batch_does_not_wait_and_everyone_gets_their_own_answers():
 def test_a_batch_closes_when_its_oldest_has_waited():
     answer, sizes = serve(lambda batcher: batcher.submit(rows(1)), max_wait=0.01)
     assert (answer.tolist(), sizes) == ([[2]], [1])
+
+
+def test_a_lone_client_is_not_kept_waiting():
+    async def client(batcher):
+        await batcher.submit(rows(1, 2, 3, 4))  # a whole batch of one request
+        for n in range(3):  # each would wait longer than the test does
+            await batcher.submit(rows(n))
+
+    _, sizes = serve(client)
+    assert sizes == [4, 1, 1, 1]
+
+
+def test_clients_that_came_together_are_waited_for():
+    async def client(batcher):
+        await asyncio.gather(batcher.submit(rows(1, 2)), batcher.submit(rows(3, 4)))
+        first = asyncio.create_task(batcher.submit(rows(5, 6)))
+        await asyncio.sleep(0.02)
+        await asyncio.gather(first, batcher.submit(rows(7, 8)))
+
+    _, sizes = serve(client)
+    assert sizes == [4, 4]
 
 
 def test_a_request_of_more_than_a_batch_is_answered_alone():

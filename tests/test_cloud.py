@@ -176,7 +176,7 @@ def test_a_full_queue_is_503_and_says_when_to_come_again():
         first.start()
         assert busy.wait(5)
         waiting.start()
-        while "ddnn_queued_samples 2.0" not in client.get("/metrics").text:
+        while "ddnn_cloud_queued_samples 2.0" not in client.get("/metrics").text:
             time.sleep(0.01)
         refused = ask(client, ("features", FEATURES))
         release.set()
@@ -218,9 +218,9 @@ def test_metrics_and_state_count_what_was_answered_and_by_whom(client):
     assert [image["class"] for image in state["images"]] == ["c", "c"]
     assert state["plan"] == SERVED["plan"]
     metrics = client.get("/metrics").text
-    assert 'ddnn_samples_total{by="device"} 6.0' in metrics
-    assert 'ddnn_refused_total{status="400"} 1.0' in metrics
-    assert 'ddnn_batch_samples_bucket{le="2.0"} 1.0' in metrics
+    assert 'ddnn_cloud_samples_total{by="device"} 6.0' in metrics
+    assert 'ddnn_cloud_refused_total{status="400"} 1.0' in metrics
+    assert 'ddnn_cloud_batch_samples_bucket{le="2.0"} 1.0' in metrics
     with TestClient(app_of()) as other:
         assert other.get("/state").json()["requests"]["answered"] == 0
 
@@ -242,7 +242,10 @@ def test_the_end_answers_what_waits():
 
         thread = threading.Thread(target=send)
         thread.start()
-        while "ddnn_queued_samples 2.0" not in httpx.get(f"http://127.0.0.1:{port}/metrics").text:
+        while (
+            "ddnn_cloud_queued_samples 2.0"
+            not in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        ):
             time.sleep(0.01)
     thread.join()
     assert answers == [200]

@@ -61,7 +61,7 @@ SERVE_FILES = (
     "serve.edge",
     "serve.requests",
     "serve.batching",
-    "serve.telemetry",
+    "serve.cloud_metrics",
     "serve.cloud",
 )
 ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES

@@ -29,8 +29,9 @@ class Batcher:
     """A bounded queue in front of a network that runs in one thread of its own.
 
     A batch is closed as soon as it has `max_batch` samples or its oldest has waited `max_wait`;
-    while the network works, the next batch gathers. Use it in `async with`, whose end answers what
-    still waits.
+    while the network works, the next batch gathers. After a request that stayed alone the next is
+    not kept waiting: it is most likely the same client's. Use it in `async with`, whose end answers
+    what still waits.
 
     Attributes:
         run: Samples (n, ...) → answers (n, ...).
@@ -61,6 +62,7 @@ class Batcher:
         self.max_batch, self.max_wait, self.max_queue = max_batch, max_wait, max_queue
         self.queued = 0
         self.open = False
+        self._lone = False
         self._waiting: deque[_Waiting] = deque()
         self._changed = asyncio.Event()
 
@@ -101,7 +103,7 @@ class Batcher:
         """Wait for a batch and take it; none is left once the queue is closed and empty."""
         while self.open and not self._waiting:
             await self._change()
-        if self._waiting:
+        if self._waiting and not self._lone:
             try:
                 async with asyncio.timeout_at(self._waiting[0].since + self.max_wait):
                     while self.open and self.queued < self.max_batch:
@@ -115,6 +117,7 @@ class Batcher:
             batch.append(self._waiting.popleft())
             size += len(batch[-1].samples)
         self.queued -= size
+        self._lone = len(batch) == 1 and not self._waiting
         return batch
 
     async def _change(self) -> None:

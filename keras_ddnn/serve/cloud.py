@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,11 +23,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
 
-import keras_ddnn
 from keras_ddnn.manifest import CLOUD, artifact_of, model_id, read_manifest
 from keras_ddnn.serve.batching import Batcher, Unavailable
+from keras_ddnn.serve.cloud_metrics import CloudMetrics
 from keras_ddnn.serve.requests import request_reader
-from keras_ddnn.serve.telemetry import Telemetry
 from keras_ddnn.serve.wire import Tensor, WireError, encode
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -80,15 +80,15 @@ def make_app(
         ValueError: If a number is out of range.
     """
     page_text = files("keras_ddnn.serve").joinpath("page.html").read_bytes()
-    telemetry = Telemetry()
+    metrics = CloudMetrics()
     batcher = Batcher(
         model,
         max_batch=max_batch,
         max_wait=max_wait,
         max_queue=max_queue,
-        observe=telemetry.batch.observe,
+        observe=metrics.batch.observe,
     )
-    telemetry.queued.set_function(lambda: batcher.queued)
+    metrics.queued.set_function(lambda: batcher.queued)
     class_names = manifest["class_names"]
     read_request = request_reader(manifest, identity, max_queue)
 
@@ -97,8 +97,9 @@ def make_app(
         async with batcher:
             yield
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    _refuse_in_one_line(app, telemetry)
+    unwanted = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+    app = FastAPI(lifespan=lifespan, redirect_slashes=False, **unwanted)
+    _refuse_in_one_line(app, metrics)
     guarded = APIRouter(dependencies=[Depends(_bearer(token))] if token else [])
 
     @guarded.post(f"/v2/models/{NAME}/infer")
@@ -115,13 +116,13 @@ def make_app(
             raise HTTPException(503, str(error), {"Retry-After": RETRY_AFTER}) from None
         if not np.isfinite(logits).all():
             raise HTTPException(422, "the network has no finite logits for these features")
-        telemetry.answered(len(logits), asked.answered_locally, len(body))
+        metrics.answered(len(logits), asked.answered_locally, len(body))
         if asked.images is not None:
-            telemetry.show(asked.images, [class_names[k] for k in logits.argmax(axis=1)])
+            metrics.show(asked.images, [class_names[k] for k in logits.argmax(axis=1)])
         headers, content = encode(
             [Tensor("logits", logits)], kind="outputs", model_name=NAME, request_id=asked.id
         )
-        telemetry.seconds.observe(time.perf_counter() - start)
+        metrics.seconds.observe(time.perf_counter() - start)
         return Response(content, headers=headers)
 
     @app.get("/v2/health/live")
@@ -138,21 +139,21 @@ def make_app(
     @guarded.get("/v2")
     async def server() -> dict:
         extensions = ["binary_tensor_data"]
-        return {"name": "ddnn", "version": keras_ddnn.__version__, "extensions": extensions}
+        return {"name": "ddnn", "version": version("keras_ddnn"), "extensions": extensions}
 
     @guarded.get(f"/v2/models/{NAME}")
     async def metadata() -> dict:
         return _metadata(manifest, identity)
 
     @guarded.get("/metrics")
-    async def metrics() -> Response:
-        content = generate_latest(telemetry.registry)
+    async def exposition() -> Response:
+        content = generate_latest(metrics.registry)
         return Response(content, media_type=CONTENT_TYPE_LATEST)
 
     @guarded.get("/state")
     async def state() -> dict:
         keys = ("plan", "score_threshold", "features")
-        return telemetry.as_json() | {key: manifest[key] for key in keys} | {"model": identity}
+        return metrics.as_json() | {key: manifest[key] for key in keys} | {"model": identity}
 
     @app.get("/")
     async def page() -> Response:
@@ -236,11 +237,11 @@ def _bearer(token: str):
     return check
 
 
-def _refuse_in_one_line(app: FastAPI, telemetry: Telemetry) -> None:
+def _refuse_in_one_line(app: FastAPI, metrics: CloudMetrics) -> None:
     """Answer whatever goes wrong with a reason in JSON, and count it."""
 
     async def refuse(_, error) -> Response:
-        telemetry.refused.labels(str(error.status_code)).inc()
+        metrics.refused.labels(str(error.status_code)).inc()
         # json.dumps escapes what UTF-8 cannot encode.
         text = json.dumps({"error": str(error.detail)})
         return Response(text, error.status_code, error.headers, "application/json")

@@ -12,7 +12,7 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Telemetry:
+class CloudMetrics:
     """Counters of one application, in a registry of its own.
 
     Attributes:
@@ -29,7 +29,7 @@ class Telemetry:
         self._recent: deque[dict] = deque(maxlen=RECENT)
 
         def new(kind, name, words, **options):
-            return kind(f"ddnn_{name}", words, registry=self.registry, **options)
+            return kind(f"ddnn_cloud_{name}", words, registry=self.registry, **options)
 
         self._answered = new(Counter, "answered", "Requests answered")
         self._samples = new(Counter, "samples", "Samples by who answered", labelnames=["by"])
@@ -75,4 +75,4 @@ class Telemetry:
         }
 
     def _value(self, name, **labels):
-        return self.registry.get_sample_value(f"ddnn_{name}", labels)
+        return self.registry.get_sample_value(f"ddnn_cloud_{name}", labels)
