@@ -1,5 +1,6 @@
 """The cloud service: right answers, and a reason in one line for whatever cannot be answered."""
 
+import base64
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ from toy_service import INFER, SERVED, Server, app_of, served_network
 
 from keras_ddnn.serve import cloud
 from keras_ddnn.serve.cloud import load_cloud, make_app
+from keras_ddnn.serve.edge import EdgeRuntime
 from keras_ddnn.serve.wire import HEADER_LENGTH, Tensor, decode, encode
 
 FEATURES = np.arange(24, dtype=np.float16).reshape(2, 2, 2, 3)
@@ -130,8 +132,9 @@ def test_a_body_too_long_is_refused_before_it_is_read():
             yield bytes(100)
 
     with TestClient(app_of(max_bytes=400)) as client:
-        headers = {"Content-Length": "9" * 5000}
-        assert "400 bytes" in reason(client.post(INFER, content=b"x", headers=headers), 413)
+        for declared in ("401", "9" * 5000):
+            headers = {"Content-Length": declared}
+            assert "400 bytes" in reason(client.post(INFER, content=b"x", headers=headers), 413)
         assert "400 bytes" in reason(client.post(INFER, content=bytes(401)), 413)
         assert "400 bytes" in reason(client.post(INFER, content=parts()), 413)
         logits_of(ask(client, ("features", FEATURES)))
@@ -289,6 +292,22 @@ def test_an_artefact_is_served_as_its_policy_predicts(policy, run):
     classes, from_cloud = policy.predict(images)
     assert from_cloud.all()
     np.testing.assert_array_equal(logits.argmax(axis=1), classes)
+
+
+def test_a_device_and_the_cloud_answer_together_as_the_policy_predicts(policy, run):
+    images, _ = offloaded(policy)
+    network, manifest, identity = load_cloud(run)
+    with Server(make_app(network, manifest, identity=identity, token="secret")) as port:
+        url = f"http://127.0.0.1:{port}"
+        with EdgeRuntime(run, url, token="secret", share_images=True, deadline_s=20.0) as device:
+            answer = device.predict(images)
+        state = httpx.get(f"{url}/state", headers={"Authorization": "Bearer secret"}).json()
+    assert answer.offloaded.all()
+    assert not answer.fallback.any()
+    np.testing.assert_array_equal(answer.classes, policy.predict(images)[0])
+    assert state["samples"] == {"local": 0, "offloaded": 40}
+    latest = np.frombuffer(base64.b64decode(state["images"][-1]["pixels"]), np.uint8)
+    np.testing.assert_array_equal(latest.reshape(16, 16, 3), images[-1])
 
 
 def test_a_damaged_artefact_is_not_served(run, tmp_path):
