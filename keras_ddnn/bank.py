@@ -24,7 +24,8 @@ class EdgeOutputs:
 
     Attributes:
         local_logits: float32 of shape (n, num_classes).
-        features: The local feature map, float16 of shape (n, h, w, f).
+        features: The local feature map, or what a bottleneck leaves of it, float16 of shape (n, h,
+            w, f).
         images: uint8 of shape (n, height, width, channels).
     """
 

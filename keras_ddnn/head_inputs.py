@@ -9,7 +9,7 @@ EPSILON = 1e-7  # keeps the logarithm of a probability finite
 
 
 def features(edge: EdgeOutputs) -> np.ndarray:
-    """Return the local feature map, float16 (n, h, w, f)."""
+    """Return the feature map that would be sent, float16 (n, h, w, f)."""
     return edge.features
 
 

@@ -19,7 +19,7 @@ class Report:
 
     Attributes:
         facts: Plain JSON: dataset, configurations, accuracies, multiply-adds and bytes a sample.
-        table: One row a rule, best AUDC first; see `compare_rules`.
+        table: One row a rule, best AUDC first; see `compare_rules`, for bytes `make_report`.
         curves: One row a local fraction 0, 0.005 … 1 (the index), one column of accuracies a rule.
     """
 

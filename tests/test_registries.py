@@ -51,6 +51,15 @@ def test_logits_plus_adds_entropy_and_margin_to_the_logits():
     assert HEAD_INPUTS["logits_plus"](edge).tolist() == [[0.0] * 10 + [1.0, 0.0]]
 
 
+@pytest.mark.parametrize(("classes", "gaps"), [(2, 1), (3, 2), (4, 3), (10, 3)])
+def test_rich_logits_have_the_gaps_that_there_are(classes, gaps):
+    logits = np.log(np.arange(1.0, classes + 1.0))[None].astype(np.float32)
+    rich = HEAD_INPUTS["logits_rich"](EdgeOutputs(logits, None, None))
+    assert rich.shape == (1, classes + gaps + 3 + 2 * classes)
+    expected = -np.diff(logits[:, ::-1])[:, :3]
+    np.testing.assert_allclose(rich[:, classes : classes + gaps], expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_can_be_made_by_name_and_says_what_it_is(name, four_cases):
     assert RULES[name]().score(four_cases.edge).shape == (4,)
