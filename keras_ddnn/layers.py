@@ -95,3 +95,21 @@ class SimulatedQuantisation(keras.layers.Layer):
             # The rounded codes, exactly, with the gradient of the others.
             rounded = tf.stop_gradient(rounded) + (codes - tf.stop_gradient(codes))
         return tf.cast(self.low + self.step * rounded, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class DepthToSpace(keras.layers.Layer):
+    """Lays the channels of each place of (n, h, w, 4·f) out as 2×2 places: (n, 2·h, 2·w, f).
+
+    After a 1×1 convolution it is a transposed convolution of 2×2 places (Shi et al., "Real-Time
+    Single Image and Video Super-Resolution", 2016).
+    """
+
+    def call(self, inputs):
+        """Return the places."""
+        return tf.nn.depth_to_space(inputs, 2)
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape of the places."""
+        n, h, w, channels = input_shape
+        return n, 2 * h, 2 * w, channels // 4
