@@ -115,7 +115,7 @@ def test_a_device_decides_as_the_policy(model, tmp_path, name, choices):
 
     export_edge(policy, tmp_path / "int8.tflite", IMAGES[:100])
     device = run(tmp_path / "int8.tflite", IMAGES)
-    assert np.corrcoef(device["score"], expected)[0, 1] > 0.97
+    assert np.corrcoef(device["score"], expected)[0, 1] > 0.9
     assert len(np.unique(device["score"])) > 100  # no coarse steps
 
 
