@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import keras
 import tensorflow as tf
 
 from keras_ddnn.head_inputs import EPSILON, PLACES
@@ -132,6 +133,9 @@ def _head(rule: HeadRule):
     config = replace(rule.config, precision="float32")
     head = build_head(rule.model.input_shape[1:], config)
     head.set_weights(rule.model.get_weights())
+    for layer in head.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its weights
     inputs, target = GRAPH_INPUTS[config.input], GRAPH_TARGETS[config.target]
 
     def score(edge):

@@ -12,6 +12,7 @@ from keras_ddnn.calibration import (
     for_accuracy_drop,
     for_budget,
     for_local_fraction,
+    operating_points,
 )
 
 ASKED = {
@@ -222,3 +223,18 @@ def test_a_calibration_knows_its_name_and_goes_through_json(name):
     realised = calibration.realised(ladder(10), TEN)
     assert json.loads(json.dumps(realised)) == realised
     assert realised | {"kept": None} == calibration.numbers["validation"] | {"kept": None}
+
+
+def test_operating_points_lead_from_all_cloud_to_all_local(four_cases):
+    scores = np.array([0.9, 0.1, 0.5, 0.5])
+    points = operating_points(scores, four_cases)
+    # Sample 0 is right in the cloud only, 1 on the device only, 2 in both, 3 in neither.
+    assert points[0] == {"score_threshold": 0.1, "local_fraction": 0.0, "accuracy": 0.5}
+    assert points[-1]["local_fraction"] == 1.0
+    assert points[-1]["accuracy"] == 0.5
+    best = max(points, key=lambda point: point["accuracy"])
+    assert best["accuracy"] == 0.75
+    assert best["local_fraction"] in (0.25, 0.75)
+    thresholds = [point["score_threshold"] for point in points]
+    assert thresholds == sorted(set(thresholds))
+    assert np.isfinite(thresholds).all()
