@@ -111,7 +111,7 @@ def fit_head(
     inputs, values = material.inputs, material.values
     head = initial_head(inputs, config)
     if initial:
-        head.set_weights(initial.model.get_weights())
+        copy_weights(initial.model, head)
     head.compile(
         keras.optimizers.Adam(config.learning_rate),
         loss=keras_loss(config.loss),
@@ -193,6 +193,14 @@ def initial_head(inputs: np.ndarray, config: HeadConfig) -> keras.Model:
     if inputs.ndim == 2:
         head.get_layer("normalization").adapt(inputs)
     return head
+
+
+def copy_weights(source: keras.Model, head: keras.Model) -> None:
+    """Give a head the weights of another of the same configuration."""
+    head.set_weights(source.get_weights())
+    for layer in head.layers:
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its weights
 
 
 def anchor_of(config: HeadConfig, val_scores: np.ndarray, val_bank) -> Anchor | None:

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import keras
 import tensorflow as tf
 
 from keras_ddnn.head_inputs import EPSILON, PLACES
-from keras_ddnn.heads import HeadRule, build_head
+from keras_ddnn.heads import HeadRule, build_head, copy_weights
 from keras_ddnn.rules import RULES, OffloadRule
 
 
@@ -132,10 +131,7 @@ def score_in_graph(rule: OffloadRule) -> Callable[[GraphOutputs], tf.Tensor]:
 def _head(rule: HeadRule):
     config = replace(rule.config, precision="float32")
     head = build_head(rule.model.input_shape[1:], config)
-    head.set_weights(rule.model.get_weights())
-    for layer in head.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with copies of its weights
+    copy_weights(rule.model, head)
     inputs, target = GRAPH_INPUTS[config.input], GRAPH_TARGETS[config.target]
 
     def score(edge):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ddnn.anchored import Anchor
+from keras_ddnn.artifact import load_head, save_head
 from keras_ddnn.bank import Bank, EdgeOutputs
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.evaluation import OffloadCurve
@@ -162,6 +163,16 @@ def test_the_weights_of_the_best_epoch_on_validation_data_are_kept(banks):
     best = max(head.history["val_audc"])
     kept = OffloadCurve.from_scores(head.score(banks.val_bank.edge), banks.val_bank).audc
     assert kept == pytest.approx(best)
+
+
+def test_a_head_that_goes_on_elsewhere_normalises_as_it_has_learnt(banks, tmp_path):
+    """What it computes in memory is what its saved weights compute."""
+    other = bank_with_a_secret(seed=3)
+    edge = replace(other.edge, local_logits=3.0 * other.edge.local_logits + 5.0)
+    elsewhere = Banks(replace(other, edge=edge), banks.val_bank)
+    head = fit_head(elsewhere, plain(epochs=1), initial=fit_head(banks, plain(epochs=1)))
+    loaded = load_head(tmp_path, save_head(head, tmp_path))
+    np.testing.assert_array_equal(loaded.score(edge), head.score(edge))
 
 
 def test_a_head_goes_on_from_the_weights_of_another_and_leaves_them_as_they_are(banks):

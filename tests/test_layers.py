@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ddnn.layers import Bias, FusedBatchNormalization, SimulatedQuantisation
+from keras_ddnn.layers import Bias, DepthToSpace, FusedBatchNormalization, SimulatedQuantisation
 from keras_ddnn.quantisation import Quantisation
 
 
@@ -84,3 +84,10 @@ def test_a_saved_model_finds_the_quantisation(maps, tmp_path):
     np.testing.assert_array_equal(
         keras.models.load_model(tmp_path / "model.keras")(maps), model(maps)
     )
+
+
+def test_the_channels_of_a_place_become_four_places():
+    channels = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 8)
+    places = np.asarray(DepthToSpace()(channels))
+    np.testing.assert_array_equal(places, [[[[0, 1], [2, 3]], [[4, 5], [6, 7]]]])
+    assert DepthToSpace().compute_output_shape((None, 3, 5, 8)) == (None, 6, 10, 2)
