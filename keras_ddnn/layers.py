@@ -99,17 +99,28 @@ class SimulatedQuantisation(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
 class DepthToSpace(keras.layers.Layer):
-    """Lays the channels of each place of (n, h, w, 4·f) out as 2×2 places: (n, 2·h, 2·w, f).
+    """Lays the channels of each place of (n, h, w, b·b·f) out as a block: (n, b·h, b·w, f).
 
-    After a 1×1 convolution it is a transposed convolution of 2×2 places (Shi et al., "Real-Time
-    Single Image and Video Super-Resolution", 2016).
+    After a 1×1 convolution it is a transposed convolution whose blocks do not overlap (Shi et al.,
+    "Real-Time Single Image and Video Super-Resolution", 2016).
+
+    Args:
+        block: A side of the block, b.
     """
 
+    def __init__(self, block: int, **kwargs):
+        super().__init__(**kwargs)
+        self.block = block
+
+    def get_config(self):
+        """Return the arguments that rebuild the layer."""
+        return super().get_config() | {"block": self.block}
+
     def call(self, inputs):
-        """Return the places."""
-        return tf.nn.depth_to_space(inputs, 2)
+        """Return the blocks."""
+        return tf.nn.depth_to_space(inputs, self.block)
 
     def compute_output_shape(self, input_shape):
-        """Return the shape of the places."""
+        """Return the shape of the blocks."""
         n, h, w, channels = input_shape
-        return n, 2 * h, 2 * w, channels // 4
+        return n, self.block * h, self.block * w, channels // self.block**2

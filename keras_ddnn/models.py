@@ -15,6 +15,7 @@ from keras_ddnn.layers import Bias, DepthToSpace, FusedBatchNormalization, Simul
 
 CPUINFO = Path("/proc/cpuinfo")
 NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
+BLOCK = 4  # a side, of the places that a bottleneck narrows together
 
 
 def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) -> keras.Model:
@@ -78,9 +79,10 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
 
     x = features
     if config.bottleneck:
-        x = conv(4 * config.local_filters, kernel_size=1, use_bias=False, name="cloud_widen")(x)
+        widths = BLOCK * BLOCK * config.local_filters
+        x = conv(widths, kernel_size=1, use_bias=False, name="cloud_widen")(x)
         x = leaky_relu()(FusedBatchNormalization(dtype=dtype, name="cloud_widen_norm")(x))
-        x = DepthToSpace(dtype=dtype, name="cloud_places")(x)
+        x = DepthToSpace(BLOCK, dtype=dtype, name="cloud_places")(x)
     for block, widths in enumerate(config.cloud_filters):
         for depth, width in enumerate(widths):
             x = leaky_relu()(x) if depth else x

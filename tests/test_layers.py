@@ -86,8 +86,8 @@ def test_a_saved_model_finds_the_quantisation(maps, tmp_path):
     )
 
 
-def test_the_channels_of_a_place_become_four_places():
+def test_the_channels_of_a_place_become_a_block():
     channels = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 8)
-    places = np.asarray(DepthToSpace()(channels))
+    places = np.asarray(DepthToSpace(2)(channels))
     np.testing.assert_array_equal(places, [[[[0, 1], [2, 3]], [[4, 5], [6, 7]]]])
-    assert DepthToSpace().compute_output_shape((None, 3, 5, 8)) == (None, 6, 10, 2)
+    assert DepthToSpace(2).compute_output_shape((None, 3, 5, 8)) == (None, 6, 10, 2)
