@@ -60,10 +60,9 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
         x = pool(name="local_pool")(x)
     local_map = leaky_relu()(Bias(dtype=dtype, name="local_bias")(x))
     if config.bottleneck:
-        # Of every 2×2 places together: neighbours tell much of each other.
-        x = conv(config.bottleneck, kernel_size=2, strides=2, use_bias=False, name="bottleneck")(
-            local_map
-        )
+        # Of a block of places together: neighbours tell much of each other.
+        block = {"kernel_size": BLOCK, "strides": BLOCK}
+        x = conv(config.bottleneck, **block, use_bias=False, name="bottleneck")(local_map)
         x = FusedBatchNormalization(dtype=dtype, name="bottleneck_norm")(x)
         codes = feature_quantisation(config)
         features = SimulatedQuantisation(codes.low, codes.step, dtype=dtype, name="features")(x)
