@@ -229,7 +229,8 @@ def test_operating_points_lead_from_all_cloud_to_all_local(four_cases):
     scores = np.array([0.9, 0.1, 0.5, 0.5])
     points = operating_points(scores, four_cases)
     # Sample 0 is right in the cloud only, 1 on the device only, 2 in both, 3 in neither.
-    assert points[0] == {"score_threshold": 0.1, "local_fraction": 0.0, "accuracy": 0.5}
+    first = {"score_threshold": 0.1, "local_fraction": 0.0, "accuracy": 0.5}
+    assert points[0] == first | {"disagreement": 0.0}
     assert points[-1]["local_fraction"] == 1.0
     assert points[-1]["accuracy"] == 0.5
     best = max(points, key=lambda point: point["accuracy"])
