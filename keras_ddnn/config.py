@@ -46,8 +46,8 @@ class DDNNConfig:
         cloud_filters, cloud_units, dropout: The cloud network: one tuple of 3×3 convolution widths
             a block, each block ending in 2×2 pooling; then the dense widths. `dropout` acts after
             each block and each dense layer.
-        bottleneck: Channels of the map that a device sends, of a quarter of the sides of the local
-            feature map, in 8-bit codes it is trained with; see `feature_quantisation`. None sends
+        bottleneck: Channels of the map that a device sends, of half the sides of the local feature
+            map, in 8-bit codes it is trained with; see `feature_quantisation`. None sends
             the whole local feature map.
         lambda_local: Weight of the local loss, in [0, 1]; the cloud's is 1 - λ. "random" draws λ
             uniformly at every step.

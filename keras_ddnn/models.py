@@ -15,7 +15,7 @@ from keras_ddnn.layers import Bias, DepthToSpace, FusedBatchNormalization, Simul
 
 CPUINFO = Path("/proc/cpuinfo")
 NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
-BLOCK = 4  # a side, of the places that a bottleneck narrows together
+BLOCK = 2  # a side, of the places that a bottleneck narrows together
 
 
 def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) -> keras.Model:

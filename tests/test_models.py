@@ -143,11 +143,11 @@ def test_folded_normalisation_gives_the_same_logits_without_it(cuts, bottleneck)
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_a_bottleneck_sends_codes_and_nothing_is_lost_in_them(precision):
-    config = DDNNConfig(bottleneck=64, precision=precision)
+    config = DDNNConfig(bottleneck=16, precision=precision)
     local_model, cloud_model = split_ddnn(build_ddnn((32, 32, 3), 10, config))
     features = np.asarray(local_model(IMAGES)["features"]).astype(np.float16)
     codes = feature_quantisation(config).codes(features)
-    assert codes[0].nbytes == 4 * 4 * 64 == 1024
+    assert codes[0].nbytes == 8 * 8 * 16 == 1024
     assert len(np.unique(codes)) > 32
     back = feature_quantisation(config).values(codes)
     np.testing.assert_array_equal(back, features.astype(np.float32))
@@ -167,8 +167,8 @@ def test_the_local_classifier_reads_past_the_bottleneck():
 
 
 def test_a_bottleneck_costs_the_device_one_narrow_convolution(paper):
-    narrow = split_ddnn(build_ddnn((32, 32, 3), 10, DDNNConfig(bottleneck=64)))
-    more = (4 * 4 * (4 * 4 * 32) * 64, 4 * 4 * 64 * (4 * 4 * 32))
+    narrow = split_ddnn(build_ddnn((32, 32, 3), 10, DDNNConfig(bottleneck=16)))
+    more = (8 * 8 * (2 * 2 * 32) * 16, 8 * 8 * 16 * (2 * 2 * 32))
     for half, whole, cost in zip(narrow, split_ddnn(paper), more):
         assert multiply_adds(half) == multiply_adds(whole) + cost
         records = describe_layers(half)
@@ -179,7 +179,7 @@ def test_a_bottleneck_costs_the_device_one_narrow_convolution(paper):
 def test_a_bottleneck_takes_maps_of_odd_sides():
     local_model, cloud_model = split_ddnn(build_ddnn((30, 30, 3), 3, replace(SMALL, bottleneck=2)))
     features = local_model(IMAGES[:, :30, :30])["features"]
-    assert features.shape[1:] == (4, 4, 2)  # of 15×15
+    assert features.shape[1:] == (8, 8, 2)  # of 15×15
     assert cloud_model(features).shape == (len(IMAGES), 3)
 
 
