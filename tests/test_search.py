@@ -178,6 +178,7 @@ np.savez(sys.argv[3], decisions=policy.decide(images), classes=policy.predict(im
 """
 
 
+@pytest.mark.slow
 def test_the_artifact_decides_the_same_in_another_process(search, output, tmp_path):
     arguments = [str(output / "artifact"), search.dataset, str(tmp_path / "there.npz")]
     subprocess.run([sys.executable, "-c", DECIDE, *arguments], check=True, timeout=120)
@@ -323,6 +324,7 @@ def test_trials_of_a_backbone_that_failed_are_rows_with_its_reason(search):
     assert _without_backbone(search, "f00d", {}) == {}
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_a_row_with_its_reason(search, copy, tmp_path):
     for folder in backbones_of(copy):
         if json.loads((folder / "backbone.json").read_text())["ddnn"]["lambda_local"] == 0.7:
