@@ -76,9 +76,9 @@ def _test_data(dataset: str):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{splits.name}.npz"
         arrays = {}
-        for name in ("train", "test"):
+        for name in ("train", "val", "test"):
             split = getattr(splits, name)
-            # Of the training data the device needs none, but a dataset has some.
+            # Of the other data the device needs none, but a dataset has some.
             rows = slice(None) if name == "test" else slice(2 * splits.num_classes)
             arrays |= {f"x_{name}": split.images[rows], f"y_{name}": split.labels[rows]}
         np.savez(path, **arrays)
