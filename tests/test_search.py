@@ -370,6 +370,7 @@ def test_a_trial_whose_worker_is_killed_is_a_row_with_its_reason(search, copy):
     assert "died" in results.loc[lost, "reason"].lower()
 
 
+@pytest.mark.slow
 def test_a_backbone_that_fails_is_named_with_its_reason(search, tmp_path):
     (tmp_path / "backbones").touch()
     with pytest.raises(RuntimeError, match=r"lambda0\.\d-seed0 failed: FileExistsError: .*exists"):
