@@ -9,11 +9,9 @@ same decision, and the same class. Int8: also by how much accuracy and local sha
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +20,8 @@ from rich.table import Table
 
 from keras_ddnn.datasets import load
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of
+from keras_ddnn.serve.demo import running_cloud
 
-STARTED = re.compile(r"Uvicorn running on (http://\S+)")
 DEVICE = """
 import sys
 import numpy as np
@@ -55,10 +53,10 @@ def main() -> None:
     classes, offloaded = load_policy(folder).predict(images)
     reference = {"accuracy": np.mean(classes == labels), "local_share": np.mean(~offloaded)}
     rows = [{"who": "policy in memory"} | reference]
-    with tempfile.TemporaryDirectory() as scratch, cloud(folder) as url:
+    with tempfile.TemporaryDirectory() as scratch, running_cloud(folder) as port:
         np.save(Path(scratch) / "images.npy", images)
         for graph in EDGE_GRAPHS:
-            answers = device(folder, url, graph, Path(scratch))
+            answers = device(folder, f"http://127.0.0.1:{port}", graph, Path(scratch))
             sent = max(np.sum(answers["offloaded"]), 1)
             rows.append(
                 {
@@ -79,21 +77,6 @@ def main() -> None:
     Console(width=160).print(table)
     rows = [{k: v if k == "who" else float(v) for k, v in row.items()} for row in rows]
     print(json.dumps({"dataset": options.dataset, "samples": len(images), "rows": rows}))
-
-
-@contextmanager
-def cloud(folder):
-    """Start a cloud service on a free port and yield its URL."""
-    command = [sys.executable, "-m", "keras_ddnn.serve.cloud", str(folder), "--port", "0"]
-    service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        found = next(filter(None, map(STARTED.search, service.stderr)), None)
-        if found is None:
-            raise RuntimeError(f"{' '.join(command)} has not started")
-        yield found[1]
-    finally:
-        service.terminate()
-        service.communicate()
 
 
 def device(folder, url, graph, scratch) -> dict:

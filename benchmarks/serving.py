@@ -12,11 +12,9 @@ import argparse
 import json
 import re
 import socket
-import subprocess
-import sys
 import tempfile
 import time
-from http.client import HTTPConnection
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Barrier, Thread
 
@@ -24,13 +22,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from keras_ddnn.serve.demo import running_cloud
 from keras_ddnn.serve.wire import Tensor, encode
 
 CONNECTIONS = (1, 8, 32)
 BATCHING = {"without": ("--max-batch", "1", "--max-wait-ms", "0"), "with": ()}
 SHAPE = (16, 16, 32)  # of the paper's features of a CIFAR-10 image
 PATH = "/v2/models/ddnn/infer"
-START_SECONDS = 120
 
 
 def main() -> None:
@@ -40,21 +38,20 @@ def main() -> None:
     options = parser.parse_args()
 
     best = {}
-    with tempfile.TemporaryDirectory() as run:
+    with tempfile.TemporaryDirectory() as run, ExitStack() as services:
         _save_paper_network(run)
-        services = {name: _Service(run, flags) for name, flags in BATCHING.items()}
-        try:
-            for connections in CONNECTIONS:
-                for number in range(options.rounds + 1):
-                    for name, service in services.items():
-                        count = options.requests if number else options.requests // 10
-                        found = _measure(service.port, connections, count)
-                        if number:  # the first round warms up
-                            key = connections, name
-                            best[key] = max(best.get(key, found), found)
-        finally:
-            for service in services.values():
-                service.stop()
+        ports = {
+            name: services.enter_context(running_cloud(run, *flags))
+            for name, flags in BATCHING.items()
+        }
+        for connections in CONNECTIONS:
+            for number in range(options.rounds + 1):
+                for name, port in ports.items():
+                    count = options.requests if number else options.requests // 10
+                    found = _measure(port, connections, count)
+                    if number:  # the first round warms up
+                        key = connections, name
+                        best[key] = max(best.get(key, found), found)
 
     table = Table(
         *("connections", "requests/s without batching", "p99, ms", "with", "p99, ms", "ratio")
@@ -96,35 +93,6 @@ def _save_paper_network(run) -> None:
         "plan": None,
     }
     write_manifest(run, manifest)
-
-
-class _Service:
-    """The command line of the service, in a process of its own."""
-
-    def __init__(self, run, flags):
-        self.port = _free_port()
-        command = [sys.executable, "-m", "keras_ddnn.serve.cloud", run, "--port", str(self.port)]
-        self._process = subprocess.Popen([*command, *flags], stderr=subprocess.DEVNULL)
-        end = time.monotonic() + START_SECONDS
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > end:
-                self.stop()
-                raise RuntimeError(f"{' '.join(command)} did not get ready")
-            time.sleep(0.1)
-
-    def stop(self):
-        self._process.terminate()
-        self._process.wait()
-
-    def _ready(self):
-        line = HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            line.request("GET", "/v2/health/ready")
-            return line.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            line.close()
 
 
 def _measure(port, connections, count) -> tuple[float, float]:
@@ -181,12 +149,6 @@ def _receive(line) -> bytes:
     if not part:
         raise RuntimeError("the service closed the connection")
     return part
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 if __name__ == "__main__":

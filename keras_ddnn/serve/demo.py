@@ -47,7 +47,7 @@ def main(arguments=None) -> int:
     device += ["--share-images", *(["--limit", f"{options.limit}"] if options.limit else [])]
     with (
         _test_data(dataset) as test_data,
-        _cloud(options.run, options.port) as port,
+        running_cloud(options.run, port=options.port) as port,
         _slow(port, link) as far,
     ):
         print(f"the page of the service: http://127.0.0.1:{port}/", flush=True)
@@ -86,11 +86,22 @@ def _test_data(dataset: str):
 
 
 @contextmanager
-def _cloud(run: str, port: int | None):
-    """Run the service in a process of its own until the end."""
+def running_cloud(run, *flags: str, port: int | None = None):
+    """Run the cloud service in a process of its own; yield its port on loopback once it is ready.
+
+    Args:
+        run: A run of a search, or an artefact.
+        *flags: Further options of its command line.
+        port: A free one by default.
+
+    Raises:
+        RuntimeError: If it ends, or is not ready in time.
+    """
     port = port or _free_port()
-    command = [sys.executable, "-m", "keras_ddnn.serve.cloud", run, "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "keras_ddnn.serve.cloud", str(run), "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         _wait_for(process, f"http://127.0.0.1:{port}/v2/health/ready")
         yield port
