@@ -85,6 +85,14 @@ def logits_features(edge: GraphOutputs):
     return tf.concat([logits_rich(edge), flat], axis=1)
 
 
+def _only(outputs):
+    return outputs[:, 0]
+
+
+def _difference(logits):
+    return tf.sigmoid(logits[:, 1]) - tf.sigmoid(logits[:, 0])
+
+
 # The keys are those of `HEAD_INPUTS`, `TARGETS` and `RULES`; chance cannot be part of a graph.
 GRAPH_INPUTS = {
     "features": lambda edge: edge.features,
@@ -95,10 +103,10 @@ GRAPH_INPUTS = {
     "logits_features": logits_features,
 }
 GRAPH_TARGETS = {
-    "hard": lambda outputs: outputs[:, 0],
-    "benefit": lambda outputs: outputs[:, 0],
-    "correctness": lambda logits: tf.sigmoid(logits[:, 1]) - tf.sigmoid(logits[:, 0]),
-    "distilled": lambda logits: tf.sigmoid(logits[:, 1]) - tf.sigmoid(logits[:, 0]),
+    "hard": _only,
+    "benefit": _only,
+    "correctness": _difference,
+    "distilled": _difference,
 }
 GRAPH_RULES = {
     "entropy": lambda edge: edge.entropy[:, 0],

@@ -27,6 +27,17 @@ def serve(client, run=lambda samples: 2 * samples, **limits):
     return asyncio.run(both()), sizes
 
 
+def held():
+    """Return a network that does not answer, and the event that lets it."""
+    release = threading.Event()
+
+    def run(samples):
+        assert release.wait(PATIENT)
+        return samples
+
+    return run, release
+
+
 def test_a_full_batch_does_not_wait_and_everyone_gets_their_own_answers():
     async def client(batcher):
         return await asyncio.gather(
@@ -70,11 +81,7 @@ def test_a_request_of_more_than_a_batch_is_answered_alone():
 
 
 def test_what_waits_while_the_network_works_makes_the_next_batch():
-    release = threading.Event()
-
-    def run(samples):
-        assert release.wait(PATIENT)
-        return samples
+    run, release = held()
 
     async def client(batcher):
         first = asyncio.create_task(batcher.submit(rows(1)))
@@ -89,11 +96,7 @@ def test_what_waits_while_the_network_works_makes_the_next_batch():
 
 
 def test_a_full_queue_refuses_at_once_and_serves_on():
-    release = threading.Event()
-
-    def run(samples):
-        assert release.wait(PATIENT)
-        return samples
+    run, release = held()
 
     async def client(batcher):
         first = asyncio.create_task(batcher.submit(rows(1)))
