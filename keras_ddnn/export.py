@@ -2,14 +2,12 @@
 
 import tempfile
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.atomic import replacing_file
-from keras_ddnn.models import build_ddnn, fold_normalisation, split_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.score_graph import GraphOutputs, score_in_graph
 
@@ -22,7 +20,7 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
     The graph maps uint8 images (n, height, width, channels) to `local_logits` (n, num_classes),
     `features` (n, h, w, f) and `score` (n,), all float32, by the signature "serving_default". A
     device offloads where the score is at or above the policy's threshold. All arithmetic is
-    float32, whatever precision the policy was trained in.
+    float32, as in `OffloadPolicy.decide`, whatever precision the policy was trained in.
 
     Args:
         policy: What to export.
@@ -70,12 +68,7 @@ def export_cloud(policy: OffloadPolicy, folder) -> None:
 
 
 def _device(policy):
-    shape = policy.model.input_shape
-    config = replace(policy.config, precision="float32")
-    model = build_ddnn(shape[1:], len(policy.class_names), config)
-    model.set_weights(policy.model.get_weights())
-    local, _ = split_ddnn(fold_normalisation(model))
-    score = score_in_graph(policy.rule)
+    local, score = policy.local_model, score_in_graph(policy.rule)
 
     def device(images):
         outputs = local(images, training=False)
@@ -84,7 +77,7 @@ def _device(policy):
             scores = score(edge)
         return {"local_logits": edge.local_logits, "features": edge.features, "score": scores}
 
-    spec = tf.TensorSpec(shape, tf.uint8, name="images")
+    spec = tf.TensorSpec(local.input_shape, tf.uint8, name="images")
     return tf.function(device, input_signature=[spec], autograph=False)
 
 

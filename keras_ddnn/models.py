@@ -120,6 +120,9 @@ def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 def fold_normalisation(model: keras.Model) -> keras.Model:
     """Copy a DDNN for inference, with each batch normalisation folded into the convolution before.
 
+    The local network computes in float32, as a device does, so that a score is the same on both
+    sides of the export; the cloud network keeps its precision.
+
     Args:
         model: A DDNN; see `build_ddnn`.
 
@@ -127,6 +130,8 @@ def fold_normalisation(model: keras.Model) -> keras.Model:
         keras.Model: The same function in inference mode, to rounding, with weights of its own and
             layers of the same names.
     """
+    local_model, _ = split_ddnn(model)
+    on_device = {layer.name for layer in local_model.layers[1:]}  # past the images
     conv_of = {
         layer: layer.input._keras_history.operation
         for layer in model.layers
@@ -135,7 +140,7 @@ def fold_normalisation(model: keras.Model) -> keras.Model:
     convs = set(conv_of.values())
 
     def clone(layer):
-        config = layer.get_config()
+        config = layer.get_config() | ({"dtype": "float32"} if layer.name in on_device else {})
         if layer in conv_of:
             return layers.Identity(name=layer.name, dtype=config["dtype"])
         return type(layer).from_config(config | ({"use_bias": True} if layer in convs else {}))
@@ -207,8 +212,8 @@ def _layer_multiply_adds(layer) -> int:
 def resolve_precision(precision: str) -> str:
     """Return the compute type for a `Precision`, resolving "auto" to the fastest of the hardware.
 
-    bfloat16 on GPUs of compute capability 8 and on CPUs with matrix units for it (Intel's AMX,
-    ARM's bf16), float16 on older GPUs, float32 elsewhere.
+    bfloat16 on GPUs of compute capability 8, on CPUs with matrix units for it (Intel's AMX, ARM's
+    bf16) and on AMD's with vectors for it (avx512_bf16), float16 on older GPUs, float32 elsewhere.
     """
     if precision != "auto":
         return precision
@@ -216,9 +221,12 @@ def resolve_precision(precision: str) -> str:
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
         return "bfloat16" if capability and capability >= (8, 0) else "float16"
-    flags = CPUINFO.read_text() if CPUINFO.exists() else ""
-    # Vectors of avx512_bf16 do not count: without AMX they took 1.5 times as long as float32.
-    return "bfloat16" if re.search(r"\b(amx_bf16|bf16)\b", flags) else "float32"
+    cpu = CPUINFO.read_text() if CPUINFO.exists() else ""
+    matrices = re.search(r"\b(amx_bf16|bf16)\b", cpu)
+    # Vectors alone are not always faster: one machine without matrix units took 1.5 times as long
+    # with them as in float32, AMD's cores take two thirds.
+    vectors = "AuthenticAMD" in cpu and "avx512_bf16" in cpu
+    return "bfloat16" if matrices or vectors else "float32"
 
 
 def compute_policy(precision: str) -> str:

@@ -60,20 +60,22 @@ def test_a_cpu_trains_without_xla(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
+    ("maker", "flags", "expected"),
     [
-        ("avx512f amx_bf16 avx512_bf16", "bfloat16"),
-        ("avx512f avx512_bf16", "float32"),  # half as fast as float32 without AMX
-        ("asimd bf16 i8mm", "bfloat16"),
-        ("sse4_2", "float32"),
+        ("GenuineIntel", "avx512f amx_bf16 avx512_bf16", "bfloat16"),
+        ("GenuineIntel", "avx512f avx512_bf16", "float32"),  # slower than float32 without AMX
+        ("AuthenticAMD", "avx512f avx512_bf16", "bfloat16"),
+        ("AuthenticAMD", "avx512f", "float32"),
+        ("ARM", "asimd bf16 i8mm", "bfloat16"),
+        ("GenuineIntel", "sse4_2", "float32"),
     ],
 )
-def test_auto_is_bfloat16_where_a_cpu_has_matrix_units_for_it(
-    monkeypatch, tmp_path, flags, expected
+def test_auto_is_bfloat16_where_a_cpu_is_faster_with_it(
+    monkeypatch, tmp_path, maker, flags, expected
 ):
     use_gpus(monkeypatch, None)
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor : 0\nflags : {flags}\n")
+    cpuinfo.write_text(f"processor : 0\nvendor_id : {maker}\nflags : {flags}\n")
     monkeypatch.setattr(models, "CPUINFO", cpuinfo)
     assert models.resolve_precision("auto") == expected
 
@@ -139,6 +141,21 @@ def test_folded_normalisation_gives_the_same_logits_without_it(cuts, bottleneck)
     before = model.get_layer("cloud_conv_0_0").kernel.numpy()
     folded.get_layer("cloud_conv_0_0").kernel.assign(before + 1)
     np.testing.assert_array_equal(model.get_layer("cloud_conv_0_0").kernel, before)
+
+
+@pytest.mark.parametrize("bottleneck", [None, 2])
+def test_the_device_infers_in_float32_whatever_the_training_was_in(bottleneck):
+    trained, exact = (
+        build_ddnn((16, 16, 3), 3, replace(SMALL, precision=precision, bottleneck=bottleneck))
+        for precision in ("bfloat16", "float32")
+    )
+    exact.set_weights(trained.get_weights())
+    images = IMAGES[:, :16, :16]
+    folded, exact = map(models.fold_normalisation, (trained, exact))
+    one, other = (split_ddnn(model)[0](images) for model in (folded, exact))
+    for name in ("features", "local"):
+        np.testing.assert_array_equal(one[name], other[name])
+    assert folded.get_layer("cloud_conv_0_0").compute_dtype == "bfloat16"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
