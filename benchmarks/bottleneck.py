@@ -1,6 +1,6 @@
 """What a bottleneck costs in accuracy, and saves in bytes of an offloaded sample.
 
-    python -m benchmarks.bottleneck --dataset cifar10 --preset fast --seeds 0 1 2 --channels 0 16
+    python -m benchmarks.bottleneck --dataset cifar10 --preset fast --seeds 0 1 2 --channels 0 32
 
 Trains the networks of every seed with each number of channels, 0 without a bottleneck; those that
 are in --backbones already are not trained again. Accuracies are those of the test data. Differences
@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", choices=PRESETS, default="quickstart")
     add("--epochs", type=int, help="default: the preset's")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    add("--channels", type=int, nargs="+", default=[0, 16], help="of the bottleneck; 0 for none")
+    add("--channels", type=int, nargs="+", default=[0, 32], help="of the bottleneck; 0 for none")
     add("--num-cpus", type=int, help="cores of the local Ray; default: all")
     add("--backbones", type=Path, default=Path("runs", "backbones"))
     add("--output", type=Path, default=Path("results", "bottleneck"))

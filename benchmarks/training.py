@@ -24,6 +24,7 @@ from rich.table import Table
 
 IMAGES, BATCH, EPOCHS = 10_240, 256, 3
 DROPOUT, SLOPE, MOMENTUM = 0.25, 0.1, 0.9
+NETS = {"pooled": [], "unpooled": ["--unpooled"]}  # the local network's map; flags of a run
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=[*CONTESTANTS])
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=[*NETS])
     parser.add_argument("--run", help=argparse.SUPPRESS)  # one of them, in this process
     parser.add_argument("--unpooled", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -40,14 +42,15 @@ def main() -> None:
 
     table = Table("net", *(f"{name}, images/s" for name in options.contestants))
     rows = {}
-    for net, flags in (("pooled", []), ("unpooled", ["--unpooled"])):
+    for net in options.nets:
         seconds = dict.fromkeys(options.contestants, float("inf"))
         for _ in range(options.rounds):
             for name in options.contestants:
-                (took,) = _at_once(1, name, options.threads, flags)
+                (took,) = _at_once(1, name, options.threads, NETS[net])
                 seconds[name] = min(seconds[name], took)
         rows[net] = {name: round(IMAGES / best) for name, best in seconds.items()}
         table.add_row(net, *map(str, rows[net].values()))
+        print(net, json.dumps(rows[net]), flush=True)
     Console(width=120).print(table)
     slowest = min(max(_at_once(options.threads, "ours", 1)) for _ in range(options.rounds))
     at_once = round(options.threads * IMAGES / slowest)

@@ -27,7 +27,7 @@ from keras_ddnn.score_graph import fits_graph
 DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
 README = "README.md"
-TYPICAL = 256  # validation samples that give the ranges of 8-bit codes
+TYPICAL = 256  # validation samples that give the ranges of codes
 
 # Rules that are made of networks, by their names in a manifest; the others are rows of `RULES`.
 HEAD, MC_DROPOUT = "head", "mc_dropout"
@@ -54,7 +54,7 @@ def save_policy(
         folder: Where.
         metrics: Plain numbers to keep in the manifest.
         val_bank: Validation samples. They give the ranges of the device's int8 graph and, unless a
-            bottleneck was trained with its own, of the 8-bit codes of features, neither of which
+            bottleneck was trained with its own, of the codes of features, neither of which
             there is without them, and what other thresholds would lead to.
         calibration: Where the threshold comes from.
         graphs: Whether to write graphs; without, the policy is saved in a blink.

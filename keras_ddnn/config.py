@@ -29,9 +29,12 @@ HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
 # its content address.
 ADDED = {"added": True}
 
-# The best 8-bit range of a unit Gaussian, which normalisation makes of a bottleneck, ends near 4.
-# float16 and bfloat16 hold every one of these values exactly.
-BOTTLENECK_CODES = Quantisation(low=-4.0, step=1 / 32)
+# Sixteen codes about zero, for the unit Gaussian that normalisation makes of a bottleneck: near the
+# best step, 0.335 (Max, "Quantizing for Minimum Distortion", 1960), and such that float16 and
+# bfloat16 hold every value exactly.
+BOTTLENECK_CODES = Quantisation(low=-7.5 * 0.375, step=0.375, bits=4)
+BLOCK = 2  # a side, of the places that a bottleneck narrows together
+NARROW = 0.5  # share of the epochs that are trained with a bottleneck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +49,9 @@ class DDNNConfig:
         cloud_filters, cloud_units, dropout: The cloud network: one tuple of 3×3 convolution widths
             a block, each block ending in 2×2 pooling; then the dense widths. `dropout` acts after
             each block and each dense layer.
-        bottleneck: Channels of the map that a device sends, of half the sides of the local feature
-            map, in 8-bit codes it is trained with; see `feature_quantisation`. None sends
-            the whole local feature map.
+        bottleneck: Channels of the map that a device sends, an even number, of half the sides of
+            the local feature map, in 4-bit codes it is trained with; see `feature_quantisation`
+            and `wide_epochs`. None sends the whole local feature map.
         lambda_local: Weight of the local loss, in [0, 1]; the cloud's is 1 - λ. "random" draws λ
             uniformly at every step.
         schedule: "plateau" halves `learning_rate` when the validation loss stalls; "one_cycle"
@@ -100,6 +103,13 @@ class DDNNConfig:
         )
         if self.bottleneck is not None:
             require_count(bottleneck=self.bottleneck)
+            most = BLOCK**2 * self.local_filters
+            if self.bottleneck % 2 or self.bottleneck > most:
+                raise ValueError(
+                    "bottleneck must be even, as two codes make a byte, and at most the "
+                    f"{most} channels of a block of {BLOCK}×{BLOCK} places; received "
+                    f"{self.bottleneck}"
+                )
         if not all(self.cloud_filters):
             raise ValueError(
                 f"every block of cloud_filters needs a width; received {self.cloud_filters}"
@@ -115,6 +125,16 @@ class DDNNConfig:
         require_choice("augmentation", self.augmentation, get_args(Augmentation))
         require_choice("precision", self.precision, get_args(Precision))
         require_seed("seed", self.seed)
+
+    @property
+    def wide_epochs(self) -> int:
+        """First epochs, trained before a bottleneck is put in; 0 if there is none.
+
+        The rest, half and at least one, go on from it; see `start_bottleneck`.
+        """
+        if self.bottleneck is None:
+            return 0
+        return self.epochs - max(1, round(NARROW * self.epochs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +269,7 @@ def resolve_config(config: DDNNConfig | str | None = None, **overrides) -> DDNNC
 def feature_quantisation(config: DDNNConfig) -> Quantisation | None:
     """Return the codes of the features of a DDNN that are sent without loss.
 
-    With a bottleneck all features are values of these 256 codes; without one None, and a
+    With a bottleneck all features are values of these codes; without one None, and a
     `Quantisation` must be fitted to features, to half a step.
     """
     return None if config.bottleneck is None else BOTTLENECK_CODES

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_ddnn.quantisation import CODES
+from keras_ddnn.quantisation import Quantisation
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
@@ -65,7 +65,7 @@ class Bias(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
 class SimulatedQuantisation(keras.layers.Layer):
-    """Rounds maps of any shape to the values of 256 codes, with a straight-through gradient.
+    """Rounds maps of any shape to the values of codes, with a straight-through gradient.
 
     In the range of the codes the gradient passes as if nothing were rounded; outside, where values
     are clipped, it is zero.
@@ -75,26 +75,28 @@ class SimulatedQuantisation(keras.layers.Layer):
 
     Args:
         low: Value of code 0.
-        step: Between two codes; a `Quantisation` has both.
+        step: Between two codes.
+        bits: Of a code; a `Quantisation` has all three.
     """
 
-    def __init__(self, low: float, step: float, **kwargs):
+    def __init__(self, low: float, step: float, bits: int = 8, **kwargs):
         super().__init__(**kwargs)
-        self.low, self.step = low, step
+        self.quantisation = Quantisation(low, step, bits)
 
     def get_config(self):
         """Return the arguments that rebuild the layer."""
-        return super().get_config() | {"low": self.low, "step": self.step}
+        return super().get_config() | self.quantisation.as_json()
 
     def call(self, inputs, training=None):
         """Return the nearest values, in the compute type, which should hold them exactly."""
-        codes = (tf.cast(inputs, tf.float32) - self.low) / self.step
-        codes = tf.clip_by_value(codes, 0.0, CODES - 1.0)
+        low, step = self.quantisation.low, self.quantisation.step
+        codes = (tf.cast(inputs, tf.float32) - low) / step
+        codes = tf.clip_by_value(codes, 0.0, float(self.quantisation.highest))
         rounded = tf.round(codes)
         if training:
             # The rounded codes, exactly, with the gradient of the others.
             rounded = tf.stop_gradient(rounded) + (codes - tf.stop_gradient(codes))
-        return tf.cast(self.low + self.step * rounded, self.compute_dtype)
+        return tf.cast(low + step * rounded, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")

@@ -13,7 +13,7 @@ Written by keras_ddnn; `manifest.json` has every number below, and the SHA-256 o
 | classes | {classes} |
 | rule | {rule}; a sample is offloaded where its score is at or above {threshold:.6g} |
 | features sent | {features} (height × width × channels): {float_bytes:,} bytes as float16, \
-{byte_codes:,} as 8-bit codes; the raw image has {image_bytes:,} |
+{byte_codes:,} as codes; the raw image has {image_bytes:,} |
 {metrics}{promise}
 ## Run it
 ```python

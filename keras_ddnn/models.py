@@ -9,13 +9,12 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_ddnn.config import DDNNConfig, feature_quantisation
+from keras_ddnn.config import BLOCK, DDNNConfig, feature_quantisation
 from keras_ddnn.datasets import MIN_SIDE
 from keras_ddnn.layers import Bias, DepthToSpace, FusedBatchNormalization, SimulatedQuantisation
 
 CPUINFO = Path("/proc/cpuinfo")
 NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
-BLOCK = 2  # a side, of the places that a bottleneck narrows together
 
 
 def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) -> keras.Model:
@@ -65,7 +64,7 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
         x = conv(config.bottleneck, **block, use_bias=False, name="bottleneck")(local_map)
         x = FusedBatchNormalization(dtype=dtype, name="bottleneck_norm")(x)
         codes = feature_quantisation(config)
-        features = SimulatedQuantisation(codes.low, codes.step, dtype=dtype, name="features")(x)
+        features = SimulatedQuantisation(**codes.as_json(), dtype=dtype, name="features")(x)
     else:
         local_map = features = layers.Identity(dtype=dtype, name="features")(local_map)
 
@@ -82,6 +81,9 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
         x = conv(widths, kernel_size=1, use_bias=False, name="cloud_widen")(x)
         x = leaky_relu()(FusedBatchNormalization(dtype=dtype, name="cloud_widen_norm")(x))
         x = DepthToSpace(BLOCK, dtype=dtype, name="cloud_places")(x)
+        # The convolution has filled up what is no whole number of blocks.
+        surplus = [(0, -side % BLOCK) for side in local_map.shape[1:3]]
+        x = layers.Cropping2D(surplus, dtype=dtype, name="cloud_crop")(x)
     for block, widths in enumerate(config.cloud_filters):
         for depth, width in enumerate(widths):
             x = leaky_relu()(x) if depth else x

@@ -22,7 +22,7 @@ class Payload:
 
     Attributes:
         features: Of the features as float16.
-        codes: Of the features as 8-bit codes.
+        codes: Of the features as codes; see `Quantisation`.
         codes_zlib: Of these after zlib.
         image: Of the image instead, uncompressed.
         image_png: Of the image as PNG; NaN where it has more channels than a PNG can.

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -15,8 +16,9 @@ from keras_ddnn.batches import (
     steps_per_epoch,
     training_batches,
 )
+from keras_ddnn.bottleneck import start_bottleneck
 from keras_ddnn.capture import CaptureBank, CaptureStages, capture
-from keras_ddnn.config import DDNNConfig, resolve_config
+from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.datasets import Split, as_split
 from keras_ddnn.labels import Judgement, fold_config, fold_rows
@@ -120,9 +122,6 @@ def fit_ddnn(
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     steps = steps_per_epoch(len(train.labels), config.batch_size)
-    schedule = SCHEDULES[config.schedule](config, steps, monitor="val_loss" if val else "loss")
-    model = build_ddnn(train.images.shape[1:], num_classes, config)
-    compile_ddnn(model, config, schedule.learning_rate)
     capture_bank = CaptureBank(train=train, **({"val": val} if val else {}))
     if config.stages:
         callbacks = [capture_stages := CaptureStages(train, config.stages), *callbacks]
@@ -130,21 +129,35 @@ def fit_ddnn(
         log = keras.callbacks.TensorBoard(tensorboard, write_graph=False)
         callbacks = [log, *callbacks]
 
-    start = time.perf_counter()
-    history = model.fit(
-        _joint_batches(train, config),
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        validation_data=val and (val.images, {"local": val.labels, "cloud": val.labels}),
-        validation_batch_size=500,
-        shuffle=False,  # the batches are shuffled already
-        callbacks=[*schedule.callbacks, *callbacks, capture_bank],
-        verbose=verbose,
+    start, model, history = time.perf_counter(), None, {}
+    make_schedule = partial(
+        SCHEDULES[config.schedule], steps=steps, monitor="val_loss" if val else "loss"
     )
+    for part, first, end in _parts(config):
+        before, model = model, build_ddnn(train.images.shape[1:], num_classes, part)
+        schedule = make_schedule(part)
+        if before is not None:
+            start_bottleneck(model, before, train.images, feature_quantisation(part))
+            rate, left = float(before.optimizer.learning_rate), end - first
+            schedule = make_schedule(replace(part, learning_rate=rate, epochs=left), warm_up=0.0)
+        compile_ddnn(model, part, schedule.learning_rate)
+        last = capture_bank if end == config.epochs else _StopAfter(end)
+        logs = model.fit(
+            _joint_batches(train, config),
+            initial_epoch=first,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            validation_data=val and (val.images, {"local": val.labels, "cloud": val.labels}),
+            validation_batch_size=500,
+            shuffle=False,  # the batches are shuffled already
+            callbacks=[*schedule.callbacks, *callbacks, last],
+            verbose=verbose,
+        ).history
+        history = {name: history.get(name, []) + values for name, values in logs.items()}
     fitted = FittedDDNN(
         model,
         *split_ddnn(model),
-        history=history.history,
+        history=history,
         bank=capture_bank.banks["train"],
         val_bank=capture_bank.banks.get("val"),
         stages=capture_stages.judgement() if config.stages else None,
@@ -154,6 +167,28 @@ def fit_ddnn(
     if tensorboard:
         _log_bank(Path(tensorboard), fitted)
     return fitted
+
+
+def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
+    """Return the parts of a training, each with its first epoch and the one after its last.
+
+    There are two if a bottleneck is put in on the way; the second goes on at the learning rate that
+    the first has come to.
+    """
+    wide, whole = config.wide_epochs, config.epochs
+    last = replace(config, stages=0), wide, whole
+    return [(replace(last[0], bottleneck=None), 0, wide), last] if wide else [last]
+
+
+class _StopAfter(keras.callbacks.Callback):
+    """Ends a fit early, whose callbacks are to know of all epochs, those of the next fit too."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch + 1 >= self.epochs
 
 
 def fit_fold(
@@ -216,14 +251,16 @@ class _Schedule:
     callbacks: list = field(default_factory=list)
 
 
-def _plateau(config, steps, monitor):
+def _plateau(config, steps, monitor, warm_up=0.0):
     reduce = keras.callbacks.ReduceLROnPlateau(monitor, factor=0.5, patience=2)
     return _Schedule(config.learning_rate, [reduce])
 
 
-def _one_cycle(config, steps, monitor):
+def _one_cycle(config, steps, monitor, warm_up=WARM_UP):
     total = config.epochs * steps
-    warm_up = max(1, round(WARM_UP * total))
+    if not warm_up:
+        return _Schedule(keras.optimizers.schedules.CosineDecay(config.learning_rate, total))
+    warm_up = max(1, round(warm_up * total))
     return _Schedule(
         keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0,

@@ -105,6 +105,16 @@ def test_a_request_that_does_not_suit_the_model_is_refused(client, tensors, para
     assert why in reason(ask(client, *tensors, parameters=parameters), 400)
 
 
+def test_two_codes_of_a_byte_stand_for_two_values():
+    coded = {"low": 0.0, "step": 0.5, "bits": 4}
+    served = SERVED | {"features": {"shape": [2, 2, 4], "quantisation": coded}}
+    with TestClient(make_app(served_network, served, identity="0123", max_wait=0.0)) as client:
+        codes = np.full((1, 2, 2, 2), 0x24, np.uint8)
+        assert logits_of(ask(client, ("features", codes))).tolist() == [[4, 8, 4, 8]]
+        whole = np.zeros((1, 2, 2, 4), np.uint8)
+        assert "('n', 2, 2, 2)" in reason(ask(client, ("features", whole)), 400)
+
+
 def test_codes_are_refused_where_the_manifest_gives_them_no_values():
     manifest = SERVED | {"features": {"shape": [2, 2, 3], "quantisation": None}}
     with TestClient(make_app(served_network, manifest, identity="0123")) as client:

@@ -24,7 +24,7 @@ from keras_ddnn.config import (
         *[("dropout", value) for value in (-0.1, 1.1, math.nan, "0.5")],
         *[("epochs", value) for value in (0, -1, 2.5, "20", None)],
         *[("learning_rate", value) for value in (0.0, -1e-3, math.nan, math.inf, "fast")],
-        *[("bottleneck", value) for value in (0, -1, 2.5, "none")],
+        *[("bottleneck", value) for value in (0, -1, 2.5, "none", 3, 130)],
         ("local_filters", 0),
         ("local_units", 0),
         ("batch_size", 0),
@@ -120,6 +120,12 @@ def test_every_code_of_a_bottleneck_comes_back_through_half_precision():
         values = quantisation.values(codes).astype(half)
         np.testing.assert_array_equal(quantisation.codes(values), codes)
         np.testing.assert_array_equal(values.astype(np.float32), quantisation.values(codes))
+
+
+@pytest.mark.parametrize(("epochs", "wide"), [(10, 5), (5, 3), (2, 1), (1, 0)])
+def test_a_bottleneck_is_put_in_after_half_of_the_epochs(epochs, wide):
+    assert DDNNConfig(epochs=epochs, bottleneck=4).wide_epochs == wide
+    assert DDNNConfig(epochs=epochs).wide_epochs == 0
 
 
 def test_a_preset_is_named_and_its_fields_replaced():

@@ -42,6 +42,7 @@ KERAS_FILES = (
     "models",
     "batches",
     "capture",
+    "bottleneck",
     "mc_dropout",
     "tensorboard",
     "training",

@@ -59,14 +59,16 @@ def test_a_bias_after_pooling_is_that_of_the_convolution_before(maps):
     np.testing.assert_allclose(bias(pooled), expected, rtol=0, atol=1e-5)
 
 
-def test_quantised_maps_are_the_values_of_their_codes_in_training_too(maps):
-    quantisation = Quantisation(low=-0.7, step=0.01)  # a step that no float holds exactly
-    layer = SimulatedQuantisation(quantisation.low, quantisation.step)
+# steps that no float holds exactly
+@pytest.mark.parametrize(("bits", "step"), [(8, 0.01), (4, 0.1)])
+def test_quantised_maps_are_the_values_of_their_codes_in_training_too(maps, bits, step):
+    quantisation = Quantisation(-0.7, step, bits)
+    layer = SimulatedQuantisation(-0.7, step, bits)
     expected = quantisation.values(quantisation.codes(maps - 3.0))
     for training in (False, True):
         rounded = layer(maps - 3.0, training=training)
         np.testing.assert_allclose(rounded, expected, rtol=0, atol=1e-6)
-        assert len(np.unique(rounded)) <= 256
+        assert len(np.unique(rounded)) <= 2**bits
     np.testing.assert_array_equal(rounded, layer(maps - 3.0, training=False))
 
 

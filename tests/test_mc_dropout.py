@@ -150,7 +150,7 @@ def test_a_local_network_without_dropout_is_refused_though_the_cloud_has_some(ra
 
 def test_a_local_network_that_reads_past_a_bottleneck_is_refused():
     with pytest.raises(ValueError, match="bottleneck=None; received one whose features are a bo"):
-        MCDropout(ddnn(bottleneck=1))
+        MCDropout(ddnn(bottleneck=2))
 
 
 @pytest.mark.parametrize(

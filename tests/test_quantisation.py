@@ -1,4 +1,4 @@
-"""8-bit codes: what comes back is what was sent, to half a step."""
+"""Codes: what comes back is what was sent, to half a step."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,25 @@ def test_a_constant_map_has_a_code():
     assert quantisation.values(quantisation.codes(np.float32(3.0))) == 3.0
 
 
+def test_two_codes_of_four_bits_make_a_byte():
+    quantisation = Quantisation(low=-1.0, step=0.5, bits=4)
+    values = np.array([[-1.0, -0.5, 0.1, 99.0], [-9.0, 6.5, 1.0, 0.0]])
+    codes = quantisation.codes(values)
+    assert codes.dtype == np.uint8
+    assert codes.tolist() == [[0x01, 0x2F], [0x0F, 0x42]]
+    np.testing.assert_array_equal(quantisation.values(codes), [[-1, -0.5, 0, 6.5], [-1, 6.5, 1, 0]])
+    assert codes.shape[1:] == quantisation.shape_of_codes((4,)) == (2,)
+    assert Quantisation(low=-1.0, step=0.5).shape_of_codes((8, 8, 4)) == (8, 8, 4)
+
+
+def test_every_byte_of_two_codes_comes_back():
+    codes = np.arange(256, dtype=np.uint8).reshape(4, 4, 16)
+    quantisation = Quantisation(low=-2.0, step=0.25, bits=4)
+    np.testing.assert_array_equal(quantisation.codes(quantisation.values(codes)), codes)
+
+
 def test_it_comes_back_from_json():
-    quantisation = Quantisation(low=-0.5, step=0.25)
+    quantisation = Quantisation(low=-0.5, step=0.25, bits=4)
     assert Quantisation.from_json(quantisation.as_json()) == quantisation
+    assert Quantisation.from_json({"low": 0.0, "step": 1.0}).bits == 8  # of older artefacts
     assert Quantisation.from_json(None) is None

@@ -103,6 +103,22 @@ def test_callbacks_of_the_user_are_called(toy_splits):
     assert epochs == [0, 1]
 
 
+def test_a_bottleneck_is_put_in_on_the_way_and_callbacks_see_one_training(toy_splits):
+    seen = []
+
+    def note(epoch, logs):
+        channels = callback.model.get_layer("features").output.shape[-1]
+        seen.append((epoch, channels, callback.params["epochs"]))
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=note)
+    fitted = fit(toy_splits, bottleneck=2, epochs=4, stages=2, callbacks=[callback])
+    assert seen == [(0, 8, 4), (1, 8, 4), (2, 2, 4), (3, 2, 4)]
+    assert {len(values) for values in fitted.history.values()} == {4}
+    assert fitted.bank.edge.features.shape[1:] == (4, 4, 2)
+    assert fitted.config.epochs == 4
+    np.testing.assert_allclose(np.exp(fitted.stages.local_logits).sum(axis=1), 1.0, rtol=1e-3)
+
+
 def test_the_one_cycle_schedule_warms_up_over_a_fifth_and_ends_at_zero():
     config = DDNNConfig(schedule="one_cycle", learning_rate=3e-3, epochs=10)
     rate = SCHEDULES["one_cycle"](config, steps=10, monitor="loss").learning_rate

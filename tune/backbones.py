@@ -102,7 +102,7 @@ def _train_along(splits, backbone, folder, announce) -> dict:
     from keras_ddnn.heads import CoTrainedHead
     from keras_ddnn.training import fit_ddnn
 
-    start = backbone.ddnn.epochs // 2
+    start = max(backbone.ddnn.epochs // 2, backbone.ddnn.wide_epochs)  # one set of features
     along = CoTrainedHead(splits.train, splits.val, backbone.along, start)
     fit_ddnn(
         splits.train,

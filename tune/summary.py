@@ -37,7 +37,7 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
     payload = facts["payload"]
     console.print(
         f"bytes of a sample: features {payload['features']:,} as float16, {payload['codes']:,} as "
-        f"8-bit codes, {payload['codes_zlib']:,.0f} after zlib; image {payload['image']:,} raw, "
+        f"codes, {payload['codes_zlib']:,.0f} after zlib; image {payload['image']:,} raw, "
         f"{payload['image_png'] or math.nan:,.0f} as PNG"
     )
     console.print(f"{payload['verdict']}\n")

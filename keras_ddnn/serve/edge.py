@@ -53,7 +53,7 @@ class EdgeRuntime:
         cloud_url: "http://host:port" of the cloud service; None if there is none, and the local
             network answers everything.
         graph: A key of `EDGE_GRAPHS`. With "float" features are sent as float16, unless a
-            bottleneck was trained to send 8-bit codes; with "int8" always as codes.
+            bottleneck was trained to send codes; with "int8" always as codes.
         deadline_s: Seconds from the call of `predict` to its answer; what the cloud has not
             answered by then, the local network has.
         token: Bearer token of the service.

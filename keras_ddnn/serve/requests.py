@@ -45,7 +45,9 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
     """
     shape, image_shape = tuple(manifest["features"]["shape"]), tuple(manifest["input_shape"])
     quantisation = Quantisation.from_json(manifest["features"]["quantisation"])
-    types = ("float16", "uint8") if quantisation else ("float16",)
+    shapes = {"float16": shape}
+    if quantisation:
+        shapes["uint8"] = quantisation.shape_of_codes(shape)
 
     def read(headers: Mapping[str, str], body: bytes) -> InferRequest:
         tensors, parameters, request_id = decode(headers, body)
@@ -64,11 +66,11 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
                 f"{brief(local)}"
             )
         features, images = tensors["features"], tensors.get("images")
-        _require_samples("features", features, shape, types)
+        _require_samples("features", features, shapes)
         if len(features) > max_samples:
             raise WireError(f"expected at most {max_samples} samples; received {len(features)}")
         if images is not None:
-            _require_samples("images", images, image_shape, ("uint8",))
+            _require_samples("images", images, {"uint8": image_shape})
             if len(images) != len(features):
                 raise WireError(f"expected {len(features)} images; received {len(images)}")
         if features.dtype == np.uint8:
@@ -80,9 +82,10 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
     return read
 
 
-def _require_samples(name, array, shape, types):
-    if array.dtype.name not in types:
-        raise WireError(f"{name} must be {' or '.join(types)}; received {array.dtype.name}")
-    if array.shape[1:] != shape:
-        expected = ("n", *shape)
+def _require_samples(name, array, shapes):
+    """Require one of the types, each of its own shape after the samples."""
+    if array.dtype.name not in shapes:
+        raise WireError(f"{name} must be {' or '.join(shapes)}; received {array.dtype.name}")
+    if array.shape[1:] != shapes[array.dtype.name]:
+        expected = ("n", *shapes[array.dtype.name])
         raise WireError(f"{name} must have shape {expected}; received {array.shape}")
