@@ -101,8 +101,16 @@ def _ours(precision):
         from keras_ddnn import fit_ddnn
 
         epochs = _epoch_timer()
-        overrides = {"epochs": EPOCHS, "local_pool": pooled, "precision": precision}
-        fit_ddnn(_data(), num_classes=10, callbacks=[epochs], verbose=0, **overrides)
+        fit_ddnn(
+            _data(),
+            num_classes=10,
+            callbacks=[epochs],
+            verbose=0,
+            epochs=EPOCHS,
+            batch_size=BATCH,
+            local_pool=pooled,
+            precision=precision,
+        )
         return epochs.seconds
 
     return run
