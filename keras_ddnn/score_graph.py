@@ -67,7 +67,8 @@ def logits_rich(edge: GraphOutputs):
     ranked = tf.math.log(values + EPSILON)
     log_odds = tf.math.log(values[:, :1] + EPSILON) - tf.math.log(edge.rest + EPSILON)
     first, second = (tf.one_hot(classes[:, place], values.shape[1]) for place in (0, 1))
-    gaps = ranked[:, :3] - ranked[:, 1:4]
+    top = ranked[:, :4]
+    gaps = top[:, :-1] - top[:, 1:]
     return tf.concat(
         [ranked, gaps, log_odds, edge.entropy, 1.0 - edge.closeness, first, second], axis=1
     )

@@ -74,6 +74,14 @@ def test_an_input_in_a_graph_is_the_input(name):
     np.testing.assert_allclose(inputs, HEAD_INPUTS[name](EDGE), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_classes_have_fewer_gaps(classes):
+    few = EdgeOutputs(EDGE.local_logits[:, :classes], EDGE.features, IMAGES)
+    in_graph = GraphOutputs(tf.constant(few.local_logits), GRAPH_EDGE.features, IMAGES)
+    expected = HEAD_INPUTS["logits_rich"](few)
+    np.testing.assert_allclose(GRAPH_INPUTS["logits_rich"](in_graph), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", GRAPH_TARGETS)
 def test_a_target_in_a_graph_is_the_target(name):
     outputs = rng.normal(0, 3, (50, TARGETS[name].units)).astype(np.float32)

@@ -185,6 +185,7 @@ def test_a_head_goes_on_from_the_weights_of_another_and_leaves_them_as_they_are(
         np.testing.assert_allclose(copy, before, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_co_trained_head_learns_along_and_gives_nothing_back(toy_splits):
     config = DDNNConfig(
         local_filters=4, cloud_filters=((4,),), cloud_units=(), epochs=2, batch_size=16
