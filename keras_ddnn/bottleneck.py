@@ -32,10 +32,12 @@ def start_bottleneck(narrow: keras.Model, wide: keras.Model, images: np.ndarray,
     local = keras.Model(wide.input, [before, after])
 
     def step(batch):
-        return [tf.cast(each, tf.float32) for each in local(batch, training=False)]
+        return [_blocks(tf.cast(each, tf.float32)) for each in local(batch, training=False)]
 
     spread = np.linspace(0, len(images) - 1, min(SAMPLES, len(images))).astype(int)
-    before, after = map(_blocks, run_in_batches(step, images[spread]))
+    before, after = (
+        blocks.reshape(-1, blocks.shape[-1]) for blocks in run_in_batches(step, images[spread])
+    )
     channels = narrow.get_layer("bottleneck").filters
     _, components = np.linalg.eigh(np.cov(after, rowvar=False))  # variances ascend
     components = components[:, ::-1][:, :channels]
@@ -52,13 +54,10 @@ def start_bottleneck(narrow: keras.Model, wide: keras.Model, images: np.ndarray,
     _keep(narrow.get_layer("cloud_widen_norm"), sent @ back, centre)
 
 
-def _blocks(maps: np.ndarray) -> np.ndarray:
-    """Return the whole blocks of maps (n, h, w, f), each a row in the order of a kernel."""
-    n, height, width, channels = maps.shape
-    rows, columns = height // BLOCK, width // BLOCK
-    maps = maps[:, : rows * BLOCK, : columns * BLOCK]
-    maps = maps.reshape(n, rows, BLOCK, columns, BLOCK, channels)
-    return maps.transpose(0, 1, 3, 2, 4, 5).reshape(-1, BLOCK * BLOCK * channels)
+def _blocks(maps: tf.Tensor) -> tf.Tensor:
+    """Return the whole blocks of maps (n, h, w, f) as channels, in the order of a kernel."""
+    height, width = (side - side % BLOCK for side in maps.shape[1:3])
+    return tf.nn.space_to_depth(maps[:, :height, :width], BLOCK)
 
 
 def _normalise(norm, values: np.ndarray) -> np.ndarray:

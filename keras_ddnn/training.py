@@ -173,7 +173,7 @@ def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
     """Return the parts of a training, each with its first epoch and the one after its last.
 
     There are two if a bottleneck is put in on the way; the second goes on at the learning rate that
-    the first has come to.
+    the first has come to. Stages are counted over all of it, not in a part.
     """
     wide, whole = config.wide_epochs, config.epochs
     last = replace(config, stages=0), wide, whole

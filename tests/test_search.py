@@ -385,7 +385,7 @@ def test_a_search_compares_bottlenecks(search, output, tmp_path):
     search = replace(search, bottleneck=(None, 2), input=("logits",), lambda_local=(0.3,))
     found = run_search(search, tmp_path / "out", backbones=output.parent / "backbones")
     sent = pd.read_csv(found / "results.csv").groupby("bottleneck")["val_bytes_sent"].agg(set)
-    assert sent.to_dict() == {"none": {8 * 8 * 32 * 2}, "2": {4 * 4 * 2}}
+    assert sent.to_dict() == {"none": {8 * 8 * 32 * 2}, "2": {4 * 4 * 2 // 2}}
     before = contents(output.parent / "backbones")
     table = (found / "results.csv").read_bytes()
     run_search(search, found, backbones=output.parent / "backbones", resume=True)
