@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from keras_ddnn.quantisation import Quantisation
 
+BYTES = 256  # values of one
+
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -61,6 +63,31 @@ class Bias(keras.layers.Layer):
     def call(self, inputs):
         """Add the bias to maps of shape (n, h, w, c)."""
         return tf.nn.bias_add(inputs, self.bias)
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class ByteDropout(keras.layers.Dropout):
+    """Dropout that draws a byte a unit, where Keras draws four.
+
+    Random numbers took 4% of the training of a DDNN on a CPU. The rate is rounded to a 256th, and
+    what is kept is scaled by the rate as rounded, so that the mean stays exact.
+
+    Source: Srivastava et al., "Dropout", 2014.
+    """
+
+    def call(self, inputs, training=False):
+        """Leave units of (n, …) out at random in training; return `inputs` otherwise."""
+        left_out = round(BYTES * self.rate)
+        if not training or not left_out:
+            return inputs
+        if left_out == BYTES:
+            return tf.zeros_like(inputs)
+        units = tf.size(inputs)
+        seed = tf.cast(self.seed_generator.next() % tf.int32.max, tf.int32)
+        words = tf.random.stateless_uniform([-(-units // 4)], seed, None, None, tf.uint32)
+        drawn = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:units]
+        kept = tf.reshape(drawn, tf.shape(inputs)) >= left_out
+        return inputs * (tf.cast(kept, inputs.dtype) * (BYTES / (BYTES - left_out)))
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")

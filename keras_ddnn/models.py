@@ -11,7 +11,13 @@ from keras import layers
 
 from keras_ddnn.config import BLOCK, DDNNConfig, feature_quantisation
 from keras_ddnn.datasets import MIN_SIDE
-from keras_ddnn.layers import Bias, DepthToSpace, FusedBatchNormalization, SimulatedQuantisation
+from keras_ddnn.layers import (
+    Bias,
+    ByteDropout,
+    DepthToSpace,
+    FusedBatchNormalization,
+    SimulatedQuantisation,
+)
 
 CPUINFO = Path("/proc/cpuinfo")
 NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
@@ -69,7 +75,7 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
         local_map = features = layers.Identity(dtype=dtype, name="features")(local_map)
 
     def local_dropout(x):
-        return layers.Dropout(config.local_dropout, dtype=dtype)(x) if config.local_dropout else x
+        return ByteDropout(config.local_dropout, dtype=dtype)(x) if config.local_dropout else x
 
     x = local_dropout(layers.Flatten(dtype=dtype, name="local_flatten")(local_map))
     x = local_dropout(leaky_relu()(dense(config.local_units, name="local_dense")(x)))
@@ -90,11 +96,11 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
             x = conv(width, use_bias=False, name=f"cloud_conv_{block}_{depth}")(x)
             x = FusedBatchNormalization(dtype=dtype, name=f"cloud_norm_{block}_{depth}")(x)
         x = leaky_relu()(pool(name=f"cloud_pool_{block}")(x))
-        x = layers.Dropout(config.dropout, dtype=dtype)(x)
+        x = ByteDropout(config.dropout, dtype=dtype)(x)
     x = layers.Flatten(dtype=dtype, name="cloud_flatten")(x)
     for depth, width in enumerate(config.cloud_units):
         x = leaky_relu()(dense(width, name=f"cloud_dense_{depth}")(x))
-        x = layers.Dropout(config.dropout, dtype=dtype)(x)
+        x = ByteDropout(config.dropout, dtype=dtype)(x)
     cloud = logits(name="cloud")(x)
 
     return keras.Model(images, {"local": local, "cloud": cloud}, name="ddnn")

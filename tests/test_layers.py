@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ddnn.layers import Bias, DepthToSpace, FusedBatchNormalization, SimulatedQuantisation
+from keras_ddnn.layers import (
+    Bias,
+    ByteDropout,
+    DepthToSpace,
+    FusedBatchNormalization,
+    SimulatedQuantisation,
+)
 from keras_ddnn.quantisation import Quantisation
 
 
@@ -45,6 +51,32 @@ def test_a_saved_model_finds_the_layer(maps, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.layers[0].momentum == 0.8
     np.testing.assert_array_equal(loaded(maps), model(maps))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.5])
+def test_dropout_leaves_out_its_rate_and_keeps_the_mean(rate):
+    units = np.asarray(ByteDropout(rate, seed=0)(np.ones((1000, 333)), training=True))
+    left_out = (units == 0).mean()
+    assert left_out == pytest.approx(rate, abs=0.004)  # a 512th, and chance
+    np.testing.assert_allclose(units[units > 0], 1 / (1 - rate), rtol=0.005)
+    assert units.mean() == pytest.approx(1.0, abs=0.005)
+
+
+def test_dropout_draws_anew_each_time_and_alike_from_a_seed():
+    ones = np.ones((4, 50))
+    first, second = ByteDropout(0.5, seed=3), ByteDropout(0.5, seed=3)
+    drawn = [np.asarray(layer(ones, training=True)) for layer in (first, first, second)]
+    assert (drawn[0] != drawn[1]).any()
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize(("rate", "training"), [(0.5, False), (0.0, True)])
+def test_dropout_leaves_all_in_when_not_asked_to(rate, training, maps):
+    np.testing.assert_array_equal(ByteDropout(rate)(maps, training=training), maps)
+
+
+def test_dropout_of_everything_leaves_nothing(maps):
+    assert not np.any(ByteDropout(1.0)(maps, training=True))
 
 
 def test_a_bias_after_pooling_is_that_of_the_convolution_before(maps):

@@ -13,6 +13,7 @@ FOLDED = {
     "Bias": "bias",
     "FusedBatchNormalization": "batch norm",
     "Dropout": "dropout",
+    "ByteDropout": "dropout",
     "Flatten": "",
     "Identity": "features, which go to the cloud",
     "InputLayer": "",
