@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -126,10 +127,11 @@ def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def fold_normalisation(model: keras.Model) -> keras.Model:
-    """Copy a DDNN for inference, with each batch normalisation folded into the convolution before.
+    """Copy a DDNN for inference, with what scales and shifts a map folded into its convolution.
 
-    The local network computes in float32, as a device does, so that a score is the same on both
-    sides of the export; the cloud network keeps its precision.
+    That is each batch normalisation, and the bias after pooling, which does the same before it. The
+    local network computes in float32, as a device does, so that a score is the same on both sides
+    of the export; the cloud network keeps its precision.
 
     Args:
         model: A DDNN; see `build_ddnn`.
@@ -141,9 +143,9 @@ def fold_normalisation(model: keras.Model) -> keras.Model:
     local_model, _ = split_ddnn(model)
     on_device = {layer.name for layer in local_model.layers[1:]}  # past the images
     conv_of = {
-        layer: layer.input._keras_history.operation
+        layer: _conv_before(layer)
         for layer in model.layers
-        if isinstance(layer, FusedBatchNormalization)
+        if isinstance(layer, FusedBatchNormalization | Bias)
     }
     convs = set(conv_of.values())
 
@@ -160,11 +162,20 @@ def fold_normalisation(model: keras.Model) -> keras.Model:
     for layer in model.layers:
         if layer not in convs and layer not in conv_of:
             folded.get_layer(layer.name).set_weights(layer.get_weights())
-    for norm, conv in conv_of.items():
-        scale = norm.gamma / tf.sqrt(norm.moving_variance + norm.epsilon)
-        weights = conv.kernel * scale, norm.beta - norm.moving_mean * scale
-        folded.get_layer(conv.name).set_weights([weight.numpy() for weight in weights])
+    for layer, conv in conv_of.items():
+        if isinstance(layer, Bias):
+            weights = conv.kernel, layer.bias
+        else:
+            scale = layer.gamma / tf.sqrt(layer.moving_variance + layer.epsilon)
+            weights = conv.kernel * scale, layer.beta - layer.moving_mean * scale
+        folded.get_layer(conv.name).set_weights([np.asarray(weight) for weight in weights])
     return folded
+
+
+def _conv_before(layer):
+    """Return the convolution whose map a layer scales or shifts, pooled or not."""
+    before = layer.input._keras_history.operation
+    return _conv_before(before) if isinstance(before, layers.MaxPooling2D) else before
 
 
 def multiply_adds(model: keras.Model) -> int:

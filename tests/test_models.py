@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_ddnn import models
 from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.heads import build_head
-from keras_ddnn.layers import FusedBatchNormalization
+from keras_ddnn.layers import Bias, FusedBatchNormalization
 from keras_ddnn.models import build_ddnn, describe_layers, multiply_adds, split_ddnn
 from keras_ddnn.training import compile_ddnn
 
@@ -134,7 +134,8 @@ def test_folded_normalisation_gives_the_same_logits_without_it(cuts, bottleneck)
     for _ in range(cuts):
         split_ddnn(model)
     folded = models.fold_normalisation(model)
-    assert not any(isinstance(layer, FusedBatchNormalization) for layer in folded.layers)
+    kinds = FusedBatchNormalization | Bias
+    assert not any(isinstance(layer, kinds) for layer in folded.layers)
     images = IMAGES[:, :16, :16]
     for name, logits in model(images).items():
         np.testing.assert_allclose(folded(images)[name], logits, rtol=0, atol=1e-4)
