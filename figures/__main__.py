@@ -10,7 +10,8 @@ import pandas as pd
 from figures import diagnosis, honest_labels, offload_curve
 from figures.paper.catalogue import PAPER_FIGURES
 from figures.paper.claims import say
-from keras_ddnn.atomic import write_json
+from figures.paper.table import fill
+from keras_ddnn.atomic import replacing_file, write_json
 from keras_ddnn.report import Report
 
 CLAIMS = "claims.json"  # what the results say to the claims of the paper
@@ -34,8 +35,9 @@ def main(arguments=None) -> int:
     """Draw every figure beside its results; return 2 after one line if there are none to read."""
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of saved results")
-    results = parser.parse_args(arguments).results
-    drawn = 0
+    parser.add_argument("--table", type=Path, help="claims of the paper, filled in")
+    options = parser.parse_args(arguments)
+    results, drawn = options.results, 0
     try:
         for name, (needed, draw) in FIGURES.items():
             if all((results / part).exists() for part in needed):
@@ -45,6 +47,11 @@ def main(arguments=None) -> int:
         if said := say(results):
             write_json(results / CLAIMS, said)
             print(results / CLAIMS)
+        if options.table:
+            filled = fill(options.table.read_text(), said)
+            with replacing_file(options.table) as file:
+                file.write(filled.encode())
+            print(options.table)
         if not drawn:
             known = dict.fromkeys(needed[0] for needed, _ in FIGURES.values())
             raise FileNotFoundError(f"expected one of {', '.join(known)}")

@@ -1,9 +1,11 @@
 """The experiments of the paper: what they measure of toy banks, and the figures drawn of it."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -13,8 +15,9 @@ from conftest import outcomes, random_outcomes
 
 from figures.__main__ import main as draw_figures
 from figures.paper.catalogue import PAPER_FIGURES
-from figures.paper.claims import CLAIMS
+from figures.paper.claims import CLAIMS, say
 from figures.paper.results import gains, read, summarise
+from figures.paper.table import cells, fill
 from keras_ddnn.rules import Entropy, OffloadRule, Random
 from tune import paper
 from tune.experiments import EPOCHS, EXPERIMENTS, FULL, QUICK, describe_decisions, describe_networks
@@ -240,7 +243,7 @@ def test_missing_experiments_leave_the_other_figures(copy, capsys):
         shutil.rmtree(copy / name)
     assert draw_figures(["--results", str(copy)]) == 0
     drawn = {line.rpartition("/")[2] for line in capsys.readouterr().out.split()}
-    assert drawn == {"section_742_disagreement.png", "section_742_examples.png", "claims.json"}
+    assert drawn == {name for name in PAPER_FIGURES if "section_742" in name} | {"claims.json"}
 
 
 def test_quick_experiments_share_their_backbones():
@@ -250,3 +253,47 @@ def test_quick_experiments_share_their_backbones():
     assert plain < backbones.pop("weights")
     assert not plain & backbones.pop("mc_dropout")  # has a network of its own
     assert all(others == plain for others in backbones.values())
+
+
+# --- the table of claims -------------------------------------------------------------------------
+
+TABLE = """\
+| claim | where | the paper | ours | agrees | why |
+|---|---|---|---|---|---|
+| gap | Figure 2 | 15 points | ? | yes | pooled |
+
+| word | gap |
+"""
+
+
+def test_what_the_results_say_is_laid_into_its_column():
+    filled = fill(TABLE, {"gap": "14.0 points (1 seed)"})
+    assert filled == TABLE.replace("?", "14.0 points (1 seed)")
+
+
+def test_a_claim_without_a_row_is_named():
+    with pytest.raises(ValueError, match=r"no row of: noise$"):
+        fill(TABLE, {"gap": "14", "noise": "1.8%"})
+
+
+def test_one_command_fills_in_the_table(results, tmp_path, capsys):
+    shutil.copytree(results / "weights", tmp_path / "weights")
+    table = tmp_path / "paper.md"
+    table.write_text("| accuracy over λ | a | b | ? | c | d |\n| λ at random | a | b | ? | c | d |")
+    arguments = ["--results", str(tmp_path), "--table", str(table)]
+    assert draw_figures(arguments) == 0
+    assert "?" not in table.read_text()
+    table.write_text(TABLE)
+    assert draw_figures(arguments) == 2
+    assert "no row of: accuracy over λ, λ at random" in capsys.readouterr().err
+
+
+def test_the_table_of_the_repository_is_whole_and_says_what_its_results_say():
+    root = Path(__file__).parent.parent
+    text = (root / "docs" / "paper.md").read_text()
+    rows = {row[0]: row for row in map(cells, text.split("\n")) if row}
+    assert set(CLAIMS) <= set(rows)
+    assert all(all(row) for row in rows.values()), "there is an empty cell"
+    assert text == fill(text, say(root / "results" / "paper"))
+    for link in re.findall(r"\]\((.+?)\)", text):
+        assert (root / "docs" / link).exists(), f"{link} leads nowhere"

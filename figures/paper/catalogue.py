@@ -119,6 +119,10 @@ PAPER_FIGURES = {
         ("logits",),
         lambda folder: disagreement.draw(read(folder, "logits", "cells")),
     ),
+    "section_742_by_class.png": (
+        ("logits",),
+        lambda folder: disagreement.draw_by_class(read(folder, "logits", "cells")),
+    ),
     "section_742_examples.png": (("logits",), _examples),
     "future_work.png": (("losses", "costs", "stages", "mc_dropout"), _future_work),
 }

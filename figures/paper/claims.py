@@ -8,6 +8,7 @@ from scipy.stats import friedmanchisquare
 
 from figures.paper.results import gains, read, summarise
 
+L0 = 0.54  # of Figure 12
 AT = 0.5  # the local fraction near which the paper sees logits+ gain most
 
 
@@ -29,38 +30,48 @@ def _interval(row, low: str, high: str) -> str:
     return f"({low} … {high})" if row["seeds"] > 1 else "(1 seed)"
 
 
-def _network(value, split="test"):
-    def say(folder):
-        networks = read(folder, "thresholds", "networks")
-        rows = networks[(networks["split"] == split) & (networks["local_fraction"] == 0.54)]
-        return _percent(rows, value)
+def _of(table, **fields):
+    """Return the rows of a table that have these fields."""
+    for name, value in fields.items():
+        table = table[table[name] == value]
+    return table
 
-    return say
+
+def _networks(folder, split="test"):
+    return _of(read(folder, "thresholds", "networks"), split=split, local_fraction=L0)
+
+
+def _network(value, split="test"):
+    return lambda folder: _percent(_networks(folder, split), value)
 
 
 def _gap(folder):
-    networks = read(folder, "thresholds", "networks").query("split == 'test'")
-    networks = networks[networks["local_fraction"] == 0.54]
+    networks = _networks(folder)
     gap = networks.assign(gap=networks["cloud_accuracy"] - networks["local_accuracy"])
     return _percent(gap, "gap").replace("%", " points")
+
+
+def _easy_less_noise(folder):
+    networks = _networks(folder)
+    return _percent(networks.assign(rate=L0 - networks["noise"]), "rate")
 
 
 def _rule_gain(experiment, rule, baseline):
     def say(folder):
         rules = read(folder, experiment, "rules")
         if experiment == "thresholds":
-            rules = rules[rules["local_fraction"] == 0.54]
+            rules = _of(rules, local_fraction=L0)
         return _gain(rules, rule, baseline)
 
     return say
 
 
 def _features_against_logits(folder):
-    features = read(folder, "thresholds", "rules").query("local_fraction == 0.54")
+    features = _of(read(folder, "thresholds", "rules"), local_fraction=L0, rule="features")
     both = read(folder, "logits", "rules")
     both = both[both["rule"] != "features"]
-    rows = features[features["rule"] == "features"]
-    return _gain(pd.concat([both, rows]), "logits_plus", "features")
+    features = features[features["seed"].isin(both["seed"])]
+    return _gain(pd.concat([both, features]), "logits_plus", "features")
 
 
 def _gain_at(rule, baseline):
@@ -91,8 +102,7 @@ def _conv_labels(folder):
 def _kept_easy(rule, split):
     def say(folder):
         decisions = read(folder, "thresholds", "decisions")
-        rows = decisions[(decisions["rule"] == rule) & (decisions["split"] == split)]
-        return _percent(rows[rows["local_fraction"] == 0.54], "kept_easy")
+        return _percent(_of(decisions, rule=rule, split=split, local_fraction=L0), "kept_easy")
 
     return say
 
@@ -122,10 +132,7 @@ def _random_weight(folder):
 def _cell(case, decision):
     def say(folder):
         cells = read(folder, "logits", "cells")
-        rows = cells[
-            (cells["class"] == "all") & (cells["case"] == case) & (cells["decision"] == decision)
-        ]
-        return _percent(rows, "share")
+        return _percent(_of(cells, **{"class": "all", "case": case, "decision": decision}), "share")
 
     return say
 
@@ -137,6 +144,7 @@ CLAIMS = {
     "gap": _gap,
     "oracle accuracy": _network("oracle_accuracy"),
     "oracle local rate": _network("oracle_local_fraction"),
+    "L0 less the noise": _easy_less_noise,
     "noise on training data": _network("noise", "train"),
     "noise on test data": _network("noise"),
     "border on training data": _network("border", "train"),

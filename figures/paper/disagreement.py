@@ -32,10 +32,8 @@ def draw(cells: pd.DataFrame) -> Figure:
     Args:
         cells: Of `disagreement`, one row a class, case, decision and seed.
     """
-    every = cells[cells["class"] == "all"].copy()
-    every["disagreeing"] = every["share"] * (1 - every["agreeing"] / every["count"].clip(lower=1))
+    every = _disagreeing(cells[cells["class"] == "all"])
     names = [f"{case}/{decision}" for case, decision in CELLS]
-    every["cell"] = every["case"] + "/" + every["decision"]
     table = summarise(every, ["cell"], ["disagreeing", *MEANS]).set_index("cell").loc[names]
     figure = new_figure(10.0, 4.8)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.5))
@@ -63,6 +61,30 @@ def draw(cells: pd.DataFrame) -> Figure:
     right.set_yticks([])
     right.set_title("means of all samples of the cell", fontsize=12)
     return figure
+
+
+def draw_by_class(cells: pd.DataFrame) -> Figure:
+    """Draw how often each disagreement occurs in each class; `cells` as for `draw`."""
+    classes = _disagreeing(cells[cells["class"] != "all"]).dropna(subset="disagreeing")
+    table = summarise(classes, ["class", "cell"], ["disagreeing"])
+    wide = 100 * table.pivot(index="class", columns="cell", values="disagreeing")
+    wide = wide[[f"{case}/{decision}" for case, decision in CELLS]]
+    wide = wide.loc[wide.sum(axis=1).sort_values(ascending=False).index]
+    figure = new_figure(9.0, 1.6 + 0.36 * len(wide))
+    axes = figure.subplots()
+    axes.imshow(wide, cmap="Greys", vmin=0, vmax=1.4 * wide.to_numpy().max(), aspect="auto")
+    for (row, column), share in np.ndenumerate(wide.to_numpy()):
+        axes.text(column, row, f"{share:.1f}", ha="center", va="center", fontsize=11)
+    label(axes, "", "", f"samples of the class on which they disagree (%); {seeds(cells)}")
+    axes.set_xticks(range(len(CELLS)), CELLS.values(), fontsize=11)
+    axes.set_yticks(range(len(wide)), wide.index, fontsize=11)
+    axes.grid(visible=False)
+    return figure
+
+
+def _disagreeing(cells: pd.DataFrame) -> pd.DataFrame:
+    share = cells["share"] * (1 - cells["agreeing"] / cells["count"].clip(lower=1))
+    return cells.assign(cell=cells["case"] + "/" + cells["decision"], disagreeing=share)
 
 
 def draw_examples(examples: Mapping[str, np.ndarray]) -> Figure:

@@ -15,28 +15,27 @@ def draw(groups: Mapping[str, tuple[pd.DataFrame, str, list[str]]]) -> Figure:
     Args:
         groups: Heading → (one row a rule and seed, the baseline among them, the rules to show).
     """
-    rows = []
-    for heading, (rules, baseline, shown) in groups.items():
-        rows.append((f"{heading}, over {baseline}", None))
-        gained = gains(rules, baseline).set_index("rule").loc[shown]
-        rows += [(name, row) for name, row in gained.iterrows()]
-    figure = new_figure(7.0, 0.9 + 0.33 * len(rows))
-    axes = figure.subplots()
-    for place, (_, row) in enumerate(rows):
-        if row is not None:
-            axes.errorbar(
-                row["gain"],
-                place,
-                xerr=[[row["gain"] - row["gain_low"]], [row["gain_high"] - row["gain"]]],
-                fmt="o",
-                color=OTHER_COLOUR,
-                capsize=3,
-            )
-    axes.axvline(0, color="#999999", linewidth=1, zorder=0)
-    label(axes, "gain on test data (points of AUDC)", "")
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=11)
-    for text, (_, row) in zip(axes.get_yticklabels(), rows):
-        text.set_fontweight("bold" if row is None else "normal")
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
+    tables = {
+        f"{heading}, over {baseline}": gains(rules, baseline).set_index("rule").loc[shown]
+        for heading, (rules, baseline, shown) in groups.items()
+    }
+    heights = [len(table) + 1 for table in tables.values()]
+    figure = new_figure(7.0, 1.0 + 0.5 * len(tables) + 0.3 * sum(heights))
+    # A scale a group: the worst of one would hide what the others differ by.
+    panels = figure.subplots(len(tables), height_ratios=heights, squeeze=False).flat
+    for axes, (heading, table) in zip(panels, tables.items()):
+        axes.errorbar(
+            table["gain"],
+            range(len(table)),
+            xerr=[table["gain"] - table["gain_low"], table["gain_high"] - table["gain"]],
+            fmt="o",
+            color=OTHER_COLOUR,
+            capsize=3,
+        )
+        axes.axvline(0, color="#999999", linewidth=1, zorder=0)
+        label(axes, "", "", heading)
+        axes.set_yticks(range(len(table)), table.index, fontsize=11)
+        axes.set_ylim(len(table) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+    axes.set_xlabel("gain on test data (points of AUDC)", fontsize=12)
     return figure

@@ -25,8 +25,8 @@ def draw(networks: pd.DataFrame) -> Figure:
     Args:
         networks: One row a split, L0 and seed.
     """
-    figure = new_figure(10.0, 4.6)
-    left, right = figure.subplots(1, 2)
+    figure = new_figure(9.0, 4.6)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
     for place, (split, (name, colour)) in enumerate(SPLITS.items()):
         rows = networks[networks["split"] == split]
         noise = summarise(rows, ["local_fraction"], ["noise"]).sort_values("local_fraction")
@@ -55,7 +55,7 @@ def draw(networks: pd.DataFrame) -> Figure:
             error_kw={"ecolor": "#777777", "capsize": 3},
             label=name,
         )
-        right.bar_label(bars, fmt="%.1f", fontsize=9)
+        right.bar_label(bars, fmt="%.1f", fontsize=10)
     label(left, "share labelled easy, L0 (%)", "labels of b* against the oracle (%)", "noise")
     label(right, "", "share of samples (%)", seeds(networks))
     right.set_xticks(range(len(SHARES)), SHARES.values(), fontsize=11)
