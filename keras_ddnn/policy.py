@@ -14,7 +14,7 @@ from keras_ddnn.models import fold_normalisation, split_ddnn
 from keras_ddnn.rules import OffloadRule
 
 # The sizes to which a batch is filled up: the kernels prepare themselves anew for each they meet.
-BUCKETS = (1, 2, 4, 8, *range(16, 128, 16), *range(128, 256, 32), *range(256, 513, 64))
+BUCKETS = (1, 2, 4, *range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 64))
 
 
 @dataclass(frozen=True, eq=False)
