@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_ddnn.quantisation import Quantisation
 
-BYTES = 256  # values of one
+BYTE_VALUES = 256
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
@@ -77,17 +77,17 @@ class ByteDropout(keras.layers.Dropout):
 
     def call(self, inputs, training=False):
         """Leave units of (n, …) out at random in training; return `inputs` otherwise."""
-        left_out = round(BYTES * self.rate)
+        left_out = round(BYTE_VALUES * self.rate)
         if not training or not left_out:
             return inputs
-        if left_out == BYTES:
+        if left_out == BYTE_VALUES:
             return tf.zeros_like(inputs)
         units = tf.size(inputs)
         seed = tf.cast(self.seed_generator.next() % tf.int32.max, tf.int32)
         words = tf.random.stateless_uniform([-(-units // 4)], seed, None, None, tf.uint32)
         drawn = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:units]
         kept = tf.reshape(drawn, tf.shape(inputs)) >= left_out
-        return inputs * (tf.cast(kept, inputs.dtype) * (BYTES / (BYTES - left_out)))
+        return inputs * (tf.cast(kept, inputs.dtype) * (BYTE_VALUES / (BYTE_VALUES - left_out)))
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")

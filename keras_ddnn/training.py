@@ -135,8 +135,9 @@ def fit_ddnn(
     )
     for part, first, end in _parts(config):
         before, model = model, build_ddnn(train.images.shape[1:], num_classes, part)
-        schedule = make_schedule(part)
-        if before is not None:
+        if before is None:
+            schedule = make_schedule(part)
+        else:
             start_bottleneck(model, before, train.images, feature_quantisation(part))
             rate, left = float(before.optimizer.learning_rate), end - first
             schedule = make_schedule(replace(part, learning_rate=rate, epochs=left), warm_up=0.0)

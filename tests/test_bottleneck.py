@@ -21,7 +21,7 @@ IMAGES = IMAGES.repeat(5, axis=1).repeat(5, axis=2)
 
 @pytest.fixture(scope="module")
 def wide():
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(1)
     model = build_ddnn((20, 20, 3), 3, CONFIG)
     rng = np.random.default_rng(0)
     for layer in model.layers:
@@ -50,7 +50,7 @@ def test_the_local_network_stays_as_it_was(wide):
 def test_the_cloud_says_nearly_the_same_and_the_nearer_the_more_passes(wide):
     losses = [lost(start(wide, channels), wide) for channels in (2, 6, 16)]
     assert losses == sorted(losses, reverse=True)
-    assert losses[-1] < 0.25 < losses[0]
+    assert losses[-1] < 0.15 < losses[0]
 
 
 def test_training_goes_on_from_there(wide):
