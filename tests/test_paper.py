@@ -16,6 +16,7 @@ from conftest import outcomes, random_outcomes
 from figures.__main__ import main as draw_figures
 from figures.paper.catalogue import PAPER_FIGURES
 from figures.paper.claims import CLAIMS, say
+from figures.paper.curves import draw_decisions
 from figures.paper.results import gains, read, summarise
 from figures.paper.table import cells, fill
 from keras_ddnn.rules import Entropy, OffloadRule, Random
@@ -235,6 +236,25 @@ def test_lines_of_decisions_end_at_the_accuracies_of_the_networks(results):
         assert (x[0], x[-1]) == (0, 100)
         assert y[0] == pytest.approx(100 * networks["cloud_accuracy"].mean())
         assert y[-1] == pytest.approx(100 * networks["local_accuracy"].mean())
+
+
+def test_a_head_that_sends_everything_whatever_its_threshold_is_counted_and_not_averaged():
+    rules = pd.DataFrame(
+        {
+            "rule": "features",
+            "seed": [0, 1],
+            "local_fraction": 0.4,
+            "realised_local_fraction": [0.0, 0.4],
+            "accuracy": [0.9, 0.7],
+        }
+    )
+    networks = pd.DataFrame(
+        {"split": "test", "seed": [0, 1], "cloud_accuracy": 0.9, "local_accuracy": 0.5}
+    )
+    (axes,) = draw_decisions(rules, networks, ["features"]).axes
+    x, y = axes.containers[0].lines[0].get_data()
+    assert (x.tolist(), y.tolist()) == ([0, 40, 100], [90, 70, 50])
+    assert axes.get_title() == "a head an L0; 2 seeds, 95% intervals; dead heads left out: 1"
 
 
 def test_missing_experiments_leave_the_other_figures(copy, capsys):

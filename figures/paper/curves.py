@@ -16,6 +16,9 @@ ENDS = ((0.0, "cloud_accuracy"), (1.0, "local_accuracy"))
 def draw_decisions(rules: pd.DataFrame, networks: pd.DataFrame, shown: Sequence[str]) -> Figure:
     """Draw accuracy where each rule decides, a point an L0, thresholds of validation data.
 
+    Heads that have died give every sample one score, so that no threshold keeps a share of them:
+    they are counted in the title and left out of the means.
+
     Args:
         rules: Of an experiment: one row a rule, L0 and seed.
         networks: Of the same: accuracies of both networks, with which every line ends.
@@ -23,6 +26,11 @@ def draw_decisions(rules: pd.DataFrame, networks: pd.DataFrame, shown: Sequence[
     """
     figure = new_figure()
     axes = figure.subplots()
+    rules = rules[rules["rule"].isin(shown)]
+    dead = rules["realised_local_fraction"] == 0
+    rules, told = rules[~dead], f"a head an L0; {seeds(rules)}"
+    if dead.any():
+        told += f"; dead heads left out: {dead.sum()}"
     test = networks[networks["split"] == "test"].drop_duplicates("seed").set_index("seed")
     for rule in shown:
         rows = rules[rules["rule"] == rule]
@@ -41,7 +49,7 @@ def draw_decisions(rules: pd.DataFrame, networks: pd.DataFrame, shown: Sequence[
             linewidth=1.6,
             label=rule,
         )
-    label(axes, KEPT, ACCURACY, f"a head an L0; {seeds(rules)}")
+    label(axes, KEPT, ACCURACY, told)
     axes.legend(fontsize=11, frameon=False)
     return figure
 
