@@ -1,6 +1,6 @@
 """Routed inference against asking the cloud about everything, over local fractions and batches.
 
-    python -m benchmarks.routing
+    python -m benchmarks.routing [--precision float32] [--unpooled]
 
 Each policy answers one stream of images of the size of CIFAR-10, batch by batch; the policies take
 turns, and the fastest of their rounds counts. The networks are the paper's, untrained; the
@@ -11,10 +11,13 @@ everything as it was trained, and with its normalisation folded as a policy fold
 import argparse
 import json
 import time
+from typing import get_args
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from keras_ddnn.config import DDNNConfig, Precision
 
 FRACTIONS = (0.0, 0.3, 0.6, 0.9)
 STREAMS = {1: 200, 32: 1024, 256: 2048}  # batch -> images
@@ -23,16 +26,17 @@ STREAMS = {1: 200, 32: 1024, 256: 2048}  # batch -> images
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
+    parser.add_argument("--unpooled", action="store_true", help="the local network's map")
     options = parser.parse_args()
 
     from keras_ddnn.capture import capture
-    from keras_ddnn.config import DDNNConfig
     from keras_ddnn.costs import threshold_for_fraction
     from keras_ddnn.models import build_ddnn, fold_normalisation
     from keras_ddnn.policy import OffloadPolicy
     from keras_ddnn.rules import Margin
 
-    config = DDNNConfig()
+    config = DDNNConfig(precision=options.precision, local_pool=not options.unpooled)
     model = build_ddnn((32, 32, 3), 10, config)
     images = np.random.default_rng(0).integers(0, 256, (2048, 32, 32, 3), dtype=np.uint8)
     scores = Margin().score(capture(model, images, np.zeros(len(images), int)).edge)
@@ -66,7 +70,7 @@ def main() -> None:
             rows.append(row)
             table.add_row(*map(str, row.values()))
     Console(width=100).print(table)
-    print(json.dumps({"rounds": options.rounds, "routing": rows}))
+    print(json.dumps(vars(options) | {"routing": rows}))
 
 
 def _cloud_alone(model):
