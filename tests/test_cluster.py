@@ -1,6 +1,6 @@
 import pytest
 
-from tune.cluster import environment, resources_of
+from tune.cluster import environment, resources_of, start
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,15 @@ def test_no_core_stays_idle_while_backbones_are_few(backbones, cores, threads):
 
 def test_a_backbone_has_a_gpu_to_itself_where_there_are_any():
     assert resources_of(4, [{"CPU": 8.0, "GPU": 2.0}])["num_gpus"] == 1
+
+
+def test_the_address_that_another_ray_has_left_is_not_followed(monkeypatch):
+    import ray
+
+    # As the file that a killed `ray start` leaves behind, to which `ray.init()` would connect.
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    start(None, num_cpus=1)
+    try:
+        assert ray.cluster_resources()["CPU"] == 1
+    finally:
+        ray.shutdown()

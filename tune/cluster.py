@@ -6,17 +6,18 @@ THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def start(address: str | None, num_cpus: int | None) -> None:
-    """Attach to a cluster, or start Ray on this machine, unless one is there already.
+    """Attach to a cluster, or start Ray on this machine, unless this process has done so already.
 
     Args:
-        address: Of a running cluster; None for this machine.
+        address: Of a running cluster; None for a Ray of its own on this machine, whatever other
+            Ray runs there or has left its address behind.
         num_cpus: Of this machine; all by default.
     """
     import ray
 
     if not ray.is_initialized():
         ray.init(
-            address=address,
+            address=address or "local",
             runtime_env={"env_vars": environment(threads=1)},
             logging_level="error",
             log_to_driver=False,
