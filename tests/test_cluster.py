@@ -31,6 +31,7 @@ def test_the_address_that_another_ray_has_left_is_not_followed(monkeypatch):
 
     # As the file that a killed `ray start` leaves behind, to which `ray.init()` would connect.
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    ray.shutdown()  # of a test before it, which `start` would keep
     start(None, num_cpus=1)
     try:
         assert ray.cluster_resources()["CPU"] == 1
