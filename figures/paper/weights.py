@@ -49,5 +49,5 @@ def draw(rules: pd.DataFrame, networks: pd.DataFrame) -> Figure:
         "accuracy on test data (%)",
         seeds(networks),
     )
-    axes.legend(fontsize=11, frameon=False, ncols=2, loc="center")
+    axes.legend(fontsize=11, frameon=False, ncols=2, loc="center", bbox_to_anchor=(0.45, 0.4))
     return figure
