@@ -1,6 +1,7 @@
 """What a search costs beyond its backbones: seconds and memory, by number of trials.
 
     python -m benchmarks.search --dataset cifar10 --preset fast --trials 40 160 360 640
+    python -m benchmarks.search --dataset cifar10 --preset fast --trials 160 --samples 5000
 
 The backbones of all searches, one a λ, are trained first and shared. A search then costs what its
 heads and its report take. Training a DDNN for every trial is not tried but reckoned, from the time
@@ -40,11 +41,30 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--preset", default="quickstart")
     parser.add_argument("--epochs", type=int, help="of a backbone; the preset's by default")
+    parser.add_argument("--samples", type=int, help="of the training data; all by default")
     parser.add_argument("--trials", type=int, nargs="+", choices=HEADS, default=[*HEADS])
     parser.add_argument("--work", type=Path, help="keeps the backbones, and their seconds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if options.samples:
+            options.dataset, options.data_dir = _smaller(options, Path(folder)), None
         _measure(options, options.work or Path(folder), Path(folder))
+
+
+def _smaller(options, folder) -> str:
+    """Write a dataset with fewer training images, and return its path."""
+    import numpy as np
+
+    from keras_ddnn.datasets import load
+
+    splits = load(options.dataset, options.data_dir)
+    arrays = {}
+    for name in ("train", "val", "test"):
+        split, rows = getattr(splits, name), slice(options.samples if name == "train" else None)
+        arrays |= {f"x_{name}": split.images[rows], f"y_{name}": split.labels[rows]}
+    path = folder / f"{options.dataset}.npz"
+    np.savez(path, **arrays)
+    return str(path)
 
 
 def _measure(options, work, folder):
@@ -79,7 +99,7 @@ def _measure(options, work, folder):
             table.add_row(*map(str, row.values()))
     Console(width=100).print(table)
     summary = {
-        "dataset": options.dataset,
+        "dataset": splits.name,
         "preset": options.preset,
         "samples": len(splits.train.labels),
         "backbones": len(backbones),
