@@ -300,13 +300,14 @@ def test_a_claim_without_a_row_is_named():
 def test_one_command_fills_in_the_table(results, tmp_path, capsys):
     shutil.copytree(results / "weights", tmp_path / "weights")
     table = tmp_path / "paper.md"
-    table.write_text("| accuracy over λ | a | b | ? | c | d |\n| λ at random | a | b | ? | c | d |")
+    claims = ["accuracy over λ", "cloud accuracy over λ", "local accuracy over λ", "λ at random"]
+    table.write_text("\n".join(f"| {claim} | a | b | ? | c | d |" for claim in claims))
     arguments = ["--results", str(tmp_path), "--table", str(table)]
     assert draw_figures(arguments) == 0
     assert "?" not in table.read_text()
     table.write_text(TABLE)
     assert draw_figures(arguments) == 2
-    assert "no row of: accuracy over λ, λ at random" in capsys.readouterr().err
+    assert f"no row of: {', '.join(claims)}" in capsys.readouterr().err
 
 
 def test_the_table_of_the_repository_is_whole_and_says_what_its_results_say():

@@ -108,17 +108,22 @@ def _kept_easy(rule, split):
     return say
 
 
-def _weights(folder):
-    """Whether the system's accuracy depends on λ: Friedman's test, paired by seed."""
-    rules = read(folder, "weights", "rules")
-    system = rules[(rules["rule"] == "entropy") & (rules["lambda_local"] != "random")]
-    wide = system.pivot(index="seed", columns="lambda_local", values="accuracy")
-    means = 100 * wide.mean()
-    text = f"{means.min():.1f}% (λ = {means.idxmin()}) to {means.max():.1f}% (λ = {means.idxmax()})"
-    if len(wide) > 1 and wide.shape[1] > 2 and (wide.nunique(axis=1) > 1).all():
-        p_value = friedmanchisquare(*(wide[weight] for weight in wide)).pvalue
-        text += f", Friedman p = {p_value:.2g}"
-    return text
+def _over_weights(table, value, **rows):
+    """Whether an accuracy depends on λ: Friedman's test, paired by seed."""
+
+    def say(folder):
+        kept = _of(read(folder, "weights", table), **rows)
+        kept = kept[kept["lambda_local"] != "random"]
+        wide = kept.pivot(index="seed", columns="lambda_local", values=value)
+        means = 100 * wide.mean()
+        low, high = (f"{means[at]:.1f}% (λ = {at})" for at in (means.idxmin(), means.idxmax()))
+        text = f"{low} to {high}"
+        if len(wide) > 1 and wide.shape[1] > 2 and (wide.nunique(axis=1) > 1).all():
+            p_value = friedmanchisquare(*(wide[weight] for weight in wide)).pvalue
+            text += f", Friedman p = {p_value:.2g}"
+        return text
+
+    return say
 
 
 def _random_weight(folder):
@@ -160,7 +165,9 @@ CLAIMS = {
     "logits+ over logits": _rule_gain("logits", "logits_plus", "logits"),
     "logits+ over logits at 50% local": _gain_at("logits_plus", "logits"),
     "logits+ over features": _features_against_logits,
-    "accuracy over λ": _weights,
+    "accuracy over λ": _over_weights("rules", "accuracy", rule="entropy"),
+    "local accuracy over λ": _over_weights("networks", "local_accuracy", split="test"),
+    "cloud accuracy over λ": _over_weights("networks", "cloud_accuracy", split="test"),
     "λ at random": _random_weight,
     "weighted BCE over BCE": _rule_gain("losses", "weighted_bce", "bce"),
     "focal loss over BCE": _rule_gain("losses", "focal", "bce"),
