@@ -104,11 +104,7 @@ def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
     size = buckets[-1] if buckets else BATCH_SIZE
     arrays = None
     for start in range(0, len(array), size):
-        batch = array[start : start + size]
-        length = next((bucket for bucket in buckets if bucket >= len(batch)), len(batch))
-        if length > len(batch):
-            empty = np.zeros((length - len(batch), *batch.shape[1:]), batch.dtype)
-            batch = np.concatenate([batch, empty])
+        batch = filled_up(array[start : start + size], buckets)
         outputs = [output.numpy() for output in step(tf.constant(batch))]
         if len(array) <= size:
             return [output[: len(array)] for output in outputs]
@@ -117,3 +113,11 @@ def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
         for whole, output in zip(arrays, outputs):
             whole[start : start + size] = output[: len(array) - start]
     return arrays
+
+
+def filled_up(batch: np.ndarray, buckets) -> np.ndarray:
+    """Append zeros to a batch (n, ...), up to the first of the rising sizes that holds it."""
+    length = next((bucket for bucket in buckets if bucket >= len(batch)), len(batch))
+    if length == len(batch):
+        return batch
+    return np.concatenate([batch, np.zeros((length - len(batch), *batch.shape[1:]), batch.dtype)])

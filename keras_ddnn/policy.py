@@ -8,13 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.capture import as_sent, run_in_batches
+from keras_ddnn.capture import as_sent, filled_up
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.models import fold_normalisation, split_ddnn
 from keras_ddnn.rules import OffloadRule
 
 # The sizes to which a batch is filled up: the kernels prepare themselves anew for each they meet.
 BUCKETS = (1, 2, 4, *range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 64))
+LARGEST = BUCKETS[-1]
+# The device's maps of so many images fit the cache of a core, where pooling finds them.
+PART = 32
+MANY = 4 * PART  # images, from which on it is worth the loop
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +58,8 @@ class OffloadPolicy:
 
         Only the local network and the rule are run.
         """
-        return self._decide(self._ask_device(images))
+        edges = (self._ask_device(batch)[0] for batch in _batches(images))
+        return np.concatenate([self._decide(edge) for edge in edges])
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
@@ -62,37 +67,69 @@ class OffloadPolicy:
         Returns:
             Class numbers, int64 of shape (n,), and whether each came from the cloud, bool (n,).
         """
-        edge = self._ask_device(images)
+        classes, offloaded = zip(*map(self._route, _batches(images)))
+        return np.concatenate(classes), np.concatenate(offloaded)
+
+    def _route(self, images):
+        edge, features = self._ask_device(images)
         offloaded = self._decide(edge)
         classes = edge.local_logits.argmax(axis=1)
         if offloaded.any():
-            (logits,) = run_in_batches(self._cloud_step, edge.features[offloaded], BUCKETS)
-            classes[offloaded] = logits.argmax(axis=1)
+            (rows,) = np.nonzero(offloaded)
+            if len(rows) < len(images):
+                features = tf.gather(features, filled_up(rows, BUCKETS))
+            logits = self._cloud_step(features).numpy()
+            classes[rows] = logits[: len(rows)].argmax(axis=1)
         return classes, offloaded
 
     def _decide(self, edge):
         return self.rule.score(edge) >= self.score_threshold
 
     def _ask_device(self, images):
-        logits, features = run_in_batches(self._local_step, images, BUCKETS)
-        return EdgeOutputs(logits, features, images)
+        """Return what the device knows, and the features as a tensor of a filled-up batch."""
+        step = self._local_step if len(images) < MANY else self._local_step_in_parts
+        outputs = step(tf.constant(filled_up(images, BUCKETS)))
+        # Views: to copy the maps of a batch takes as long as a tenth of the cloud's half.
+        logits, features = (np.asarray(memoryview(each))[: len(images)] for each in outputs)
+        return EdgeOutputs(logits, features, images), outputs[1]
 
-    # Both are made once, for batches of any size: tracing takes longer than many a batch.
+    # They are made once, for batches of any size: tracing takes longer than many a batch.
 
     @cached_property
     def _local_step(self):
-        def step(images):
-            return as_sent(self.local_model(images, training=False))
+        return _traced(self._run_device, self.local_model.input_shape, tf.uint8)
 
-        return _traced(step, self.local_model.input_shape, tf.uint8)
+    @cached_property
+    def _local_step_in_parts(self):
+        return _traced(_in_parts(self._run_device), self.local_model.input_shape, tf.uint8)
+
+    def _run_device(self, images):
+        return as_sent(self.local_model(images, training=False))
 
     @cached_property
     def _cloud_step(self):
         def step(features):
-            return (self.cloud_model(features, training=False),)
+            return self.cloud_model(features, training=False)
 
         return _traced(step, self.cloud_model.input_shape, tf.float16)
 
 
+def _batches(images):
+    return [images[start : start + LARGEST] for start in range(0, len(images), LARGEST)]
+
+
 def _traced(step, shape, dtype):
     return tf.function(step, input_signature=[tf.TensorSpec(shape, dtype)], autograph=False)
+
+
+def _in_parts(step):
+    """Make a step of images take a batch that is a multiple of `PART` in parts of that size."""
+
+    def in_parts(images):
+        n = tf.shape(images)[0]
+        size = tf.where(n % PART == 0, PART, n)
+        parts = tf.reshape(images, (-1, size, *images.shape[1:]))
+        outputs = tf.map_fn(step, parts, fn_output_signature=(tf.float32, tf.float16))
+        return [tf.reshape(output, (n, *output.shape[2:])) for output in outputs]
+
+    return in_parts
