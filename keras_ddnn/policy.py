@@ -58,8 +58,7 @@ class OffloadPolicy:
 
         Only the local network and the rule are run.
         """
-        edges = (self._ask_device(batch)[0] for batch in _batches(images))
-        return np.concatenate([self._decide(edge) for edge in edges])
+        return self._decide(self._ask_device(images)[0])
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
@@ -67,31 +66,35 @@ class OffloadPolicy:
         Returns:
             Class numbers, int64 of shape (n,), and whether each came from the cloud, bool (n,).
         """
-        classes, offloaded = zip(*map(self._route, _batches(images)))
-        return np.concatenate(classes), np.concatenate(offloaded)
-
-    def _route(self, images):
         edge, features = self._ask_device(images)
         offloaded = self._decide(edge)
         classes = edge.local_logits.argmax(axis=1)
-        if offloaded.any():
-            (rows,) = np.nonzero(offloaded)
-            if len(rows) < len(images):
-                features = tf.gather(features, filled_up(rows, BUCKETS))
-            logits = self._cloud_step(features).numpy()
-            classes[rows] = logits[: len(rows)].argmax(axis=1)
+        for batch, sent in zip(_batches(len(images)), features):
+            (rows,) = np.nonzero(offloaded[batch])
+            if not len(rows):
+                continue
+            if len(rows) < len(offloaded[batch]):
+                sent = tf.gather(sent, filled_up(rows, BUCKETS))
+            logits = self._cloud_step(sent).numpy()
+            classes[batch][rows] = logits[: len(rows)].argmax(axis=1)
         return classes, offloaded
 
     def _decide(self, edge):
         return self.rule.score(edge) >= self.score_threshold
 
     def _ask_device(self, images):
-        """Return what the device knows, and the features as a tensor of a filled-up batch."""
-        step = self._local_step if len(images) < MANY else self._local_step_in_parts
-        outputs = step(tf.constant(filled_up(images, BUCKETS)))
-        # Views: to copy the maps of a batch takes as long as a tenth of the cloud's half.
-        logits, features = (np.asarray(memoryview(each))[: len(images)] for each in outputs)
-        return EdgeOutputs(logits, features, images), outputs[1]
+        """Return what the device knows, and the features of each filled-up batch as a tensor."""
+        outputs, views = [], []
+        for batch in _batches(len(images)):
+            part = images[batch]
+            step = self._local_step if len(part) < MANY else self._local_step_in_parts
+            outputs.append(step(tf.constant(filled_up(part, BUCKETS))))
+            # Views: to copy the maps of a batch takes as long as a tenth of the cloud's half.
+            views.append([np.asarray(memoryview(each))[: len(part)] for each in outputs[-1]])
+        logits, features = (
+            parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*views)
+        )
+        return EdgeOutputs(logits, features, images), [features for _, features in outputs]
 
     # They are made once, for batches of any size: tracing takes longer than many a batch.
 
@@ -114,8 +117,8 @@ class OffloadPolicy:
         return _traced(step, self.cloud_model.input_shape, tf.float16)
 
 
-def _batches(images):
-    return [images[start : start + LARGEST] for start in range(0, len(images), LARGEST)]
+def _batches(n: int) -> list[slice]:
+    return [slice(start, start + LARGEST) for start in range(0, n, LARGEST)]
 
 
 def _traced(step, shape, dtype):

@@ -7,7 +7,7 @@ from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.rules import Margin
+from keras_ddnn.rules import Margin, Random
 
 CONFIG = DDNNConfig(
     local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,), precision="float32"
@@ -45,7 +45,7 @@ def test_routing_gives_the_classes_of_both_networks_run_on_everything(bank, n, l
 
 @pytest.mark.parametrize(("threshold", "asked"), [(-np.inf, 60), (np.inf, 0)])
 def test_the_cloud_sees_only_what_is_offloaded(bank, monkeypatch, threshold, asked):
-    model, _ = bank
+    model, captured = bank
     policy = OffloadPolicy(model, CONFIG, Margin(), threshold, ("a", "b", "c"))
     sizes = []
     step = policy._cloud_step
@@ -55,6 +55,15 @@ def test_the_cloud_sees_only_what_is_offloaded(bank, monkeypatch, threshold, ask
         return step(features)
 
     policy.__dict__["_cloud_step"] = spy
-    _, offloaded = policy.predict(IMAGES[:60])
+    classes, offloaded = policy.predict(IMAGES[:60])
     assert offloaded.sum() == asked
+    logits = captured.cloud_logits if asked else captured.edge.local_logits
+    np.testing.assert_array_equal(classes, logits[:60].argmax(axis=1))
     assert sizes == [size for size in (64,) if asked]  # filled up to the next of the sizes
+
+
+def test_a_rule_ranks_all_images_together_however_many_batches_they_make(bank):
+    policy = OffloadPolicy(bank[0], CONFIG, Random(), 0.5, ("a", "b", "c"))
+    expected = Random().score(bank[1].edge) >= 0.5
+    np.testing.assert_array_equal(policy.decide(IMAGES), expected)
+    np.testing.assert_array_equal(policy.predict(IMAGES)[1], expected)
