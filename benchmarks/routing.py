@@ -38,6 +38,9 @@ def main() -> None:
 
     config = DDNNConfig(precision=options.precision, local_pool=not options.unpooled)
     model = build_ddnn((32, 32, 3), 10, config)
+    for variable in model.trainable_variables:
+        if len(variable.shape) == 1:  # of zeros and ones a graph of constants is free
+            variable.assign(variable + 0.01)
     images = np.random.default_rng(0).integers(0, 256, (2048, 32, 32, 3), dtype=np.uint8)
     scores = Margin().score(capture(model, images, np.zeros(len(images), int)).edge)
 

@@ -90,28 +90,45 @@ def as_sent(outputs):
 
 
 def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
-    """Apply `step` to batches of an array and write its outputs into whole arrays as they come.
+    """Apply `step` to batches of an array; see `in_batches` and `joined`.
 
     Args:
         step: Batch → outputs, a tensor each with the batch as first axis; a `tf.function`, or what
             one can be made of.
         array: Samples (n, ...), n at least 1.
-        buckets: Sizes of a batch, rising; the last batch is filled up to one of them. By default it
-            is as long as it is.
+        buckets: Sizes of a batch, rising.
     """
     if not isinstance(step, tf.types.experimental.GenericFunction):
         step = tf.function(step, autograph=False, reduce_retracing=True)
+    return joined(in_batches(step, array, buckets), len(array))
+
+
+def in_batches(step, array, buckets=()):
+    """Yield the rows of each batch of an array (n, ...), a slice, and what `step` makes of it.
+
+    The last batch is filled up to one of the rising sizes in `buckets`, and its outputs are as long
+    as that; by default it is as long as it is.
+    """
     size = buckets[-1] if buckets else BATCH_SIZE
-    arrays = None
     for start in range(0, len(array), size):
-        batch = filled_up(array[start : start + size], buckets)
-        outputs = [output.numpy() for output in step(tf.constant(batch))]
-        if len(array) <= size:
-            return [output[: len(array)] for output in outputs]
-        if arrays is None:
-            arrays = [np.empty((len(array), *out.shape[1:]), out.dtype) for out in outputs]
+        batch = array[start : start + size]
+        yield slice(start, start + len(batch)), step(tf.constant(filled_up(batch, buckets)))
+
+
+def joined(batches, n: int) -> list[np.ndarray]:
+    """Write the outputs of all batches of `n` samples into whole arrays (n, ...) as they come.
+
+    The arrays of a single batch are read-only views of its tensors: to copy the features of a batch
+    takes as long as a tenth of the cloud's half.
+    """
+    arrays = []
+    for rows, outputs in batches:
+        outputs = [np.asarray(memoryview(output))[: rows.stop - rows.start] for output in outputs]
+        if rows == slice(0, n):
+            return outputs
+        arrays = arrays or [np.empty((n, *out.shape[1:]), out.dtype) for out in outputs]
         for whole, output in zip(arrays, outputs):
-            whole[start : start + size] = output[: len(array) - start]
+            whole[rows] = output
     return arrays
 
 

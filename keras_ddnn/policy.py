@@ -8,14 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.capture import as_sent, filled_up
+from keras_ddnn.capture import as_sent, filled_up, in_batches, joined
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.models import fold_normalisation, split_ddnn
 from keras_ddnn.rules import OffloadRule
 
 # The sizes to which a batch is filled up: the kernels prepare themselves anew for each they meet.
 BUCKETS = (1, 2, 4, *range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 64))
-LARGEST = BUCKETS[-1]
 # The device's maps of so many images fit the cache of a core, where pooling finds them.
 PART = 32
 MANY = 4 * PART  # images, from which on it is worth the loop
@@ -58,7 +57,7 @@ class OffloadPolicy:
 
         Only the local network and the rule are run.
         """
-        return self._decide(self._ask_device(images)[0])
+        return self._decide(_edge(self._ask_device(images), images))
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
@@ -66,35 +65,33 @@ class OffloadPolicy:
         Returns:
             Class numbers, int64 of shape (n,), and whether each came from the cloud, bool (n,).
         """
-        edge, features = self._ask_device(images)
+        batches = list(self._ask_device(images))
+        edge = _edge(batches, images)
         offloaded = self._decide(edge)
         classes = edge.local_logits.argmax(axis=1)
-        for batch, sent in zip(_batches(len(images)), features):
-            (rows,) = np.nonzero(offloaded[batch])
-            if not len(rows):
-                continue
-            if len(rows) < len(offloaded[batch]):
-                sent = tf.gather(sent, filled_up(rows, BUCKETS))
-            logits = self._cloud_step(sent).numpy()
-            classes[batch][rows] = logits[: len(rows)].argmax(axis=1)
+        for rows, (_, features) in batches:
+            (sent,) = np.nonzero(offloaded[rows])
+            if len(sent):
+                classes[rows][sent] = self._ask_cloud(features, sent).argmax(axis=1)
         return classes, offloaded
 
     def _decide(self, edge):
         return self.rule.score(edge) >= self.score_threshold
 
     def _ask_device(self, images):
-        """Return what the device knows, and the features of each filled-up batch as a tensor."""
-        outputs, views = [], []
-        for batch in _batches(len(images)):
-            part = images[batch]
-            step = self._local_step if len(part) < MANY else self._local_step_in_parts
-            outputs.append(step(tf.constant(filled_up(part, BUCKETS))))
-            # Views: to copy the maps of a batch takes as long as a tenth of the cloud's half.
-            views.append([np.asarray(memoryview(each))[: len(part)] for each in outputs[-1]])
-        logits, features = (
-            parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*views)
-        )
-        return EdgeOutputs(logits, features, images), [features for _, features in outputs]
+        """Yield the rows of each batch, and its logits and features as tensors, filled up."""
+
+        def step(batch):
+            many = len(batch) >= MANY
+            return (self._local_step_in_parts if many else self._local_step)(batch)
+
+        return in_batches(step, images, BUCKETS)
+
+    def _ask_cloud(self, features, rows):
+        chosen = filled_up(rows, BUCKETS)
+        if len(chosen) == len(features):
+            return self._cloud_step(features).numpy()[rows]
+        return self._cloud_step(tf.gather(features, chosen)).numpy()[: len(rows)]
 
     # They are made once, for batches of any size: tracing takes longer than many a batch.
 
@@ -106,19 +103,35 @@ class OffloadPolicy:
     def _local_step_in_parts(self):
         return _traced(_in_parts(self._run_device), self.local_model.input_shape, tf.uint8)
 
-    def _run_device(self, images):
-        return as_sent(self.local_model(images, training=False))
+    @cached_property
+    def _run_device(self):
+        call = _frozen(self.local_model)
+        return lambda images: as_sent(call(images))
 
     @cached_property
     def _cloud_step(self):
-        def step(features):
-            return self.cloud_model(features, training=False)
-
-        return _traced(step, self.cloud_model.input_shape, tf.float16)
+        return _traced(_frozen(self.cloud_model), self.cloud_model.input_shape, tf.float16)
 
 
-def _batches(n: int) -> list[slice]:
-    return [slice(start, start + LARGEST) for start in range(0, n, LARGEST)]
+def _edge(batches, images):
+    return EdgeOutputs(*joined(batches, len(images)), images)
+
+
+def _frozen(model):
+    """Return a model's call in inference for a trace, with its present weights as constants.
+
+    Kernels bring a constant into the order they want once, a variable at every call.
+    """
+    trained, others = (
+        [np.asarray(variable) for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    )
+
+    def call(inputs):
+        weights = tf.nest.map_structure(tf.constant, (trained, others))
+        return model.stateless_call(*weights, inputs, training=False)[0]
+
+    return call
 
 
 def _traced(step, shape, dtype):
