@@ -116,20 +116,19 @@ def in_batches(step, array, buckets=()):
 
 
 def joined(batches, n: int) -> list[np.ndarray]:
-    """Write the outputs of all batches of `n` samples into whole arrays (n, ...) as they come.
-
-    The arrays of a single batch are read-only views of its tensors: to copy the features of a batch
-    takes as long as a tenth of the cloud's half.
-    """
+    """Write the outputs of all batches of `n` samples into whole arrays (n, ...) as they come."""
     arrays = []
     for rows, outputs in batches:
-        outputs = [np.asarray(memoryview(output))[: rows.stop - rows.start] for output in outputs]
-        if rows == slice(0, n):
-            return outputs
+        outputs = views(rows, outputs)
         arrays = arrays or [np.empty((n, *out.shape[1:]), out.dtype) for out in outputs]
         for whole, output in zip(arrays, outputs):
             whole[rows] = output
     return arrays
+
+
+def views(rows: slice, outputs) -> list[np.ndarray]:
+    """Return a batch's outputs, less what it was filled up with, as read-only views of tensors."""
+    return [np.asarray(memoryview(output))[: rows.stop - rows.start] for output in outputs]
 
 
 def filled_up(batch: np.ndarray, buckets) -> np.ndarray:

@@ -29,6 +29,13 @@ def policy_of(bank, local_fraction):
     return OffloadPolicy(model, CONFIG, Margin(), (low + high) / 2, ("a", "b", "c"))
 
 
+@pytest.mark.parametrize("n", [3, 700])
+def test_what_is_captured_may_be_written_to_however_many_samples_it_has(bank, n):
+    captured = capture(bank[0], IMAGES[:n], np.zeros(n, np.int64))
+    arrays = captured.edge.local_logits, captured.edge.features, captured.cloud_logits
+    assert all(array.flags.writeable for array in arrays)
+
+
 @pytest.mark.parametrize("n", [1, 3, 48, 512, 513, 700])
 @pytest.mark.parametrize("local_fraction", [0.3, 0.9])
 def test_routing_gives_the_classes_of_both_networks_run_on_everything(bank, n, local_fraction):
