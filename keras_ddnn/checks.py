@@ -34,3 +34,12 @@ def require_seed(what: str, value) -> None:
     """Raise ValueError unless `value` is an integer that every library takes for a seed."""
     if not isinstance(value, Integral) or not 0 <= value < 2**32:
         raise ValueError(f"{what} must be an integer in 0..2**32-1; received {value!r}")
+
+
+def require_images(images, shape) -> None:
+    """Raise ValueError unless the array holds uint8 images (n, *shape), n at least 1."""
+    if images.shape[1:] != tuple(shape) or images.dtype != "uint8" or not len(images):
+        raise ValueError(
+            f"expected uint8 images of shape (n, {', '.join(map(str, shape))}), n at least 1; "
+            f"received {images.dtype} of shape {images.shape}"
+        )

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.capture import as_sent, filled_up, in_batches, joined, views
+from keras_ddnn.checks import require_images
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.models import fold_normalisation, split_ddnn
 from keras_ddnn.rules import OffloadRule
@@ -55,7 +56,7 @@ class OffloadPolicy:
     def decide(self, images: np.ndarray) -> np.ndarray:
         """Return whether to offload each of the uint8 images (n, h, w, c), bool of shape (n,).
 
-        Only the local network and the rule are run.
+        Only the local network and the rule are run. n is at least 1, or ValueError is raised.
         """
         return self._decide(_edge(self._ask_device(images), images))
 
@@ -64,6 +65,9 @@ class OffloadPolicy:
 
         Returns:
             Class numbers, int64 of shape (n,), and whether each came from the cloud, bool (n,).
+
+        Raises:
+            ValueError: If the images are of another shape or type than the model's, or none.
         """
         batches = list(self._ask_device(images))
         edge = _edge(batches, images)
@@ -80,6 +84,7 @@ class OffloadPolicy:
 
     def _ask_device(self, images):
         """Yield the rows of each batch, and its logits and features as tensors, filled up."""
+        require_images(images, self.local_model.input_shape[1:])
 
         def step(batch):
             many = len(batch) >= MANY

@@ -50,6 +50,22 @@ def test_routing_gives_the_classes_of_both_networks_run_on_everything(bank, n, l
     np.testing.assert_array_equal(policy.decide(IMAGES[:n]), offloaded)
 
 
+@pytest.mark.parametrize(
+    ("images", "received"),
+    [
+        (IMAGES[:2, :, :8], r"uint8 of shape \(2, 16, 8, 3\)"),
+        (IMAGES[0], r"uint8 of shape \(16, 16, 3\)"),
+        (IMAGES[:2] / 255, "float64"),
+        (IMAGES[:0], r"uint8 of shape \(0, 16, 16, 3\)"),
+    ],
+)
+def test_other_images_are_refused(bank, images, received):
+    policy = policy_of(bank, 0.5)
+    for answer in (policy.predict, policy.decide):
+        with pytest.raises(ValueError, match=f"expected uint8 images.*received {received}"):
+            answer(images)
+
+
 @pytest.mark.parametrize(("threshold", "asked"), [(-np.inf, 60), (np.inf, 0)])
 def test_the_cloud_sees_only_what_is_offloaded(bank, monkeypatch, threshold, asked):
     model, captured = bank

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_ddnn.checks import require_choice, require_count, require_positive
+from keras_ddnn.checks import require_choice, require_count, require_images, require_positive
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.serve.drift import DriftGuard
@@ -128,12 +128,7 @@ class EdgeRuntime:
         """
         begin = time.monotonic()
         labels = np.full(len(images), -1) if labels is None else np.asarray(labels)
-        shape = tuple(self.manifest["input_shape"])
-        if images.shape[1:] != shape or images.dtype != np.uint8 or not len(images):
-            raise ValueError(
-                f"expected uint8 images of shape (n, {', '.join(map(str, shape))}); received "
-                f"{images.dtype} of shape {images.shape}"
-            )
+        require_images(images, self.manifest["input_shape"])
         if labels.shape != (len(images),):
             raise ValueError(f"expected {len(images)} labels; received shape {labels.shape}")
         parts = [
