@@ -44,9 +44,13 @@ def random_outcomes(n) -> Bank:
     return outcomes(rng.random(n) < 0.6, rng.random(n) < 0.8)
 
 
+LONGEST = ("search", "heads", "training", "head_stack", "pipeline", "labels", "export", "artifact")
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with the file that takes longest, so that two processes end together."""
-    items.sort(key=lambda item: item.path.name != "test_search.py")
+    """Begin with the files that take longest, so that two processes end together."""
+    files = [f"test_{name}.py" for name in LONGEST]
+    items.sort(key=lambda item: [*files, item.path.name].index(item.path.name))
 
 
 @pytest.fixture

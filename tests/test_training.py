@@ -25,8 +25,27 @@ def fit(splits, **overrides):
 
 
 @pytest.fixture(scope="module")
-def fitted(toy_splits):
-    return fit(toy_splits, epochs=6, learning_rate=1e-2)
+def logs(tmp_path_factory):
+    return tmp_path_factory.mktemp("tensorboard")
+
+
+@pytest.fixture(scope="module")
+def epochs_seen():
+    """The epochs of `fitted` that a callback of the user has seen."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def fitted(toy_splits, logs, epochs_seen):
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, _: epochs_seen.append(epoch))
+    return fit(toy_splits, epochs=6, learning_rate=1e-2, tensorboard=logs, callbacks=[note])
+
+
+@pytest.fixture(scope="module")
+def fitted_on_arrays(toy_splits):
+    """A DDNN fitted on pixels from 0 to 1 and a list of labels, with nothing to validate on."""
+    arrays = toy_splits.train.images / 255.0, toy_splits.train.labels.tolist()
+    return fit_ddnn(arrays, config=SMALL, epochs=1, verbose=0)
 
 
 def test_both_networks_learn(fitted):
@@ -90,20 +109,13 @@ def test_the_same_seed_gives_the_same_network(toy_splits):
     assert not np.array_equal(first, other)
 
 
-def test_plain_arrays_and_pixels_from_0_to_1_will_do(toy_splits):
-    train = toy_splits.train
-    fitted = fit_ddnn(
-        (train.images / 255.0, train.labels.tolist()), config=SMALL, epochs=1, verbose=0
-    )
-    assert fitted.val_bank is None
-    np.testing.assert_array_equal(fitted.bank.edge.images, train.images)
+def test_plain_arrays_and_pixels_from_0_to_1_will_do(fitted_on_arrays, toy_splits):
+    assert fitted_on_arrays.val_bank is None
+    np.testing.assert_array_equal(fitted_on_arrays.bank.edge.images, toy_splits.train.images)
 
 
-def test_callbacks_of_the_user_are_called(toy_splits):
-    epochs = []
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: epochs.append(epoch))
-    fit(toy_splits, callbacks=[callback])
-    assert epochs == [0, 1]
+def test_callbacks_of_the_user_are_called(fitted, epochs_seen):
+    assert epochs_seen == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_bottleneck_is_put_in_on_the_way_and_callbacks_see_one_training(toy_splits):
@@ -131,14 +143,12 @@ def test_the_one_cycle_schedule_warms_up_over_a_fifth_and_ends_at_zero():
     assert float(rate(100)) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_the_plateau_schedule_watches_the_training_loss_without_validation_data(toy_splits):
-    fitted = fit_ddnn(toy_splits.train, config=SMALL, epochs=1, verbose=0)
-    assert fitted.history["learning_rate"] == [pytest.approx(1e-3)]
+def test_the_plateau_schedule_watches_the_training_loss_without_validation_data(fitted_on_arrays):
+    assert fitted_on_arrays.history["learning_rate"] == [pytest.approx(1e-3)]
 
 
-def test_tensorboard_gets_losses_benefit_and_projector(toy_splits, tmp_path):
-    fit(toy_splits, tensorboard=tmp_path)
-    train, validation = (EventAccumulator(str(tmp_path / n)) for n in ("train", "validation"))
+def test_tensorboard_gets_losses_benefit_and_projector(fitted, logs):
+    train, validation = (EventAccumulator(str(logs / n)) for n in ("train", "validation"))
     train_tags = set(train.Reload().Tags()["tensors"])
     assert {
         "epoch_local_loss",
@@ -148,7 +158,7 @@ def test_tensorboard_gets_losses_benefit_and_projector(toy_splits, tmp_path):
         "benefit/threshold",
     } <= train_tags
     assert "benefit/B_k" in validation.Reload().Tags()["tensors"]
-    header, *rows = (tmp_path / "validation" / "metadata.tsv").read_text().splitlines()
+    header, *rows = (logs / "validation" / "metadata.tsv").read_text().splitlines()
     assert header.split("\t") == ["decision", "class", "B_k"]
     assert {row.split("\t")[0] for row in rows} == {"easy", "hard"}
 
