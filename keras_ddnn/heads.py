@@ -18,7 +18,7 @@ from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES, Banks, TrainedBackbone
 from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.losses import LOSSES
-from keras_ddnn.models import compute_policy, multiply_adds, resolve_precision
+from keras_ddnn.models import compute_policy, multiply_adds, prepare_training, resolve_precision
 from keras_ddnn.rules import OffloadRule
 from keras_ddnn.targets import TARGETS
 
@@ -118,6 +118,7 @@ def fit_head(
         metrics=_metrics(config.loss),
         jit_compile=False,
     )
+    prepare_training(head, values[:1])
     augment = crop_flip if config.architecture == "conv" else lambda batch, seed: batch
     history = head.fit(
         training_batches(

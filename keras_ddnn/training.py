@@ -22,7 +22,7 @@ from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.datasets import Split, as_split
 from keras_ddnn.labels import Judgement, fold_config, fold_rows
-from keras_ddnn.models import build_ddnn, resolve_precision, split_ddnn
+from keras_ddnn.models import build_ddnn, prepare_training, resolve_precision, split_ddnn
 from keras_ddnn.tensorboard import write_benefit, write_projector
 
 WARM_UP = 0.2  # share of the steps
@@ -244,6 +244,7 @@ def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> 
         # XLA made training 3 to 7 times slower on CPUs.
         jit_compile=bool(tf.config.list_physical_devices("GPU")),
     )
+    prepare_training(model, {output: np.zeros(1, np.int64) for output in ("local", "cloud")})
 
 
 @dataclass(frozen=True)
