@@ -258,7 +258,7 @@ def prepare_training(model: keras.Model, targets) -> None:
     """Create what a compiled model trains with: the optimizer's slots, and losses' and metrics'.
 
     Keras would create them in the first step of training, and trace that step twice for it, which
-    takes up to half the time of a short training.
+    takes a third of the time of a short training.
 
     Args:
         model: Compiled.
