@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.gate_costs import CostsAtGate
 from keras_ddnn.rules import CONFIDENCE_RULES, RULES
 from keras_ddnn.statistics import RankedSamples, audc_replicates
 
@@ -81,5 +82,5 @@ def _deviation(scores: np.ndarray) -> float:
     return deviation if deviation > TINY else 1.0  # any scale will do for a constant score
 
 
-def _audc(scores: np.ndarray, bank: Bank) -> float:
-    return RankedSamples(scores, bank).audc(np.ones(len(bank), int))
+def _audc(scores: np.ndarray, samples: CostsAtGate) -> float:
+    return RankedSamples(scores, samples).audc(np.ones(len(samples), int))

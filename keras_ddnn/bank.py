@@ -99,6 +99,21 @@ class Bank:
         """Whether the two networks answer differently, bool of shape (n,)."""
         return self.edge.local_logits.argmax(axis=1) != self.cloud_logits.argmax(axis=1)
 
+    @cached_property
+    def stay(self) -> np.ndarray:
+        """Cost of the local answer, 1 where it is wrong and else 0, float64 of shape (n,)."""
+        return 1.0 - self.local_correct
+
+    @cached_property
+    def go(self) -> np.ndarray:
+        """Cost of the cloud's answer, 1 where it is wrong and else 0, float64 of shape (n,)."""
+        return 1.0 - self.cloud_correct
+
+    @cached_property
+    def differ(self) -> np.ndarray:
+        """1 where the two networks answer differently and else 0, float64 of shape (n,)."""
+        return self.disagree.astype(np.float64)
+
     def save(self, path) -> None:
         """Write everything but the images to an uncompressed `.npz`, whole or not at all.
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
-from keras_ddnn.bank import Bank
 from keras_ddnn.certificate import certified_threshold, cuts
 from keras_ddnn.costs import threshold_for_fraction
+from keras_ddnn.gate_costs import CostsAtGate
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Calibration:
     numbers: dict
     prices: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def realised(self, scores: np.ndarray, bank: Bank) -> dict:
+    def realised(self, scores: np.ndarray, samples: CostsAtGate) -> dict:
         """Return what the threshold does on other data, and whether the promise is kept there.
 
         Args:
             scores: float of shape (n,), by the rule that was calibrated.
-            bank: The n samples scored.
+            samples: The n samples scored, a `Bank` or `GateCosts`.
 
         Returns:
             `local_fraction`, `accuracy` and `accuracy_drop` (cloud-only accuracy minus accuracy,
@@ -47,7 +47,7 @@ class Calibration:
         Raises:
             ValueError: If there is not one finite score a sample.
         """
-        outcome = _outcome(self.score_threshold, scores, bank, self.prices)
+        outcome = _outcome(self.score_threshold, scores, samples, self.prices)
         kept = all(low <= outcome[what] <= high for what, (low, high) in self.limits.items())
         return outcome | {"kept": kept}
 
@@ -60,12 +60,14 @@ class Calibration:
         return f"promised: {self.promise} / realised: {facts}; {verdict}"
 
 
-def for_local_fraction(scores: np.ndarray, bank: Bank, local_fraction: float) -> Calibration:
+def for_local_fraction(
+    scores: np.ndarray, samples: CostsAtGate, local_fraction: float
+) -> Calibration:
     """Keep a share of the samples local.
 
     Args:
         scores: float of shape (n,), of validation data.
-        bank: The n samples scored.
+        samples: The n samples scored, a `Bank` or `GateCosts`.
         local_fraction: L0, in [0, 1]; ties may leave the share below it.
 
     Returns:
@@ -74,38 +76,38 @@ def for_local_fraction(scores: np.ndarray, bank: Bank, local_fraction: float) ->
     Raises:
         ValueError: If `local_fraction` lies outside [0, 1] or a score is not finite.
     """
-    threshold = threshold_for_fraction(_checked(scores, bank), local_fraction)
-    validation = _outcome(threshold, scores, bank)
-    interval = binomtest(int(np.sum(scores < threshold)), len(bank)).proportion_ci()
+    threshold = threshold_for_fraction(_checked(scores, samples), local_fraction)
+    validation = _outcome(threshold, scores, samples)
+    interval = binomtest(int(np.sum(scores < threshold)), len(samples)).proportion_ci()
     low, high = float(interval.low), float(interval.high)
     promise = (
         f"between {low:.1%} and {high:.1%} of samples stay local "
-        f"({local_fraction:.1%} asked; 95% interval from {len(bank):,} samples)"
+        f"({local_fraction:.1%} asked; 95% interval from {len(samples):,} samples)"
     )
     options = {"local_fraction": local_fraction}
-    numbers = {"n": len(bank), "options": options, "validation": validation}
+    numbers = {"n": len(samples), "options": options, "validation": validation}
     limits = {"local_fraction": (low, high)}
     return Calibration("local_fraction", threshold, promise, limits, numbers)
 
 
-def operating_points(scores: np.ndarray, bank: Bank, points: int = 101) -> list[dict]:
+def operating_points(scores: np.ndarray, samples: CostsAtGate, points: int = 101) -> list[dict]:
     """Return what one would choose a threshold from: where it leads, from all cloud to all local.
 
     Args:
         scores: float of shape (n,), of validation data.
-        bank: The n samples scored.
+        samples: The n samples scored, a `Bank` or `GateCosts`.
         points: Their number at most; thresholds that tie are one.
 
     Returns:
         A record a threshold, rising: `score_threshold`, finite, and the `local_fraction`,
-        `accuracy` and `disagreement` it has on the bank, see `Calibration.realised`.
+        `accuracy` and `disagreement` it has on the samples, see `Calibration.realised`.
 
     Raises:
         ValueError: If there is not one finite score a sample.
     """
-    thresholds = np.quantile(_checked(scores, bank), np.linspace(0.0, 1.0, points))
+    thresholds = np.quantile(_checked(scores, samples), np.linspace(0.0, 1.0, points))
     thresholds[-1] = np.nextafter(thresholds[-1], np.inf)  # above all: everything stays local
-    outcomes = ((float(t), _outcome(t, scores, bank)) for t in np.unique(thresholds))
+    outcomes = ((float(t), _outcome(t, scores, samples)) for t in np.unique(thresholds))
     return [
         {"score_threshold": threshold}
         | {name: float(outcome[name]) for name in ("local_fraction", "accuracy", "disagreement")}
@@ -114,7 +116,7 @@ def operating_points(scores: np.ndarray, bank: Bank, points: int = 101) -> list[
 
 
 def for_accuracy_drop(
-    scores: np.ndarray, bank: Bank, max_drop: float = 0.01, delta: float = 0.1
+    scores: np.ndarray, samples: CostsAtGate, max_drop: float = 0.01, delta: float = 0.1
 ) -> Calibration:
     """Keep as much local as certainly costs no more than `max_drop` of the cloud's accuracy.
 
@@ -124,7 +126,7 @@ def for_accuracy_drop(
 
     Args:
         scores: float of shape (n,), of validation data that trained neither network nor rule.
-        bank: The n samples scored.
+        samples: The n samples scored, a `Bank` or `GateCosts`.
         max_drop: The accuracy drop allowed against offloading everything, in (0, 1).
         delta: The probability of a larger drop that is put up with, in (0, 1).
 
@@ -135,10 +137,10 @@ def for_accuracy_drop(
         ValueError: If `max_drop` or `delta` lies outside (0, 1) or a score is not finite.
     """
     threshold = certified_threshold(
-        _checked(scores, bank), bank.local_correct, bank.cloud_correct, max_drop, delta
+        _checked(scores, samples), samples.stay == 0, samples.go == 0, max_drop, delta
     )
-    validation = _outcome(threshold, scores, bank)
-    n, probability = len(bank), f"{1 - delta:.1%}"
+    validation = _outcome(threshold, scores, samples)
+    n, probability = len(samples), f"{1 - delta:.1%}"
     promise = (
         f"with probability {probability} or more, accuracy is at most {max_drop:.2%} (absolute) "
         f"below the cloud's ({validation['local_fraction']:.1%} of {n:,} samples stay local)"
@@ -154,7 +156,7 @@ def for_accuracy_drop(
 
 def for_budget(
     scores: np.ndarray,
-    bank: Bank,
+    samples: CostsAtGate,
     *,
     max_bytes: float | None = None,
     max_seconds: float | None = None,
@@ -170,7 +172,7 @@ def for_budget(
 
     Args:
         scores: float of shape (n,), of validation data.
-        bank: The n samples scored.
+        samples: The n samples scored, a `Bank` or `GateCosts`.
         max_bytes: Bytes sent a sample, on average over all samples.
         max_seconds: Latency a sample, on average over all samples.
         bytes_sent: Bytes sent for a sample that is offloaded.
@@ -198,8 +200,8 @@ def for_budget(
             raise ValueError(f"{what} must be finite and not negative; received {cost!r}")
     prices = {"bytes": (0.0, bytes_sent), "seconds": (local_seconds, cloud_seconds)}
 
-    n = len(bank)
-    _, kept, thresholds = cuts(_checked(scores, bank))
+    n = len(samples)
+    _, kept, thresholds = cuts(_checked(scores, samples))
     within = np.ones(len(kept), bool)
     for what, (_, most) in limits.items():
         if not prices[what][0] <= most:
@@ -210,7 +212,7 @@ def for_budget(
         within &= _mean_price(prices[what], n - kept, n) <= most
     # Where everything fits, what scores lower than any validation sample is offloaded too.
     threshold = -np.inf if within[0] else float(thresholds[np.argmax(within)])
-    validation = _outcome(threshold, scores, bank, prices)
+    validation = _outcome(threshold, scores, samples, prices)
     allowed = " and ".join(f"{FORMATS[what].format(most)}" for what, (_, most) in limits.items())
     promise = (
         f"at most {allowed} on average "
@@ -221,10 +223,10 @@ def for_budget(
     return Calibration("budget", threshold, promise, limits, numbers, prices)
 
 
-def _checked(scores, bank):
-    if scores.shape != (len(bank),) or not len(bank) or not np.isfinite(scores).all():
+def _checked(scores, samples):
+    if scores.shape != (len(samples),) or not len(samples) or not np.isfinite(scores).all():
         raise ValueError(
-            f"expected a finite score for each of {len(bank)} samples, at least one; received "
+            f"expected a finite score for each of {len(samples)} samples, at least one; received "
             f"shape {scores.shape} with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
         )
     return scores
@@ -235,16 +237,16 @@ def _mean_price(price, offloaded, n):
     return every + offloaded * added / n
 
 
-def _outcome(threshold, scores, bank, prices=()):
-    local = _checked(scores, bank) < threshold
-    n, offloaded = len(bank), int(np.sum(~local))
-    # Counted before it is divided, so that a drop of 1 in 100 is 0.01 to the last bit.
-    losses = np.sum(bank.cloud_correct[local].astype(int) - bank.local_correct[local])
+def _outcome(threshold, scores, samples, prices=()):
+    local = _checked(scores, samples) < threshold
+    n, offloaded = len(samples), int(np.sum(~local))
+    # Summed before it is divided, so that a drop of 1 in 100 is 0.01 to the last bit.
+    added = np.sum(samples.stay[local] - samples.go[local])
     return {
         "local_fraction": (n - offloaded) / n,
-        "accuracy": float((np.sum(bank.cloud_correct) - losses) / n),
-        "accuracy_drop": float(losses / n),
-        "disagreement": float(np.mean(local & bank.disagree)),
+        "accuracy": float((n - np.sum(samples.go) - added) / n),
+        "accuracy_drop": float(added / n),
+        "disagreement": float(np.mean(local * samples.differ)),
         **{what: float(_mean_price(prices[what], offloaded, n)) for what in prices},
     }
 

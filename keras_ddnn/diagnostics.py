@@ -44,7 +44,7 @@ class BankFacts:
     @classmethod
     def of(cls, bank: Bank, cost: str = "true_class", local_fraction: float = 0.5) -> "BankFacts":
         """Count; `cost` and `local_fraction` are those of the labels, as in `HeadConfig`."""
-        local, cloud, benefits = bank.local_correct, bank.cloud_correct, benefit(bank, cost)
+        local, cloud, benefits = bank.stay == 0, bank.go == 0, benefit(bank, cost)
         mislabelled = hard_labels(benefits, local_fraction) != cloud
         return cls(
             len(bank),

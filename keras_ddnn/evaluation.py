@@ -1,4 +1,4 @@
-"""How good a rule is: the accuracy-versus-local-fraction curve and the point one would run at."""
+"""How good a rule is: the cost-versus-local-fraction curve and the point one would run at."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,33 +8,47 @@ import pandas as pd
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.costs import oracle_scores, threshold_for_fraction
+from keras_ddnn.gate_costs import CostsAtGate
 from keras_ddnn.rules import OffloadRule
 from keras_ddnn.statistics import RankedSamples, audc_interval
 
 
 @dataclass(frozen=True, eq=False)
 class OffloadCurve:
-    """Accuracy at every share of samples kept local, in the order of a score.
+    """Mean cost at every share of samples kept local, in the order of a score.
 
     Attributes:
-        local_fraction: float64 of shape (n + 1,): 0, 1/n, … 1.
-        accuracy: float64 of shape (n + 1,), in [0, 1]. The first is the cloud's accuracy, the last
-            the local network's. Where scores tie, the mean over all orders of the tied samples.
+        total_cost: Sum of the costs of all n samples with 0, 1, … n of them kept local, float64 of
+            shape (n + 1,), lower is better. Where scores tie, the mean over all orders of the tied
+            samples.
     """
 
-    local_fraction: np.ndarray
-    accuracy: np.ndarray
+    total_cost: np.ndarray
 
     @classmethod
-    def from_scores(cls, scores: np.ndarray, bank: Bank) -> "OffloadCurve":
-        """Sweep the threshold of `scores` (n,) over the n samples of a bank.
+    def from_scores(cls, scores: np.ndarray, samples: CostsAtGate) -> "OffloadCurve":
+        """Sweep the threshold of `scores` (n,) over n samples, a `Bank` or `GateCosts`.
 
         Raises:
             ValueError: If there is not one finite score a sample.
         """
-        kept, correct = RankedSamples(scores, bank).sweep(np.ones(len(bank), int))
-        every = np.arange(len(bank) + 1)
-        return cls(every / len(bank), np.interp(every, kept, correct) / len(bank))
+        kept, cost = RankedSamples(scores, samples).sweep(np.ones(len(samples), int))
+        return cls(np.interp(np.arange(len(samples) + 1), kept, cost))
+
+    @property
+    def local_fraction(self) -> np.ndarray:
+        """Share of samples kept local, float64 of shape (n + 1,): 0, 1/n, … 1."""
+        n = len(self.total_cost) - 1
+        return np.arange(n + 1) / n
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """1 - mean cost, float64 of shape (n + 1,): the accuracy where a wrong answer costs 1.
+
+        The first is the cloud's, the last the local network's.
+        """
+        n = len(self.total_cost) - 1
+        return (n - self.total_cost) / n
 
     @property
     def cloud_accuracy(self) -> float:
@@ -52,10 +66,15 @@ class OffloadCurve:
         return float(np.trapezoid(self.accuracy, self.local_fraction))
 
     @property
+    def mean_cost(self) -> float:
+        """Mean cost over local fractions 0 to 1, which is 1 - AUDC."""
+        return 1.0 - self.audc
+
+    @property
     def apgr(self) -> float:
         """Average performance gap recovered, (AUDC - A_local) / (A_cloud - A_local).
 
-        Random ranking has 0.5; NaN if both networks are equally accurate. Source: Ong et al.,
+        Random ranking has 0.5; NaN if both networks cost the same. Source: Ong et al.,
         "RouteLLM", 2024.
         """
         gap = self.cloud_accuracy - self.local_accuracy
@@ -71,9 +90,9 @@ def decision_accuracy(offloaded: np.ndarray, bank: Bank) -> float:
     return float(np.mean(offloaded == (oracle_scores(bank) > 0)))
 
 
-def routed_accuracy(offloaded: np.ndarray, bank: Bank) -> float:
+def routed_accuracy(offloaded: np.ndarray, samples: CostsAtGate) -> float:
     """Return the accuracy when the samples of `offloaded`, bool (n,), are answered by the cloud."""
-    return float(np.where(offloaded, bank.cloud_correct, bank.local_correct).mean())
+    return float((1.0 - np.where(offloaded, samples.go, samples.stay)).mean())
 
 
 def compare_rules(

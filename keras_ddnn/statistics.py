@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import bootstrap, sem, t
 
-from keras_ddnn.bank import Bank
+from keras_ddnn.gate_costs import CostsAtGate
 
 
 @dataclass(frozen=True)
@@ -29,25 +29,25 @@ class RankedSamples:
     """Samples sorted once by a score, after which the AUDC of any resample takes one pass.
 
     A resample is a count a sample: how often it was drawn. Between the ends of a run of tied
-    samples accuracy is a straight line, which is the mean over their orders; so the area is made of
+    samples the cost is a straight line, which is the mean over their orders; so the area is made of
     trapezoids, one a run, and a sample drawn twice is a run of its own.
     """
 
-    def __init__(self, scores: np.ndarray, bank: Bank):
-        """Sort the n samples of a bank by `scores` (n,).
+    def __init__(self, scores: np.ndarray, samples: CostsAtGate) -> None:
+        """Sort n samples, a `Bank` or `GateCosts`, by `scores` (n,).
 
         Raises:
             ValueError: If there is not one finite score a sample.
         """
-        if scores.shape != (len(bank),) or not np.isfinite(scores).all():
+        if scores.shape != (len(samples),) or not np.isfinite(scores).all():
             raise ValueError(
-                f"expected {len(bank)} finite scores, one a sample; received shape {scores.shape} "
-                f"with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
+                f"expected {len(samples)} finite scores, one a sample; received shape "
+                f"{scores.shape} with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
             )
         self._order = np.argsort(scores, kind="stable")
         self._ends = np.flatnonzero(np.append(np.diff(scores[self._order]) > 0, True))
-        self._cloud_correct = bank.cloud_correct[self._order]
-        self._gain_of_keeping = bank.local_correct[self._order].astype(int) - self._cloud_correct
+        self._go = samples.go[self._order]
+        self._price_of_keeping = samples.stay[self._order] - self._go
 
     def sweep(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Raise the threshold past each of the k runs of tied samples.
@@ -56,39 +56,43 @@ class RankedSamples:
             counts: int of shape (n,), how often each sample was drawn; at least one above zero.
 
         Returns:
-            Samples kept local and right answers, both int of shape (k + 1,): the first pair is the
-            cloud alone, the last the local network alone.
+            Samples kept local, int of shape (k + 1,), and the sum of the costs of all samples,
+            float64 of shape (k + 1,): the first pair is the cloud alone, the last the local network
+            alone.
         """
         counts = counts[self._order]
         kept = np.cumsum(counts)[self._ends]
-        gained = np.cumsum(counts * self._gain_of_keeping)[self._ends]
-        return np.append(0, kept), counts @ self._cloud_correct + np.append(0, gained)
+        added = np.cumsum(counts * self._price_of_keeping)[self._ends]
+        return np.append(0, kept), counts @ self._go + np.append(0.0, added)
 
     def audc(self, counts: np.ndarray) -> float:
-        """Return the mean accuracy over local fractions 0 to 1 of a resample, see `sweep`."""
-        kept, correct = self.sweep(counts)
-        return float(np.trapezoid(correct, kept) / kept[-1] ** 2)
+        """Return 1 - the mean cost over local fractions 0 to 1 of a resample, see `sweep`.
+
+        Where a wrong answer costs 1 and a right one 0, that is the mean accuracy.
+        """
+        kept, cost = self.sweep(counts)
+        return float(np.trapezoid(kept[-1] - cost, kept) / kept[-1] ** 2)
 
 
-def audc_interval(scores: np.ndarray, bank: Bank, resamples: int = 999) -> Interval:
-    """Return the AUDC and its 95% percentile bootstrap interval over the samples of a bank.
+def audc_interval(scores: np.ndarray, samples: CostsAtGate, resamples: int = 999) -> Interval:
+    """Return the AUDC and its 95% percentile bootstrap interval over samples.
 
     It speaks of the samples alone: the networks and the rule are taken as given. Intervals of two
     rules may overlap although one is surely better, as both err on the same samples: `audc_gain`.
 
     Args:
         scores: Of a rule, float of shape (n,), n at least 2.
-        bank: The n samples.
+        samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many bootstrap resamples.
 
     Raises:
         ValueError: If there is not one finite score a sample.
     """
-    return _over_samples(RankedSamples(scores, bank).audc, len(bank), resamples)
+    return _over_samples(RankedSamples(scores, samples).audc, len(samples), resamples)
 
 
 def audc_gain(
-    scores: np.ndarray, baseline_scores: np.ndarray, bank: Bank, resamples: int = 999
+    scores: np.ndarray, baseline_scores: np.ndarray, samples: CostsAtGate, resamples: int = 999
 ) -> Interval:
     """Return how much better one rule is than another on the same samples, in AUDC.
 
@@ -99,7 +103,7 @@ def audc_gain(
     Args:
         scores: Of the rule, float of shape (n,), n at least 2.
         baseline_scores: Of the rule to beat, float of shape (n,).
-        bank: The n samples.
+        samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many bootstrap resamples.
 
     Returns:
@@ -108,7 +112,7 @@ def audc_gain(
     Raises:
         ValueError: If there is not one finite score a sample.
     """
-    return _over_samples(_gain(scores, baseline_scores, bank), len(bank), resamples)
+    return _over_samples(_gain(scores, baseline_scores, samples), len(samples), resamples)
 
 
 def over_seeds(gains: Sequence[float]) -> Interval:
@@ -135,7 +139,7 @@ def over_seeds(gains: Sequence[float]) -> Interval:
 
 
 def hierarchical_gain(
-    per_seed: Sequence[tuple[np.ndarray, np.ndarray, Bank]], resamples: int = 999
+    per_seed: Sequence[tuple[np.ndarray, np.ndarray, CostsAtGate]], resamples: int = 999
 ) -> Interval:
     """Return how much better one rule is than another when seeds and samples are both drawn.
 
@@ -157,28 +161,29 @@ def hierarchical_gain(
     """
     return gain_of_replicates(
         [
-            audc_replicates(scores, bank, resamples) - audc_replicates(baseline, bank, resamples)
-            for scores, baseline, bank in per_seed
+            audc_replicates(scores, samples, resamples)
+            - audc_replicates(baseline, samples, resamples)
+            for scores, baseline, samples in per_seed
         ]
     )
 
 
-def audc_replicates(scores: np.ndarray, bank: Bank, resamples: int = 999) -> np.ndarray:
-    """Return the AUDC of a bank, then of each of its bootstrap resamples, of (1 + resamples,).
+def audc_replicates(scores: np.ndarray, samples: CostsAtGate, resamples: int = 999) -> np.ndarray:
+    """Return the AUDC of samples, then of each of its bootstrap resamples, of (1 + resamples,).
 
-    Banks of one size are resampled alike, so that replicates of two rules, or of two networks on
+    Sets of one size are resampled alike, so that replicates of two rules, or of two networks on
     the same test set, are paired. They are all that `gain_of_replicates` needs, and can be kept
     where scores and banks are too large to.
 
     Args:
         scores: Of a rule, float of shape (n,).
-        bank: The n samples.
+        samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many.
 
     Raises:
         ValueError: If there is not one finite score a sample.
     """
-    ranked, n = RankedSamples(scores, bank), len(bank)
+    ranked, n = RankedSamples(scores, samples), len(samples)
     draws = (draw.astype(int) for draw in _draws(n, resamples))
     return np.array([ranked.audc(np.ones(n, int)), *map(ranked.audc, draws)])
 
@@ -210,9 +215,9 @@ def gain_of_replicates(gains: Sequence[np.ndarray]) -> Interval:
     return Interval(float(gains[:, 0].mean()), float(low), float(high))
 
 
-def _gain(scores, baseline_scores, bank) -> Callable[[np.ndarray], float]:
+def _gain(scores, baseline_scores, samples) -> Callable[[np.ndarray], float]:
     """Return the function from counts to the difference of AUDC."""
-    ranked, baseline = RankedSamples(scores, bank), RankedSamples(baseline_scores, bank)
+    ranked, baseline = RankedSamples(scores, samples), RankedSamples(baseline_scores, samples)
     return lambda counts: ranked.audc(counts) - baseline.audc(counts)
 
 

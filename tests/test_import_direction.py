@@ -17,6 +17,7 @@ NUMPY_FILES = (
     "cluttered_digits",
     "datasets",
     "quantisation",
+    "gate_costs",
     "bank",
     "payload",
     "costs",

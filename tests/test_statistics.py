@@ -56,14 +56,15 @@ def test_an_interval_reads_in_points(interval, text):
     assert str(interval) == text
 
 
-def test_a_resample_counts_right_answers_by_how_often_each_sample_was_drawn():
+def test_a_resample_adds_up_costs_by_how_often_each_sample_was_drawn():
     ranked, counts = RankedSamples(SCORES, LADDER), np.array([2, 1, 0, 1])
-    kept, correct = ranked.sweep(counts)
-    # The cloud is right on the first, twice, and on the last: 3. Keeping the first pair: 3, as
-    # both networks are right. Keeping the second: 3 + 1. The third was not drawn. The last: 4 - 1.
+    kept, cost = ranked.sweep(counts)
+    # The cloud is right on the first, twice, and on the last, and wrong on the second: 1. Keeping
+    # the first pair: 1, as both networks are right. Keeping the second: 1 - 1. The third was not
+    # drawn. Keeping the last, on which the local network is wrong: 0 + 1.
     np.testing.assert_array_equal(kept, [0, 2, 3, 3, 4])
-    np.testing.assert_array_equal(correct, [3, 3, 4, 4, 3])
-    # Steps of 2, 1, 0 and 1 samples with mean heights 3, 3.5, 4 and 3.5, of 4 samples each way.
+    np.testing.assert_array_equal(cost, [1, 1, 0, 0, 1])
+    # Steps of 2, 1, 0 and 1 samples with mean accuracies 3, 3.5, 4 and 3.5, of 4 samples each way.
     assert ranked.audc(counts) == (2 * 3 + 1 * 3.5 + 0 * 4 + 1 * 3.5) / 4**2
 
 
