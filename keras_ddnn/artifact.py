@@ -22,7 +22,6 @@ from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.rules import RULES, OffloadRule
-from keras_ddnn.score_graph import fits_graph
 
 DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
@@ -99,7 +98,7 @@ def save_policy(
 
 def _export(policy, new: Path, images) -> None:
     export_cloud(policy, new / CLOUD)
-    if fits_graph(policy.rule):
+    if policy.rule.fits_graph:
         export_edge(policy, new / EDGE_GRAPHS["float"])
         if images is not None:
             export_edge(policy, new / EDGE_GRAPHS["int8"], images)

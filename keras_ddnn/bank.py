@@ -3,54 +3,95 @@
 import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import ModuleType
 
 import numpy as np
 from scipy.special import softmax
-from scipy.stats import entropy
 
 from keras_ddnn.atomic import replacing_file
 
+TINY = float(np.finfo(np.float32).tiny)  # keeps the logarithm of a probability of 0 finite
 
-def normalised_entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Return the entropy of (n, num_classes) over log num_classes, of shape (n,), in [0, 1]."""
-    nats = entropy(probabilities, axis=1)
+
+def normalised_entropy(probabilities: np.ndarray, xp: ModuleType = np) -> np.ndarray:
+    """Return the entropy of (n, num_classes) over log num_classes, of shape (n,), in [0, 1].
+
+    Args:
+        probabilities: Rows that sum to 1.
+        xp: NumPy, or `tensorflow.experimental.numpy` in a graph.
+    """
+    # A probability of 0 counts as 0, which is the limit of p log p.
+    logs = xp.log(xp.maximum(probabilities, xp.full_like(probabilities, TINY)))
+    nats = -xp.sum(probabilities * logs, axis=1)
+    shares = nats / float(np.log(probabilities.shape[1]))
     # The sum of p log p may exceed log num_classes in its last digit.
-    return np.minimum(nats / np.log(probabilities.shape[1]), 1.0)
+    return xp.minimum(shares, xp.ones_like(shares))
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeOutputs:
     """All that a device knows of n samples before it decides to offload them.
 
+    Rules and heads read it in NumPy, in float64, and in a TensorFlow graph, in float32, by the same
+    lines.
+
     Attributes:
         local_logits: float32 of shape (n, num_classes).
         features: The local feature map, or what a bottleneck leaves of it, float16 of shape (n, h,
             w, f).
         images: uint8 of shape (n, height, width, channels).
+        xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
+        precision: Type in which probabilities are computed.
     """
 
     local_logits: np.ndarray
     features: np.ndarray
     images: np.ndarray
+    xp: ModuleType = np
+    precision: str = "float64"
 
     def __len__(self):
         return len(self.local_logits)
 
     @cached_property
     def local_probabilities(self) -> np.ndarray:
-        """Softmax of the local logits, float64 of shape (n, num_classes)."""
-        return softmax(self.local_logits.astype(np.float64), axis=1)
+        """Softmax of the local logits, of shape (n, num_classes)."""
+        logits = self.xp.asarray(self.local_logits, self.precision)
+        powers = self.xp.exp(logits - self.xp.max(logits, axis=1, keepdims=True))
+        return powers / self.xp.sum(powers, axis=1, keepdims=True)
 
     @cached_property
     def local_entropy(self) -> np.ndarray:
-        """Entropy of the local probabilities over log num_classes, float64 of (n,), in [0, 1]."""
-        return normalised_entropy(self.local_probabilities)
+        """Entropy of the local probabilities over log num_classes, of shape (n,), in [0, 1]."""
+        return normalised_entropy(self.local_probabilities, self.xp)
 
     @cached_property
+    def local_order(self) -> np.ndarray:
+        """The classes by falling local probability, lower numbers first in a tie, int (n, C)."""
+        return self.xp.argsort(-self.local_probabilities, axis=1, kind="stable")
+
+    @cached_property
+    def local_ranked(self) -> np.ndarray:
+        """The local probabilities, falling, of shape (n, num_classes)."""
+        return -self.xp.sort(-self.local_probabilities, axis=1)
+
+    @cached_property
+    def local_rest(self) -> np.ndarray:
+        """1 - the highest local probability, of shape (n,), in [0, 1].
+
+        It is the sum of the others: where the highest is near 1, 1 - p has few digits.
+        """
+        return self.xp.sum(self.local_ranked[:, 1:], axis=1)
+
+    @cached_property
+    def local_closeness(self) -> np.ndarray:
+        """1 - the gap between the two highest local probabilities, of shape (n,), in [0, 1]."""
+        return self.local_rest + self.local_ranked[:, 1]
+
+    @property
     def local_margin(self) -> np.ndarray:
-        """Gap between the two highest local probabilities, float64 of shape (n,), in [0, 1]."""
-        top_two = np.sort(self.local_probabilities, axis=1)[:, -2:]
-        return top_two[:, 1] - top_two[:, 0]
+        """Gap between the two highest local probabilities, of shape (n,), in [0, 1]."""
+        return 1.0 - self.local_closeness
 
 
 @dataclass(frozen=True, eq=False)

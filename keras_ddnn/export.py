@@ -8,9 +8,10 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.atomic import replacing_file
+from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.score_graph import GraphOutputs, score_in_graph
 
+IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `EdgeOutputs`
 SCORE = "score"  # scope of the operations that stay float32 where the local network is quantised
 
 
@@ -68,13 +69,13 @@ def export_cloud(policy: OffloadPolicy, folder) -> None:
 
 
 def _device(policy):
-    local, score = policy.local_model, score_in_graph(policy.rule)
+    local, rule = policy.local_model, policy.rule.for_graph()
 
     def device(images):
         outputs = local(images, training=False)
-        edge = GraphOutputs(outputs["local"], outputs["features"], images)
+        edge = EdgeOutputs(outputs["local"], outputs["features"], images, **IN_GRAPH)
         with tf.name_scope(SCORE):
-            scores = score(edge)
+            scores = rule.score(edge)
         return {"local_logits": edge.local_logits, "features": edge.features, "score": scores}
 
     spec = tf.TensorSpec(local.input_shape, tf.uint8, name="images")

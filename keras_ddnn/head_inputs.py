@@ -1,5 +1,7 @@
 """What an offload head looks at, taken from what a device knows."""
 
+from math import prod
+
 import numpy as np
 
 from keras_ddnn.bank import EdgeOutputs
@@ -25,8 +27,7 @@ def logits(edge: EdgeOutputs) -> np.ndarray:
 
 def logits_plus(edge: EdgeOutputs) -> np.ndarray:
     """Return logits, normalised entropy and top-2 gap, float32 (n, num_classes + 2)."""
-    extra = np.stack([edge.local_entropy, edge.local_margin], axis=1)
-    return np.concatenate([edge.local_logits, extra], axis=1, dtype=np.float32)
+    return _columns(edge, edge.local_logits, edge.local_entropy, edge.local_margin)
 
 
 def logits_rich(edge: EdgeOutputs) -> np.ndarray:
@@ -36,24 +37,15 @@ def logits_rich(edge: EdgeOutputs) -> np.ndarray:
     the first class against the rest, normalised entropy and top-2 gap, and the first and the second
     class as one-hot (num_classes each).
     """
-    probabilities, rows = edge.local_probabilities, np.arange(len(edge))
-    order = np.argsort(-probabilities, axis=1)
-    ranked = np.log(probabilities[rows[:, None], order] + EPSILON)
-    first = probabilities.max(axis=1)
-    log_odds = np.log(first + EPSILON) - np.log(1.0 - first + EPSILON)
-    classes = np.eye(probabilities.shape[1])
-    return np.concatenate(
-        [
-            ranked,
-            -np.diff(ranked[:, :4]),
-            log_odds[:, None],
-            edge.local_entropy[:, None],
-            edge.local_margin[:, None],
-            classes[order[:, 0]],
-            classes[order[:, 1]],
-        ],
-        axis=1,
-        dtype=np.float32,
+    xp, ranked = edge.xp, edge.local_ranked
+    logs = xp.log(ranked + EPSILON)
+    log_odds = logs[:, 0] - xp.log(edge.local_rest + EPSILON)
+    top = logs[:, :4]
+    one_hot = xp.eye(ranked.shape[1], dtype=edge.precision)
+    first, second = (xp.take(one_hot, edge.local_order[:, place], axis=0) for place in (0, 1))
+    gaps = top[:, :-1] - top[:, 1:]
+    return _columns(
+        edge, logs, gaps, log_odds, edge.local_entropy, edge.local_margin, first, second
     )
 
 
@@ -62,15 +54,22 @@ def logits_features(edge: EdgeOutputs) -> np.ndarray:
 
     A map smaller than that is kept as it is.
     """
-    pooled = edge.features
+    xp = edge.xp
+    pooled = xp.asarray(edge.features, "float32")
     for axis in (1, 2):
         size = pooled.shape[axis]
-        edges = np.unique(np.arange(PLACES) * size // PLACES)
-        sizes = np.diff(np.append(edges, size))
-        sums = np.add.reduceat(pooled, edges, axis=axis, dtype=np.float32)
-        pooled = sums / np.expand_dims(sizes, tuple(a for a in range(4) if a != axis))
-    flat = pooled.reshape(len(pooled), -1)
-    return np.concatenate([logits_rich(edge), flat], axis=1, dtype=np.float32)
+        starts = sorted({place * size // PLACES for place in range(PLACES)})
+        parts = xp.split(pooled, starts[1:], axis=axis)
+        pooled = xp.concatenate([xp.mean(part, axis=axis, keepdims=True) for part in parts], axis)
+    flat = xp.reshape(pooled, (-1, prod(pooled.shape[1:])))
+    return xp.concatenate([logits_rich(edge), flat], axis=1)
+
+
+def _columns(edge: EdgeOutputs, *parts: np.ndarray) -> np.ndarray:
+    """Join parts (n,) and (n, d) side by side, float32."""
+    xp = edge.xp
+    columns = [part if len(part.shape) == 2 else part[:, None] for part in parts]
+    return xp.concatenate([xp.asarray(part, "float32") for part in columns], axis=1)
 
 
 # EdgeOutputs -> array (n, ...), a map of rank 4 or a vector of rank 2

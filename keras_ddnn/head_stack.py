@@ -157,7 +157,7 @@ def _fit_stack(backbone, configs) -> list[HeadRule]:
         logs |= dict(zip(("val_loss", "val_metric"), np.array(val_logs)))
         for member in np.flatnonzero(running):
             config = configs[member]
-            scores = TARGETS[config.target].score(outputs[member])
+            scores = TARGETS[config.target].score(outputs[member], np)
             audc = OffloadCurve.from_scores(scores, backbone.val_bank).audc
             metric = "accuracy" if LOSSES[config.loss].from_logits else "mae"
             row = {name.replace("metric", metric): float(v[member]) for name, v in logs.items()}

@@ -46,13 +46,24 @@ class HeadRule(OffloadRule):
         self.history = history or {}
         self.anchor = anchor
         self.multiply_adds = multiply_adds(model) if anchor is None or anchor.weight else 0
+        self._ask = _predict_in_batches
 
     def score(self, edge: EdgeOutputs) -> np.ndarray:
         """Return the score that target and anchor make of the head's outputs, of shape (n,)."""
         if not self.multiply_adds:
-            return self.anchor.correct(np.zeros(len(edge)), edge)
-        scores = _score(self.model, HEAD_INPUTS[self.config.input](edge), self.config)
+            return self.anchor.correct(edge.xp.zeros_like(edge.local_entropy), edge)
+        outputs = self._ask(self.model, HEAD_INPUTS[self.config.input](edge))
+        scores = TARGETS[self.config.target].score(outputs, edge.xp)
         return self.anchor.correct(scores, edge) if self.anchor else scores
+
+    def for_graph(self) -> "HeadRule":
+        """Return the same rule with a head in float32 that is called, not run in batches."""
+        config = replace(self.config, precision="float32")
+        head = build_head(self.model.input_shape[1:], config)
+        copy_weights(self.model, head)
+        rule = HeadRule(head, config, anchor=self.anchor)
+        rule._ask = lambda model, inputs: model(inputs, training=False)
+        return rule
 
 
 def build_head(input_shape, config: HeadConfig) -> keras.Model:
@@ -265,9 +276,12 @@ class _ValidationAUDC(keras.callbacks.Callback):
         logs["val_audc"] = OffloadCurve.from_scores(scores, self.bank).audc
 
 
+def _predict_in_batches(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    return model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
+
+
 def _score(model, inputs, config) -> np.ndarray:
-    outputs = model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
-    return TARGETS[config.target].score(outputs)
+    return TARGETS[config.target].score(_predict_in_batches(model, inputs), np)
 
 
 def keras_loss(name: str, **options) -> keras.losses.Loss:

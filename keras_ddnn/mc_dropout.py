@@ -41,6 +41,8 @@ class MCDropout(OffloadRule):
             argument lies outside its range.
     """
 
+    fits_graph = False
+
     def __init__(
         self, model: keras.Model, passes: int = 20, measure: str = "entropy", seed: int = 0
     ):

@@ -10,26 +10,46 @@ from keras_ddnn.bank import EdgeOutputs
 class OffloadRule(ABC):
     """A rule that ranks samples for offloading; a threshold on its score makes the decisions.
 
+    A rule is written once. It runs in NumPy and, where `fits_graph` is true, in the graph of a
+    device: it takes its functions of arrays from `edge.xp`.
+
     Attributes:
         multiply_adds: Multiply-adds a sample that the rule costs on top of the local network.
+        fits_graph: Whether the rule can be part of a graph.
     """
 
     multiply_adds: int = 0
+    fits_graph: bool = True
 
     @abstractmethod
     def score(self, edge: EdgeOutputs) -> np.ndarray:
         """Return the score of n samples, of shape (n,): higher means offload."""
 
+    def for_graph(self) -> "OffloadRule":
+        """Return the rule in the form that is traced into a graph: its own by default.
+
+        Raises:
+            ValueError: If the rule cannot be part of a graph.
+        """
+        if not self.fits_graph:
+            raise ValueError(
+                f"a device runs rules that fit a graph, such as {', '.join(CONFIDENCE_RULES)} or a "
+                f"HeadRule; received {type(self).__name__}"
+            )
+        return self
+
 
 class Random(OffloadRule):
     """Ranks at random: the straight line between the two accuracies."""
+
+    fits_graph = False
 
     def __init__(self, seed: int = 0):
         self.seed = seed
 
     def score(self, edge):
         """Return uniform numbers in [0, 1), the same ones in every call."""
-        # Salted: data drawn from the same seed must not know the ranking.
+        # A separate stream: data generated with the same seed are independent of the ranking.
         return np.random.default_rng([self.seed, 1]).random(len(edge))
 
 
@@ -50,7 +70,7 @@ class MaxProb(OffloadRule):
 
     def score(self, edge):
         """Return 1 - max p_local, in [0, 1]."""
-        return 1.0 - edge.local_probabilities.max(axis=1)
+        return edge.local_rest
 
 
 class Margin(OffloadRule):
@@ -58,13 +78,13 @@ class Margin(OffloadRule):
 
     def score(self, edge):
         """Return 1 - (p_local of the first class - p_local of the second), in [0, 1]."""
-        return 1.0 - edge.local_margin
+        return edge.local_closeness
 
 
 # The rules that need no training; the learned one is `heads.HeadRule`.
 RULES = {"random": Random, "entropy": Entropy, "max_prob": MaxProb, "margin": Margin}
 
-# Random ranking is there to be compared with; chance must not make it the best.
+# `random` is there to be compared with; it is excluded from model selection.
 CONFIDENCE_RULES = tuple(name for name in RULES if name != "random")
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
-from scipy.special import expit
 
 from keras_ddnn.bank import Bank
 from keras_ddnn.costs import benefit, hard_labels
@@ -16,14 +16,15 @@ class Target:
 
     Attributes:
         values: (bank, cost, local_fraction) → what to learn, float32 of shape (n, units).
-        score: Outputs of the head (n, units) → scores (n,).
+        score: (outputs of the head (n, units), functions of arrays as of `EdgeOutputs.xp`) → scores
+            (n,).
         units: Outputs of the head.
         losses: Keys of `LOSSES` that fit, the default first.
         reads: Which of cost and local_fraction `values` looks at.
     """
 
     values: Callable[[Bank, str, float], np.ndarray]
-    score: Callable[[np.ndarray], np.ndarray]
+    score: Callable[[np.ndarray, ModuleType], np.ndarray]
     units: int
     losses: tuple[str, ...]
     reads: tuple[str, ...] = ()
@@ -47,12 +48,17 @@ def _distilled(bank, cost, local_fraction):
     return np.stack([probabilities[rows, a] for a in answers], axis=1).astype(np.float32)
 
 
-def _only(outputs):
+def _only(outputs, xp=np):
     return outputs[:, 0]
 
 
-def _difference(logits):
-    return expit(logits[:, 1]) - expit(logits[:, 0])
+def _difference(logits, xp=np):
+    return _sigmoid(logits[:, 1], xp) - _sigmoid(logits[:, 0], xp)
+
+
+def _sigmoid(x, xp):
+    # 1 / (1 + exp(-x)) in a form that keeps its digits at both ends.
+    return xp.exp(-xp.logaddexp(xp.zeros_like(x), -x))
 
 
 TARGETS = {

@@ -1,5 +1,7 @@
 """A device that runs the graph alone ranks and decides as the rule in Python does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,19 +11,12 @@ from keras_ddnn.anchored import Anchor
 from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.export import export_cloud, export_edge
+from keras_ddnn.export import IN_GRAPH, export_cloud, export_edge
 from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.heads import HeadRule, initial_head
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.rules import CONFIDENCE_RULES, RULES, Random
-from keras_ddnn.score_graph import (
-    GRAPH_INPUTS,
-    GRAPH_RULES,
-    GRAPH_TARGETS,
-    GraphOutputs,
-    score_in_graph,
-)
 from keras_ddnn.targets import TARGETS
 
 CONFIG = DDNNConfig(
@@ -37,8 +32,12 @@ EDGE = EdgeOutputs(
     rng.normal(size=(200, 10, 10, 4)).astype(np.float16),
     IMAGES,
 )
-GRAPH_EDGE = GraphOutputs(
-    tf.constant(EDGE.local_logits), tf.constant(EDGE.features.astype(np.float32)), IMAGES
+# The same samples as a graph sees them.
+GRAPH_EDGE = EdgeOutputs(
+    tf.constant(EDGE.local_logits),
+    tf.constant(EDGE.features.astype(np.float32)),
+    tf.constant(IMAGES),
+    **IN_GRAPH,
 )
 
 
@@ -56,44 +55,35 @@ def run(path, images):
     return Interpreter(str(path), num_threads=1).get_signature_runner()(images=images)
 
 
-def test_the_graphs_know_every_input_target_and_confidence_rule():
-    assert set(GRAPH_INPUTS) == set(HEAD_INPUTS)
-    assert set(GRAPH_TARGETS) == set(TARGETS)
-    assert tuple(GRAPH_RULES) == CONFIDENCE_RULES
-
-
-@pytest.mark.parametrize("name", GRAPH_RULES)
+@pytest.mark.parametrize("name", CONFIDENCE_RULES)
 def test_a_confidence_rule_in_a_graph_is_the_rule(name):
-    scores = GRAPH_RULES[name](GRAPH_EDGE)
+    scores = RULES[name]().for_graph().score(GRAPH_EDGE)
+    assert scores.dtype == tf.float32
     np.testing.assert_allclose(scores, RULES[name]().score(EDGE), rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", GRAPH_INPUTS)
-def test_an_input_in_a_graph_is_the_input(name):
-    inputs = GRAPH_INPUTS[name](GRAPH_EDGE)
-    np.testing.assert_allclose(inputs, HEAD_INPUTS[name](EDGE), rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("name", HEAD_INPUTS)
+def test_an_input_in_a_graph_is_the_input_of_few_classes_too(name, classes):
+    few, in_graph = (
+        replace(edge, local_logits=edge.local_logits[:, :classes]) for edge in (EDGE, GRAPH_EDGE)
+    )
+    inputs, expected = HEAD_INPUTS[name](in_graph), HEAD_INPUTS[name](few)
+    np.testing.assert_allclose(inputs, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_few_classes_have_fewer_gaps(classes):
-    few = EdgeOutputs(EDGE.local_logits[:, :classes], EDGE.features, IMAGES)
-    in_graph = GraphOutputs(tf.constant(few.local_logits), GRAPH_EDGE.features, IMAGES)
-    expected = HEAD_INPUTS["logits_rich"](few)
-    np.testing.assert_allclose(GRAPH_INPUTS["logits_rich"](in_graph), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", GRAPH_TARGETS)
+@pytest.mark.parametrize("name", TARGETS)
 def test_a_target_in_a_graph_is_the_target(name):
     outputs = rng.normal(0, 3, (50, TARGETS[name].units)).astype(np.float32)
-    scores = GRAPH_TARGETS[name](tf.constant(outputs))
-    np.testing.assert_allclose(scores, TARGETS[name].score(outputs), rtol=1e-5, atol=1e-6)
+    scores = TARGETS[name].score(tf.constant(outputs), IN_GRAPH["xp"])
+    np.testing.assert_allclose(scores, TARGETS[name].score(outputs, np), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.4])
 @pytest.mark.parametrize("name", HEAD_INPUTS)
 def test_an_anchored_head_in_a_graph_is_the_head(name, weight):
     rule = head_rule(name, EDGE, Anchor("entropy", weight, ((0.3, 0.1), (-0.2, 1.7))))
-    scores = score_in_graph(rule)(GRAPH_EDGE)
+    scores = rule.for_graph().score(GRAPH_EDGE)
     np.testing.assert_allclose(scores, rule.score(EDGE), rtol=1e-3, atol=1e-4)
 
 
@@ -140,7 +130,9 @@ def test_the_int8_graph_is_smaller_and_computes_in_int8(tmp_path):
 
 def test_a_rule_that_draws_random_numbers_fits_no_graph(model, tmp_path):
     policy = OffloadPolicy(model, CONFIG, Random(), 0.5, CLASSES)
-    with pytest.raises(ValueError, match=r"one of entropy, max_prob, margin; received Random"):
+    with pytest.raises(
+        ValueError, match=r"such as entropy, max_prob, margin or a HeadRule; received Random"
+    ):
         export_edge(policy, tmp_path / "edge.tflite")
     assert not (tmp_path / "edge.tflite").exists()
 

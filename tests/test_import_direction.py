@@ -50,7 +50,6 @@ KERAS_FILES = (
     "heads",
     "head_stack",
     "policy",
-    "score_graph",
     "export",
     "artifact",
     "pipeline",

@@ -57,8 +57,7 @@ def test_random_ranks_differ_by_seed():
 
 
 def test_the_device_knows_neither_the_label_nor_the_cloud():
-    assert {field.name for field in fields(EdgeOutputs)} == {"local_logits", "features", "images"}
-    for name in dir(EdgeOutputs):
+    for name in {*dir(EdgeOutputs), *(field.name for field in fields(EdgeOutputs))}:
         assert not any(word in name for word in ("cloud", "label", "correct"))
 
 

@@ -22,7 +22,7 @@ def test_correctness_is_a_pair(four_cases):
 
 def test_the_score_of_a_pair_is_the_difference_of_its_probabilities():
     logits = np.array([[0.0, 0.0], [-np.log(3), np.log(3)]])
-    np.testing.assert_allclose(TARGETS["correctness"].score(logits), [0.0, 0.75 - 0.25])
+    np.testing.assert_allclose(TARGETS["correctness"].score(logits, np), [0.0, 0.75 - 0.25])
 
 
 def test_what_is_distilled_is_how_probable_the_cloud_holds_either_answer(four_cases):
