@@ -98,7 +98,9 @@ class CutPoints:
         """Raise ValueError, in one line, unless the model can be cut at a layer."""
         if name not in self.order:
             near = get_close_matches(name, self.order, n=3, cutoff=0.3)
-            hint = f"near names: {', '.join(near)}" if near else f"last: {', '.join(self.inner[-3:])}"
+            hint = (
+                f"near names: {', '.join(near)}" if near else f"last: {', '.join(self.inner[-3:])}"
+            )
             raise ValueError(f"the model has no layer {name!r} on the way to its output; {hint}")
         if name in self.inner:
             return
