@@ -57,6 +57,7 @@ KERAS_FILES = (
 # Run by two machines; what they need of Keras they import when they start.
 SERVE_FILES = (
     "serve.wire",
+    "serve.causes",
     "serve.link",
     "serve.betting",
     "serve.share",

@@ -186,7 +186,7 @@ class EdgeRuntime:
 
     def _ask_cloud(self, features, images, deadline):
         if not self._link:
-            raise Unanswered("there is no cloud")
+            raise Unanswered("there is no cloud", "no-cloud")
         tensors = [Tensor("features", self._code(features))]
         tensors += [Tensor("images", images)] if self._share_images else []
         parameters = {"model": self._model, "answered_locally": self._answered_locally}

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from pybreaker import CircuitBreaker, CircuitBreakerError
 
+from keras_ddnn.serve.causes import CAUSES, Unanswered
+
+__all__ = ["CAUSES", "CloudLink", "Unanswered"]
+
 PATH = "/v2/models/ddnn/infer"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_ANSWER = 1 << 20  # bytes; logits need far fewer
-
-
-class Unanswered(Exception):
-    """The cloud gave no answer that can be used, and why."""
 
 
 class CloudLink:
@@ -78,11 +78,13 @@ class CloudLink:
             Unanswered: For whatever reason there is no answer.
         """
         if deadline <= time.monotonic():
-            raise Unanswered("there was no time left to ask")  # which is not the cloud's failure
+            raise Unanswered(
+                "there was no time left to ask", "no-time"
+            )  # which is not the cloud's failure
         try:
             return self._breaker.call(self._ask, headers | self._headers, body, deadline, read)
         except CircuitBreakerError as error:
-            raise Unanswered("the circuit breaker is open") from error
+            raise Unanswered("the circuit breaker is open", "circuit-open") from error
 
     def close(self) -> None:
         """Close the connection."""
@@ -102,7 +104,7 @@ class CloudLink:
                 return read(*self._exchange(headers, body))
         except (OSError, HTTPException, ValueError) as error:
             self._connection.close()
-            raise Unanswered(f"{type(error).__name__}: {error}") from error
+            raise Unanswered(f"{type(error).__name__}: {error}", "connection") from error
         except BaseException:
             self._connection.close()  # half an answer may be left in it
             raise
