@@ -57,7 +57,9 @@ class FaultServer:
                 Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock):
-        with suppress(OSError), sock, sock.makefile("rb") as stream:
+        # A ValueError or KeyError: no HTTP came, but a greeting of TLS.
+        broken = OSError, ValueError, KeyError
+        with suppress(*broken), sock, sock.makefile("rb") as stream:
             while request := _read(stream):
                 self.requests.append(request)
                 if not FAULTS[self.fault](self, sock, *request):

@@ -58,6 +58,9 @@ KERAS_FILES = (
 SERVE_FILES = (
     "serve.wire",
     "serve.causes",
+    "serve.breaker",
+    "serve.sockets",
+    "serve.connection",
     "serve.link",
     "serve.betting",
     "serve.share",
