@@ -56,6 +56,7 @@ KERAS_FILES = (
 )
 # Run by two machines; what they need of Keras they import when they start.
 SERVE_FILES = (
+    "serve.limits",
     "serve.wire",
     "serve.causes",
     "serve.breaker",
@@ -67,6 +68,8 @@ SERVE_FILES = (
     "serve.audit",
     "serve.drift",
     "serve.edge_metrics",
+    "serve.edge_requests",
+    "serve.edge_runtime",
     "serve.edge_view",
     "serve.edge",
     "serve.requests",

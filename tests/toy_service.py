@@ -38,7 +38,9 @@ class Server:
     """A real uvicorn in a thread, on a port of its own; `with Server(app) as port`."""
 
     def __init__(self, app):
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
+        # To set up logging would close the standard error that pytest has put in place.
+        config = uvicorn.Config(app, port=0, log_level="critical", log_config=None)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
 
     def __enter__(self) -> int:
