@@ -14,6 +14,7 @@ NUMPY_FILES = (
     "seal",
     "manifest",
     "checks",
+    "notices",
     "cluttered_digits",
     "datasets",
     "quantisation",
