@@ -16,6 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_ddnn.checks import require_choice, require_count, require_images, require_positive
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.serve.drift import DriftGuard
 from keras_ddnn.serve.edge_metrics import EdgeMetrics
 from keras_ddnn.serve.edge_view import live_view, read_images, show_report
@@ -221,6 +222,8 @@ def main(arguments=None) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", help="a folder of images, in folders by class where known")
     source.add_argument("--dataset", help="test data of a dataset, by its name or .npz file")
+    parser.add_argument("--background", metavar="COLOUR", help=BACKGROUND_HELP)
+    parser.add_argument("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
     parser.add_argument("--graph", choices=EDGE_GRAPHS, default="float")
     parser.add_argument("--deadline-ms", type=float, default=250.0)
     parser.add_argument("--token-file", type=Path, help="a file with the service's token")
@@ -243,7 +246,13 @@ def main(arguments=None) -> None:
         )
         require_count(batch=options.batch)
         images, labels = read_images(
-            options.images, options.dataset, runtime.manifest["class_names"], options.limit
+            options.images,
+            options.dataset,
+            runtime.manifest["class_names"],
+            options.limit,
+            channels=runtime.manifest["input_shape"][2],
+            background=options.background,
+            scale=options.scale,
         )
         classes = []
         with runtime, live_view(len(images), lambda: (runtime.metrics.numbers(), runtime.breaker)):
