@@ -57,21 +57,22 @@ def read_folder(root: Path, **reading) -> tuple[Arrays, tuple[str, ...]]:
     return dict(zip(files, zip(arrays, labels.values()))), tuple(class_names)
 
 
-def images_below(folder: Path, passed: Counter) -> Iterator[Path]:
+def images_below(folder: Path, passed: Counter, above: tuple = ()) -> Iterator[Path]:
     """Yield the images in a folder and its subfolders, in order; hidden ones are left out.
 
     Args:
         folder: The folder.
         passed: Counts the other files, by their suffix.
+        above: Folders to leave out: a link may lead back to one that it is in.
 
     Raises:
         OSError: A folder cannot be read.
     """
     yield from _images_in(folder, passed)
+    above = (*above, folder.resolve())
     for name in _subfolders(folder):
-        # Links to folders may lead in circles.
-        if not (folder / name).is_symlink():
-            yield from images_below(folder / name, passed)
+        if (folder / name).resolve() not in above:
+            yield from images_below(folder / name, passed, above)
 
 
 def say_passed_over(root: Path, passed: Counter) -> None:

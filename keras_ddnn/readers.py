@@ -18,8 +18,8 @@ IMAGE_SUFFIXES = {
 }
 WHITE = (255, 255, 255)
 # Two commands read images, and have the same options for it.
-BACKGROUND_HELP = "behind transparent pixels of a folder's images: #rrggbb or r,g,b; white"
-SCALE_HELP = "value that means white in a folder's grey images of more than 8 bits; by their depth"
+BACKGROUND_HELP = "colour behind transparent pixels, #rrggbb or r,g,b; white if not given"
+SCALE_HELP = "value of white in grey images of more than 8 bits; that of their depth if not given"
 SEVERAL_FRAMES = "have several frames; the first is read"
 DEEP = "have more than 8 bits a value; 8 are kept"
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from keras_ddnn.checks import require_count
 from keras_ddnn.datasets import load
 from keras_ddnn.folders import images_below, say_passed_over
 from keras_ddnn.readers import colour_of, read_groups
@@ -38,6 +39,8 @@ def read_images(
         ValueError: If there are no images, they differ in size, some cannot be read, or a subfolder
             is no class.
     """
+    if limit is not None:
+        require_count(limit=limit)
     if folder is None:
         test = load(dataset, **reading).test
         return test.images[:limit], test.labels[:limit]
