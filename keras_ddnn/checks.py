@@ -43,3 +43,13 @@ def require_images(images, shape) -> None:
             f"expected uint8 images of shape (n, {', '.join(map(str, shape))}), n at least 1; "
             f"received {images.dtype} of shape {images.shape}"
         )
+
+
+def require_utf8(what: str, text: str) -> None:
+    """Raise ValueError unless a name can be written to a report: not every file name can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{what} must be UTF-8, as reports are; received {text!r}: rename it"
+        ) from None

@@ -7,14 +7,17 @@ the keys of ``DATASETS``, so importing this module must stay cheap: no TensorFlo
 """
 
 import hashlib
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+from keras_ddnn.archives import read_archive
+from keras_ddnn.checks import require_utf8
+from keras_ddnn.folders import read_folder
+from keras_ddnn.notices import notice
+from keras_ddnn.readers import colour_of
+
 MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
 VALIDATION_FRACTION = 0.1
 CLUTTERED_SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
@@ -36,7 +39,7 @@ class Split:
 class Splits:
     """A named dataset: ``train`` fits weights, ``val`` fits thresholds, ``test`` is only reported.
 
-    Raises ValueError if the splits do not share one image shape.
+    Raises ValueError if the splits do not share one image shape, or a name is not UTF-8.
     """
 
     name: str
@@ -46,7 +49,9 @@ class Splits:
     class_names: tuple[str, ...]
 
     def __post_init__(self):
-        """Reject splits that no single network could read."""
+        """Reject splits that no single network could read, and names no report could hold."""
+        for what, name in [("dataset", self.name), *(("class", c) for c in self.class_names)]:
+            require_utf8(f"the name of a {what}", name)
         expected = self.train.images.shape[1:]
         for what, split in (("val", self.val), ("test", self.test)):
             shape = split.images.shape[1:]
@@ -138,7 +143,7 @@ def _as_class_numbers(labels, num_classes, subject):
     return np.ascontiguousarray(labels, dtype=np.int64)
 
 
-def load(name, data_dir=None, seed=0):
+def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None):
     """Load a dataset by name or path.
 
     Args:
@@ -148,19 +153,29 @@ def load(name, data_dir=None, seed=0):
         data_dir: TensorFlow Datasets folder; None means TFDS_DATA_DIR or its default.
         seed: draws the generated images, and the 10% of each class of ``train`` that become
             ``val`` where the source has no validation split.
+        channels: of the images of a folder: 3 for RGB, 1 for grey.
+        background: seen through transparent pixels of a folder's images, "#rrggbb" or three
+            numbers of 0..255; None means white.
+        scale: the value that means white in a folder's grey images of more than 8 bits; see
+            ``keras_ddnn.readers.read_image``.
 
     Returns:
         Splits. Classes of a ``.npz`` are named "0", "1", ...; those of a folder by its subfolders.
 
     Raises:
-        ValueError: unknown name, missing file, or data that ``as_split`` rejects.
+        ValueError: unknown name, missing file, data that ``as_split`` rejects, or a ``background``
+            or ``scale`` of what is no folder.
         DatasetMissing: the named dataset is not prepared in the TensorFlow Datasets folder.
     """
+    require_utf8("the path of a dataset", str(name))
+    colour, path = colour_of(background), Path(name).expanduser()
+    if name not in DATASETS and path.is_dir():
+        reading = {"channels": channels, "background": colour, "scale": scale}
+        return _from_folder(path, seed, reading)
+    if not (background is None and scale is None):
+        raise ValueError(f"background and scale are of image files, which {name} does not hold")
     if name in DATASETS:
         return DATASETS[name](name, data_dir=data_dir, seed=seed)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _from_folder(path, seed)
     if path.is_file():
         return _from_npz(path, seed)
     if path.suffix or len(path.parts) > 1:
@@ -192,22 +207,14 @@ def _assemble(name, splits, class_names, seed):
         parts = zip(("train", "val"), hold_out(train.labels, VALIDATION_FRACTION, seed))
         for what, rows in parts:
             splits[what] = as_split(train.images[rows], train.labels[rows], what=what)
+        held, total = len(splits["val"]), len(train)
+        notice(f"{name} has no validation data: {held:,} of {total:,} training images become it")
     return Splits(name, splits["train"], splits["val"], splits["test"], tuple(class_names))
 
 
 def _from_npz(path, seed):
-    _expect(zipfile.is_zipfile(path), path, "a .npz archive", "a file of another kind")
-    try:
-        # Never unpickle: a dataset from a stranger must not run code.
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: expected a .npz archive of plain arrays: {error}") from error
-    has_val = "x_val" in arrays or "y_val" in arrays
-    names = ("train", "val", "test") if has_val else ("train", "test")
-    missing = [key for what in names for key in (f"x_{what}", f"y_{what}") if key not in arrays]
-    received = ", ".join(arrays) or "none"
-    _expect(not missing, path, f"arrays {', '.join(missing)}", received)
+    arrays = read_archive(path)
+    names = ("train", "val", "test") if "x_val" in arrays else ("train", "test")
     num_classes, splits = None, {}
     for what in names:
         splits[what] = as_split(arrays[f"x_{what}"], arrays[f"y_{what}"], num_classes, what)
@@ -215,46 +222,10 @@ def _from_npz(path, seed):
     return _assemble(path.stem, splits, map(str, range(num_classes)), seed)
 
 
-def _from_folder(root, seed):
-    found = _subfolders(root)
-    received = ", ".join(found) or "none"
-    _expect({"train", "test"} <= set(found), root, "subfolders train, test, maybe val", received)
-    class_names = _subfolders(root / "train")
-    splits, shape = {}, None
-    for what in [what for what in ("train", "val", "test") if what in found]:
-        received = ", ".join(_subfolders(root / what)) or "none"
-        expected = ", ".join(class_names)
-        _expect(received == expected, root / what, f"class folders {expected}", received)
-        files = [
-            (file, k)
-            for k, class_name in enumerate(class_names)
-            for file in sorted((root / what / class_name).glob("[!.]*"))
-            if file.suffix.lower() in IMAGE_SUFFIXES
-        ]
-        _expect(files, root / what, "images", "an empty split")
-        shape = shape or read_rgb(files[0][0]).shape
-        images = np.stack([read_rgb(file, shape) for file, _ in files])
-        splits[what] = as_split(images, [k for _, k in files], len(class_names), what)
+def _from_folder(root, seed, reading):
+    arrays, class_names = read_folder(root, **reading)
+    splits = {what: as_split(*pair, len(class_names), what) for what, pair in arrays.items()}
     return _assemble(root.name, splits, class_names, seed)
-
-
-def _subfolders(folder):
-    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
-
-
-def read_rgb(file, shape=None):
-    """Read an image as uint8 (height, width, 3); ValueError unless it is one, of this shape."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise ValueError(f"{file}: expected an image, received a file PIL cannot read") from error
-    if shape is not None:
-        expected = "{}×{} pixels (height×width) like the first image".format(*shape)
-        _expect(pixels.shape == shape, file, expected, "{}×{}".format(*pixels.shape))
-    return pixels
 
 
 class DatasetMissing(ValueError):

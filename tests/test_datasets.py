@@ -235,7 +235,7 @@ def test_folder_without_test_or_images_is_refused(tmp_path):
     root = write_folder(tmp_path / "b")
     for file in (root / "val").glob("*/*.png"):
         file.unlink()
-    with pytest.raises(ValueError, match="val: expected images, received an empty split"):
+    with pytest.raises(ValueError, match="val/cat: expected images, received none"):
         load(root)
 
 

@@ -29,6 +29,7 @@ def run_search(
     output,
     *,
     data_dir=None,
+    reading: dict | None = None,
     backbones=None,
     resume: bool = False,
     overwrite: bool = False,
@@ -43,6 +44,7 @@ def run_search(
         output: Folder of the results: `search.json`, `results.csv`, `results.parquet`, `curve.png`,
             `report/`, `artifact/`, `tensorboard/` and `trials/`.
         data_dir: As of `keras_ddnn.load`.
+        reading: Its `background` and `scale`.
         backbones: Folder of trained backbones, shared between searches; beside `output` by default.
         resume: Go on with an interrupted search in `output`; finished trials are not repeated.
         overwrite: Delete an older search in `output` first.
@@ -62,7 +64,7 @@ def run_search(
         require_count(num_cpus=num_cpus)
     output, backbones = _absolute(output, backbones)
     _check_output(search, output, resume, overwrite)
-    splits = load(search.dataset, data_dir, search.data_seed)
+    splits = load(search.dataset, data_dir, search.data_seed, **(reading or {}))
     fingerprint = splits.fingerprint()
     with _alone_in(output):
         _prepare_output(search, output, overwrite)
@@ -76,10 +78,12 @@ def run_search(
     return output
 
 
-def plan_search(search: SearchConfig, output, *, data_dir=None, backbones=None) -> Plan:
+def plan_search(
+    search: SearchConfig, output, *, data_dir=None, reading: dict | None = None, backbones=None
+) -> Plan:
     """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
     output, backbones = _absolute(output, backbones)
-    splits = load(search.dataset, data_dir, search.data_seed)
+    splits = load(search.dataset, data_dir, search.data_seed, **(reading or {}))
     return make_plan(search, splits, backbones, output)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_ddnn.checks import require_count
 from keras_ddnn.manifest import EDGE_GRAPHS
+from keras_ddnn.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.serve.edge_metrics import served
 from keras_ddnn.serve.edge_runtime import BATCH, CloudCheck, EdgeAnswer, EdgeRuntime
 from keras_ddnn.serve.edge_view import live_view, read_images, show_check, show_report
@@ -44,8 +45,6 @@ def main(arguments=None) -> None:
 
 def _runtime_of(options) -> EdgeRuntime:
     require_count(batch=options.batch)
-    if options.limit is not None:
-        require_count(limit=options.limit)
     if options.check and not options.cloud:
         raise ValueError("--check expects --cloud, the service to check; received none")
     return EdgeRuntime(
@@ -75,7 +74,13 @@ def _classify(runtime, options) -> tuple[np.ndarray, np.ndarray | None]:
             runtime.check(options.batch)
             _require_welcome(runtime)
         images, labels = read_images(
-            options.images, options.dataset, runtime.manifest["class_names"], options.limit
+            options.images,
+            options.dataset,
+            runtime.manifest["class_names"],
+            options.limit,
+            channels=runtime.manifest["input_shape"][2],
+            background=options.background,
+            scale=options.scale,
         )
         stack.enter_context(live_view(len(images), metrics, lambda: runtime.breaker))
         for start in range(0, len(images), options.batch):
@@ -117,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="ask the service once, about --batch black images, and say what is found",
     )
+    add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
+    add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
     add("--graph", choices=EDGE_GRAPHS, default="float")
     add("--deadline-ms", type=float, default=250.0, help="for an answer (%(default)s)")
     add("--token-file", type=Path, help="a file with the service's token")

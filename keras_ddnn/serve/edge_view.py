@@ -1,5 +1,6 @@
 """The images that a device is given, and what a person sees of its work."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from keras_ddnn.datasets import IMAGE_SUFFIXES, load, read_rgb
+from keras_ddnn.checks import require_count
+from keras_ddnn.datasets import load
+from keras_ddnn.folders import images_below, say_passed_over
+from keras_ddnn.readers import colour_of, read_groups
 from keras_ddnn.serve.edge_metrics import EdgeMetrics
 from keras_ddnn.serve.edge_runtime import CloudCheck, EdgeRuntime
 
@@ -19,7 +23,11 @@ SAME_MODEL = {None: "the cloud's too", "wrong-model": "and the cloud serves anot
 
 
 def read_images(
-    folder: str | None, dataset: str | None, class_names: Sequence[str], limit: int | None = None
+    folder: str | None,
+    dataset: str | None,
+    class_names: Sequence[str],
+    limit: int | None = None,
+    **reading,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read images from a folder, or the test data of a dataset.
 
@@ -29,30 +37,36 @@ def read_images(
         dataset: As of `load`.
         class_names: Of the artefact.
         limit: How many to take, from the first; None for all.
+        reading: `channels`, `background` and `scale` of `load`.
 
     Returns:
         uint8 of shape (n, h, w, c), and class numbers (n,), None where they are not known.
 
     Raises:
-        ValueError: If there are no images, they differ in size, or a subfolder is no class.
+        ValueError: If there are no images, they differ in size, some cannot be read, or a subfolder
+            is no class.
     """
+    if limit is not None:
+        require_count(limit=limit)
     if folder is None:
-        test = load(dataset).test
+        test = load(dataset, **reading).test
         return test.images[:limit], test.labels[:limit]
-    root = Path(folder)
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    root, passed = Path(folder), Counter()
+    files = list(images_below(root, passed))
     if not files:
         raise ValueError(f"expected images in {root}; received none")
     files = files[:limit]
-    shape = read_rgb(files[0]).shape
-    images = np.stack([read_rgb(file, shape) for file in files])
-    if all(file.parent == root for file in files):
-        return images, None
-    for file in files:
-        if file.parent.name not in class_names:
-            known = ", ".join(class_names)
-            raise ValueError(f"{file}: expected a folder named after a class, {known}")
-    return images, np.array([class_names.index(file.parent.name) for file in files])
+    labels = None
+    if any(file.parent != root for file in files):
+        for file in files:
+            if file.parent.name not in class_names:
+                known = ", ".join(class_names)
+                raise ValueError(f"{file}: expected a folder named after a class, {known}")
+        labels = np.array([class_names.index(file.parent.name) for file in files])
+    background = colour_of(reading.pop("background", None))
+    (images,) = read_groups([files], root, background=background, **reading)
+    say_passed_over(root, passed)
+    return images, labels
 
 
 def live_view(total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> Live:
