@@ -56,6 +56,7 @@ KERAS_FILES = (
 )
 # Run by two machines; what they need of Keras they import when they start.
 SERVE_FILES = (
+    "serve.limits",
     "serve.wire",
     "serve.link",
     "serve.betting",
@@ -68,6 +69,11 @@ SERVE_FILES = (
     "serve.requests",
     "serve.batching",
     "serve.cloud_metrics",
+    "serve.gate",
+    "serve.service",
+    "serve.logs",
+    "serve.listening",
+    "serve.server",
     "serve.cloud",
     "serve.slow_link",
     "serve.demo",
