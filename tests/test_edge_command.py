@@ -237,7 +237,12 @@ def test_options_that_cannot_be_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("token", "message"), [(" \n", "received an empty file"), (b"\xff\xfe", "received no text")]
+    ("token", "message"),
+    [
+        (" \n", "received an empty file"),
+        ("schlüssel", "printable ASCII"),
+        (b"\xff", "printable ASCII"),
+    ],
 )
 def test_a_token_file_that_holds_none_is_refused(
     toy_artifact, images, token_file, capsys, token, message

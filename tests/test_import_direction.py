@@ -61,6 +61,7 @@ KERAS_FILES = (
 # Run by two machines; what they need of Keras they import when they start.
 SERVE_FILES = (
     "serve.limits",
+    "serve.token_file",
     "serve.wire",
     "serve.causes",
     "serve.breaker",

@@ -18,6 +18,7 @@ from keras_ddnn.manifest import CLOUD, artifact_of, model_id, read_manifest
 from keras_ddnn.serve.limits import MAX_BYTES
 from keras_ddnn.serve.listening import bound_socket, room_for_connections, tls_context
 from keras_ddnn.serve.service import MAX_BATCH, MAX_QUEUE, MAX_WAIT, Network, make_app
+from keras_ddnn.serve.token_file import read_token
 
 
 def load_cloud(run) -> tuple[Network, dict, str]:
@@ -69,7 +70,7 @@ def main() -> None:
         require_count(max_batch=options.max_batch, queue=options.queue)
         if options.max_bytes is not None:
             require_count(max_bytes=options.max_bytes)
-        token = options.token_file and _token(options.token_file)
+        token = options.token_file and read_token(options.token_file)
         tls = _tls(options)
         room = room_for_connections(MAX_CONNECTIONS)
         listener = bound_socket(options.host, options.port)
@@ -128,15 +129,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--queue", type=int, default=MAX_QUEUE, help="samples that may wait (%(default)s)")
     return parser
-
-
-def _token(path: Path) -> str:
-    token = path.read_text().strip()
-    if not token:
-        raise ValueError(f"expected a token in {path}; received an empty file")
-    if not (token.isascii() and token.isprintable()):
-        raise ValueError(f"expected a token of printable ASCII characters in {path}")
-    return token
 
 
 def _tls(options):

@@ -20,6 +20,7 @@ from keras_ddnn.serve.edge_metrics import served
 from keras_ddnn.serve.edge_runtime import BATCH, CloudCheck, EdgeAnswer, EdgeRuntime
 from keras_ddnn.serve.edge_view import live_view, read_images, show_check, show_report
 from keras_ddnn.serve.limits import MAX_BYTES
+from keras_ddnn.serve.token_file import read_token
 
 __all__ = ["BATCH", "CloudCheck", "EdgeAnswer", "EdgeRuntime", "main"]
 
@@ -52,7 +53,7 @@ def _runtime_of(options) -> EdgeRuntime:
         options.cloud,
         graph=options.graph,
         deadline_s=options.deadline_ms / 1000.0,
-        token=options.token_file and _token(options.token_file),
+        token=options.token_file and read_token(options.token_file),
         ca=options.ca,
         share_images=options.share_images,
         guarded=options.guard,
@@ -94,16 +95,6 @@ def _classify(runtime, options) -> tuple[np.ndarray, np.ndarray | None]:
 def _require_welcome(runtime) -> None:
     if error := runtime.refusal:
         raise ValueError(f"the cloud refuses this device ({error.cause}): {error}")
-
-
-def _token(path: Path) -> str:
-    try:
-        token = path.read_text().strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"expected a token in {path}; received no text: {error}") from None
-    if not token:
-        raise ValueError(f"expected a token in {path}; received an empty file")
-    return token
 
 
 def _parser() -> argparse.ArgumentParser:

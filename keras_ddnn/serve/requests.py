@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.serve.limits import MAX_ANSWERED_LOCALLY
 from keras_ddnn.serve.wire import WireError, decode
 
-MAX_ANSWERED_LOCALLY = 10**9
 PARAMETERS = ("model", "answered_locally", "binary_data_output")
 OUTPUT_PARAMETERS = ("binary_data",)
 

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from keras_ddnn.serve.batching import Batcher, Unavailable
 from keras_ddnn.serve.cloud_metrics import CloudMetrics
 from keras_ddnn.serve.gate import BODY_SECONDS, Gate, come_again
-from keras_ddnn.serve.limits import MAX_BYTES
+from keras_ddnn.serve.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.requests import request_reader
 from keras_ddnn.serve.wire import MAX_HEADER, Tensor, WireError, encode
 
@@ -28,7 +28,7 @@ Network = Callable[[np.ndarray], np.ndarray]
 
 NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
-MAX_BATCH, MAX_WAIT, MAX_QUEUE = 32, 0.002, 256
+MAX_BATCH, MAX_WAIT, MAX_QUEUE = 32, 0.002, MAX_SAMPLES
 # The page may run its own script and fetch from this service, nothing else.
 PAGE_POLICY = (
     "default-src 'none'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
