@@ -8,11 +8,12 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from conftest import toy_split
+from conftest import toy_split, untrained_policy
 from fault_server import FaultServer
 from PIL import Image
 from toy_service import Server
 
+from keras_ddnn.artifact import save_policy
 from keras_ddnn.manifest import model_id, read_manifest
 from keras_ddnn.serve.cloud import make_app
 from keras_ddnn.serve.edge import EdgeRuntime, main
@@ -253,6 +254,22 @@ def test_a_token_file_that_holds_none_is_refused(
 
 def test_a_check_needs_a_cloud(toy_artifact, capsys):
     assert "--check expects --cloud" in refused_in_one_line(capsys, toy_artifact, "--check")
+
+
+def test_grey_images_are_read_by_a_device_of_grey_images(tmp_path, capsys):
+    policy, split = untrained_policy((16, 16, 1)), toy_split(6, 3, shape=(16, 16, 1))
+    save_policy(policy, tmp_path / "artifact")
+    for k, (image, label) in enumerate(zip(split.images, split.labels)):
+        for what in ("train", "test"):
+            folder = tmp_path / "data" / what / "abc"[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(folder / f"{k}.png")
+    right = (
+        EdgeRuntime(tmp_path / "artifact").predict(split.images).classes == split.labels
+    ).mean()
+    for source in (["--images", tmp_path / "data" / "test"], ["--dataset", tmp_path / "data"]):
+        main([str(tmp_path / "artifact"), *map(str, source)])
+        assert f"{right:.2%}" in capsys.readouterr().out
 
 
 def test_what_a_device_sends_at_once_is_no_longer_than_it_is_told(toy_artifact, images, capsys):
