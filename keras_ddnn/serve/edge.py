@@ -77,7 +77,7 @@ def _classify(runtime, options) -> tuple[np.ndarray, np.ndarray | None]:
         images, labels = read_images(
             options.images,
             options.dataset,
-            runtime.manifest["class_names"],
+            runtime.manifest,
             options.limit,
             channels=runtime.manifest["input_shape"][2],
             background=options.background,

@@ -1,7 +1,7 @@
 """The images that a device is given, and what a person sees of its work."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from keras_ddnn.checks import require_count
+from keras_ddnn.classes import Classes
 from keras_ddnn.datasets import load
 from keras_ddnn.folders import images_below, say_passed_over
 from keras_ddnn.readers import colour_of, read_groups
@@ -25,7 +26,7 @@ SAME_MODEL = {None: "the cloud's too", "wrong-model": "and the cloud serves anot
 def read_images(
     folder: str | None,
     dataset: str | None,
-    class_names: Sequence[str],
+    manifest: Mapping,
     limit: int | None = None,
     **reading,
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -35,12 +36,12 @@ def read_images(
         folder: Of images of one size; in subfolders named after their classes where those are
             known. None to read a dataset.
         dataset: As of `load`.
-        class_names: Of the artefact.
+        manifest: Of the artefact.
         limit: How many to take, from the first; None for all.
         reading: `channels`, `background` and `scale` of `load`.
 
     Returns:
-        uint8 of shape (n, h, w, c), and class numbers (n,), None where they are not known.
+        uint8 of shape (n, h, w, c), and the user's labels (n,), None where they are not known.
 
     Raises:
         ValueError: If there are no images, they differ in size, some cannot be read, or a subfolder
@@ -50,19 +51,20 @@ def read_images(
         require_count(limit=limit)
     if folder is None:
         test = load(dataset, **reading).test
-        return test.images[:limit], test.labels[:limit]
+        return test.images[:limit], test.user_labels[:limit]
     root, passed = Path(folder), Counter()
     files = list(images_below(root, passed))
     if not files:
         raise ValueError(f"expected images in {root}; received none")
     files = files[:limit]
-    labels = None
+    labels, class_names = None, manifest["class_names"]
     if any(file.parent != root for file in files):
         for file in files:
             if file.parent.name not in class_names:
                 known = ", ".join(class_names)
                 raise ValueError(f"{file}: expected a folder named after a class, {known}")
-        labels = np.array([class_names.index(file.parent.name) for file in files])
+        numbers = np.array([class_names.index(file.parent.name) for file in files])
+        labels = Classes.of_manifest(manifest).decode(numbers)
     background = colour_of(reading.pop("background", None))
     (images,) = read_groups([files], root, background=background, **reading)
     say_passed_over(root, passed)
