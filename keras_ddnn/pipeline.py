@@ -83,6 +83,7 @@ def run(
         heads[best["rule"]],
         float(best["score_threshold"]),
         splits.class_names,
+        classes=fitted.classes,
     )
     if artifact is not None:
         metrics = {f"val_{name}": float(best[name]) for name in ("audc", "apgr", "accuracy")}

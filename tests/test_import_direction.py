@@ -15,6 +15,8 @@ NUMPY_FILES = (
     "manifest",
     "checks",
     "notices",
+    "classes",
+    "splits",
     "cluttered_digits",
     "datasets",
     "quantisation",
