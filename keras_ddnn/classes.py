@@ -48,8 +48,8 @@ class Classes:
     @classmethod
     def of_manifest(cls, manifest: Mapping) -> "Classes":
         """Return the classes of an artefact; ValueError unless there is one for each name."""
-        names = manifest["class_names"]
-        classes = cls(tuple(manifest.get(KEY, range(len(names)))))
+        names, values = manifest["class_names"], manifest.get(KEY)
+        classes = cls.numbered(len(names)) if values is None else cls(tuple(values))
         expect(len(classes) == len(names), KEY, f"{len(names)} labels", len(classes))
         return classes
 
@@ -95,8 +95,8 @@ class Classes:
         """Return the class numbers of labels, some of which are unknown.
 
         Args:
-            labels: Of shape (n,). A negative number that is no class, or an empty string, says that
-                the label is unknown.
+            labels: Of shape (n,). A negative number that is no class, an empty string or None says
+                that the label is unknown.
             subject: What the labels are, for the message of an error.
 
         Returns:
@@ -106,8 +106,10 @@ class Classes:
             ValueError: As `encode`.
         """
         labels = np.asarray(labels)
-        missing = labels < 0 if labels.dtype.kind in "iuf" else labels == ""
-        missing &= ~np.isin(labels, self.values)
+        missing = np.array([label in (None, "") for label in labels.tolist()], bool)
+        if labels.dtype.kind in "iuf":
+            classes = self.values if isinstance(self.values[0], int) else ()
+            missing = (labels < 0) & ~np.isin(labels, classes)
         numbers = np.full(labels.shape, -1)
         if not missing.all():
             numbers[~missing] = self.encode(labels[~missing], subject)

@@ -81,6 +81,11 @@ class Splits:
         """Number of classes, including any that a split happens not to contain."""
         return len(self.class_names)
 
+    def require_measurable(self):
+        """Raise ValueError unless ``val`` and ``test`` have the two images that intervals need."""
+        for what, split in (("val", self.val), ("test", self.test)):
+            expect(len(split) > 1, what, "at least two images to measure by", len(split))
+
     def fingerprint(self):
         """Return the SHA-256, in hex, of every array's shape, dtype and contents.
 

@@ -50,6 +50,7 @@ KERAS_FILES = (
     "tensorboard",
     "training",
     "heads",
+    "co_training",
     "head_stack",
     "policy",
     "score_graph",

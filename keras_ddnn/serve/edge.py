@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.checks import require_choice, require_count, require_images, require_positive
+from keras_ddnn.classes import Classes
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.serve.drift import DriftGuard
@@ -30,7 +31,7 @@ class EdgeAnswer:
     """What a device says of n images.
 
     Attributes:
-        classes: int64 of shape (n,).
+        classes: The user's labels, integers or strings of shape (n,).
         scores: Of the offload rule, float32 of shape (n,).
         offloaded: Whether the cloud was to answer, bool of shape (n,).
         fallback: Whether it was to and could not, so that the class is the local network's, bool of
@@ -68,6 +69,7 @@ class EdgeRuntime:
             be changed.
         guard: The drift guard, or None.
         manifest: Of the artefact.
+        classes: The labels it answers in.
         metrics: What has happened so far.
 
     Raises:
@@ -92,6 +94,7 @@ class EdgeRuntime:
         require_positive(deadline_s=deadline_s, rest_s=rest_s)
         folder = artifact_of(folder)
         self.manifest = read_manifest(folder)
+        self.classes = Classes.of_manifest(self.manifest)
         if EDGE_GRAPHS[graph] not in self.manifest["sha256"]:
             raise ValueError(
                 f"{folder} holds no {EDGE_GRAPHS[graph]}: expected a rule that can be part of a "
@@ -119,25 +122,29 @@ class EdgeRuntime:
 
         Args:
             images: The images.
-            labels: For the audit alone, where they are known: int of shape (n,), negative where
-                not.
+            labels: For the audit alone, where they are known: the user's labels, of shape (n,);
+                where not, a negative number that is no class, an empty string or None.
 
         Raises:
-            ValueError: If the images are of another shape or type than the artefact's, or there is
-                not one label an image.
+            ValueError: If the images are of another shape or type than the artefact's, there is
+                not one label an image, or training did not have a label.
         """
         begin = time.monotonic()
-        labels = np.full(len(images), -1) if labels is None else np.asarray(labels)
         require_images(images, self.manifest["input_shape"])
-        if labels.shape != (len(images),):
-            raise ValueError(f"expected {len(images)} labels; received shape {labels.shape}")
+        numbers = np.full(len(images), -1)
+        if labels is not None:
+            if np.shape(labels) != numbers.shape:
+                received = f"received shape {np.shape(labels)}"
+                raise ValueError(f"expected {len(images)} labels; {received}")
+            numbers = self.classes.encode_known(labels)
         parts = [
-            self._predict(*(a[start : start + BATCH] for a in (images, labels)), begin)
+            self._predict(*(a[start : start + BATCH] for a in (images, numbers)), begin)
             for start in range(0, len(images), BATCH)
         ]
         classes, scores, offloaded, fallback = map(np.concatenate, zip(*parts))
         seconds = time.monotonic() - begin
         self.metrics.count(offloaded, fallback, seconds, self.breaker)
+        classes = self.classes.decode(classes)
         return EdgeAnswer(classes, scores, offloaded, fallback, seconds)
 
     @property
@@ -243,7 +250,7 @@ def main(arguments=None) -> None:
         )
         require_count(batch=options.batch)
         images, labels = read_images(
-            options.images, options.dataset, runtime.manifest["class_names"], options.limit
+            options.images, options.dataset, runtime.manifest, options.limit
         )
         classes = []
         with runtime, live_view(len(images), lambda: (runtime.metrics.numbers(), runtime.breaker)):

@@ -1,6 +1,6 @@
 """The images that a device is given, and what a person sees of its work."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from keras_ddnn.classes import Classes
 from keras_ddnn.datasets import IMAGE_SUFFIXES, load, read_rgb
 
 
 def read_images(
-    folder: str | None, dataset: str | None, class_names: Sequence[str], limit: int | None = None
+    folder: str | None, dataset: str | None, manifest: Mapping, limit: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read images from a folder, or the test data of a dataset.
 
@@ -20,18 +21,18 @@ def read_images(
         folder: Of images of one size; in subfolders named after their classes where those are
             known. None to read a dataset.
         dataset: As of `load`.
-        class_names: Of the artefact.
+        manifest: Of the artefact.
         limit: How many to take, from the first; None for all.
 
     Returns:
-        uint8 of shape (n, h, w, c), and class numbers (n,), None where they are not known.
+        uint8 of shape (n, h, w, c), and the user's labels (n,), None where they are not known.
 
     Raises:
         ValueError: If there are no images, they differ in size, or a subfolder is no class.
     """
     if folder is None:
         test = load(dataset).test
-        return test.images[:limit], test.labels[:limit]
+        return test.images[:limit], test.user_labels[:limit]
     root = Path(folder)
     files = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
@@ -41,11 +42,13 @@ def read_images(
     images = np.stack([read_rgb(file, shape) for file in files])
     if all(file.parent == root for file in files):
         return images, None
+    class_names = manifest["class_names"]
     for file in files:
         if file.parent.name not in class_names:
             known = ", ".join(class_names)
             raise ValueError(f"{file}: expected a folder named after a class, {known}")
-    return images, np.array([class_names.index(file.parent.name) for file in files])
+    numbers = np.array([class_names.index(file.parent.name) for file in files])
+    return images, Classes.of_manifest(manifest).decode(numbers)
 
 
 def live_view(total: int, look: Callable[[], tuple[dict, str]]) -> Live:
