@@ -3,6 +3,12 @@
 from numbers import Integral, Real
 
 
+def expect(condition, subject, expected, received) -> None:
+    """Raise ValueError, "subject: expected …, received …", unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{subject}: expected {expected}, received {received}")
+
+
 def require_choice(what: str, name, known) -> None:
     """Raise ValueError, listing the known names, unless `name` is one of them."""
     if name not in known:

@@ -129,7 +129,7 @@ NAN = np.where(np.arange(60)[:, None, None, None] == 7, np.nan, IMAGES / 255)
         ({"x_train": IMAGES[..., :2]}, "received shape (60, 16, 16, 2)"),
         ({"x_test": IMAGES[..., :1], "y_test": np.arange(60) % 3}, "received (16, 16, 1)"),
         ({"x_test": IMAGES[:0], "y_test": np.zeros(0, int)}, "test images: expected at least one"),
-        ({"y_val": np.arange(30)}, "val labels: expected classes in 0..2, received 0 to 29"),
+        ({"y_val": np.arange(30)}, "val labels: expected classes in 0..2, received 3, 4, 5, …, 29"),
         ({"y_test": np.arange(29) % 3}, "received 30 images and 29 labels"),
     ],
 )
@@ -270,3 +270,21 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
 def _rows(table):
     lines = [line for line in table.splitlines() if line.startswith("│")]
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_folds_that_a_class_is_too_small_for_are_refused(refused, tmp_path, flags):
+    labels = toy_arrays()["y_train"].copy()
+    labels[labels == 2] = 1
+    labels[:2] = 2
+    np.savez(tmp_path / "few.npz", **toy_arrays(y_train=labels))
+    asked = ["--dataset", str(tmp_path / "few.npz"), "--labels", "final_epoch", "cross_fitted"]
+    line = refused(*asked, *flags)
+    assert "'cross_fitted' need 3 training images of every class; received 2 of 2: add" in line
+
+
+def test_a_single_test_image_is_refused(refused, tmp_path):
+    arrays = toy_arrays()
+    few = {name: arrays[name][:1] for name in ("x_test", "y_test")}
+    np.savez(tmp_path / "few.npz", **arrays | few)
+    assert "test: expected at least two images" in refused("--dataset", str(tmp_path / "few.npz"))

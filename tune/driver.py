@@ -11,11 +11,11 @@ from filelock import FileLock, Timeout
 from keras_ddnn.atomic import remove_leftovers, write_json
 from keras_ddnn.checks import require_count
 from keras_ddnn.config import as_json
-from keras_ddnn.datasets import Splits, load
+from keras_ddnn.datasets import Splits
 from keras_ddnn.seal import sha256_of_json
 from tune import cluster, report
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
-from tune.plan import Plan, make_plan
+from tune.plan import Plan, load_data, make_plan
 from tune.space import DIMENSIONS, Backbone, SearchConfig, Trial
 
 CONFIG = "search.json"
@@ -64,7 +64,7 @@ def run_search(
         require_count(num_cpus=num_cpus)
     output, backbones = _absolute(output, backbones)
     _check_output(search, output, resume, overwrite)
-    splits = load(search.dataset, data_dir, search.data_seed, **(reading or {}))
+    splits = load_data(search, data_dir, reading)
     fingerprint = splits.fingerprint()
     with _alone_in(output):
         _prepare_output(search, output, overwrite)
@@ -83,7 +83,7 @@ def plan_search(
 ) -> Plan:
     """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
     output, backbones = _absolute(output, backbones)
-    splits = load(search.dataset, data_dir, search.data_seed, **(reading or {}))
+    splits = load_data(search, data_dir, reading)
     return make_plan(search, splits, backbones, output)
 
 
