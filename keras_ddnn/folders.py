@@ -49,7 +49,7 @@ def read_folder(root: Path, **reading) -> tuple[Arrays, tuple[str, ...]]:
         if found != expected or not class_names:
             wanted = f"class folders {expected}" if expected else "class folders"
             raise ValueError(f"{folder}: expected {wanted}, received {found or 'none'}")
-        if stray := _images_in(folder, Counter()):
+        if stray := _images_in(folder, passed):
             raise ValueError(f"{stray[0]}: expected images in class folders, received one outside")
         files[what], labels[what] = _files_of(folder, class_names, passed)
     arrays = read_groups(list(files.values()), root, **reading)
@@ -84,7 +84,7 @@ def say_passed_over(root: Path, passed: Counter) -> None:
 
 def _splits_of(root, passed):
     spelt = {spelling: what for what, known in SPELLINGS.items() for spelling in known}
-    found, unknown = {}, []
+    found, others = {}, []
     for name in _subfolders(root):
         what = spelt.get(re.sub(r"[ _-]?set$", "", name.lower()))
         if what in found:
@@ -94,11 +94,13 @@ def _splits_of(root, passed):
             )
         if what:
             found[what] = root / name
-        elif count := sum(1 for _ in images_below(root / name, passed)):
-            unknown.append(f"{name} ({count:,} images)")
+        else:
+            others.append(name)
     if not {"train", "test"} <= set(found):
         received = ", ".join(_subfolders(root)) or "none"
         raise ValueError(f"{root}: expected subfolders train, test, maybe val, received {received}")
+    counts = {name: sum(1 for _ in images_below(root / name, passed)) for name in others}
+    unknown = [f"{name} ({count:,} images)" for name, count in counts.items() if count]
     if stray := _images_in(root, passed):
         unknown.append(f"{len(stray):,} images beside the splits")
     if unknown:
@@ -111,7 +113,7 @@ def _files_of(folder, class_names, passed):
     files, labels = [], []
     for k, name in enumerate(class_names):
         for nested in _subfolders(folder / name):
-            if image := next(images_below(folder / name / nested, Counter()), None):
+            if image := next(images_below(folder / name / nested, passed), None):
                 raise ValueError(
                     f"{image}: expected images in {folder / name}, received one in a folder below"
                 )

@@ -129,7 +129,8 @@ def test_what_systems_leave_in_folders_is_passed_over(pets, caplog):
 
 def test_files_of_other_suffixes_are_counted(pets, caplog):
     add_val(pets, "val")
-    for name in ("train/cat/4.heic", "train/dog/4.HEIC", "test/cat/notes", "labels.csv"):
+    for name in ("train/cat/4.heic", "train/dog/4.HEIC", "test/cat/old/notes", "train/labels.csv"):
+        (pets / name).parent.mkdir(exist_ok=True)
         (pets / name).write_bytes(b"")
     load(pets)
     (message,) = caplog.messages

@@ -117,6 +117,15 @@ def test_a_class_that_no_report_can_name_is_refused_by_a_dry_run(refused, photos
     assert "must be UTF-8" in refused("--dataset", str(photos), "--scale", "1000", "--dry-run")
 
 
+@pytest.mark.parametrize("option", ["--output", "--backbones"])
+def test_a_folder_that_ray_cannot_name_is_refused(refused, toy_npz, tmp_path, option):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    command = ["--dataset", toy_npz, option, str(folder)]
+    assert f"the path of {option} must be UTF-8" in refused(*command)
+    assert f"the path of {option} must be UTF-8" in refused(*command, "--dry-run")
+    assert not folder.exists()
+
+
 IMAGES = toy_split(60, 0).images
 NAN = np.where(np.arange(60)[:, None, None, None] == 7, np.nan, IMAGES / 255)
 

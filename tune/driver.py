@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from keras_ddnn.atomic import remove_leftovers, write_json
-from keras_ddnn.checks import require_count
+from keras_ddnn.checks import require_count, require_utf8
 from keras_ddnn.config import as_json
 from keras_ddnn.datasets import Splits
 from keras_ddnn.seal import sha256_of_json
@@ -111,7 +111,10 @@ def train_backbones(
 def _absolute(output, backbones) -> tuple[Path, Path]:
     """Return both folders absolute: a Ray worker runs in another folder."""
     output = Path(output).absolute()
-    return output, Path(backbones or output.parent / "backbones").absolute()
+    backbones = Path(backbones or output.parent / "backbones").absolute()
+    for what, folder in (("--output", output), ("--backbones", backbones)):
+        require_utf8(f"the path of {what}", str(folder))
+    return output, backbones
 
 
 def _check_output(search, output, resume, overwrite):
