@@ -142,7 +142,7 @@ def load(name, data_dir=None, seed=0):
             ``val`` where the source has no validation split.
 
     Returns:
-        Splits. Classes of a ``.npz`` are named by their labels, integers or strings; those of a
+        Splits. Classes of a ``.npz`` are named by their labels, see ``read_labels``; those of a
         folder by its subfolders.
 
     Raises:
