@@ -147,7 +147,7 @@ def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None
             ``keras_ddnn.readers.read_image``.
 
     Returns:
-        Splits. Classes of a ``.npz`` are named by their labels, integers or strings; those of a
+        Splits. Classes of a ``.npz`` are named by their labels, see ``read_labels``; those of a
         folder by its subfolders.
 
     Raises:

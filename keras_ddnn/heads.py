@@ -14,7 +14,7 @@ from keras_ddnn.batches import crop_flip, steps_per_epoch, training_batches
 from keras_ddnn.config import HeadConfig
 from keras_ddnn.evaluation import OffloadCurve
 from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.labels import LABEL_SOURCES, TrainedBackbone
+from keras_ddnn.labels import LABEL_SOURCES, TrainedBackbone, require_samples
 from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.models import compute_policy, multiply_adds, prepare_training, resolve_precision
@@ -102,7 +102,8 @@ def fit_head(
         HeadRule: The trained head.
 
     Raises:
-        ValueError: If there are no validation samples, or `backbone` cannot provide the labels.
+        ValueError: If there are no validation samples, too few training samples for the labels, or
+            `backbone` cannot provide them.
     """
     config = config or HeadConfig()
     config = replace(config, precision=resolve_precision(config.precision))
@@ -168,6 +169,7 @@ def head_materials(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> 
     """
     if backbone.val_bank is None:
         raise ValueError("a head needs validation samples; received a DDNN fitted without any")
+    require_samples([configs[0].labels], backbone.bank.labels)  # before it trains any fold
     lesson = LABEL_SOURCES[configs[0].labels].lesson(backbone)
     read = HEAD_INPUTS[configs[0].input]
     inputs, val_inputs = read(lesson.bank.edge), read(backbone.val_bank.edge)

@@ -34,7 +34,7 @@ class Split:
         return self.labels if self.classes is None else self.classes.decode(self.labels)
 
     def take(self, rows):
-        """Return the split of some of the rows, int of shape (m,)."""
+        """Return the split of some of the rows: int of shape (m,), or bool of shape (n,)."""
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
 

@@ -73,7 +73,8 @@ class FittedDDNN:
         """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
         if fold not in self._folds:
             train, val = (
-                bank and Split(bank.edge.images, bank.labels) for bank in (self.bank, self.val_bank)
+                bank and Split(bank.edge.images, bank.labels, self.classes)
+                for bank in (self.bank, self.val_bank)
             )
             config, count = fold_config(self.config), len(self.classes)
             self._folds[fold] = fit_fold(train, val, config, fold, count)

@@ -289,7 +289,7 @@ def test_folds_that_a_class_is_too_small_for_are_refused(refused, tmp_path, flag
     np.savez(tmp_path / "few.npz", **toy_arrays(y_train=labels))
     asked = ["--dataset", str(tmp_path / "few.npz"), "--labels", "final_epoch", "cross_fitted"]
     line = refused(*asked, *flags)
-    assert "'cross_fitted' need 3 training images of every class; received 2 of 2: add" in line
+    assert "'cross_fitted' need 3 training images a class; received 2 of class 2: add" in line
 
 
 def test_a_single_test_image_is_refused(refused, tmp_path):

@@ -171,7 +171,7 @@ def test_a_dataset_of_lone_images_has_nothing_to_hold_out(tmp_path):
 @pytest.mark.usefixtures("no_training")
 def test_folds_that_a_class_is_too_small_for_are_refused_before_training(class_of_one, labels):
     splits = keras_ddnn.load(class_of_one)
-    expected = f"'{labels}' need 3 training images of every class; received 1 of 30: add some, or"
+    expected = f"'{labels}' need 3 training images a class; received 1 of class 30: add some, or"
     with pytest.raises(ValueError, match=expected):
         keras_ddnn.run(splits, SMALL, {"head": HeadConfig(labels=labels)})
 
