@@ -12,6 +12,7 @@ from keras_ddnn.anchored import Anchor
 from keras_ddnn.atomic import replacing_folder
 from keras_ddnn.bank import Bank
 from keras_ddnn.calibration import Calibration, operating_points
+from keras_ddnn.classes import KEY, Classes
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, feature_quantisation
 from keras_ddnn.export import export_cloud, export_edge
 from keras_ddnn.heads import HeadRule, build_head
@@ -91,6 +92,8 @@ def save_policy(
             "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
             "platform": platform.platform(),
         }
+        if not policy.classes.are_numbers:
+            manifest[KEY] = list(policy.classes.values)
         found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
         (new / README).write_text(model_card(manifest, found), encoding="utf-8")
         write_manifest(new, manifest)
@@ -129,7 +132,8 @@ def load_policy(folder) -> OffloadPolicy:
     model = build_ddnn(manifest["input_shape"], len(class_names), config)
     model.load_weights(folder / DDNN_WEIGHTS)
     rule = _load_rule(folder, manifest["rule"], model)
-    return OffloadPolicy(model, config, rule, manifest["score_threshold"], class_names)
+    threshold, classes = manifest["score_threshold"], Classes.of_manifest(manifest)
+    return OffloadPolicy(model, config, rule, threshold, class_names, classes=classes)
 
 
 def save_head(rule: HeadRule, folder: Path) -> dict:

@@ -65,6 +65,18 @@ def replacing_folder(path):
         raise
 
 
+def require_writable(path) -> None:
+    """Raise ValueError, before what is to fill it is made, unless a folder can be written there."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.").cleanup()
+    except OSError as error:
+        raise ValueError(f"cannot write the folder {path}: {error}") from error
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"cannot write the folder {path}: a file of this name is in its place")
+
+
 def remove_leftovers(folder, seconds: float = 0.0) -> None:
     """Delete what killed writers have left in a folder.
 

@@ -3,6 +3,12 @@
 from numbers import Integral, Real
 
 
+def expect(condition, subject, expected, received) -> None:
+    """Raise ValueError, "subject: expected …, received …", unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{subject}: expected {expected}, received {received}")
+
+
 def require_choice(what: str, name, known) -> None:
     """Raise ValueError, listing the known names, unless `name` is one of them."""
     if name not in known:
@@ -43,3 +49,13 @@ def require_images(images, shape) -> None:
             f"expected uint8 images of shape (n, {', '.join(map(str, shape))}), n at least 1; "
             f"received {images.dtype} of shape {images.shape}"
         )
+
+
+def require_utf8(what: str, text: str) -> None:
+    """Raise ValueError unless a name can be written to a report: not every file name can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{what} must be UTF-8, as reports are; received {text!r}: rename it"
+        ) from None

@@ -50,6 +50,13 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2; received {num_classes}")
 
+    halvings = config.local_pool + len(config.cloud_filters)
+    if min(input_shape[:2]) < 2**halvings:
+        raise ValueError(
+            f"input_shape must have sides of at least {2**halvings} pixels, for local_pool and the "
+            f"blocks of cloud_filters halve them {halvings} times; received {tuple(input_shape)}"
+        )
+
     dtype = compute_policy(config.precision)
     conv = partial(layers.Conv2D, kernel_size=3, padding="same", dtype=dtype)
     dense = partial(layers.Dense, dtype=dtype)

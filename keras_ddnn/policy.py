@@ -1,6 +1,6 @@
 """What runs in the end: a DDNN, a rule and a threshold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import keras
@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.capture import as_sent, filled_up, in_batches, joined, views
-from keras_ddnn.checks import require_images
+from keras_ddnn.checks import expect, require_images
+from keras_ddnn.classes import Classes
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.models import fold_normalisation, split_ddnn
 from keras_ddnn.rules import OffloadRule
@@ -31,6 +32,10 @@ class OffloadPolicy:
         rule: Scores samples from what the device knows.
         score_threshold: Samples with a score at or above it are offloaded.
         class_names: One name a class.
+        classes: The user's labels, in which it answers; the numbers 0..k-1 by default.
+
+    Raises:
+        ValueError: If there is not one name a label.
     """
 
     model: keras.Model
@@ -38,6 +43,13 @@ class OffloadPolicy:
     rule: OffloadRule
     score_threshold: float
     class_names: tuple[str, ...]
+    classes: Classes = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        if self.classes is None:
+            object.__setattr__(self, "classes", Classes.numbered(len(self.class_names)))
+        count = len(self.classes)
+        expect(count == len(self.class_names), "class_names", f"{count} names", self.class_names)
 
     @property
     def local_model(self) -> keras.Model:
@@ -64,7 +76,8 @@ class OffloadPolicy:
         """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
 
         Returns:
-            Class numbers, int64 of shape (n,), and whether each came from the cloud, bool (n,).
+            The user's labels, integers or strings of shape (n,), and whether each came from the
+            cloud, bool (n,).
 
         Raises:
             ValueError: If the images are of another shape or type than the model's, or none.
@@ -77,7 +90,7 @@ class OffloadPolicy:
             (sent,) = np.nonzero(offloaded[rows])
             if len(sent):
                 classes[rows][sent] = self._ask_cloud(features, sent).argmax(axis=1)
-        return classes, offloaded
+        return self.classes.decode(classes), offloaded
 
     def _decide(self, edge):
         return self.rule.score(edge) >= self.score_threshold

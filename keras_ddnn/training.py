@@ -18,9 +18,10 @@ from keras_ddnn.batches import (
 )
 from keras_ddnn.bottleneck import start_bottleneck
 from keras_ddnn.capture import CaptureBank, CaptureStages, capture
+from keras_ddnn.classes import Classes
 from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.costs import benefit, hard_labels, threshold_for_fraction
-from keras_ddnn.datasets import Split, as_split
+from keras_ddnn.datasets import Split, read_split, read_training_data
 from keras_ddnn.labels import Judgement, fold_config, fold_rows
 from keras_ddnn.models import build_ddnn, prepare_training, resolve_precision, split_ddnn
 from keras_ddnn.tensorboard import write_benefit, write_projector
@@ -40,6 +41,7 @@ class FittedDDNN:
         bank, val_bank: Captured at the end of training; `val_bank` is None without validation data.
         stages: What the mean over the last `config.stages` epochs says of `bank`; None without.
         config: The configuration used, presets resolved.
+        classes: The user's labels, in the order of the logits.
         seconds: Wall time of the training and the capture.
     """
 
@@ -51,12 +53,16 @@ class FittedDDNN:
     val_bank: Bank | None
     stages: Judgement | None
     config: DDNNConfig
+    classes: Classes
     seconds: float
     _folds: dict[int, Judgement] = field(default_factory=dict, repr=False)
 
     def capture(self, split) -> Bank:
-        """Run the DDNN over a `Split`, or (images, labels), and return the bank."""
-        split = _as_split(split, "split", self.model.output["cloud"].shape[-1])
+        """Run the DDNN over a `Split`, or (images, labels), and return the bank.
+
+        Labels are the user's, as in training; those of the bank are class numbers.
+        """
+        split = read_split(split, self.classes, "split")
         return capture(self.model, split.images, split.labels)
 
     def augmented_bank(self, views: int) -> Bank:
@@ -67,10 +73,11 @@ class FittedDDNN:
         """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
         if fold not in self._folds:
             train, val = (
-                bank and Split(bank.edge.images, bank.labels) for bank in (self.bank, self.val_bank)
+                bank and Split(bank.edge.images, bank.labels, self.classes)
+                for bank in (self.bank, self.val_bank)
             )
-            classes = self.bank.cloud_logits.shape[1]
-            self._folds[fold] = fit_fold(train, val, fold_config(self.config), fold, classes)
+            config, count = fold_config(self.config), len(self.classes)
+            self._folds[fold] = fit_fold(train, val, config, fold, count)
         return self._folds[fold]
 
 
@@ -89,10 +96,11 @@ def fit_ddnn(
 
     Args:
         train, val: A `Split`, or a pair of NumPy arrays: images (n, h, w, c), uint8 or float in [0,
-            1], and integer labels (n,). Without `val` the plateau schedule watches the training
-            loss.
+            1], and labels (n,), integers or strings. Labels other than 0..k-1 are mapped to these
+            numbers, which is said in one line; see `Classes`. Without `val` the plateau schedule
+            watches the training loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
-        num_classes: Largest label + 1 by default.
+        num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
         callbacks: Further Keras callbacks.
         tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
             b*, and a projector of the local features.
@@ -110,14 +118,8 @@ def fit_ddnn(
     config = resolve_config(config, **overrides)
     # Recorded as resolved: on another machine "auto" could mean another network.
     config = replace(config, precision=resolve_precision(config.precision))
-    train = _as_split(train, "train", num_classes)
-    num_classes = num_classes or int(train.labels.max()) + 1
-    val = None if val is None else _as_split(val, "val", num_classes)
-    if val and val.images.shape[1:] != train.images.shape[1:]:
-        raise ValueError(
-            "train and val images must have one shape; "
-            f"received {train.images.shape[1:]} and {val.images.shape[1:]}"
-        )
+    train, val = read_training_data(train, val, num_classes)
+    num_classes = len(train.classes)
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
@@ -163,6 +165,7 @@ def fit_ddnn(
         val_bank=capture_bank.banks.get("val"),
         stages=capture_stages.judgement() if config.stages else None,
         config=config,
+        classes=train.classes,
         seconds=time.perf_counter() - start,
     )
     if tensorboard:
@@ -205,9 +208,8 @@ def fit_fold(
         **options: Of `fit_ddnn`.
     """
     rest, held = fold_rows(train.labels, config.seed)[fold]
-    part = Split(train.images[rest], train.labels[rest])
-    fitted = fit_ddnn(part, val, config, num_classes=num_classes, **{"verbose": 0, **options})
-    bank = fitted.capture(Split(train.images[held], train.labels[held]))
+    options = {"verbose": 0, **options, "num_classes": num_classes}
+    bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
     return Judgement(held, bank.edge.local_logits, bank.cloud_logits)
 
 
@@ -304,13 +306,8 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
         bank.edge.features.mean(axis=(1, 2), dtype=np.float32),
         {
             "decision": np.where(hard, "hard", "easy"),
-            "class": bank.labels,
+            "class": fitted.classes.decode(bank.labels),
             "B_k": benefits["validation"].round(3),
         },
         bank.edge.images,
     )
-
-
-def _as_split(split, what: str, num_classes: int | None) -> Split:
-    images, labels = (split.images, split.labels) if isinstance(split, Split) else split
-    return as_split(images, labels, num_classes, what)

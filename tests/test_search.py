@@ -44,7 +44,8 @@ def toy_npz(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "toy.npz"
     splits = {"train": toy_split(384, 0), "val": toy_split(48, 1), "test": toy_split(80, 2)}
     arrays = {f"x_{what}": split.images for what, split in splits.items()}
-    np.savez(path, **arrays, **{f"y_{what}": split.labels for what, split in splits.items()})
+    labels = {f"y_{what}": 10 * (1 + split.labels) for what, split in splits.items()}
+    np.savez(path, **arrays, **labels)
     return str(path)
 
 
@@ -130,6 +131,13 @@ def test_the_table_has_the_bytes_of_a_sample_beside_its_accuracies(output):
     assert results["val_bytes_codes_zlib"].between(1, 8 * 8 * 32).all()
     assert results["val_bytes_image_png"].between(1, 2 * 16 * 16 * 3).all()
     assert results["val_cloud_accuracy"].between(0, 1).all()
+
+
+def test_the_policy_answers_in_the_labels_of_the_data(search, output):
+    policy = artifact.load_policy(output / "artifact")
+    assert policy.class_names == ("10", "20", "30")
+    answers, _ = policy.predict(load(search.dataset).test.images)
+    assert set(answers.tolist()) <= {10, 20, 30}
 
 
 def test_every_file_of_the_results_is_there(search, output):

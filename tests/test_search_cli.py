@@ -1,15 +1,17 @@
 """The command line of the search: what is wrong is said in one line, before anything is started."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from conftest import flip_a_bit, toy_split, truncate
+from PIL import Image
 
 from keras_ddnn.config import as_json
 from keras_ddnn.datasets import DATASETS
 from keras_ddnn.seal import sha256_of_json
-from tune import cluster, driver
+from tune import cluster, driver, report
 from tune.search import main
 from tune.space import SearchConfig
 
@@ -71,6 +73,59 @@ def test_a_bad_option_is_refused(refused, tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of two classes, whose class 1 is transparent and holds floats of 0..1000."""
+    for what, count in (("train", 6), ("val", 2), ("test", 2)):
+        for name in ("a", "b"):
+            (tmp_path / "photos" / what / name).mkdir(parents=True)
+        for i in range(count):
+            clear = Image.new("RGBA", (16, 16), (i, i, i, 0))
+            clear.save(tmp_path / "photos" / what / "a" / f"{i}.png")
+            deep = Image.fromarray(np.full((16, 16), 1000, np.float32))
+            deep.save(tmp_path / "photos" / what / "b" / f"{i}.tif")
+    return tmp_path / "photos"
+
+
+def test_options_of_image_files_reach_the_data(photos, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(driver, "make_plan", lambda search, splits, *_: seen.append(splits))
+    monkeypatch.setattr(report, "show_plan", lambda plan: None)
+    command = ["--dataset", str(photos), "--dry-run", "--output", str(tmp_path / "out")]
+    assert main([*command, "--background", "#0080ff", "--scale", "1000"]) == 0
+    images = seen[0].test.images
+    assert images[0, 0, 0].tolist() == [0, 128, 255]
+    assert images[-1].min() == 255
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "received mode F, which has none: name the value with --scale"),
+        (["--scale", "900"], "expected values of 0 to 900, received 1000 to 1000"),
+        (["--scale", "-1"], "scale must be positive"),
+        (["--background", "mauve"], "background must be #rrggbb or three numbers of 0..255"),
+    ],
+)
+def test_bad_options_of_image_files_are_refused(refused, photos, options, message):
+    assert message in refused("--dataset", str(photos), *options)
+
+
+def test_a_class_that_no_report_can_name_is_refused_by_a_dry_run(refused, photos):
+    for folder in photos.glob("*/a"):
+        folder.rename(folder.with_name(os.fsdecode(b"caf\xe9")))
+    assert "must be UTF-8" in refused("--dataset", str(photos), "--scale", "1000", "--dry-run")
+
+
+@pytest.mark.parametrize("option", ["--output", "--backbones"])
+def test_a_folder_that_ray_cannot_name_is_refused(refused, toy_npz, tmp_path, option):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    command = ["--dataset", toy_npz, option, str(folder)]
+    assert f"the path of {option} must be UTF-8" in refused(*command)
+    assert f"the path of {option} must be UTF-8" in refused(*command, "--dry-run")
+    assert not folder.exists()
+
+
 IMAGES = toy_split(60, 0).images
 NAN = np.where(np.arange(60)[:, None, None, None] == 7, np.nan, IMAGES / 255)
 
@@ -83,7 +138,7 @@ NAN = np.where(np.arange(60)[:, None, None, None] == 7, np.nan, IMAGES / 255)
         ({"x_train": IMAGES[..., :2]}, "received shape (60, 16, 16, 2)"),
         ({"x_test": IMAGES[..., :1], "y_test": np.arange(60) % 3}, "received (16, 16, 1)"),
         ({"x_test": IMAGES[:0], "y_test": np.zeros(0, int)}, "test images: expected at least one"),
-        ({"y_val": np.arange(30)}, "val labels: expected classes in 0..2, received 0 to 29"),
+        ({"y_val": np.arange(30)}, "val labels: expected classes in 0..2, received 3, 4, 5, …, 29"),
         ({"y_test": np.arange(29) % 3}, "received 30 images and 29 labels"),
     ],
 )
@@ -224,3 +279,21 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
 def _rows(table):
     lines = [line for line in table.splitlines() if line.startswith("│")]
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_folds_that_a_class_is_too_small_for_are_refused(refused, tmp_path, flags):
+    labels = toy_arrays()["y_train"].copy()
+    labels[labels == 2] = 1
+    labels[:2] = 2
+    np.savez(tmp_path / "few.npz", **toy_arrays(y_train=labels))
+    asked = ["--dataset", str(tmp_path / "few.npz"), "--labels", "final_epoch", "cross_fitted"]
+    line = refused(*asked, *flags)
+    assert "'cross_fitted' need 3 training images a class; received 2 of class 2: add" in line
+
+
+def test_a_single_test_image_is_refused(refused, tmp_path):
+    arrays = toy_arrays()
+    few = {name: arrays[name][:1] for name in ("x_test", "y_test")}
+    np.savez(tmp_path / "few.npz", **arrays | few)
+    assert "test: expected at least two images" in refused("--dataset", str(tmp_path / "few.npz"))

@@ -99,7 +99,7 @@ def _train_fold(splits, backbone, folder, announce) -> dict:
 
 def _train_along(splits, backbone, folder, announce) -> dict:
     from keras_ddnn.artifact import save_head
-    from keras_ddnn.heads import CoTrainedHead
+    from keras_ddnn.co_training import CoTrainedHead
     from keras_ddnn.training import fit_ddnn
 
     start = max(backbone.ddnn.epochs // 2, backbone.ddnn.wide_epochs)  # one set of features

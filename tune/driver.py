@@ -9,13 +9,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from keras_ddnn.atomic import remove_leftovers, write_json
-from keras_ddnn.checks import require_count
+from keras_ddnn.checks import require_count, require_utf8
 from keras_ddnn.config import as_json
-from keras_ddnn.datasets import Splits, load
+from keras_ddnn.datasets import Splits
 from keras_ddnn.seal import sha256_of_json
 from tune import cluster, report
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
-from tune.plan import Plan, make_plan
+from tune.plan import Plan, load_data, make_plan
 from tune.space import DIMENSIONS, Backbone, SearchConfig, Trial
 
 CONFIG = "search.json"
@@ -29,6 +29,7 @@ def run_search(
     output,
     *,
     data_dir=None,
+    reading: dict | None = None,
     backbones=None,
     resume: bool = False,
     overwrite: bool = False,
@@ -43,6 +44,7 @@ def run_search(
         output: Folder of the results: `search.json`, `results.csv`, `results.parquet`, `curve.png`,
             `report/`, `artifact/`, `tensorboard/` and `trials/`.
         data_dir: As of `keras_ddnn.load`.
+        reading: Its `background` and `scale`.
         backbones: Folder of trained backbones, shared between searches; beside `output` by default.
         resume: Go on with an interrupted search in `output`; finished trials are not repeated.
         overwrite: Delete an older search in `output` first.
@@ -62,7 +64,7 @@ def run_search(
         require_count(num_cpus=num_cpus)
     output, backbones = _absolute(output, backbones)
     _check_output(search, output, resume, overwrite)
-    splits = load(search.dataset, data_dir, search.data_seed)
+    splits = load_data(search, data_dir, reading)
     fingerprint = splits.fingerprint()
     with _alone_in(output):
         _prepare_output(search, output, overwrite)
@@ -76,10 +78,12 @@ def run_search(
     return output
 
 
-def plan_search(search: SearchConfig, output, *, data_dir=None, backbones=None) -> Plan:
+def plan_search(
+    search: SearchConfig, output, *, data_dir=None, reading: dict | None = None, backbones=None
+) -> Plan:
     """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
     output, backbones = _absolute(output, backbones)
-    splits = load(search.dataset, data_dir, search.data_seed)
+    splits = load_data(search, data_dir, reading)
     return make_plan(search, splits, backbones, output)
 
 
@@ -107,7 +111,10 @@ def train_backbones(
 def _absolute(output, backbones) -> tuple[Path, Path]:
     """Return both folders absolute: a Ray worker runs in another folder."""
     output = Path(output).absolute()
-    return output, Path(backbones or output.parent / "backbones").absolute()
+    backbones = Path(backbones or output.parent / "backbones").absolute()
+    for what, folder in (("--output", output), ("--backbones", backbones)):
+        require_utf8(f"the path of {what}", str(folder))
+    return output, backbones
 
 
 def _check_output(search, output, resume, overwrite):

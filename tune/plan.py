@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_ddnn.datasets import Splits
-from keras_ddnn.labels import FOLDS
+from keras_ddnn.datasets import Splits, load
+from keras_ddnn.labels import FOLDS, require_samples
 from tune.cache import Records, backbone_key, trained, trial_key
 from tune.space import SearchConfig
 
@@ -24,6 +24,14 @@ class Plan:
     trials: int
     trials_to_run: int
     estimated_seconds: float
+
+
+def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) -> Splits:
+    """Load the data of a search; ValueError if they are bad, or too few for what is searched."""
+    splits = load(search.dataset, data_dir, search.data_seed, **(reading or {}))
+    splits.require_measurable()
+    require_samples(search.labels, splits.train.labels, splits.class_names)
+    return splits
 
 
 def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:

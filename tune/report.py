@@ -238,7 +238,14 @@ def _report_on_test(search, splits, fingerprint, backbones, output, records):
     diagnosis = diagnose(backbone.bank, backbone.val_bank, heads, local_fraction=fraction)
     name = best.head.input
     threshold = report.table.set_index("rule").loc[name, "score_threshold"]
-    policy = OffloadPolicy(model, best.ddnn, heads[name], float(threshold), splits.class_names)
+    policy = OffloadPolicy(
+        model,
+        best.ddnn,
+        heads[name],
+        float(threshold),
+        splits.class_names,
+        classes=splits.classes,
+    )
     return report, policy, backbone.val_bank, diagnosis
 
 

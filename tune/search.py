@@ -11,6 +11,7 @@ from keras_ddnn.datasets import DATASETS
 from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES
 from keras_ddnn.losses import LOSSES
+from keras_ddnn.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.targets import TARGETS
 from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
 
@@ -44,12 +45,12 @@ def _run(options) -> None:
     from tune import driver, report
 
     if options.dry_run:
-        report.show_plan(driver.plan_search(search, options.output, **_folders(options)))
+        report.show_plan(driver.plan_search(search, options.output, **_data(options)))
         return
     driver.run_search(
         search,
         options.output,
-        **_folders(options),
+        **_data(options),
         resume=options.resume,
         overwrite=options.overwrite,
         address=options.address,
@@ -66,8 +67,9 @@ def _search_config(options) -> SearchConfig:
     return replace(SEARCH_PRESETS[options.preset], **given)
 
 
-def _folders(options) -> dict:
-    return {"data_dir": options.data_dir, "backbones": options.backbones}
+def _data(options) -> dict:
+    reading = {"background": options.background, "scale": options.scale}
+    return {"data_dir": options.data_dir, "reading": reading, "backbones": options.backbones}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--dataset", help=f"{', '.join(DATASETS)}, an .npz file or a split/class/image folder")
     add("--data-dir", help="folder of TensorFlow Datasets")
+    add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
+    add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
     add("--data-seed", type=int, help="seed of the validation split and of generated data")
     add("--ddnn", choices=PRESETS, help="training recipe of the backbones")
     add("--epochs", type=int, help="epochs of each backbone")

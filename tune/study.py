@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_ddnn.datasets import Splits, load
+from keras_ddnn.labels import require_samples
 from tune.backbones import StoredBackbone
 from tune.cache import Records
 from tune.space import Backbone, SearchConfig, Trial
@@ -62,6 +63,7 @@ def train_shared(options, wanted: Iterable[Backbone]) -> None:
         wanted: In any order, some of them twice; those that are there are not trained again.
 
     Raises:
+        ValueError: On bad data, or data that are too few for folds or intervals.
         RuntimeError: If the training of one fails.
     """
     from tune.driver import train_backbones
@@ -70,6 +72,9 @@ def train_shared(options, wanted: Iterable[Backbone]) -> None:
     longest_first = sorted(set(wanted), key=lambda b: (b.along is None, -b.ddnn.epochs, b.name()))
     if longest_first:
         splits = load(options.dataset, options.data_dir)
+        splits.require_measurable()
+        if any(backbone.fold is not None for backbone in longest_first):
+            require_samples(["cross_fitted"], splits.train.labels, splits.class_names)
         train_backbones(
             longest_first, splits, options.work / "backbones", num_cpus=options.num_cpus
         )

@@ -78,16 +78,22 @@ class Batcher:
         await self._worker
         self._thread.shutdown()
 
+    def lack(self, samples: int) -> str | None:
+        """Return why a number of samples would be refused now, None if they would not."""
+        if not self.open:
+            return "the service is not running"
+        if self.queued + samples > self.max_queue:
+            return f"{self.queued} of {self.max_queue} samples wait already"
+        return None
+
     async def submit(self, samples: np.ndarray) -> np.ndarray:
         """Return the answers to samples (n, ...).
 
         Raises:
             Unavailable: If the queue is full or closed, or the network failed.
         """
-        if not self.open:
-            raise Unavailable("the service is not running")
-        if self.queued + len(samples) > self.max_queue:
-            raise Unavailable(f"{self.queued} of {self.max_queue} samples wait already")
+        if reason := self.lack(len(samples)):
+            raise Unavailable(reason)
         loop = asyncio.get_running_loop()
         request = _Waiting(samples, loop.create_future(), loop.time())
         self._waiting.append(request)

@@ -1,0 +1,273 @@
+"""What a request meets before the service: who may ask, and whether there is room for it.
+
+Everything here looks at the header alone, so that a refusal costs no body, no parsing and little
+memory, and stands in front of FastAPI, so that it costs no routing either.
+"""
+
+import asyncio
+import hmac
+import json
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from reprlib import repr as brief
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_SECONDS = 10.0  # that a client may take to send a body
+FREE_BYTES = 64 << 10  # of each body; the number of connections bounds their sum
+BUDGET = 64 << 20  # bytes of all bodies together, beyond the free ones
+REFUSALS_PER_SECOND = 300
+LINGER_SECONDS = 2.0  # for a client that sends before it listens
+RETRY_SECONDS = (1, 3)
+
+Count = Callable[[int], None]
+
+
+class Refused(Exception):
+    """A request that is not let in.
+
+    Attributes:
+        status: Of HTTP.
+        reason: One line.
+        headers: Further ones of the answer.
+    """
+
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None):
+        super().__init__(reason)
+        self.status, self.reason, self.headers = status, reason, dict(headers or {})
+
+
+def come_again(delay: float = 0.0) -> dict[str, str]:
+    """Return the header that says when to ask again, which differs from client to client.
+
+    Clients that were refused together would otherwise come back together.
+
+    Args:
+        delay: Seconds that refusals have to wait for their turn, which tells how many there are.
+    """
+    return {"Retry-After": str(random.randint(*RETRY_SECONDS) + int(delay))}
+
+
+class Gate:
+    """Lets those requests through that may ask and that there is room for.
+
+    A client that is refused for want of room may come back at once, and hundreds of them would keep
+    the service from its work. So only `refusals_per_second` are told at once; the others wait for
+    their turn, which costs nothing, and are let in after all if there is room by then.
+
+    Args:
+        app: What is behind.
+        asked: Paths that take a body by POST; it is read here, all of it, before the app is called.
+        free_paths: Paths that need no token.
+        token: What the others must carry as `Authorization: Bearer`; None for nothing.
+        hosts: Names that a Host header may hold, beside every address; None for any. A web page
+            whose own name is made to lead here cannot pass, for its requests carry that name.
+        max_bytes: Length of the longest body.
+        lack: Why no request has a chance now; None if one has.
+        count: Told the status of each refusal.
+        body_seconds: That a client may take to send a body.
+        budget: Bytes of all bodies that are read or wait for their answer, beyond the first
+            `FREE_BYTES` of each; at least `max_bytes` counts.
+        refusals_per_second: See above.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        asked: Collection[str],
+        free_paths: Collection[str],
+        token: str | None,
+        hosts: Collection[str] | None,
+        max_bytes: int,
+        lack: Callable[[], str | None],
+        count: Count,
+        body_seconds: float = BODY_SECONDS,
+        budget: int = BUDGET,
+        refusals_per_second: float = REFUSALS_PER_SECOND,
+    ):
+        self.app = app
+        self.asked, self.free_paths = frozenset(asked), frozenset(free_paths)
+        self.expected = token and f"Bearer {token}".encode()
+        self.hosts = None if hosts is None else {name.lower() for name in hosts}
+        self.max_bytes, self.budget = max_bytes, max(budget, max_bytes)
+        self.lack, self.count = lack, count
+        self.body_seconds = body_seconds
+        self._interval = 1.0 / refusals_per_second
+        self._turn = 0.0  # of the latest refusal, by the loop's clock
+        self._held = 0  # bytes of the budget
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or refuse one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            self._check(scope["path"], headers)
+            if scope["method"] == "POST" and scope["path"] in self.asked:
+                await self._ask(scope, headers, receive, send)
+            else:
+                await self.app(scope, receive, send)
+        except Refused as refusal:
+            self.count(refusal.status)
+            await _tell(refusal, receive, send, 4 * self.max_bytes)
+
+    def _check(self, path, headers) -> None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self.hosts is not None and not _is_known(host, self.hosts):
+            names = ", ".join(sorted(self.hosts))
+            raise Refused(
+                421,
+                f"expected a Host of {names} or an address; received {brief(host)}: --allow-host",
+            )
+        if self.expected and path not in self.free_paths:
+            received = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(received, self.expected):
+                reason = "expected this service's bearer token"
+                raise Refused(401, reason, {"WWW-Authenticate": "Bearer"})
+
+    async def _ask(self, scope, headers, receive, send) -> None:
+        scope["since"] = time.perf_counter()
+        coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+        if coding.lower() != "identity":
+            raise Refused(415, f"expected a body that is not compressed; received {brief(coding)}")
+        declared = self._declared(headers)
+        if self._lack(declared):
+            delay = self._wait_for_turn()
+            await asyncio.sleep(delay)
+            if reason := self._lack(declared):
+                raise Refused(503, reason, come_again(delay))
+        share = _Share(self)
+        try:
+            share.grow(declared)
+            body = await self._read(receive, share)
+            await self.app(scope, _given(body, receive), send)
+        finally:
+            share.end()
+
+    def _lack(self, declared: int) -> str | None:
+        """Return what there is no room in, None if there is."""
+        if reason := self.lack():
+            return reason
+        if self._held + _beyond_free(declared) > self.budget:
+            return f"{self.budget} bytes of other requests are held already"
+        return None
+
+    def _wait_for_turn(self) -> float:
+        """Return the seconds until the next refusal may be told; a second's worth is at once."""
+        now = asyncio.get_running_loop().time()
+        self._turn = max(self._turn, now - 1.0) + self._interval
+        return max(0.0, self._turn - now)
+
+    def _declared(self, headers) -> int:
+        text = headers.get(b"content-length", b"")
+        # Comparing lengths first keeps a number of a million digits from being read.
+        digits = text.lstrip(b"0") if text.isdigit() else b""
+        if len(digits) > len(str(self.max_bytes)) or int(digits or 0) > self.max_bytes:
+            raise self._too_long()
+        return int(digits or 0)
+
+    def _too_long(self) -> Refused:
+        return Refused(413, f"a body may have {self.max_bytes} bytes", {"Connection": "close"})
+
+    async def _read(self, receive, share) -> bytes:
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.body_seconds):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Refused(400, "the connection ended within the body")
+                    part, more = message.get("body", b""), message.get("more_body", False)
+                    size += len(part)
+                    if size > self.max_bytes:
+                        raise self._too_long()
+                    share.grow(size)
+                    parts.append(part)
+        except TimeoutError:
+            reason = f"a body must come within {self.body_seconds:g} s"
+            raise Refused(408, reason, {"Connection": "close"}) from None
+        return b"".join(parts)
+
+
+class _Share:
+    """What one body holds of the budget of a gate."""
+
+    def __init__(self, gate: Gate):
+        self.gate = gate
+        self.held = 0
+
+    def grow(self, size: int) -> None:
+        """Hold enough for `size` bytes; a chunked body is not known to be long before it comes."""
+        more = _beyond_free(size) - self.held
+        if more <= 0:
+            return
+        if self.gate._held + more > self.gate.budget:
+            reason = f"{self.gate.budget} bytes of other requests are held already"
+            raise Refused(503, reason, come_again() | {"Connection": "close"})
+        self.gate._held += more
+        self.held += more
+
+    def end(self) -> None:
+        self.gate._held -= self.held
+        self.held = 0
+
+
+def _beyond_free(size: int) -> int:
+    return max(0, size - FREE_BYTES)
+
+
+def _is_known(host: str, names: Collection[str]) -> bool:
+    """Return whether a Host header has an address or one of the names, with any port."""
+    if host.startswith("["):
+        name = host[1:].partition("]")[0]
+    else:
+        name = host.rpartition(":")[0] if host.count(":") == 1 else host
+    if name.lower().rstrip(".") in names:
+        return True
+    with suppress(ValueError):
+        ip_address(name)
+        return True  # nobody can make an address lead elsewhere
+    return False
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """Return what gives a body that is here already, and then what `receive` gives."""
+    left = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def give() -> Message:
+        return left.pop() if left else await receive()
+
+    return give
+
+
+async def _tell(refusal: Refused, receive: Receive, send: Send, patience: int) -> None:
+    """Answer with the reason.
+
+    Where the connection ends with the answer, what the client is still sending is thrown away for a
+    while: closing at once would take the answer from a client that sends all before it reads.
+    """
+    # json.dumps escapes what UTF-8 cannot encode.
+    content = json.dumps({"error": refusal.reason}).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+    lines = [
+        (name.lower().encode(), value.encode())
+        for name, value in (headers | refusal.headers).items()
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": lines})
+    lingers = "Connection" in refusal.headers
+    await send({"type": "http.response.body", "body": content, "more_body": lingers})
+    if lingers:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                more = True
+                while more and patience > 0:
+                    message = await receive()
+                    patience -= len(message.get("body", b""))
+                    more = message.get("more_body", False)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
