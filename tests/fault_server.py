@@ -19,12 +19,14 @@ class FaultServer:
     """Listens on 127.0.0.1 and treats each request as `fault` says, which may be changed.
 
     Args:
-        fault: A key of `FAULTS`.
+        fault: A key of `FAULTS`, or a function as they are.
         port: To listen on; any free one by default.
+        tls: An `ssl.SSLContext`, if it is to speak TLS.
     """
 
-    def __init__(self, fault="none", port=0):
+    def __init__(self, fault="none", port=0, tls=None):
         self.fault = fault
+        self.tls = tls
         self.requests = []
         self._closing = Event()
         self._open = []
@@ -34,7 +36,7 @@ class FaultServer:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     def __enter__(self):
         return self
@@ -59,11 +61,14 @@ class FaultServer:
     def _serve(self, sock):
         # A ValueError or KeyError: no HTTP came, but a greeting of TLS.
         broken = OSError, ValueError, KeyError
-        with suppress(*broken), sock, sock.makefile("rb") as stream:
+        with suppress(*broken), self._secured(sock) as sock, sock.makefile("rb") as stream:
             while request := _read(stream):
                 self.requests.append(request)
-                if not FAULTS[self.fault](self, sock, *request):
+                if not FAULTS.get(self.fault, self.fault)(self, sock, *request):
                     return
+
+    def _secured(self, sock):
+        return self.tls.wrap_socket(sock, server_side=True) if self.tls else sock
 
     def wait(self, seconds=None):
         """Do nothing, until the server is closed."""

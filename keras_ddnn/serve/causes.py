@@ -126,7 +126,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Unanswered:
         headers: Of the answer, by their names in lower case.
         body: Of the answer; the reason is its `{"error": reason}`, or else its beginning.
     """
-    reason = _reason(body)
+    reason = _reason(body) or "no reason is given"
     cause = STATUSES.get(status) or CLASSES.get(status // 100, "unusable-answer")
     if status == 400 and reason.startswith(WRONG_MODEL):
         cause = "wrong-model"

@@ -209,10 +209,6 @@ class _Timed:
         self.settimeout(self.deadline.left())
         return super().recv_into(*args)
 
-    def send(self, *args):
-        self.settimeout(self.deadline.left())
-        return super().send(*args)
-
     def sendall(self, *args):
         self.settimeout(self.deadline.left())
         return super().sendall(*args)
