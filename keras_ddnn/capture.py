@@ -5,10 +5,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.batched import as_sent, run_in_batches
 from keras_ddnn.labels import Judgement
 from keras_ddnn.models import fold_normalisation, split_ddnn
 
-BATCH_SIZE = 500
 TINY = 1e-9  # keeps the logarithm of a mean probability finite
 
 
@@ -82,58 +82,3 @@ class CaptureStages(keras.callbacks.Callback):
         """Return logits whose softmax are the mean probabilities."""
         local, cloud = (np.log(mean + TINY).astype(np.float32) for mean in (self.local, self.cloud))
         return Judgement(np.arange(len(local)), local, cloud)
-
-
-def as_sent(outputs):
-    """Return local logits and features as a device sends them, and a bank keeps them: float16."""
-    return outputs["local"], tf.cast(outputs["features"], tf.float16)
-
-
-def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
-    """Apply `step` to batches of an array; see `in_batches` and `joined`.
-
-    Args:
-        step: Batch → outputs, a tensor each with the batch as first axis; a `tf.function`, or what
-            one can be made of.
-        array: Samples (n, ...), n at least 1.
-        buckets: Sizes of a batch, rising.
-    """
-    if not isinstance(step, tf.types.experimental.GenericFunction):
-        step = tf.function(step, autograph=False, reduce_retracing=True)
-    return joined(in_batches(step, array, buckets), len(array))
-
-
-def in_batches(step, array, buckets=()):
-    """Yield the rows of each batch of an array (n, ...), a slice, and what `step` makes of it.
-
-    The last batch is filled up to one of the rising sizes in `buckets`, and its outputs are as long
-    as that; by default it is as long as it is.
-    """
-    size = buckets[-1] if buckets else BATCH_SIZE
-    for start in range(0, len(array), size):
-        batch = array[start : start + size]
-        yield slice(start, start + len(batch)), step(tf.constant(filled_up(batch, buckets)))
-
-
-def joined(batches, n: int) -> list[np.ndarray]:
-    """Write the outputs of all batches of `n` samples into whole arrays (n, ...) as they come."""
-    arrays = []
-    for rows, outputs in batches:
-        outputs = views(rows, outputs)
-        arrays = arrays or [np.empty((n, *out.shape[1:]), out.dtype) for out in outputs]
-        for whole, output in zip(arrays, outputs):
-            whole[rows] = output
-    return arrays
-
-
-def views(rows: slice, outputs) -> list[np.ndarray]:
-    """Return a batch's outputs, less what it was filled up with, as read-only views of tensors."""
-    return [np.asarray(memoryview(output))[: rows.stop - rows.start] for output in outputs]
-
-
-def filled_up(batch: np.ndarray, buckets) -> np.ndarray:
-    """Append zeros to a batch (n, ...), up to the first of the rising sizes that holds it."""
-    length = next((bucket for bucket in buckets if bucket >= len(batch)), len(batch))
-    if length == len(batch):
-        return batch
-    return np.concatenate([batch, np.zeros((length - len(batch), *batch.shape[1:]), batch.dtype)])

@@ -8,18 +8,23 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.capture import as_sent, filled_up, in_batches, joined, views
+from keras_ddnn.batched import (
+    BUCKETS,
+    MANY,
+    as_sent,
+    filled_up,
+    frozen,
+    in_batches,
+    in_parts,
+    joined,
+    traced,
+    views,
+)
 from keras_ddnn.checks import expect, require_images
 from keras_ddnn.classes import Classes
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.models import fold_normalisation, split_ddnn
 from keras_ddnn.rules import OffloadRule
-
-# The sizes to which a batch is filled up: the kernels prepare themselves anew for each they meet.
-BUCKETS = (1, 2, 4, *range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 64))
-# The device's maps of so many images fit the cache of a core, where pooling finds them.
-PART = 32
-MANY = 4 * PART  # images, from which on it is worth the loop
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,20 +120,20 @@ class OffloadPolicy:
 
     @cached_property
     def _local_step(self):
-        return _traced(self._run_device, self.local_model.input_shape, tf.uint8)
+        return traced(self._run_device, self.local_model.input_shape, tf.uint8)
 
     @cached_property
     def _local_step_in_parts(self):
-        return _traced(_in_parts(self._run_device), self.local_model.input_shape, tf.uint8)
+        return traced(in_parts(self._run_device), self.local_model.input_shape, tf.uint8)
 
     @cached_property
     def _run_device(self):
-        call = _frozen(self.local_model)
+        call = frozen(self.local_model)
         return lambda images: as_sent(call(images))
 
     @cached_property
     def _cloud_step(self):
-        return _traced(_frozen(self.cloud_model), self.cloud_model.input_shape, tf.float16)
+        return traced(frozen(self.cloud_model), self.cloud_model.input_shape, tf.float16)
 
 
 def _edge(batches, images):
@@ -137,35 +142,3 @@ def _edge(batches, images):
     # To copy the features of a single batch takes as long as a tenth of the cloud's half.
     ((rows, outputs),) = batches
     return EdgeOutputs(*views(rows, outputs), images)
-
-
-def _frozen(model):
-    """Return a model's call in inference for a trace, with its present weights as constants.
-
-    Kernels bring a constant into the order they want once, a variable at every call.
-    """
-    variables = model.trainable_variables, model.non_trainable_variables
-    weights = tf.nest.map_structure(np.asarray, variables)
-
-    def call(inputs):
-        constants = tf.nest.map_structure(tf.constant, weights)
-        return model.stateless_call(*constants, inputs, training=False)[0]
-
-    return call
-
-
-def _traced(step, shape, dtype):
-    return tf.function(step, input_signature=[tf.TensorSpec(shape, dtype)], autograph=False)
-
-
-def _in_parts(step):
-    """Make a step of images take a batch that is a multiple of `PART` in parts of that size."""
-
-    def in_parts(images):
-        n = tf.shape(images)[0]
-        size = tf.where(n % PART == 0, PART, n)
-        parts = tf.reshape(images, (-1, size, *images.shape[1:]))
-        outputs = tf.map_fn(step, parts, fn_output_signature=(tf.float32, tf.float16))
-        return [tf.reshape(output, (n, *output.shape[2:])) for output in outputs]
-
-    return in_parts

@@ -46,7 +46,11 @@ NUMPY_FILES = (
 )
 KERAS_FILES = (
     "layers",
+    "wiring",
+    "folding",
+    "cascade",
     "models",
+    "batched",
     "batches",
     "capture",
     "bottleneck",

@@ -40,8 +40,7 @@ def load_cloud(run) -> tuple[Network, dict, str]:
 
     import tensorflow as tf
 
-    from keras_ddnn.capture import run_in_batches
-    from keras_ddnn.policy import BUCKETS
+    from keras_ddnn.batched import BUCKETS, run_in_batches
 
     saved = tf.saved_model.load(str(folder / CLOUD))
     spec = tf.TensorSpec((None, *manifest["features"]["shape"]), tf.float16)
