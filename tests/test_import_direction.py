@@ -12,6 +12,9 @@ ROOT = Path(__file__).parent.parent
 NUMPY_FILES = (
     "atomic",
     "seal",
+    "shapes",
+    "manifest_fields",
+    "signature",
     "manifest",
     "checks",
     "cluttered_digits",
@@ -39,6 +42,7 @@ NUMPY_FILES = (
 )
 KERAS_FILES = (
     "layers",
+    "weights",
     "models",
     "batches",
     "capture",
