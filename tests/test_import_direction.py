@@ -55,6 +55,7 @@ KERAS_FILES = (
     "policy",
     "score_graph",
     "export",
+    "cloud_graph",
     "artifact",
     "pipeline",
 )

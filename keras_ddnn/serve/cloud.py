@@ -28,6 +28,7 @@ from keras_ddnn.serve.batching import Batcher, Unavailable
 from keras_ddnn.serve.cloud_metrics import CloudMetrics
 from keras_ddnn.serve.requests import request_reader
 from keras_ddnn.serve.wire import Tensor, WireError, encode
+from keras_ddnn.signature import Key
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -164,35 +165,32 @@ def make_app(
     return app
 
 
-def load_cloud(run) -> tuple[Network, dict, str]:
+def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     """Load the cloud's network of an artefact, after verifying all of it.
 
     Args:
         run: The artefact, or the output folder of a search that holds one.
+        verify_key: The public key that the artefact must be signed by; see `read_manifest`.
 
     Returns:
         The network, the manifest and the model id: what `make_app` needs.
 
     Raises:
-        ValueError: If a file is missing or damaged, or the artefact has no network for the cloud.
+        OSError: If the file of the key cannot be read.
+        ValueError: If a file is missing or damaged, the signature asked for is missing or wrong,
+            the artefact has no network for the cloud, or one that does more than compute.
     """
     folder = artifact_of(run)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, verify_key)
     if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
         raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")
 
-    import tensorflow as tf
-
     from keras_ddnn.capture import run_in_batches
+    from keras_ddnn.cloud_graph import load_step
     from keras_ddnn.policy import BUCKETS
 
-    saved = tf.saved_model.load(str(folder / CLOUD))
-    spec = tf.TensorSpec((None, *manifest["features"]["shape"]), tf.float16)
-    step = tf.function(
-        lambda features: (saved.serve(features)["logits"],),
-        input_signature=[spec],
-        autograph=False,
-    )
+    shape, classes = manifest["features"]["shape"], len(manifest["class_names"])
+    step = load_step(folder / CLOUD, shape, classes)
 
     def network(features):
         return run_in_batches(step, features, BUCKETS)[0]
@@ -269,6 +267,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")
     parser.add_argument("--token-file", type=Path, help="a file with the token to ask for")
+    parser.add_argument("--verify-key", type=Path, help="PEM file of whom it must be signed by")
     parser.add_argument("--max-batch", type=int, default=MAX_BATCH, help="samples (%(default)s)")
     parser.add_argument(
         "--max-wait-ms",
@@ -285,7 +284,7 @@ def main() -> None:
 
     try:
         token = options.token_file and _token(options.token_file)
-        network, manifest, identity = load_cloud(options.run)
+        network, manifest, identity = load_cloud(options.run, options.verify_key)
         app = make_app(
             network,
             manifest,
