@@ -69,6 +69,7 @@ SERVE_FILES = (
     "serve.drift",
     "serve.edge_metrics",
     "serve.edge_view",
+    "serve.device_graph",
     "serve.edge",
     "serve.requests",
     "serve.batching",

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.checks import require_choice, require_count, require_images, require_positive
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.serve.device_graph import open_graph
 from keras_ddnn.serve.drift import DriftGuard
 from keras_ddnn.serve.edge_metrics import EdgeMetrics
 from keras_ddnn.serve.edge_view import live_view, read_images, show_report
 from keras_ddnn.serve.link import CloudLink, Unanswered
 from keras_ddnn.serve.wire import Tensor, WireError, decode, encode
+from keras_ddnn.signature import Key
 
 BATCH = 32  # samples at a time through the graph, and in a request
 
@@ -62,6 +63,7 @@ class EdgeRuntime:
         rest_s: For how long, in seconds, before it is tried again.
         guarded: Whether a drift guard decides, see `DriftGuard.of`. What it draws for audit is sent
             with what is offloaded, and waits for the cloud as long; a local answer stands.
+        verify_key: The public key that the artefact must be signed by; see `read_manifest`.
 
     Attributes:
         score_threshold: Samples with a score at or above it are offloaded, unless guarded. It may
@@ -87,18 +89,19 @@ class EdgeRuntime:
         failures: int = 3,
         rest_s: float = 1.0,
         guarded: bool = False,
+        verify_key: Key | None = None,
     ):
         require_choice("graph", graph, EDGE_GRAPHS)
         require_positive(deadline_s=deadline_s, rest_s=rest_s)
         folder = artifact_of(folder)
-        self.manifest = read_manifest(folder)
+        self.manifest = read_manifest(folder, verify_key)
         if EDGE_GRAPHS[graph] not in self.manifest["sha256"]:
             raise ValueError(
                 f"{folder} holds no {EDGE_GRAPHS[graph]}: expected a rule that can be part of a "
                 f"graph, for int8 validation data too, when it was saved; received the rule "
                 f"{self.manifest['rule']['name']}"
             )
-        device = Interpreter(str(folder / EDGE_GRAPHS[graph]), num_threads=1)
+        device = open_graph(folder / EDGE_GRAPHS[graph], self.manifest)
         self._run = device.get_signature_runner()
         features = self.manifest["features"]
         in_codes = graph == "int8" or features["lossless"]
@@ -224,6 +227,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--graph", choices=EDGE_GRAPHS, default="float")
     parser.add_argument("--deadline-ms", type=float, default=250.0)
     parser.add_argument("--token-file", type=Path, help="a file with the service's token")
+    parser.add_argument("--verify-key", type=Path, help="PEM file of whom it must be signed by")
     parser.add_argument("--limit", type=int, help="classify the first so many images only")
     parser.add_argument("--batch", type=int, default=1, help="images a call")
     parser.add_argument("--share-images", action="store_true", help="show them on the page")
@@ -240,6 +244,7 @@ def main(arguments=None) -> None:
             token=options.token_file and options.token_file.read_text().strip(),
             share_images=options.share_images,
             guarded=options.guard,
+            verify_key=options.verify_key,
         )
         require_count(batch=options.batch)
         images, labels = read_images(
