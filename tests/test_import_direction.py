@@ -12,6 +12,9 @@ ROOT = Path(__file__).parent.parent
 NUMPY_FILES = (
     "atomic",
     "seal",
+    "shapes",
+    "manifest_fields",
+    "signature",
     "manifest",
     "checks",
     "notices",
@@ -45,6 +48,7 @@ NUMPY_FILES = (
 )
 KERAS_FILES = (
     "layers",
+    "weights",
     "models",
     "batches",
     "capture",
@@ -58,6 +62,7 @@ KERAS_FILES = (
     "policy",
     "score_graph",
     "export",
+    "cloud_graph",
     "artifact",
     "pipeline",
 )
@@ -77,6 +82,7 @@ SERVE_FILES = (
     "serve.drift",
     "serve.edge_metrics",
     "serve.edge_requests",
+    "serve.device_graph",
     "serve.edge_runtime",
     "serve.edge_view",
     "serve.edge",
