@@ -12,11 +12,13 @@ import pytest
 from conftest import flip_a_bit, toy_split, untrained_policy
 from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
+from toy_manifest import forge
 
 from keras_ddnn.artifact import save_policy
 from keras_ddnn.config import BOTTLENECK_CODES
 from keras_ddnn.manifest import model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.seal import sha256
 from keras_ddnn.serve.edge import BATCH, EdgeRuntime, main
 from keras_ddnn.serve.limits import MAX_BYTES
 from keras_ddnn.serve.wire import decode
@@ -290,6 +292,55 @@ def test_a_damaged_artefact_is_refused(toy_artifact, tmp_path):
     flip_a_bit(damaged / "edge.tflite")
     with pytest.raises(ValueError, match=r"edge\.tflite is damaged"):
         EdgeRuntime(damaged)
+
+
+def tampered_with(toy_artifact, folder, graph):
+    """Return a copy of an artefact with another graph, whose hash is right."""
+    shutil.copytree(toy_artifact, folder)
+    (folder / "edge.tflite").write_bytes(graph)
+    hashes = read_manifest(toy_artifact)["sha256"]
+    hashes |= {"edge.tflite": sha256(folder / "edge.tflite")}
+    forge(folder, lambda manifest: manifest | {"sha256": hashes})
+    return folder
+
+
+def converted(outputs):
+    """Return a LiteRT graph from images to outputs, with operations that LiteRT does not have."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    spec = tf.TensorSpec((None, 16, 16, 3), tf.uint8, name="images")
+    module.device = tf.function(outputs, input_signature=[spec], autograph=False)
+    function = module.device.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+    converter.allow_custom_ops = True
+    return converter.convert()
+
+
+@pytest.mark.parametrize("graph", [b"", b"no graph at all", b"\x20\x00\x00\x00TFL3" + b"\xff" * 64])
+def test_what_is_no_graph_is_refused_in_one_line(toy_artifact, tmp_path, graph):
+    folder = tampered_with(toy_artifact, tmp_path / "artifact", graph)
+    with pytest.raises(ValueError, match=r"edge\.tflite is no graph that LiteRT runs") as refused:
+        EdgeRuntime(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_graph_with_operations_of_its_own_is_refused_by_name(toy_artifact, tmp_path):
+    import tensorflow as tf
+
+    graph = converted(lambda images: {"score": tf.math.digamma(tf.cast(images, tf.float32))})
+    folder = tampered_with(toy_artifact, tmp_path / "artifact", graph)
+    with pytest.raises(ValueError, match="unresolved custom op: Digamma"):
+        EdgeRuntime(folder)
+
+
+def test_a_graph_of_other_outputs_than_the_manifest_says_is_refused(toy_artifact, tmp_path):
+    import tensorflow as tf
+
+    graph = converted(lambda images: {"score": tf.cast(images, tf.float32)})
+    folder = tampered_with(toy_artifact, tmp_path / "artifact", graph)
+    with pytest.raises(ValueError, match=r"expected images uint8.*received images uint8"):
+        EdgeRuntime(folder)
 
 
 def test_an_artefact_without_a_graph_is_refused(toy_policy, tmp_path):

@@ -12,6 +12,9 @@ ROOT = Path(__file__).parent.parent
 NUMPY_FILES = (
     "atomic",
     "seal",
+    "shapes",
+    "manifest_fields",
+    "signature",
     "manifest",
     "checks",
     "notices",
@@ -46,6 +49,7 @@ NUMPY_FILES = (
 )
 KERAS_FILES = (
     "layers",
+    "weights",
     "wiring",
     "folding",
     "cascade",
@@ -62,6 +66,7 @@ KERAS_FILES = (
     "head_stack",
     "policy",
     "export",
+    "cloud_graph",
     "artifact",
     "pipeline",
 )
@@ -81,6 +86,7 @@ SERVE_FILES = (
     "serve.drift",
     "serve.edge_metrics",
     "serve.edge_requests",
+    "serve.device_graph",
     "serve.edge_runtime",
     "serve.edge_view",
     "serve.edge",

@@ -157,6 +157,7 @@ def test_the_only_image_of_a_class_stays_in_train(class_of_one, said):
     assert np.bincount(splits.val.labels).tolist() == [3, 3]
     assert said() == [
         "labels 10, 20, 30 are classes 0, 1, 2",
+        "mine has no validation data: 6 of 65 training images become it",
         "validation data hold no image of 30: train has one, and keeps it",
     ]
 
@@ -217,7 +218,8 @@ def test_classes_of_an_npz_are_named_as_the_user_names_them(tmp_path, said, clas
     assert splits.classes == classes
     assert splits.class_names[1] == name
     np.testing.assert_array_equal(splits.test.user_labels, classes.decode(TEST.labels))
-    assert said() == [classes.mapping]
+    held_out = "mine has no validation data: 10 of 96 training images become it"
+    assert said() == [classes.mapping, held_out]
 
 
 def test_a_mapped_dataset_has_the_fingerprint_of_its_numbers(tmp_path):

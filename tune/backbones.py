@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -196,10 +196,11 @@ class StoredBackbone:
     def model(self):
         """Rebuild the Keras model and read its weights."""
         from keras_ddnn.models import build_ddnn
+        from keras_ddnn.weights import rebuild
 
-        model = build_ddnn(self.images["train"].shape[1:], self.num_classes, self.ddnn)
-        model.load_weights(self.folder / WEIGHTS)
-        return model
+        shape = self.images["train"].shape[1:]
+        build = partial(build_ddnn, shape, self.num_classes, self.ddnn)
+        return rebuild(build, self.folder / WEIGHTS)
 
     def _folder_of(self, backbone):
         return Path(self.root) / backbone_key(self.fingerprint, backbone)

@@ -19,36 +19,34 @@ from keras_ddnn.serve.limits import MAX_BYTES
 from keras_ddnn.serve.listening import bound_socket, room_for_connections, tls_context
 from keras_ddnn.serve.service import MAX_BATCH, MAX_QUEUE, MAX_WAIT, Network, make_app
 from keras_ddnn.serve.token_file import read_token
+from keras_ddnn.signature import Key
 
 
-def load_cloud(run) -> tuple[Network, dict, str]:
+def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     """Load the cloud's network of an artefact, after verifying all of it.
 
     Args:
         run: The artefact, or the output folder of a search that holds one.
+        verify_key: The public key that the artefact must be signed by; see `read_manifest`.
 
     Returns:
         The network, the manifest and the model id: what `make_app` needs.
 
     Raises:
-        ValueError: If a file is missing or damaged, or the artefact has no network for the cloud.
+        OSError: If the file of the key cannot be read.
+        ValueError: If a file is missing or damaged, the signature asked for is missing or wrong,
+            the artefact has no network for the cloud, or one that does more than compute.
     """
     folder = artifact_of(run)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, verify_key)
     if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
         raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")
 
-    import tensorflow as tf
-
     from keras_ddnn.batched import BUCKETS, run_in_batches
+    from keras_ddnn.cloud_graph import load_step
 
-    saved = tf.saved_model.load(str(folder / CLOUD))
-    spec = tf.TensorSpec((None, *manifest["features"]["shape"]), tf.float16)
-    step = tf.function(
-        lambda features: (saved.serve(features)["logits"],),
-        input_signature=[spec],
-        autograph=False,
-    )
+    shape, classes = manifest["features"]["shape"], len(manifest["class_names"])
+    step = load_step(folder / CLOUD, shape, classes)
 
     def network(features):
         return run_in_batches(step, features, BUCKETS)[0]
@@ -75,7 +73,7 @@ def main() -> None:
         listener = bound_socket(options.host, options.port)
         _require_guard(listener, options, token, tls)
         # All that can be refused at once has been, for this takes seconds.
-        network, manifest, identity = load_cloud(options.run)
+        network, manifest, identity = load_cloud(options.run, options.verify_key)
         app = make_app(
             network,
             manifest,
@@ -103,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     add("--port", type=int, default=8000, help="0 takes any that is free (%(default)s)")
     add("--token-file", type=Path, help="a file with the token to ask for")
+    add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     add("--no-token", action="store_true", help="let other machines ask without a token")
     add(
         "--allow-host",

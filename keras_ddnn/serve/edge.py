@@ -58,6 +58,7 @@ def _runtime_of(options) -> EdgeRuntime:
         share_images=options.share_images,
         guarded=options.guard,
         max_bytes=options.max_bytes,
+        verify_key=options.verify_key,
     )
 
 
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--deadline-ms", type=float, default=250.0, help="for an answer (%(default)s)")
     add("--token-file", type=Path, help="a file with the service's token")
     add("--ca", type=Path, help="a PEM file; the service's certificate is signed by one of these")
+    add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     add("--limit", type=int, help="classify the first so many images only")
     add("--batch", type=int, default=1, help="images a call (%(default)s)")
     add(

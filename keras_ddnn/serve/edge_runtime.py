@@ -10,17 +10,18 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.checks import require_choice, require_count, require_images, require_positive
 from keras_ddnn.classes import Classes
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.serve.causes import Unanswered
+from keras_ddnn.serve.device_graph import open_graph
 from keras_ddnn.serve.drift import DriftGuard
 from keras_ddnn.serve.edge_metrics import EdgeMetrics
 from keras_ddnn.serve.edge_requests import RequestWriter
 from keras_ddnn.serve.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.link import CloudLink
+from keras_ddnn.signature import Key
 
 BATCH = 32  # samples at a time through the graph, and the most in a request
 
@@ -91,6 +92,7 @@ class EdgeRuntime:
         max_bytes: Length of the longest request body that the service takes. What would be longer
             is sent in several requests.
         max_samples: The most that the service takes of one request.
+        verify_key: The public key that the artefact must be signed by; see `read_manifest`.
 
     Attributes:
         score_threshold: Samples with a score at or above it are offloaded, unless guarded. It may
@@ -124,11 +126,12 @@ class EdgeRuntime:
         guarded: bool = False,
         max_bytes: int = MAX_BYTES,
         max_samples: int = MAX_SAMPLES,
+        verify_key: Key | None = None,
     ):
         require_choice("graph", graph, EDGE_GRAPHS)
         require_positive(deadline_s=deadline_s, rest_s=rest_s)
         folder = artifact_of(folder)
-        self.manifest = read_manifest(folder)
+        self.manifest = read_manifest(folder, verify_key)
         self.identity, self.classes = model_id(folder), Classes.of_manifest(self.manifest)
         if EDGE_GRAPHS[graph] not in self.manifest["sha256"]:
             raise ValueError(
@@ -144,7 +147,7 @@ class EdgeRuntime:
             max_bytes=max_bytes,
             max_samples=max_samples,
         )
-        device = Interpreter(str(folder / EDGE_GRAPHS[graph]), num_threads=1)
+        device = open_graph(folder / EDGE_GRAPHS[graph], self.manifest)
         self._run = device.get_signature_runner()
         self._running = Lock()
         self.metrics = EdgeMetrics()
