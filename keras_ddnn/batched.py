@@ -1,5 +1,8 @@
 """Networks run over arrays in batches: of what sizes, with which weights, into which arrays."""
 
+from collections.abc import Mapping
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -11,9 +14,19 @@ PART = 32
 MANY = 4 * PART  # images, from which on it is worth the loop
 
 
-def as_sent(outputs):
-    """Return local logits and features as a device sends them, and a bank keeps them: float16."""
-    return outputs["local"], tf.cast(outputs["features"], tf.float16)
+def as_sent(outputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the logits of a tier, and what it hands on as it is sent: numbers as float16.
+
+    Integers, as images that travel themselves, keep their type.
+    """
+    features = outputs["features"]
+    return outputs["outputs"], tf.cast(features, sent_type(features.dtype))
+
+
+def sent_type(dtype: str | tf.DType) -> tf.DType:
+    """Return the type in which values of a type are sent."""
+    dtype = tf.as_dtype(dtype)
+    return tf.float16 if dtype.is_floating else dtype
 
 
 def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
@@ -81,9 +94,16 @@ def frozen(model):
     return call
 
 
-def traced(step, shape, dtype):
-    """Return a step traced once, for batches of any size: tracing is slower than most batches."""
-    return tf.function(step, input_signature=[tf.TensorSpec(shape, dtype)], autograph=False)
+def traced(step, read: keras.KerasTensor, dtype: tf.DType | None = None):
+    """Return a step traced once, for batches of any size: tracing is slower than most batches.
+
+    Args:
+        step: Tensor → outputs.
+        read: What the step reads: its shape, and its type unless `dtype` is given.
+        dtype: Type of the tensor.
+    """
+    spec = tf.TensorSpec(read.shape, dtype or read.dtype)
+    return tf.function(step, input_signature=[spec], autograph=False)
 
 
 def in_parts(step):
@@ -93,7 +113,8 @@ def in_parts(step):
         n = tf.shape(images)[0]
         size = tf.where(n % PART == 0, PART, n)
         parts = tf.reshape(images, (-1, size, *images.shape[1:]))
-        outputs = tf.map_fn(step, parts, fn_output_signature=(tf.float32, tf.float16))
+        signature = tuple(output.dtype for output in step(parts[0]))
+        outputs = tf.map_fn(step, parts, fn_output_signature=signature)
         return [tf.reshape(output, (n, *output.shape[2:])) for output in outputs]
 
     return step_in_parts

@@ -6,23 +6,28 @@ import tensorflow as tf
 
 from keras_ddnn.bank import Bank, EdgeOutputs
 from keras_ddnn.batched import as_sent, run_in_batches
+from keras_ddnn.cascade import Cascade, as_cascade
 from keras_ddnn.labels import Judgement
-from keras_ddnn.models import fold_normalisation, split_ddnn
 
 TINY = 1e-9  # keeps the logarithm of a mean probability finite
 
 
-def capture(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> Bank:
-    """Run a DDNN over uint8 images (n, h, w, c) and labels (n,), in inference mode.
+def capture(network: keras.Model | Cascade, images: np.ndarray, labels: np.ndarray) -> Bank:
+    """Run a DDNN over inputs (n, ...) and labels (n,), in inference mode.
 
-    The cloud network is fed the float16 features of the bank, those a device would send, and not
+    The cloud network is fed what the bank keeps and a device would send, float16 features, and not
     the local network's own, so that deployment repeats these logits.
+
+    Args:
+        network: A `Cascade` of two tiers, or a model of `build_ddnn`.
+        images: What the local network reads, of the type of its input.
+        labels: Class numbers, int64.
     """
-    local_model, cloud_model = split_ddnn(fold_normalisation(model))
+    local, cloud = (tier.model for tier in as_cascade(network).folded().tiers)
 
     def step(batch):
-        logits, features = as_sent(local_model(batch, training=False))
-        return logits, features, cloud_model(features, training=False)
+        logits, features = as_sent(local(batch, training=False))
+        return logits, features, cloud(features, training=False)["outputs"]
 
     local_logits, features, cloud_logits = run_in_batches(step, images)
     return Bank(EdgeOutputs(local_logits, features, images), cloud_logits, labels)
@@ -32,21 +37,23 @@ class CaptureBank(keras.callbacks.Callback):
     """Captures a `Bank` of every given split when training ends, with the final epoch's weights.
 
     Args:
+        network: The `Cascade` that is trained; by default the model is one of `build_ddnn`.
         **splits: Name → `Split`.
 
     Attributes:
         banks: Name → `Bank`, filled at the end of training.
     """
 
-    def __init__(self, **splits):
+    def __init__(self, network: Cascade | None = None, /, **splits):
         super().__init__()
-        self.splits = splits
+        self.network, self.splits = network, splits
         self.banks = {}
 
     def on_train_end(self, logs=None):
         """Capture the banks."""
+        network = as_cascade(self.network or self.model)
         for name, split in self.splits.items():
-            self.banks[name] = capture(self.model, split.images, split.labels)
+            self.banks[name] = capture(network, split.images, split.labels)
 
 
 class CaptureStages(keras.callbacks.Callback):

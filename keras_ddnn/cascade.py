@@ -1,10 +1,12 @@
 """A DDNN as a chain of tiers: one Keras model cut in parts, or several models one after another."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_ddnn.folding import fold
@@ -12,6 +14,7 @@ from keras_ddnn.notices import notice
 from keras_ddnn.wiring import CutPoints, wiring
 
 LOCAL, CLOUD = "local", "cloud"  # the first and the last tier
+FEATURES = "features"  # of the networks of `build_ddnn`, the layer that is sent
 IMAGE_CHANNELS = (1, 3, 4)
 RESCALES = (layers.Rescaling, layers.Normalization)  # they take integers as they come
 FIRST_LAYERS = 3  # among which a model rescales its images, if it does
@@ -51,6 +54,7 @@ class Cascade:
 
     model: keras.Model
     sent: tuple[str, ...]
+    _folded: dict[str, "Cascade"] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def tiers(self) -> tuple[Tier, ...]:
@@ -65,9 +69,37 @@ class Cascade:
         return tuple(tiers)
 
     def folded(self) -> "Cascade":
-        """Return a copy for inference; see `fold`. The first tier computes in float32."""
-        on_device = {layer.name for layer in self.tiers[0].model.layers}
-        return Cascade(fold(self.model, on_device), self.sent)
+        """Return a copy for inference; see `fold`. The first tier computes in float32.
+
+        It is made once, and anew when the weights have changed since.
+        """
+        weights = _digest(self.model)
+        if weights not in self._folded:
+            self._folded.clear()
+            on_device = {layer.name for layer in self.tiers[0].model.layers}
+            self._folded[weights] = Cascade(fold(self.model, on_device), self.sent)
+        return self._folded[weights]
+
+    def copy(self) -> "Cascade":
+        """Return a cascade of the same weights and of layers of its own."""
+        model = keras.models.clone_model(self.model)
+        model.set_weights(self.model.get_weights())
+        for ours, theirs in zip(model.layers, self.model.layers, strict=True):
+            ours.trainable = theirs.trainable
+        return Cascade(model, self.sent)
+
+
+def as_cascade(network: "keras.Model | Cascade") -> "Cascade":
+    """Return a network as a cascade; a model alone is cut at its layer "features"."""
+    return network if isinstance(network, Cascade) else Cascade(network, (FEATURES,))
+
+
+def _digest(model: keras.Model) -> str:
+    """Return the SHA-256 of all weights of a model."""
+    digest = sha256()
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
 
 
 def split(

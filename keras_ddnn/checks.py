@@ -42,12 +42,16 @@ def require_seed(what: str, value) -> None:
         raise ValueError(f"{what} must be an integer in 0..2**32-1; received {value!r}")
 
 
-def require_images(images, shape) -> None:
-    """Raise ValueError unless the array holds uint8 images (n, *shape), n at least 1."""
-    if images.shape[1:] != tuple(shape) or images.dtype != "uint8" or not len(images):
+def require_inputs(inputs, shape, dtype: str = "uint8") -> None:
+    """Raise ValueError unless the array holds inputs (n, *shape) of a type, n at least 1.
+
+    uint8 inputs are called images.
+    """
+    if inputs.shape[1:] != tuple(shape) or inputs.dtype != dtype or not len(inputs):
+        kind = "images" if dtype == "uint8" else "inputs"
         raise ValueError(
-            f"expected uint8 images of shape (n, {', '.join(map(str, shape))}), n at least 1; "
-            f"received {images.dtype} of shape {images.shape}"
+            f"expected {dtype} {kind} of shape (n, {', '.join(map(str, shape))}), n at least 1; "
+            f"received {inputs.dtype} of shape {inputs.shape}"
         )
 
 

@@ -6,7 +6,6 @@ from math import prod
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -131,58 +130,6 @@ def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     )
     cloud_model = keras.Model(features, model.get_layer("cloud").output, name="cloud")
     return local_model, cloud_model
-
-
-def fold_normalisation(model: keras.Model) -> keras.Model:
-    """Copy a DDNN for inference, with what scales and shifts a map folded into its convolution.
-
-    That is each batch normalisation, and the bias after pooling, which does the same before it. The
-    local network computes in float32, as a device does, so that a score is the same on both sides
-    of the export; the cloud network keeps its precision.
-
-    Args:
-        model: A DDNN; see `build_ddnn`.
-
-    Returns:
-        keras.Model: The same function in inference mode, to rounding, with weights of its own and
-            layers of the same names.
-    """
-    local_model, _ = split_ddnn(model)
-    on_device = {layer.name for layer in local_model.layers[1:]}  # past the images
-    conv_of = {
-        layer: _conv_before(layer)
-        for layer in model.layers
-        if isinstance(layer, FusedBatchNormalization | Bias)
-    }
-    convs = set(conv_of.values())
-
-    def clone(layer):
-        config = layer.get_config() | ({"dtype": "float32"} if layer.name in on_device else {})
-        if layer in conv_of:
-            return layers.Identity(name=layer.name, dtype=config["dtype"])
-        return type(layer).from_config(config | ({"use_bias": True} if layer in convs else {}))
-
-    # An Identity knows no `mask`, which was passed to the normalisation in its place.
-    folded = keras.models.clone_model(
-        model, clone_function=clone, call_function=lambda layer, inputs, **_: layer(inputs)
-    )
-    for layer in model.layers:
-        if layer not in convs and layer not in conv_of:
-            folded.get_layer(layer.name).set_weights(layer.get_weights())
-    for layer, conv in conv_of.items():
-        if isinstance(layer, Bias):
-            weights = conv.kernel, layer.bias
-        else:
-            scale = layer.gamma / tf.sqrt(layer.moving_variance + layer.epsilon)
-            weights = conv.kernel * scale, layer.beta - layer.moving_mean * scale
-        folded.get_layer(conv.name).set_weights([np.asarray(weight) for weight in weights])
-    return folded
-
-
-def _conv_before(layer):
-    """Return the convolution whose map a layer scales or shifts, pooled or not."""
-    before = layer.input._keras_history.operation
-    return _conv_before(before) if isinstance(before, layers.MaxPooling2D) else before
 
 
 def multiply_adds(model: keras.Model) -> int:

@@ -7,6 +7,7 @@ import keras
 from keras_ddnn.artifact import save_policy
 from keras_ddnn.atomic import require_writable
 from keras_ddnn.bank import Bank
+from keras_ddnn.cascade import as_cascade
 from keras_ddnn.checks import require_fraction
 from keras_ddnn.config import (
     DDNNConfig,
@@ -19,7 +20,7 @@ from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.heads import HeadRule, fit_head
 from keras_ddnn.labels import require_samples, staged_config
-from keras_ddnn.models import multiply_adds, split_ddnn
+from keras_ddnn.models import multiply_adds
 from keras_ddnn.payload import FORMS, Payload
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.report import Report
@@ -124,7 +125,7 @@ def make_report(
     """
     rules = untrained_rules() | dict(heads)
     table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
-    local_model, cloud_model = split_ddnn(model)
+    local_model, cloud_model = (tier.model for tier in as_cascade(model).tiers)
     payload = Payload.of(test_bank.edge, feature_quantisation(config))
     for form in FORMS:
         table[f"bytes_{form}"] = (1.0 - table["realised_local_fraction"]) * getattr(payload, form)

@@ -17,13 +17,14 @@ from keras_ddnn.batched import (
     in_batches,
     in_parts,
     joined,
+    sent_type,
     traced,
     views,
 )
-from keras_ddnn.checks import expect, require_images
+from keras_ddnn.cascade import Cascade, Tier, as_cascade
+from keras_ddnn.checks import expect, require_inputs
 from keras_ddnn.classes import Classes
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.models import fold_normalisation, split_ddnn
 from keras_ddnn.rules import OffloadRule
 
 
@@ -32,8 +33,8 @@ class OffloadPolicy:
     """A DDNN that decides, sample by sample, which of its two networks answers.
 
     Attributes:
-        model: The DDNN; see `build_ddnn`.
-        config: What it was built from.
+        model: The DDNN: a `Cascade` of two tiers, or a model of `build_ddnn`.
+        config: What a model of `build_ddnn` was built from; None for others.
         rule: Scores samples from what the device knows.
         score_threshold: Samples with a score at or above it are offloaded.
         class_names: One name a class.
@@ -43,8 +44,8 @@ class OffloadPolicy:
         ValueError: If there is not one name a label.
     """
 
-    model: keras.Model
-    config: DDNNConfig
+    model: keras.Model | Cascade
+    config: DDNNConfig | None
     rule: OffloadRule
     score_threshold: float
     class_names: tuple[str, ...]
@@ -57,18 +58,33 @@ class OffloadPolicy:
         expect(count == len(self.class_names), "class_names", f"{count} names", self.class_names)
 
     @property
-    def local_model(self) -> keras.Model:
-        """The device's half, normalisation folded; see `split_ddnn`."""
-        return self._halves[0]
-
-    @property
-    def cloud_model(self) -> keras.Model:
-        """The cloud's half, normalisation folded; see `split_ddnn`."""
-        return self._halves[1]
+    def cascade(self) -> Cascade:
+        """The DDNN as a cascade, normalisation folded."""
+        return self._cascade.folded()
 
     @cached_property
-    def _halves(self):
-        return split_ddnn(fold_normalisation(self.model))
+    def _cascade(self) -> Cascade:
+        return as_cascade(self.model)
+
+    @cached_property
+    def local_model(self) -> keras.Model:
+        """The device's half, normalisation folded; see `split_ddnn`."""
+        tier = self._tiers[0]
+        outputs = {
+            "features": tier.model.output["features"],
+            tier.name: tier.model.output["outputs"],
+        }
+        return keras.Model(tier.model.input, outputs, name=tier.name)
+
+    @cached_property
+    def cloud_model(self) -> keras.Model:
+        """The cloud's half, normalisation folded; see `split_ddnn`."""
+        tier = self._tiers[1]
+        return keras.Model(tier.model.input, tier.model.output["outputs"], name=tier.name)
+
+    @cached_property
+    def _tiers(self) -> tuple[Tier, ...]:
+        return self.cascade.tiers
 
     def decide(self, images: np.ndarray) -> np.ndarray:
         """Return whether to offload each of the uint8 images (n, h, w, c), bool of shape (n,).
@@ -102,7 +118,8 @@ class OffloadPolicy:
 
     def _ask_device(self, images):
         """Yield the rows of each batch, and its logits and features as tensors, filled up."""
-        require_images(images, self.local_model.input_shape[1:])
+        read = self._tiers[0].model.input
+        require_inputs(images, read.shape[1:], read.dtype)
 
         def step(batch):
             many = len(batch) >= MANY
@@ -120,20 +137,22 @@ class OffloadPolicy:
 
     @cached_property
     def _local_step(self):
-        return traced(self._run_device, self.local_model.input_shape, tf.uint8)
+        return traced(self._run_device, self._tiers[0].model.input)
 
     @cached_property
     def _local_step_in_parts(self):
-        return traced(in_parts(self._run_device), self.local_model.input_shape, tf.uint8)
+        return traced(in_parts(self._run_device), self._tiers[0].model.input)
 
     @cached_property
     def _run_device(self):
-        call = frozen(self.local_model)
+        call = frozen(self._tiers[0].model)
         return lambda images: as_sent(call(images))
 
     @cached_property
     def _cloud_step(self):
-        return traced(frozen(self.cloud_model), self.cloud_model.input_shape, tf.float16)
+        cloud = self._tiers[1].model
+        call, read = frozen(cloud), cloud.input
+        return traced(lambda sent: call(sent)["outputs"], read, sent_type(read.dtype))
 
 
 def _edge(batches, images):

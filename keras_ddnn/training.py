@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import keras
@@ -18,6 +18,7 @@ from keras_ddnn.batches import (
 )
 from keras_ddnn.bottleneck import start_bottleneck
 from keras_ddnn.capture import CaptureBank, CaptureStages, capture
+from keras_ddnn.cascade import CLOUD, LOCAL, Cascade, as_cascade
 from keras_ddnn.classes import Classes
 from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.costs import benefit, hard_labels, threshold_for_fraction
@@ -35,19 +36,18 @@ class FittedDDNN:
     """A trained DDNN and what it says of the data it was trained on.
 
     Attributes:
-        model: images → {"local", "cloud"} logits; see `build_ddnn`.
-        local_model, cloud_model: The two halves, sharing the weights of `model`; see `split_ddnn`.
+        cascade: The network, as trained.
         history: Metric name → one value an epoch.
         bank, val_bank: Captured at the end of training; `val_bank` is None without validation data.
         stages: What the mean over the last `config.stages` epochs says of `bank`; None without.
         config: The configuration used, presets resolved.
         classes: The user's labels, in the order of the logits.
         seconds: Wall time of the training and the capture.
+        network: What was trained, before: a `Cascade` of which folds are trained anew; None for the
+            network of the paper, which is made from its configuration.
     """
 
-    model: keras.Model
-    local_model: keras.Model
-    cloud_model: keras.Model
+    cascade: Cascade
     history: dict[str, list[float]]
     bank: Bank
     val_bank: Bank | None
@@ -55,7 +55,23 @@ class FittedDDNN:
     config: DDNNConfig
     classes: Classes
     seconds: float
+    network: Cascade | None = None
     _folds: dict[int, Judgement] = field(default_factory=dict, repr=False)
+
+    @property
+    def model(self) -> keras.Model:
+        """Inputs → {"local", "cloud"} logits."""
+        return self.cascade.model
+
+    @cached_property
+    def local_model(self) -> keras.Model:
+        """The device's half, sharing the weights of `model`; see `split_ddnn`."""
+        return split_ddnn(self.model)[0]
+
+    @cached_property
+    def cloud_model(self) -> keras.Model:
+        """The cloud's half, sharing the weights of `model`; see `split_ddnn`."""
+        return split_ddnn(self.model)[1]
 
     def capture(self, split) -> Bank:
         """Run the DDNN over a `Split`, or (images, labels), and return the bank.
@@ -63,11 +79,11 @@ class FittedDDNN:
         Labels are the user's, as in training; those of the bank are class numbers.
         """
         split = read_split(split, self.classes, "split")
-        return capture(self.model, split.images, split.labels)
+        return capture(self.cascade, split.images, split.labels)
 
     def augmented_bank(self, views: int) -> Bank:
         """Capture `views` augmented copies of the training images; see `augmented_bank`."""
-        return augmented_bank(self.model, self.config, self.bank, views)
+        return augmented_bank(self.cascade, self.config, self.bank, views)
 
     def fold(self, fold: int) -> Judgement:
         """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
@@ -77,7 +93,7 @@ class FittedDDNN:
                 for bank in (self.bank, self.val_bank)
             )
             config, count = fold_config(self.config), len(self.classes)
-            self._folds[fold] = fit_fold(train, val, config, fold, count)
+            self._folds[fold] = fit_fold(train, val, config, fold, count, network=self.network)
         return self._folds[fold]
 
 
@@ -86,6 +102,7 @@ def fit_ddnn(
     val=None,
     config: DDNNConfig | str | None = None,
     *,
+    network: Cascade | None = None,
     num_classes: int | None = None,
     callbacks=(),
     tensorboard=None,
@@ -100,6 +117,9 @@ def fit_ddnn(
             numbers, which is said in one line; see `Classes`. Without `val` the plateau schedule
             watches the training loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
+        network: What to train: a cascade of two tiers, see `split`, which is copied first. By
+            default the network of the paper, as `config` says. Of another network `config` has only
+            the recipe, and its precision is its own.
         num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
         callbacks: Further Keras callbacks.
         tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
@@ -120,30 +140,33 @@ def fit_ddnn(
     config = replace(config, precision=resolve_precision(config.precision))
     train, val = read_training_data(train, val, num_classes)
     num_classes = len(train.classes)
+    if network is not None:
+        require_network(network, train, config)
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     steps = steps_per_epoch(len(train.labels), config.batch_size)
-    capture_bank = CaptureBank(train=train, **({"val": val} if val else {}))
     if config.stages:
         callbacks = [capture_stages := CaptureStages(train, config.stages), *callbacks]
     if tensorboard:
         log = keras.callbacks.TensorBoard(tensorboard, write_graph=False)
         callbacks = [log, *callbacks]
 
-    start, model, history = time.perf_counter(), None, {}
+    start, cascade, history = time.perf_counter(), None, {}
     make_schedule = partial(
         SCHEDULES[config.schedule], steps=steps, monitor="val_loss" if val else "loss"
     )
     for part, first, end in _parts(config):
-        before, model = model, build_ddnn(train.images.shape[1:], num_classes, part)
+        before, cascade = cascade, make_network(network, train.images.shape[1:], num_classes, part)
+        model = cascade.model
         if before is None:
             schedule = make_schedule(part)
         else:
-            start_bottleneck(model, before, train.images, feature_quantisation(part))
-            rate, left = float(before.optimizer.learning_rate), end - first
+            start_bottleneck(model, before.model, train.images, feature_quantisation(part))
+            rate, left = float(before.model.optimizer.learning_rate), end - first
             schedule = make_schedule(replace(part, learning_rate=rate, epochs=left), warm_up=0.0)
         compile_ddnn(model, part, schedule.learning_rate)
+        capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
         last = capture_bank if end == config.epochs else _StopAfter(end)
         logs = model.fit(
             _joint_batches(train, config),
@@ -158,8 +181,7 @@ def fit_ddnn(
         ).history
         history = {name: history.get(name, []) + values for name, values in logs.items()}
     fitted = FittedDDNN(
-        model,
-        *split_ddnn(model),
+        cascade,
         history=history,
         bank=capture_bank.banks["train"],
         val_bank=capture_bank.banks.get("val"),
@@ -167,10 +189,36 @@ def fit_ddnn(
         config=config,
         classes=train.classes,
         seconds=time.perf_counter() - start,
+        network=network,
     )
     if tensorboard:
         _log_bank(Path(tensorboard), fitted)
     return fitted
+
+
+def make_network(network: Cascade | None, input_shape, num_classes: int, config) -> Cascade:
+    """Return a network to train: a copy of the one given, or the paper's by its configuration."""
+    if network is not None:
+        return network.copy()
+    return as_cascade(build_ddnn(input_shape, num_classes, config))
+
+
+def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
+    """Raise ValueError unless a network can be trained on such data by such a recipe."""
+    names = tuple(network.model.output)
+    if names != (LOCAL, CLOUD):
+        raise ValueError(f"expected a network of two tiers, local and cloud; received {names}")
+    shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
+    if shape != images:
+        raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
+    classes = network.model.output[CLOUD].shape[-1]
+    if classes != len(train.classes):
+        raise ValueError(f"the network has {classes} classes; the data have {len(train.classes)}")
+    if config.bottleneck is not None:
+        raise ValueError(
+            "a bottleneck is put into the network of the paper alone; received bottleneck="
+            f"{config.bottleneck} for another"
+        )
 
 
 def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
@@ -213,11 +261,13 @@ def fit_fold(
     return Judgement(held, bank.edge.local_logits, bank.cloud_logits)
 
 
-def augmented_bank(model: keras.Model, config: DDNNConfig, bank: Bank, views: int) -> Bank:
+def augmented_bank(
+    network: Cascade | keras.Model, config: DDNNConfig, bank: Bank, views: int
+) -> Bank:
     """Capture augmented copies of the images of a bank, each a sample of its own.
 
     Args:
-        model: The DDNN.
+        network: The DDNN; see `capture`.
         config: What it was trained with. The copies are those of its augmentation, or crops and
             mirrored images where it has none.
         bank: Of the training images.
@@ -225,7 +275,7 @@ def augmented_bank(model: keras.Model, config: DDNNConfig, bank: Bank, views: in
     """
     name = "crop_flip" if config.augmentation == "none" else config.augmentation
     images = augmented_views(bank.edge.images, name, views, config.seed)
-    return capture(model, images, np.tile(bank.labels, views))
+    return capture(network, images, np.tile(bank.labels, views))
 
 
 def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> None:

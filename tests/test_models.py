@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ddnn import models
+from keras_ddnn.cascade import as_cascade
 from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.heads import build_head
 from keras_ddnn.layers import Bias, FusedBatchNormalization
@@ -133,7 +134,7 @@ def test_folded_normalisation_gives_the_same_logits_without_it(cuts, bottleneck)
             layer.set_weights([rng.uniform(0.5, 2.0, w.shape) for w in layer.get_weights()])
     for _ in range(cuts):
         split_ddnn(model)
-    folded = models.fold_normalisation(model)
+    folded = as_cascade(model).folded().model
     kinds = FusedBatchNormalization | Bias
     assert not any(isinstance(layer, kinds) for layer in folded.layers)
     images = IMAGES[:, :16, :16]
@@ -152,7 +153,7 @@ def test_the_device_infers_in_float32_whatever_the_training_was_in(bottleneck):
     )
     exact.set_weights(trained.get_weights())
     images = IMAGES[:, :16, :16]
-    folded, exact = map(models.fold_normalisation, (trained, exact))
+    folded, exact = (as_cascade(model).folded().model for model in (trained, exact))
     one, other = (split_ddnn(model)[0](images) for model in (folded, exact))
     for name in ("features", "local"):
         np.testing.assert_array_equal(one[name], other[name])

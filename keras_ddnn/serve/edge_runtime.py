@@ -11,7 +11,7 @@ from threading import Lock
 
 import numpy as np
 
-from keras_ddnn.checks import require_choice, require_count, require_images, require_positive
+from keras_ddnn.checks import require_choice, require_count, require_inputs, require_positive
 from keras_ddnn.classes import Classes
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.serve.causes import Unanswered
@@ -176,7 +176,7 @@ class EdgeRuntime:
                 not one label an image, or training did not have a label.
         """
         begin = time.monotonic()
-        require_images(images, self.manifest["input_shape"])
+        require_inputs(images, self.manifest["input_shape"])
         numbers = np.full(len(images), -1)
         if labels is not None:
             if np.shape(labels) != numbers.shape:
