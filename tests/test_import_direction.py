@@ -59,6 +59,8 @@ SERVE_FILES = (
     "serve.wire",
     "serve.link",
     "serve.betting",
+    "serve.limits",
+    "serve.validation",
     "serve.share",
     "serve.audit",
     "serve.drift",

@@ -182,7 +182,8 @@ class EdgeRuntime:
         """Return which samples to offload, and which to audit."""
         if self.guard:
             return self.guard.decide(scores)
-        return scores >= self.score_threshold, np.zeros(len(scores), bool)
+        # A score that is NaN says nothing for the local answer.
+        return ~(scores < self.score_threshold), np.zeros(len(scores), bool)
 
     def _ask_cloud(self, features, images, deadline):
         if not self._link:
