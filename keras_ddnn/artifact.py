@@ -18,7 +18,7 @@ from keras_ddnn.heads import HeadRule, build_head
 from keras_ddnn.manifest import CLOUD, EDGE_GRAPHS, read_manifest, write_manifest
 from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.model_card import model_card
-from keras_ddnn.models import build_ddnn
+from keras_ddnn.models import build_ddnn, save_weights
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.rules import RULES, OffloadRule
@@ -65,7 +65,7 @@ def save_policy(
     """
     with replacing_folder(folder) as new:
         rule = _save_rule(policy.rule, new)
-        policy.model.save_weights(new / DDNN_WEIGHTS)
+        save_weights(policy.model, new / DDNN_WEIGHTS)
         images = plan = None
         trained_codes = quantisation = feature_quantisation(policy.config)
         if val_bank is not None:
@@ -135,7 +135,7 @@ def load_policy(folder) -> OffloadPolicy:
 
 def save_head(rule: HeadRule, folder: Path) -> dict:
     """Write the weights of a head; return what `load_head` needs beside them, as plain JSON."""
-    rule.model.save_weights(folder / HEAD_WEIGHTS)
+    save_weights(rule.model, folder / HEAD_WEIGHTS)
     return {
         "config": as_json(rule.config),
         "input_shape": list(rule.model.input_shape[1:]),
