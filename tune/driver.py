@@ -161,10 +161,7 @@ def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, s
                 started.add(backbone)
                 if logs:  # else it has begun
                     progress.update(backbone, epoch, logs)
-            # A cluster may have more urgent work.
-            watch.look(
-                bool(done) or not cluster.local() or not started.isdisjoint(running.values())
-            )
+            watch.look(bool(done) or not started.isdisjoint(running.values()))
             for result in done:
                 backbone = running.pop(result)
                 try:
