@@ -186,7 +186,7 @@ class Watch:
         elif time.monotonic() - self.since > self.seconds:
             raise RuntimeError(
                 f"Ray has started no {self.what} for {self.seconds:g} s: the clock was set back or "
-                "memory is short; run the search again with --resume"
+                "memory is short. What is finished is kept: run it again, a search with --resume"
             )
 
 

@@ -74,8 +74,7 @@ def run_search(
 def plan_search(search: SearchConfig, output, *, data_dir=None, backbones=None) -> Plan:
     """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
     output, backbones = _absolute(output, backbones)
-    splits = _load(search, data_dir)
-    return make_plan(search, splits, backbones, output)
+    return make_plan(search, _load(search, data_dir), backbones, output)
 
 
 def _load(search, data_dir) -> Splits:
