@@ -20,6 +20,16 @@ def test_a_reason_is_that_of_the_worker_without_its_stack():
     assert reason_of(AssertionError()) == "AssertionError: AssertionError"
 
 
+def test_an_error_of_a_worker_ends_a_command_as_one_of_its_own_would(capsys):
+    def work():
+        error = RuntimeError("Traceback of Ray\n many lines")
+        error.cause = ValueError("bad")
+        raise error
+
+    assert run_command(work, "run it again") == 2
+    assert capsys.readouterr().err == "error: bad\n"
+
+
 @pytest.mark.parametrize(
     ("number", "code", "word"),
     [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],

@@ -160,6 +160,8 @@ def bounded_get(reference):
             f"Ray has not started a worker in {STALL_SECONDS:g} s: memory is short, or the cluster "
             "has no core to spare"
         ) from error
+    except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
+        raise RuntimeError("a worker of Ray ends as it starts: memory is short") from error
 
 
 class Watch:

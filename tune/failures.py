@@ -11,7 +11,7 @@ SHOWN = 5  # different reasons; a search has thousands of trials at most, and on
 
 def reason_of(error: BaseException) -> str:
     """Return in one line what went wrong, in a Ray worker or here, without its stack."""
-    cause = getattr(error, "cause", None) or error
+    cause = _cause(error)
     return f"{type(cause).__name__}: {_first_line(cause)}"
 
 
@@ -43,6 +43,7 @@ def run_command(run: Callable[[], object], go_on: str, traceback: bool = False) 
         except Exception as error:
             if traceback:
                 raise
+            error = _cause(error)
             if isinstance(error, ValueError | RuntimeError):
                 line = _first_line(error)
             else:
@@ -51,6 +52,11 @@ def run_command(run: Callable[[], object], go_on: str, traceback: bool = False) 
                 line += f"; what is finished is kept: {go_on}"
             return _end(2 if isinstance(error, ValueError) else 1, f"error: {line}")
     return 0
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the error that a worker met, of one that Ray has raised in its place."""
+    return getattr(error, "cause", None) or error
 
 
 def _first_line(error: BaseException) -> str:
