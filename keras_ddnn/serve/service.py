@@ -29,6 +29,7 @@ Network = Callable[[np.ndarray], np.ndarray]
 NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
 MAX_BATCH, MAX_WAIT, MAX_QUEUE = 32, 0.002, 256
+MAX_DELAY = 0.1  # seconds; a device waits for 0.25 unless told otherwise
 # The page may run its own script and fetch from this service, nothing else.
 PAGE_POLICY = (
     "default-src 'none'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -47,6 +48,7 @@ def make_app(
     max_batch: int = MAX_BATCH,
     max_wait: float = MAX_WAIT,
     max_queue: int = MAX_QUEUE,
+    max_delay: float = MAX_DELAY,
     body_seconds: float = BODY_SECONDS,
 ) -> FastAPI:
     """Make the service around a network.
@@ -68,6 +70,8 @@ def make_app(
         max_batch: Samples of a batch.
         max_wait: Seconds a sample may wait for others.
         max_queue: Samples that may wait; also the most of one request.
+        max_delay: Seconds a sample may be expected to wait for its turn; what would wait longer is
+            refused.
         body_seconds: That a client may take to send a body.
 
     Returns:
@@ -83,6 +87,7 @@ def make_app(
         max_batch=max_batch,
         max_wait=max_wait,
         max_queue=max_queue,
+        max_delay=max_delay,
         observe=metrics.batch.observe,
     )
     metrics.queued.set_function(lambda: batcher.queued)
