@@ -77,7 +77,7 @@ def measure_idle(run, seconds) -> list[dict]:
                 opened = crowd.result()["opened"]
             for kept, latencies in found.items():
                 answered = [latency for latency in latencies if latency is not None]
-                p50, p99, worst = (1e3 * np.quantile(answered, q) for q in (0.5, 0.99, 1.0))
+                p50, p99, worst = (1e3 * float(np.quantile(answered, q)) for q in (0.5, 0.99, 1.0))
                 rows.append(
                     {
                         "idle_connections": clients,

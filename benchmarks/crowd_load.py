@@ -14,7 +14,7 @@ HOST = "127.0.0.1"
 OPENINGS_A_STEP = 50  # so that a crowd does not overrun the backlog of its own making
 DEADLINE = 0.25  # seconds that a device waits for an answer
 PIECE = 1 << 16  # bytes of a long body at a time
-REST = 1.0  # seconds that a device leaves alone a cloud that did not answer
+FAILURES, REST = 3, 1.0  # in a row; seconds that a device then leaves the cloud alone
 
 
 class Crowd:
@@ -155,28 +155,33 @@ class _RudeAnew(_Rude):
 
 
 class _Device(_Rude):
-    """Asks again as soon as it is answered; comes back when it is told to, or after a rest.
+    """Asks again as soon as it is answered, and else does as a device: see `serve.breaker`.
 
-    As a device does, it gives up after `DEADLINE`, closes the connection, and rests.
+    It comes back a little after it is told to. What is late it gives up, with the connection; after
+    `FAILURES` in a row it rests.
     """
 
     timer = None
+    asking = False
+    failed = 0
 
     def ask(self):
         if self.transport is None or self.transport.is_closing():
             self.shared.open_one(self)
             return
         super().ask()
+        self.asking = True
         self.timer = self.shared.loop.call_later(DEADLINE, self.give_up)
 
     def answered(self, status, head):
         self.timer.cancel()
         self.shared.count(status)
+        self.asking, self.failed = False, 0
         if status == 200:
             self.ask()
             return
         wait = float(_field(head, b"retry-after") or REST)
-        self.shared.loop.call_later(wait * random.uniform(1.0, 1.2), self.ask)
+        self.shared.loop.call_later(wait * random.uniform(1.0, 1.25), self.ask)
 
     def give_up(self):
         self.shared.count("late")
@@ -185,7 +190,11 @@ class _Device(_Rude):
     def connection_lost(self, error):
         self.timer.cancel()
         self.transport = None
-        self.shared.loop.call_later(REST * random.uniform(1.0, 1.2), self.ask)
+        if not self.asking:  # the service has closed a connection that lay idle
+            return
+        self.asking = False
+        self.failed += 1
+        self.shared.loop.call_later(REST if self.failed >= FAILURES else 0.0, self.ask)
 
 
 class _Heavy(_Rude):

@@ -64,7 +64,6 @@ def main() -> None:
     from keras_ddnn.serve.logs import log_to_stderr
     from keras_ddnn.serve.server import MAX_CONNECTIONS, server_of
 
-    log_to_stderr()
     try:
         require_count(max_batch=options.max_batch, queue=options.queue)
         require_positive(max_delay_ms=options.max_delay_ms)
@@ -93,6 +92,7 @@ def main() -> None:
         )
         # The kernels prepare themselves at the first batch, for which no client should wait.
         network(np.zeros((1, *manifest["features"]["shape"]), np.float16))
+        log_to_stderr()
         address = f"{'https' if tls else 'http'}://{options.host}:{listener.getsockname()[1]}"
         print(f"serving {options.run}, model {identity}, at {address}", file=sys.stderr)
         server_of(app, most=room, tls=tls).run(sockets=[listener])

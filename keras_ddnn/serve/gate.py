@@ -11,21 +11,38 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from reprlib import repr as brief
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_SECONDS = 10.0  # that a client may take to send a body
 FREE_BYTES = 64 << 10  # of each body; the number of connections bounds their sum
-BUDGET = 64 << 20  # bytes of all bodies together, beyond the free ones
-REFUSALS_PER_SECOND = 500
 BURST_SECONDS = 2.0  # of refusals that may be told at once
-LINGER_SECONDS = 2.0  # for a client that sends before it listens
 RETRY_SECONDS = (1, 3)
-HOLD_SECONDS = 0.9  # that a connection is not read after a refusal; less than any Retry-After
 
 Count = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """What one service spends on its clients.
+
+    Attributes:
+        body_seconds: That a client may take to send a body.
+        budget: Bytes of all bodies that are read or wait for their answer, beyond the first
+            `FREE_BYTES` of each; the longest body counts if it has more.
+        hold_seconds: That a connection is not read after a refusal for want of room; less than
+            any `Retry-After`.
+        linger_seconds: For a client that sends all of its body before it reads that it is refused.
+        refusals_per_second: For want of room, that are told without delay.
+    """
+
+    body_seconds: float = 10.0
+    budget: int = 64 << 20
+    hold_seconds: float = 0.9
+    linger_seconds: float = 2.0
+    refusals_per_second: float = 500.0
 
 
 class Refused(Exception):
@@ -72,10 +89,7 @@ class Gate:
         max_bytes: Length of the longest body.
         lack: Why no request has a chance now; None if one has.
         count: Told the status of each refusal.
-        body_seconds: That a client may take to send a body.
-        budget: Bytes of all bodies that are read or wait for their answer, beyond the first
-            `FREE_BYTES` of each; at least `max_bytes` counts.
-        refusals_per_second, hold_seconds: See above.
+        limits: Of time, memory and refusals.
     """
 
     def __init__(
@@ -89,19 +103,15 @@ class Gate:
         max_bytes: int,
         lack: Callable[[], str | None],
         count: Count,
-        body_seconds: float = BODY_SECONDS,
-        budget: int = BUDGET,
-        refusals_per_second: float = REFUSALS_PER_SECOND,
-        hold_seconds: float = HOLD_SECONDS,
+        limits: GateLimits,
     ):
         self.app = app
         self.asked, self.free_paths = frozenset(asked), frozenset(free_paths)
         self.expected = token and f"Bearer {token}".encode()
         self.hosts = None if hosts is None else {name.lower() for name in hosts}
-        self.max_bytes, self.budget = max_bytes, max(budget, max_bytes)
+        self.max_bytes, self.budget = max_bytes, max(limits.budget, max_bytes)
         self.lack, self.count = lack, count
-        self.body_seconds, self.hold_seconds = body_seconds, hold_seconds
-        self._interval = 1.0 / refusals_per_second
+        self.limits = limits
         self._turn = 0.0  # of the latest refusal, by the loop's clock
         self._held = 0  # bytes of the budget
 
@@ -140,8 +150,9 @@ class Gate:
         held = closes or "Retry-After" in refusal.headers
         await send({"type": "http.response.body", "body": content, "more_body": held})
         if held:
+            seconds = self.limits.linger_seconds if closes else self.limits.hold_seconds
             with suppress(TimeoutError):
-                async with asyncio.timeout(LINGER_SECONDS if closes else self.hold_seconds):
+                async with asyncio.timeout(seconds):
                     await self._throw_away(receive, closes)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -197,7 +208,7 @@ class Gate:
     def _wait_for_turn(self) -> float:
         """Return the seconds until the next refusal may be told."""
         now = asyncio.get_running_loop().time()
-        self._turn = max(self._turn, now - BURST_SECONDS) + self._interval
+        self._turn = max(self._turn, now - BURST_SECONDS) + 1.0 / self.limits.refusals_per_second
         return max(0.0, self._turn - now)
 
     def _declared(self, headers) -> int:
@@ -214,7 +225,7 @@ class Gate:
     async def _read(self, receive, share) -> bytes:
         parts, size = [], 0
         try:
-            async with asyncio.timeout(self.body_seconds):
+            async with asyncio.timeout(self.limits.body_seconds):
                 more = True
                 while more:
                     message = await receive()
@@ -227,7 +238,7 @@ class Gate:
                     share.grow(size)
                     parts.append(part)
         except TimeoutError:
-            reason = f"a body must come within {self.body_seconds:g} s"
+            reason = f"a body must come within {self.limits.body_seconds:g} s"
             raise Refused(408, reason, {"Connection": "close"}) from None
         return b"".join(parts)
 
