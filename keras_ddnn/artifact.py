@@ -32,7 +32,7 @@ from keras_ddnn.manifest import (
 from keras_ddnn.manifest_fields import HEAD as HEAD_SHAPE
 from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.model_card import model_card
-from keras_ddnn.models import build_ddnn
+from keras_ddnn.models import build_ddnn, save_weights
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.rules import RULES, OffloadRule
@@ -85,7 +85,7 @@ def save_policy(
     key = None if sign is None else private_key(sign)
     with replacing_folder(folder) as new:
         rule = _save_rule(policy.rule, new)
-        policy.model.save_weights(new / DDNN_WEIGHTS)
+        save_weights(policy.model, new / DDNN_WEIGHTS)
         images = plan = None
         trained_codes = quantisation = feature_quantisation(policy.config)
         if val_bank is not None:
@@ -171,7 +171,7 @@ def load_policy(folder, verify_key: Key | None = None) -> OffloadPolicy:
 
 def save_head(rule: HeadRule, folder: Path) -> dict:
     """Write the weights of a head; return what `load_head` needs beside them, as plain JSON."""
-    rule.model.save_weights(folder / HEAD_WEIGHTS)
+    save_weights(rule.model, folder / HEAD_WEIGHTS)
     return {
         "config": as_json(rule.config),
         "input_shape": list(rule.model.input_shape[1:]),

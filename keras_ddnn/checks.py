@@ -22,6 +22,13 @@ def require_fraction(what: str, value) -> None:
         raise ValueError(f"{what} must lie in [0, 1]; received {value!r}")
 
 
+def require_probability(**values) -> None:
+    """Raise ValueError unless every keyword's value is a number in (0, 1)."""
+    for what, value in values.items():
+        if not isinstance(value, Real) or not 0.0 < value < 1.0:
+            raise ValueError(f"{what} must lie in (0, 1); received {value!r}")
+
+
 def require_positive(**values) -> None:
     """Raise ValueError unless every keyword's value is a finite number above zero."""
     for what, value in values.items():

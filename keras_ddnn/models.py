@@ -223,3 +223,19 @@ def prepare_training(model: keras.Model, targets) -> None:
     model.compute_loss(y=targets, y_pred=outputs)
     model.compute_metrics(None, targets, outputs)
     model.reset_metrics()
+
+
+def save_weights(model: keras.Model, path) -> None:
+    """Write the weights of a model, without the optimizer's slots: nobody trains it any further.
+
+    Args:
+        model: Compiled or not. A file of a compiled model that Keras itself has written holds three
+            times as much, and reads the same.
+        path: Ends in `.weights.h5`.
+    """
+    optimizer = getattr(model, "optimizer", None)  # of a model that is compiled
+    try:
+        model.optimizer = None
+        model.save_weights(path)
+    finally:
+        model.optimizer = optimizer

@@ -114,7 +114,8 @@ class OffloadPolicy:
         return self.classes.decode(classes), offloaded
 
     def _decide(self, edge):
-        return self.rule.score(edge) >= self.score_threshold
+        # A score that is NaN says nothing for the local answer.
+        return ~(self.rule.score(edge) < self.score_threshold)
 
     def _ask_device(self, images):
         """Yield the rows of each batch, and its logits and features as tensors, filled up."""

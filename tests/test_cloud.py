@@ -19,6 +19,7 @@ from toy_service import INFER, SERVED, Server, app_of, served_network
 
 from keras_ddnn.serve.cloud import load_cloud, make_app
 from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.serve.gate import GateLimits
 from keras_ddnn.serve.wire import HEADER_LENGTH, Tensor, decode, encode
 
 FEATURES = np.arange(24, dtype=np.float16).reshape(2, 2, 2, 3)
@@ -140,7 +141,7 @@ def test_a_body_too_long_is_refused_before_it_is_read():
             read.append(1)
             yield bytes(100)
 
-    with TestClient(app_of(max_bytes=400)) as client:
+    with TestClient(app_of(max_bytes=400, limits=GateLimits(linger_seconds=0.05))) as client:
         for declared in ("401", "9" * 5000):
             headers = {"Content-Length": declared}
             assert "400 bytes" in reason(client.post(INFER, content=b"x", headers=headers), 413)
@@ -151,7 +152,7 @@ def test_a_body_too_long_is_refused_before_it_is_read():
 
 def test_a_body_that_does_not_come_is_given_up():
     with (
-        Server(app_of(body_seconds=0.05)) as port,
+        Server(app_of(limits=GateLimits(body_seconds=0.05))) as port,
         socket.create_connection(("127.0.0.1", port)) as line,
     ):
         line.sendall(

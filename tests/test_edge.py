@@ -249,6 +249,12 @@ def test_the_threshold_may_be_moved(toy_artifact):
     assert runtime.predict(IMAGES).offloaded.all()
 
 
+def test_a_comparison_with_no_number_offloads(toy_artifact):
+    runtime = EdgeRuntime(toy_artifact)
+    runtime.score_threshold = np.nan
+    assert runtime.predict(IMAGES).offloaded.all()
+
+
 def test_counters_and_percentiles_say_what_happened(toy_artifact, server):
     with runtime_of(toy_artifact, server) as runtime:
         offloaded = runtime.predict(IMAGES).offloaded.sum()

@@ -81,6 +81,8 @@ SERVE_FILES = (
     "serve.connection",
     "serve.link",
     "serve.betting",
+    "serve.sample_bounds",
+    "serve.validation",
     "serve.share",
     "serve.audit",
     "serve.drift",

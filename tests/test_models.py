@@ -11,7 +11,13 @@ from keras_ddnn.cascade import as_cascade
 from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.heads import build_head
 from keras_ddnn.layers import Bias, FusedBatchNormalization
-from keras_ddnn.models import build_ddnn, describe_layers, multiply_adds, split_ddnn
+from keras_ddnn.models import (
+    build_ddnn,
+    describe_layers,
+    multiply_adds,
+    save_weights,
+    split_ddnn,
+)
 from keras_ddnn.training import compile_ddnn
 
 HEAD_INPUT_OF = {"mlp": "logits", "conv": "features"}
@@ -268,3 +274,20 @@ def test_layers_come_after_what_feeds_them_and_sum_to_the_model(paper, kind):
 def test_an_impossible_network_is_refused(shape, classes, message):
     with pytest.raises(ValueError, match=message):
         build_ddnn(shape, classes)
+
+
+def test_weights_are_written_without_the_slots_of_the_optimizer(tmp_path):
+    """Two thirds of a file, which nobody reads; those that have them are still read."""
+    config = DDNNConfig()
+    model = build_ddnn((16, 16, 3), 3, config)
+    compile_ddnn(model, config)
+    optimizer = model.optimizer
+    save_weights(model, tmp_path / "small.weights.h5")
+    assert model.optimizer is optimizer
+    model.save_weights(tmp_path / "old.weights.h5")
+    assert (tmp_path / "small.weights.h5").stat().st_size < 1.1 * 4 * model.count_params()
+    for name in ("small", "old"):
+        read = build_ddnn((16, 16, 3), 3, config)
+        read.load_weights(tmp_path / f"{name}.weights.h5")
+        for there, here in zip(read.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(there, here)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from time import sleep
 
 import numpy as np
 import pandas as pd
@@ -383,6 +384,25 @@ def test_a_backbone_that_fails_is_named_with_its_reason(search, tmp_path):
     (tmp_path / "backbones").touch()
     with pytest.raises(RuntimeError, match=r"lambda0\.\d-seed0 failed: FileExistsError: .*exists"):
         run_search(search, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_search_that_is_terminated_leaves_neither_ray_nor_half_a_backbone(search, tmp_path):
+    psutil = pytest.importorskip("psutil")
+    command = [sys.executable, "-m", "tune.search", "--dataset", search.dataset, "--epochs", "999"]
+    backbones = tmp_path / "backbones"
+    with subprocess.Popen([*command, "--output", str(tmp_path / "out")]) as running:
+        for _ in range(600):
+            if backbones.exists() and any(backbones.iterdir()):
+                break
+            sleep(0.1)
+        started = psutil.Process(running.pid).children(recursive=True)
+        assert any("raylet" in process.name() for process in started)
+        running.terminate()
+        assert running.wait(30) == 143
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+    assert list(backbones.iterdir()) == []
 
 
 # --- the map that is sent -----------------------------------------------------------------------

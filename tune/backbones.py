@@ -34,8 +34,10 @@ def train_backbone(splits: Splits, backbone: Backbone, folder: str, epochs) -> N
         splits: The data.
         backbone: What to train.
         folder: Appears once everything in it is complete.
-        epochs: Ray queue that is told (backbone, epoch, Keras logs) after each epoch.
+        epochs: Ray queue that is told (backbone, epoch, Keras logs) after each epoch, and
+            (backbone, -1, None) when the training begins.
     """
+    epochs.actor.put_nowait.remote((backbone, -1, None))
     import keras
 
     # Not `epochs.put`: while a worker waits for an answer Ray lends its core to the next backbone.
@@ -60,6 +62,7 @@ def _require_finite_loss(history: Mapping) -> None:
 
 
 def _train_deployed(splits, backbone, folder, announce) -> dict:
+    from keras_ddnn.models import save_weights
     from keras_ddnn.training import fit_ddnn
 
     fitted = fit_ddnn(
@@ -72,7 +75,7 @@ def _train_deployed(splits, backbone, folder, announce) -> dict:
         verbose=0,
     )
     _require_finite_loss(fitted.history)
-    fitted.model.save_weights(folder / WEIGHTS)
+    save_weights(fitted.model, folder / WEIGHTS)
     fitted.bank.save(folder / "train.npz")
     fitted.val_bank.save(folder / "val.npz")
     # Captured once here, while the network is in memory; read once, by the report.

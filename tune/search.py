@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 from keras_ddnn.config import PRESETS, HeadArchitecture
@@ -13,30 +14,20 @@ from keras_ddnn.labels import LABEL_SOURCES
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.targets import TARGETS
+from tune.failures import run_command
 from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
 
 
 def main(arguments=None) -> int:
     """Run the command line; return its exit code.
 
-    After one line on standard error it is 2 for bad input, 1 for a search that failed, and 130 for
-    one that was interrupted.
+    After one line on standard error it is 2 for bad input, 1 for a search that failed, 130 for one
+    that was interrupted, and 143 for one that was terminated.
     """
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except (ValueError, OSError) as error:
-        return _end(2, f"error: {error}")
-    except RuntimeError as error:
-        return _end(1, f"error: {error}")
-    except KeyboardInterrupt:
-        return _end(130, "interrupted: pass --resume to go on")
-    return 0
-
-
-def _end(code: int, message: str) -> int:
-    print(message, file=sys.stderr)
-    return code
+    return run_command(
+        partial(_run, options), "pass --resume to go on", traceback=options.traceback
+    )
 
 
 def _run(options) -> None:
@@ -85,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with an interrupted search in --output")
     add("--overwrite", action="store_true", help="delete an older search in --output first")
     add("--dry-run", action="store_true", help="print the plan and stop")
+    add("--traceback", action="store_true", help="where an error comes from, instead of one line")
 
     group = parser.add_argument_group("data and backbones (default: the preset's)")
     add = group.add_argument

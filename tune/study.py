@@ -9,7 +9,10 @@ from keras_ddnn.datasets import Splits, load
 from keras_ddnn.labels import require_samples
 from tune.backbones import StoredBackbone
 from tune.cache import Records
+from tune.failures import grouped
 from tune.space import Backbone, SearchConfig, Trial
+
+GO_ON = "run the same command again to go on"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +39,8 @@ class Finished:
             RuntimeError: If a trial has not finished.
         """
         if unfinished:
-            raise RuntimeError(
-                f"{len(unfinished)} trials did not finish: {unfinished[0]['reason']}"
-            )
+            reasons = grouped(row["reason"] for row in unfinished)
+            raise RuntimeError(f"{len(unfinished)} trials did not finish: {reasons}")
         records = Records(output / "trials")
         heads = {
             search.trial(record["choices"]): records.head(key, record)
@@ -118,4 +120,5 @@ def study_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--data-dir", help="folder of TensorFlow Datasets")
     add("--epochs", type=int, help="of every DDNN; default: the preset's")
     add("--num-cpus", type=int, help="cores of the local Ray; default: all")
+    add("--traceback", action="store_true", help="where an error comes from, instead of one line")
     return parser

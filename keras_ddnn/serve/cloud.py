@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ddnn.checks import require_count
+from keras_ddnn.checks import require_count, require_positive
 from keras_ddnn.manifest import CLOUD, artifact_of, model_id, read_manifest
 from keras_ddnn.serve.limits import MAX_BYTES
 from keras_ddnn.serve.listening import bound_socket, room_for_connections, tls_context
-from keras_ddnn.serve.service import MAX_BATCH, MAX_QUEUE, MAX_WAIT, Network, make_app
+from keras_ddnn.serve.service import MAX_BATCH, MAX_DELAY, MAX_QUEUE, MAX_WAIT, Network, make_app
 from keras_ddnn.serve.token_file import read_token
 from keras_ddnn.signature import Key
 
@@ -62,9 +62,11 @@ def main() -> None:
     from keras_ddnn.serve.logs import log_to_stderr
     from keras_ddnn.serve.server import MAX_CONNECTIONS, server_of
 
-    log_to_stderr()
     try:
         require_count(max_batch=options.max_batch, queue=options.queue)
+        require_positive(max_delay_ms=options.max_delay_ms)
+        if not 0.0 <= options.max_wait_ms < float("inf"):
+            raise ValueError(f"max_wait_ms must be at least 0; received {options.max_wait_ms}")
         if options.max_bytes is not None:
             require_count(max_bytes=options.max_bytes)
         token = options.token_file and read_token(options.token_file)
@@ -84,9 +86,11 @@ def main() -> None:
             max_batch=options.max_batch,
             max_wait=options.max_wait_ms / 1000,
             max_queue=options.queue,
+            max_delay=options.max_delay_ms / 1000,
         )
         # The kernels prepare themselves at the first batch, for which no client should wait.
         network(np.zeros((1, *manifest["features"]["shape"]), np.float16))
+        log_to_stderr()
         address = f"{'https' if tls else 'http'}://{options.host}:{listener.getsockname()[1]}"
         print(f"serving {options.run}, model {identity}, at {address}", file=sys.stderr)
         server_of(app, most=room, tls=tls).run(sockets=[listener])
@@ -126,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how long a sample may wait for others (%(default)s)",
     )
     add("--queue", type=int, default=MAX_QUEUE, help="samples that may wait (%(default)s)")
+    add(
+        "--max-delay-ms",
+        type=float,
+        default=1000 * MAX_DELAY,
+        help="refuse what would wait longer for its turn (%(default)s)",
+    )
     return parser
 
 

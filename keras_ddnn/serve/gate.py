@@ -11,19 +11,38 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from reprlib import repr as brief
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_SECONDS = 10.0  # that a client may take to send a body
 FREE_BYTES = 64 << 10  # of each body; the number of connections bounds their sum
-BUDGET = 64 << 20  # bytes of all bodies together, beyond the free ones
-REFUSALS_PER_SECOND = 300
-LINGER_SECONDS = 2.0  # for a client that sends before it listens
+BURST_SECONDS = 2.0  # of refusals that may be told at once
 RETRY_SECONDS = (1, 3)
 
 Count = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """What one service spends on its clients.
+
+    Attributes:
+        body_seconds: That a client may take to send a body.
+        budget: Bytes of all bodies that are read or wait for their answer, beyond the first
+            `FREE_BYTES` of each; the longest body counts if it has more.
+        hold_seconds: That a connection is not read after a refusal for want of room; less than
+            any `Retry-After`.
+        linger_seconds: For a client that sends all of its body before it reads that it is refused.
+        refusals_per_second: For want of room, that are told without delay.
+    """
+
+    body_seconds: float = 10.0
+    budget: int = 64 << 20
+    hold_seconds: float = 0.9
+    linger_seconds: float = 2.0
+    refusals_per_second: float = 500.0
 
 
 class Refused(Exception):
@@ -54,9 +73,11 @@ def come_again(delay: float = 0.0) -> dict[str, str]:
 class Gate:
     """Lets those requests through that may ask and that there is room for.
 
-    A client that is refused for want of room may come back at once, and hundreds of them would keep
-    the service from its work. So only `refusals_per_second` are told at once; the others wait for
-    their turn, which costs nothing, and are let in after all if there is room by then.
+    A client that is refused for want of room may come back at once, whatever it is told, and
+    hundreds of them would keep the service from its work. So its next request on the same
+    connection is not looked at before `hold_seconds`, in which whoever obeys does not ask; and of
+    those that come over new connections only `refusals_per_second` are refused at once, the others
+    when it is their turn. To wait costs nothing.
 
     Args:
         app: What is behind.
@@ -68,10 +89,7 @@ class Gate:
         max_bytes: Length of the longest body.
         lack: Why no request has a chance now; None if one has.
         count: Told the status of each refusal.
-        body_seconds: That a client may take to send a body.
-        budget: Bytes of all bodies that are read or wait for their answer, beyond the first
-            `FREE_BYTES` of each; at least `max_bytes` counts.
-        refusals_per_second: See above.
+        limits: Of time, memory and refusals.
     """
 
     def __init__(
@@ -85,18 +103,15 @@ class Gate:
         max_bytes: int,
         lack: Callable[[], str | None],
         count: Count,
-        body_seconds: float = BODY_SECONDS,
-        budget: int = BUDGET,
-        refusals_per_second: float = REFUSALS_PER_SECOND,
+        limits: GateLimits,
     ):
         self.app = app
         self.asked, self.free_paths = frozenset(asked), frozenset(free_paths)
         self.expected = token and f"Bearer {token}".encode()
         self.hosts = None if hosts is None else {name.lower() for name in hosts}
-        self.max_bytes, self.budget = max_bytes, max(budget, max_bytes)
+        self.max_bytes, self.budget = max_bytes, max(limits.budget, max_bytes)
         self.lack, self.count = lack, count
-        self.body_seconds = body_seconds
-        self._interval = 1.0 / refusals_per_second
+        self.limits = limits
         self._turn = 0.0  # of the latest refusal, by the loop's clock
         self._held = 0  # bytes of the budget
 
@@ -114,7 +129,41 @@ class Gate:
                 await self.app(scope, receive, send)
         except Refused as refusal:
             self.count(refusal.status)
-            await _tell(refusal, receive, send, 4 * self.max_bytes)
+            await self._tell(refusal, receive, send)
+
+    async def _tell(self, refusal: Refused, receive: Receive, send: Send) -> None:
+        """Answer with the reason, all of it; the exchange ends when the client may go on.
+
+        Where the connection ends with the exchange, what the client is still sending is thrown away
+        for a while: closing at once would take the answer from a client that sends all of its body
+        before it reads.
+        """
+        # json.dumps escapes what UTF-8 cannot encode.
+        content = json.dumps({"error": refusal.reason}).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        lines = [
+            (name.lower().encode(), value.encode())
+            for name, value in (headers | refusal.headers).items()
+        ]
+        await send({"type": "http.response.start", "status": refusal.status, "headers": lines})
+        closes = "Connection" in refusal.headers
+        held = closes or "Retry-After" in refusal.headers
+        await send({"type": "http.response.body", "body": content, "more_body": held})
+        if held:
+            seconds = self.limits.linger_seconds if closes else self.limits.hold_seconds
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._throw_away(receive, closes)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _throw_away(self, receive: Receive, closes: bool) -> None:
+        """Take what comes: to the end of the body, or until the connection ends."""
+        left = 4 * self.max_bytes
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if message["type"] == "http.disconnect" or (closes and not message.get("more_body")):
+                return
 
     def _check(self, path, headers) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
@@ -136,11 +185,10 @@ class Gate:
         if coding.lower() != "identity":
             raise Refused(415, f"expected a body that is not compressed; received {brief(coding)}")
         declared = self._declared(headers)
-        if self._lack(declared):
+        if reason := self._lack(declared):
             delay = self._wait_for_turn()
             await asyncio.sleep(delay)
-            if reason := self._lack(declared):
-                raise Refused(503, reason, come_again(delay))
+            raise Refused(503, reason, come_again(delay))
         share = _Share(self)
         try:
             share.grow(declared)
@@ -158,9 +206,9 @@ class Gate:
         return None
 
     def _wait_for_turn(self) -> float:
-        """Return the seconds until the next refusal may be told; a second's worth is at once."""
+        """Return the seconds until the next refusal may be told."""
         now = asyncio.get_running_loop().time()
-        self._turn = max(self._turn, now - 1.0) + self._interval
+        self._turn = max(self._turn, now - BURST_SECONDS) + 1.0 / self.limits.refusals_per_second
         return max(0.0, self._turn - now)
 
     def _declared(self, headers) -> int:
@@ -177,7 +225,7 @@ class Gate:
     async def _read(self, receive, share) -> bytes:
         parts, size = [], 0
         try:
-            async with asyncio.timeout(self.body_seconds):
+            async with asyncio.timeout(self.limits.body_seconds):
                 more = True
                 while more:
                     message = await receive()
@@ -190,7 +238,7 @@ class Gate:
                     share.grow(size)
                     parts.append(part)
         except TimeoutError:
-            reason = f"a body must come within {self.body_seconds:g} s"
+            reason = f"a body must come within {self.limits.body_seconds:g} s"
             raise Refused(408, reason, {"Connection": "close"}) from None
         return b"".join(parts)
 
@@ -244,30 +292,3 @@ def _given(body: bytes, receive: Receive) -> Receive:
         return left.pop() if left else await receive()
 
     return give
-
-
-async def _tell(refusal: Refused, receive: Receive, send: Send, patience: int) -> None:
-    """Answer with the reason.
-
-    Where the connection ends with the answer, what the client is still sending is thrown away for a
-    while: closing at once would take the answer from a client that sends all before it reads.
-    """
-    # json.dumps escapes what UTF-8 cannot encode.
-    content = json.dumps({"error": refusal.reason}).encode()
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
-    lines = [
-        (name.lower().encode(), value.encode())
-        for name, value in (headers | refusal.headers).items()
-    ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": lines})
-    lingers = "Connection" in refusal.headers
-    await send({"type": "http.response.body", "body": content, "more_body": lingers})
-    if lingers:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                more = True
-                while more and patience > 0:
-                    message = await receive()
-                    patience -= len(message.get("body", b""))
-                    more = message.get("more_body", False)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -24,7 +24,8 @@ MAX_CONNECTIONS = 2048
 HEADER_SECONDS = 10.0  # that a client may take to send a header, or to take an answer
 SHUTDOWN_SECONDS = 30
 BACKLOG = 2048  # connections that the kernel keeps until they are accepted
-AT_ONCE = 16  # connections that are accepted, or closed, before others have their turn
+ACCEPTED_AT_ONCE = 64  # connections, before others have their turn
+CLOSED_AT_ONCE = 16
 SWEEP_SECONDS = 0.01
 CHUNK = 64 << 10  # bytes that are read of a connection at a time
 
@@ -91,10 +92,10 @@ class Crowd:
         late = [
             connection
             for kind in self._silent
-            for connection, since in islice(kind.items(), AT_ONCE)
+            for connection, since in islice(kind.items(), CLOSED_AT_ONCE)
             if since <= end
         ]
-        for connection in late[:AT_ONCE]:
+        for connection in late[:CLOSED_AT_ONCE]:
             log.warning("a connection is closed: nothing came in %g s", self.seconds)
             self._close(connection)
         firsts = [since for kind in self._silent for since in islice(kind.values(), 1)]
@@ -219,7 +220,7 @@ def server_of(
         http=protocol,
         ws="none",
         loop="asyncio",
-        backlog=AT_ONCE,
+        backlog=ACCEPTED_AT_ONCE,
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from keras_ddnn.serve.batching import Batcher, Unavailable
 from keras_ddnn.serve.cloud_metrics import CloudMetrics
-from keras_ddnn.serve.gate import BODY_SECONDS, Gate, come_again
+from keras_ddnn.serve.gate import Gate, GateLimits, come_again
 from keras_ddnn.serve.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.requests import request_reader
 from keras_ddnn.serve.wire import MAX_HEADER, Tensor, WireError, encode
@@ -29,6 +29,8 @@ Network = Callable[[np.ndarray], np.ndarray]
 NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
 MAX_BATCH, MAX_WAIT, MAX_QUEUE = 32, 0.002, MAX_SAMPLES
+DEFAULT_LIMITS = GateLimits()
+MAX_DELAY = 0.1  # seconds; a device waits for 0.25 unless told otherwise
 # The page may run its own script and fetch from this service, nothing else.
 PAGE_POLICY = (
     "default-src 'none'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -47,7 +49,8 @@ def make_app(
     max_batch: int = MAX_BATCH,
     max_wait: float = MAX_WAIT,
     max_queue: int = MAX_QUEUE,
-    body_seconds: float = BODY_SECONDS,
+    max_delay: float = MAX_DELAY,
+    limits: GateLimits = DEFAULT_LIMITS,
 ) -> FastAPI:
     """Make the service around a network.
 
@@ -68,7 +71,9 @@ def make_app(
         max_batch: Samples of a batch.
         max_wait: Seconds a sample may wait for others.
         max_queue: Samples that may wait; also the most of one request.
-        body_seconds: That a client may take to send a body.
+        max_delay: Seconds a sample may be expected to wait for its turn; what would wait longer is
+            refused.
+        limits: What is spent on clients, see `GateLimits`.
 
     Returns:
         FastAPI: An application whose lifespan runs the queue, and ends when that is empty.
@@ -83,6 +88,7 @@ def make_app(
         max_batch=max_batch,
         max_wait=max_wait,
         max_queue=max_queue,
+        max_delay=max_delay,
         observe=metrics.batch.observe,
     )
     metrics.queued.set_function(lambda: batcher.queued)
@@ -108,7 +114,7 @@ def make_app(
         max_bytes=max_bytes or bytes_of_batch(manifest, max_batch),
         lack=lambda: batcher.lack(1),
         count=lambda status: metrics.refused.labels(str(status)).inc(),
-        body_seconds=body_seconds,
+        limits=limits,
     )
 
     @app.post(f"{MODEL}/infer")
@@ -156,7 +162,9 @@ def make_app(
     async def metadata() -> dict:
         return _metadata(manifest, identity)
 
-    @app.api_route(MODEL + "/versions/{other:path}", methods=["GET", "POST"])
+    @app.get(MODEL + "/versions/{other}")
+    @app.get(MODEL + "/versions/{other}/ready")
+    @app.post(MODEL + "/versions/{other}/infer")
     async def unknown_version(other: str) -> Response:
         raise HTTPException(404, f"expected version {identity} of {NAME}; received {brief(other)}")
 
