@@ -1,16 +1,20 @@
 """What is known of a set of samples: by the device alone, and with hindsight."""
 
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
 
 from keras_ddnn.atomic import replacing_file
+from keras_ddnn.outputs import as_rows, checked_outputs
 
 TINY = float(np.finfo(np.float32).tiny)  # keeps the logarithm of a probability of 0 finite
+NO_FEATURES = np.empty(0, np.float16)  # stands for None in a file
 
 
 def normalised_entropy(probabilities: np.ndarray, xp: ModuleType = np) -> np.ndarray:
@@ -38,20 +42,39 @@ class EdgeOutputs:
     Attributes:
         local_logits: float32 of shape (n, num_classes).
         features: The local feature map, or what a bottleneck leaves of it, float16 of shape (n, h,
-            w, f).
-        images: uint8 of shape (n, height, width, channels).
+            w, f); None where nobody has kept it.
+        images: uint8 of shape (n, height, width, channels); None likewise.
         xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
         precision: Type in which probabilities are computed.
     """
 
     local_logits: np.ndarray
-    features: np.ndarray
-    images: np.ndarray
+    features: np.ndarray | None
+    images: np.ndarray | None
     xp: ModuleType = np
     precision: str = "float64"
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.local_logits)
+
+    def require(self, name: str, reader: str) -> np.ndarray:
+        """Return the features or the images.
+
+        Args:
+            name: "features" or "images".
+            reader: Who reads them, for the message.
+
+        Raises:
+            ValueError: If they are not there.
+        """
+        array = getattr(self, name)
+        if array is None:
+            argument = "inputs" if name == "images" else name
+            raise ValueError(
+                f"{reader} expects {name} beside the logits; received logits alone; give "
+                f"Bank.from_outputs(..., {argument}=...), or take one that reads logits"
+            )
+        return array
 
     @cached_property
     def local_probabilities(self) -> np.ndarray:
@@ -117,8 +140,49 @@ class Bank:
         if self.index is None:
             object.__setattr__(self, "index", np.arange(len(self.labels)))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
+
+    @classmethod
+    def from_outputs(
+        cls, outputs: Mapping[str, Any], labels: Any, features: Any = None, inputs: Any = None
+    ) -> "Bank":
+        """Make a bank of the outputs of any two classifiers on the same n samples.
+
+        The arrays may come from any framework whose arrays NumPy reads. No sample may have trained
+        either network: their outputs on training data describe another world.
+
+        Args:
+            outputs: Tier → logits, float16, float32 or float64 of shape (n, num_classes): "local"
+                and "cloud". Logarithms of probabilities are logits.
+            labels: Integers 0..num_classes-1 of shape (n,).
+            features: What the device could send, of n rows, for heads that read it.
+            inputs: What the device sees, of n rows, for heads that read images.
+
+        Returns:
+            The bank; logits are float32.
+
+        Raises:
+            ValueError: If an array is not of its type and shape, logits are not finite or are
+                probabilities, or the lengths or classes of two arrays differ.
+        """
+        logits, labels = checked_outputs(outputs, labels)
+        n = len(labels)
+        edge = EdgeOutputs(
+            logits["local"], as_rows(features, n, "features"), as_rows(inputs, n, "inputs")
+        )
+        return cls(edge, logits["cloud"], labels)
+
+    def rows(self, rows: np.ndarray | slice) -> "Bank":
+        """Return the bank of some of its rows, int (m,) or a slice, in that order."""
+        features, images = (
+            array if array is None else array[rows]
+            for array in (self.edge.features, self.edge.images)
+        )
+        edge = replace(
+            self.edge, local_logits=self.edge.local_logits[rows], features=features, images=images
+        )
+        return Bank(edge, self.cloud_logits[rows], self.labels[rows], self.index[rows])
 
     @cached_property
     def cloud_probabilities(self) -> np.ndarray:
@@ -158,26 +222,30 @@ class Bank:
     def save(self, path) -> None:
         """Write everything but the images to an uncompressed `.npz`, whole or not at all.
 
+        Where there are no features, an empty array is written for them.
+
         Raises:
             OSError: If the folder cannot be written; an older file at `path` is then untouched.
         """
+        features = self.edge.features
         with replacing_file(path) as file:
             np.savez(
                 file,
                 local_logits=self.edge.local_logits,
-                features=self.edge.features,
+                features=NO_FEATURES if features is None else features,
                 cloud_logits=self.cloud_logits,
                 labels=self.labels,
                 index=self.index,
             )
 
     @classmethod
-    def load(cls, path, images: np.ndarray) -> "Bank":
+    def load(cls, path, images: np.ndarray | None = None) -> "Bank":
         """Read a saved bank; the feature map stays on disk and is paged in as it is used.
 
         Args:
             path: The `.npz` written by `save`.
             images: All images of the split the bank was captured from; rows are found by `index`.
+                None leaves the bank without images.
 
         Raises:
             ValueError: If the file holds no bank, or refers to images that are not there.
@@ -192,16 +260,22 @@ class Bank:
             )
         except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a saved bank: {error}") from error
-        outside = index[(index < 0) | (index >= len(images))]
-        if len(outside):
-            raise ValueError(f"{path} refers to image {outside[0]}; received {len(images)} images")
-        whole_split = np.array_equal(index, np.arange(len(images)))
-        edge = EdgeOutputs(logits, features, images if whole_split else images[index])
-        return cls(edge, cloud_logits, labels, index)
+        if images is not None:
+            outside = index[(index < 0) | (index >= len(images))]
+            if len(outside):
+                raise ValueError(
+                    f"{path} refers to image {outside[0]}; received {len(images)} images"
+                )
+            whole_split = np.array_equal(index, np.arange(len(images)))
+            images = images if whole_split else images[index]
+        return cls(EdgeOutputs(logits, features, images), cloud_logits, labels, index)
 
 
-def _memory_map(path, name: str) -> np.ndarray:
-    """Map one array of an uncompressed `.npz`, which NumPy itself can only read whole."""
+def _memory_map(path, name: str) -> np.ndarray | None:
+    """Map one array of an uncompressed `.npz`, which NumPy itself can only read whole.
+
+    None for an empty array.
+    """
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
         np.lib.format.read_magic(member)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
@@ -209,6 +283,8 @@ def _memory_map(path, name: str) -> np.ndarray:
         info = archive.getinfo(f"{name}.npy")
     if dtype.hasobject or info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{name} must be uncompressed numbers")
+    if 0 in shape:
+        return None
     with open(path, "rb") as file:
         # Lengths of the name and the extra field, which the data follow.
         file.seek(info.header_offset + 26)

@@ -128,6 +128,49 @@ class Diagnosis:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class RuleFindings:
+    """Which rule to take, by one bank; its fields are those of `Diagnosis`."""
+
+    audc: dict[str, Interval]
+    best_confidence: str
+    headroom: Interval
+    gains: dict[str, Interval]
+    recommended_rule: str
+    advice: str
+
+
+def judge_rules(
+    bank: Bank, learned: Mapping[str, np.ndarray], resamples: int = 999
+) -> RuleFindings:
+    """Compare the scores of learned rules with the confidence rules, and recommend a rule.
+
+    That is the learned rule of highest AUDC if the interval of its gain lies above zero, else the
+    best confidence rule.
+
+    Args:
+        bank: n samples, at least two.
+        learned: Name → scores of its samples, float (n,); may be empty.
+        resamples: Bootstrap resamples of each interval.
+
+    Raises:
+        ValueError: If a rule bears the name of a confidence rule or "oracle", or there is not one
+            finite score a sample.
+    """
+    if taken := sorted({*RULES, "oracle"} & set(learned)):
+        raise ValueError(f"learned rules need names of their own; received {', '.join(taken)}")
+    scores = {name: rule.score(bank.edge) for name, rule in untrained_rules().items()}
+    scores |= {**learned, "oracle": oracle_scores(bank)}
+    audc = {name: audc_interval(s, bank, resamples) for name, s in scores.items()}
+    best = max(CONFIDENCE_RULES, key=lambda name: audc[name].mean)
+    gains = {
+        name: audc_gain(scores[name], scores[best], bank, resamples)
+        for name in (*learned, "oracle")
+    }
+    headroom = gains.pop("oracle")
+    return RuleFindings(audc, best, headroom, gains, *_recommend(best, headroom, gains))
+
+
 def diagnose(
     train_bank: Bank,
     val_bank: Bank,
@@ -147,9 +190,8 @@ def diagnose(
       (by more than 10 points or a distance of 0.2) it taught better than networks that had not seen
       them: those are networks of less data, which err otherwise (`results/honest_labels`).
 
-    Rule: the learned rule of highest AUDC if the interval of its gain lies above zero, else the
-    best confidence rule. Rules are compared on the validation data; where it also chose or stopped
-    them, confirm the winner on test data.
+    Rule: see `judge_rules`. Rules are compared on the validation data; where it also chose or
+    stopped them, confirm the winner on test data.
 
     Args:
         train_bank: What the networks said of the samples they were trained on.
@@ -166,40 +208,29 @@ def diagnose(
         ValueError: If a rule bears the name of a confidence rule or "oracle", a score is not
             finite, or `local_fraction` lies outside [0, 1].
     """
-    if taken := sorted({*RULES, "oracle"} & set(rules)):
-        raise ValueError(f"learned rules need names of their own; received {', '.join(taken)}")
-    every_rule = untrained_rules() | dict(rules)
-    scores = {name: rule.score(val_bank.edge) for name, rule in every_rule.items()}
-    scores["oracle"] = oracle_scores(val_bank)
-    audc = {name: audc_interval(s, val_bank, resamples) for name, s in scores.items()}
-    best = max(CONFIDENCE_RULES, key=lambda name: audc[name].mean)
-    gains = {
-        name: audc_gain(scores[name], scores[best], val_bank, resamples)
-        for name in (*rules, "oracle")
-    }
-    headroom = gains.pop("oracle")
+    learned = {name: rule.score(val_bank.edge) for name, rule in rules.items()}
+    found = judge_rules(val_bank, learned, resamples)
     train, val = (BankFacts.of(bank, cost, local_fraction) for bank in (train_bank, val_bank))
     benefits = {"train": benefit(train_bank, cost), "val": benefit(val_bank, cost)}
     distance = ks_2samp(benefits["train"], benefits["val"])
     labels, verdict = _judge_labels(train, val, float(distance.statistic), float(distance.pvalue))
-    rule, advice = _judge_rules(best, headroom, gains)
     return Diagnosis(
         cost,
         local_fraction,
         train,
         val,
-        audc,
-        best,
-        headroom,
-        gains,
+        found.audc,
+        found.best_confidence,
+        found.headroom,
+        found.gains,
         train.local_accuracy - val.local_accuracy,
         float(distance.statistic),
         float(distance.pvalue),
         _histogram(benefits),
-        rule,
+        found.recommended_rule,
         labels,
         verdict,
-        advice,
+        found.advice,
     )
 
 
@@ -221,7 +252,7 @@ def _judge_labels(train, val, distance, p_value) -> tuple[str, str]:
     return "augmented", f"in-sample labels describe another world: {seen}; use augmented"
 
 
-def _judge_rules(best, headroom, gains) -> tuple[str, str]:
+def _recommend(best, headroom, gains) -> tuple[str, str]:
     """Return a rule and why."""
     if headroom.high < WORTH_LEARNING:
         return best, f"learning cannot help: even the oracle gains less than half a point on {best}"

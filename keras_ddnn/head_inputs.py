@@ -12,12 +12,12 @@ EPSILON = 1e-7  # keeps the logarithm of a probability finite
 
 def features(edge: EdgeOutputs) -> np.ndarray:
     """Return the feature map that would be sent, float16 (n, h, w, f)."""
-    return edge.features
+    return edge.require("features", "the head input 'features'")
 
 
 def image(edge: EdgeOutputs) -> np.ndarray:
     """Return the image, uint8 (n, height, width, channels)."""
-    return edge.images
+    return edge.require("images", "the head input 'image'")
 
 
 def logits(edge: EdgeOutputs) -> np.ndarray:
@@ -55,7 +55,7 @@ def logits_features(edge: EdgeOutputs) -> np.ndarray:
     A map smaller than that is kept as it is.
     """
     xp = edge.xp
-    pooled = xp.asarray(edge.features, "float32")
+    pooled = xp.asarray(edge.require("features", "the head input 'logits_features'"), "float32")
     for axis in (1, 2):
         size = pooled.shape[axis]
         starts = sorted({place * size // PLACES for place in range(PLACES)})

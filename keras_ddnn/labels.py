@@ -56,13 +56,9 @@ class Judgement:
         order = np.argsort(self.rows)
         rows = self.rows[order]
         pick = slice(None) if len(rows) == len(bank) else rows  # whole features are not copied
-        edge = replace(
-            bank.edge,
-            local_logits=self.local_logits[order],
-            features=bank.edge.features[pick],
-            images=bank.edge.images[pick],
-        )
-        return Bank(edge, self.cloud_logits[order], bank.labels[pick], bank.index[pick])
+        judged = bank.rows(pick)
+        edge = replace(judged.edge, local_logits=self.local_logits[order])
+        return replace(judged, edge=edge, cloud_logits=self.cloud_logits[order])
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,7 +71,7 @@ class MCDropout(OffloadRule):
 
     def score(self, edge: EdgeOutputs) -> np.ndarray:
         """Return the measure of the passes over `edge.features`, in [0, 1], of shape (n,)."""
-        (logits,) = run_in_batches(self._ask, edge.features)
+        (logits,) = run_in_batches(self._ask, edge.require("features", "MCDropout"))
         return MEASURES[self.measure](softmax(logits.astype(np.float64), axis=2))
 
     def _ask(self, features):

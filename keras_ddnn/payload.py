@@ -46,7 +46,7 @@ class Payload:
                 Without, codes are fitted to the features.
         """
         rows = np.unique(np.linspace(0, len(edge) - 1, SAMPLES).astype(int))
-        features, images = edge.features[rows], edge.images[rows]
+        features, images = (edge.require(name, "Payload")[rows] for name in ("features", "images"))
         codes = (quantisation or Quantisation.of(features)).codes(features)
         png = images.shape[-1] in PNG_CHANNELS
         return cls(

@@ -1,6 +1,10 @@
 """Offload rules: one score a sample, from what the device knows. The higher, the more to send."""
 
+import inspect
+import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +29,26 @@ class OffloadRule(ABC):
     def score(self, edge: EdgeOutputs) -> np.ndarray:
         """Return the score of n samples, of shape (n,): higher means offload."""
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor as plain JSON, from which `from_config` makes it.
+
+        A rule without arguments inherits this method; any other has one of its own.
+
+        Raises:
+            ValueError: If the constructor takes arguments and the class does not say which.
+        """
+        if arguments := list(inspect.signature(type(self)).parameters):
+            raise ValueError(
+                f"{type(self).__name__} takes {', '.join(arguments)}: expected a get_config of its "
+                "own that returns them as plain JSON; received none"
+            )
+        return {}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "OffloadRule":
+        """Return the rule that `get_config` has described."""
+        return cls(**config)
+
     def for_graph(self) -> "OffloadRule":
         """Return the rule in the form that is traced into a graph: its own by default.
 
@@ -46,6 +70,10 @@ class Random(OffloadRule):
 
     def __init__(self, seed: int = 0):
         self.seed = seed
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the seed."""
+        return {"seed": self.seed}
 
     def score(self, edge):
         """Return uniform numbers in [0, 1), the same ones in every call."""
@@ -91,3 +119,9 @@ CONFIDENCE_RULES = tuple(name for name in RULES if name != "random")
 def untrained_rules() -> dict[str, OffloadRule]:
     """Return a rule of every row of `RULES`, by its name."""
     return {name: rule() for name, rule in RULES.items()}
+
+
+if __name__ == "__main__":
+    from keras_ddnn.rules_command import main
+
+    sys.exit(main())

@@ -27,6 +27,7 @@ NUMPY_FILES = (
     "datasets",
     "quantisation",
     "gate_costs",
+    "outputs",
     "bank",
     "payload",
     "costs",
@@ -36,14 +37,18 @@ NUMPY_FILES = (
     "rules",
     "statistics",
     "anchored",
+    "logit_head",
     "certificate",
     "calibration",
+    "rule_file",
     "evaluation",
     "disagreement",
     "diagnostics",
     "diagnose",
     "labels",
     "report",
+    "compare_outputs",
+    "rules_command",
     "model_card",
     "config",
 )
@@ -109,9 +114,18 @@ HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None,
 
 
 def imports(path: Path) -> set[str]:
-    """Return the dotted names that a file imports, at the top or inside a function."""
+    """Return the dotted names that a file imports, at the top or inside a function.
+
+    What follows `if __name__ == "__main__":` is a command, and may import any file.
+    """
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'")
+    ]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
