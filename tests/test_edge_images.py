@@ -12,7 +12,6 @@ from keras_ddnn.rules import Margin
 from keras_ddnn.serve.edge import main
 from keras_ddnn.serve.edge_view import read_images
 
-
 NO_CLASSES = {"class_names": []}  # of a manifest
 
 
