@@ -101,7 +101,7 @@ def test_the_command_lets_itself_be_called_by_the_names_it_is_given(monkeypatch)
         given.update(options)
         raise ValueError("enough")
 
-    monkeypatch.setattr(cloud, "load_cloud", lambda run: (None, {}, "0123"))
+    monkeypatch.setattr(cloud, "load_cloud", lambda *_: (None, {}, "0123"))
     monkeypatch.setattr(cloud, "make_app", make_app)
     arguments = ["--port", "0", "--allow-host", "a.example", "b.example"]
     monkeypatch.setattr(sys, "argv", ["cloud", "run", *arguments])
