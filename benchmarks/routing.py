@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--unpooled", action="store_true", help="the local network's map")
     options = parser.parse_args()
 
+    from keras_ddnn.benefits import threshold_for_fraction
     from keras_ddnn.capture import capture
     from keras_ddnn.cascade import as_cascade
-    from keras_ddnn.costs import threshold_for_fraction
     from keras_ddnn.models import build_ddnn
     from keras_ddnn.policy import OffloadPolicy
     from keras_ddnn.rules import Margin

@@ -11,25 +11,10 @@ import numpy as np
 from scipy.special import softmax
 
 from keras_ddnn.atomic import replacing_file
+from keras_ddnn.costs import normalised_entropy
 from keras_ddnn.outputs import as_rows, checked_outputs
 
-TINY = float(np.finfo(np.float32).tiny)  # keeps the logarithm of a probability of 0 finite
 NO_FEATURES = np.empty(0, np.float16)  # stands for None in a file
-
-
-def normalised_entropy(probabilities: np.ndarray, xp: ModuleType = np) -> np.ndarray:
-    """Return the entropy of (n, num_classes) over log num_classes, of shape (n,), in [0, 1].
-
-    Args:
-        probabilities: Rows that sum to 1.
-        xp: NumPy, or `tensorflow.experimental.numpy` in a graph.
-    """
-    # A probability of 0 counts as 0, which is the limit of p log p.
-    logs = xp.log(xp.maximum(probabilities, xp.full_like(probabilities, TINY)))
-    nats = -xp.sum(probabilities * logs, axis=1)
-    shares = nats / float(np.log(probabilities.shape[1]))
-    # The sum of p log p may exceed log num_classes in its last digit.
-    return xp.minimum(shares, xp.ones_like(shares))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
+from keras_ddnn.benefits import threshold_for_fraction
 from keras_ddnn.certificate import certified_threshold, cuts
-from keras_ddnn.costs import threshold_for_fraction
 from keras_ddnn.gate_costs import CostsAtGate
 
 

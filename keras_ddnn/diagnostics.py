@@ -7,7 +7,8 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from keras_ddnn.bank import Bank
-from keras_ddnn.costs import benefit, hard_labels, oracle_scores
+from keras_ddnn.benefits import benefit, hard_labels
+from keras_ddnn.disagreement import oracle_scores
 from keras_ddnn.rules import CONFIDENCE_RULES, RULES, OffloadRule, untrained_rules
 from keras_ddnn.statistics import Interval, audc_gain, audc_interval
 

@@ -1,4 +1,4 @@
-"""Where a rule decides otherwise than the oracle: which cases, which classes, how unsure it was."""
+"""The oracle, and where a rule decides otherwise: which cases, which classes, how unsure it was."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,30 @@ import numpy as np
 import pandas as pd
 
 from keras_ddnn.bank import Bank
-from keras_ddnn.costs import benefit, oracle_scores, true_class
+from keras_ddnn.benefits import benefit
+from keras_ddnn.costs import true_class
 
 ALL = "all"  # the first "class" of the table: every sample
+
+
+def oracle_scores(bank: Bank) -> np.ndarray:
+    """Return the score of the paper's oracle; it offloads where the score is above zero.
+
+    Only the cloud right: cloud. Only the local network right: local. Both right: whichever gives
+    the true class the higher probability, local on a tie. Both wrong: cloud. Sorted by this score,
+    samples that gain come first and samples that lose come last, so that its curve bounds every
+    rule's from above.
+
+    Args:
+        bank: n samples with the logits of both networks and labels.
+
+    Returns:
+        float64 of shape (n,): within (1, 3), (-3, -1) and [-1, 1] in the first three cases; 1 in
+        the last.
+    """
+    gain = benefit(bank)
+    cases = [bank.cloud_correct & bank.local_correct, bank.cloud_correct, bank.local_correct]
+    return np.select(cases, [gain, 2.0 + gain, -2.0 + gain], default=1.0)
 
 
 def disagreement(

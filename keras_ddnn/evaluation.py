@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from keras_ddnn.bank import Bank
-from keras_ddnn.costs import oracle_scores, threshold_for_fraction
+from keras_ddnn.benefits import threshold_for_fraction
+from keras_ddnn.disagreement import oracle_scores
 from keras_ddnn.gate_costs import CostsAtGate
 from keras_ddnn.rules import OffloadRule
 from keras_ddnn.statistics import RankedSamples, audc_interval

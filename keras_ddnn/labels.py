@@ -15,7 +15,7 @@ from scipy.stats import ks_2samp
 
 from keras_ddnn.atomic import replacing_file
 from keras_ddnn.bank import Bank
-from keras_ddnn.costs import benefit
+from keras_ddnn.benefits import benefit
 from keras_ddnn.diagnostics import HONEST, MEMORISED, BankFacts
 
 if TYPE_CHECKING:

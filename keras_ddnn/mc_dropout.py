@@ -5,9 +5,10 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import softmax
 
-from keras_ddnn.bank import EdgeOutputs, normalised_entropy
+from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.batched import run_in_batches
 from keras_ddnn.checks import require_choice, require_count, require_seed
+from keras_ddnn.costs import normalised_entropy
 from keras_ddnn.layers import SimulatedQuantisation
 from keras_ddnn.models import multiply_adds
 from keras_ddnn.rules import OffloadRule

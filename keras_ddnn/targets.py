@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 
 from keras_ddnn.bank import Bank
-from keras_ddnn.costs import benefit, hard_labels
+from keras_ddnn.benefits import benefit, hard_labels
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from keras_ddnn.batches import (
     steps_per_epoch,
     training_batches,
 )
+from keras_ddnn.benefits import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.bottleneck import start_bottleneck
 from keras_ddnn.capture import CaptureBank, CaptureStages, capture
 from keras_ddnn.cascade import CLOUD, LOCAL, Cascade, as_cascade
 from keras_ddnn.classes import Classes
 from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
-from keras_ddnn.costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.datasets import Split, read_split, read_training_data
 from keras_ddnn.labels import Judgement, fold_config, fold_rows
 from keras_ddnn.models import build_ddnn, prepare_training, resolve_precision, split_ddnn

@@ -26,7 +26,7 @@ from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.rules import RULES, Margin, Random
 from keras_ddnn.seal import sha256
-from keras_ddnn.serve.cloud import load_cloud
+from keras_ddnn.serve.cloud_network import load_cloud
 from keras_ddnn.serve.edge import EdgeRuntime
 
 CONFIG = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))

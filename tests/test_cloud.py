@@ -17,7 +17,8 @@ from conftest import flip_a_bit
 from fastapi.testclient import TestClient
 from toy_service import INFER, SERVED, Server, app_of, served_network
 
-from keras_ddnn.serve.cloud import load_cloud, make_app
+from keras_ddnn.serve.cloud import make_app
+from keras_ddnn.serve.cloud_network import load_cloud
 from keras_ddnn.serve.edge import EdgeRuntime
 from keras_ddnn.serve.gate import GateLimits
 from keras_ddnn.serve.wire import HEADER_LENGTH, Tensor, decode, encode

@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.costs import (
-    COSTS,
-    benefit,
-    hard_labels,
-    oracle_scores,
-    threshold_for_fraction,
-)
+from keras_ddnn.benefits import benefit, hard_labels, threshold_for_fraction
+from keras_ddnn.costs import COSTS
+from keras_ddnn.disagreement import oracle_scores
 from keras_ddnn.evaluation import OffloadCurve
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from keras_ddnn.bank import Bank
+from keras_ddnn.benefits import benefit, threshold_for_fraction
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.costs import COSTS, benefit, oracle_scores, threshold_for_fraction
+from keras_ddnn.costs import COSTS
 from keras_ddnn.diagnostics import BankFacts
-from keras_ddnn.disagreement import disagreement, examples
+from keras_ddnn.disagreement import disagreement, examples, oracle_scores
 from keras_ddnn.evaluation import compare_rules, decision_accuracy, routed_accuracy
 from keras_ddnn.labels import STAGES
 from keras_ddnn.report import Report

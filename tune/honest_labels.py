@@ -18,7 +18,7 @@ from keras_ddnn.anchored import Anchor
 from keras_ddnn.atomic import replacing_file, write_json
 from keras_ddnn.certificate import violation_rate
 from keras_ddnn.config import PRESETS, HeadConfig
-from keras_ddnn.costs import oracle_scores
+from keras_ddnn.disagreement import oracle_scores
 from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES, STAGES, leakage_report
 from keras_ddnn.rules import CONFIDENCE_RULES, RULES, Margin, untrained_rules
