@@ -25,7 +25,7 @@ from keras_ddnn.serve.demo import running_cloud
 DEVICE = """
 import sys
 import numpy as np
-from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.serve.edge_runtime import EdgeRuntime
 folder, url, graph, images, answers = sys.argv[1:]
 with EdgeRuntime(folder, url, graph=graph, deadline_s=10.0) as device:
     parts = [device.predict(image[None]) for image in np.load(images)]

@@ -1,7 +1,6 @@
 """Offload rules: one score a sample, from what the device knows. The higher, the more to send."""
 
 import inspect
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -119,9 +118,3 @@ CONFIDENCE_RULES = tuple(name for name in RULES if name != "random")
 def untrained_rules() -> dict[str, OffloadRule]:
     """Return a rule of every row of `RULES`, by its name."""
     return {name: rule() for name, rule in RULES.items()}
-
-
-if __name__ == "__main__":
-    from keras_ddnn.rules_command import main
-
-    sys.exit(main())

@@ -27,7 +27,7 @@ from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.rules import RULES, Margin, Random
 from keras_ddnn.seal import sha256
 from keras_ddnn.serve.cloud_network import load_cloud
-from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.serve.edge_runtime import EdgeRuntime
 
 CONFIG = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)

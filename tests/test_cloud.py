@@ -17,10 +17,10 @@ from conftest import flip_a_bit
 from fastapi.testclient import TestClient
 from toy_service import INFER, SERVED, Server, app_of, served_network
 
-from keras_ddnn.serve.cloud import make_app
 from keras_ddnn.serve.cloud_network import load_cloud
-from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.serve.edge_runtime import EdgeRuntime
 from keras_ddnn.serve.gate import GateLimits
+from keras_ddnn.serve.service import make_app
 from keras_ddnn.serve.wire import HEADER_LENGTH, Tensor, decode, encode
 
 FEATURES = np.arange(24, dtype=np.float16).reshape(2, 2, 2, 3)

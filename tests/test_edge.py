@@ -19,7 +19,8 @@ from keras_ddnn.config import BOTTLENECK_CODES
 from keras_ddnn.manifest import model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.seal import sha256
-from keras_ddnn.serve.edge import BATCH, EdgeRuntime, main
+from keras_ddnn.serve.edge import main
+from keras_ddnn.serve.edge_runtime import BATCH, EdgeRuntime
 from keras_ddnn.serve.limits import MAX_BYTES
 from keras_ddnn.serve.wire import decode
 

@@ -15,8 +15,9 @@ from toy_service import Server
 
 from keras_ddnn.artifact import save_policy
 from keras_ddnn.manifest import model_id, read_manifest
-from keras_ddnn.serve.cloud import make_app
-from keras_ddnn.serve.edge import EdgeRuntime, main
+from keras_ddnn.serve.edge import main
+from keras_ddnn.serve.edge_runtime import EdgeRuntime
+from keras_ddnn.serve.service import make_app
 
 SPLIT = toy_split(100, 3)
 TOKEN = "right"

@@ -7,7 +7,8 @@ from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
 
 from keras_ddnn.serve.drift import DriftGuard
-from keras_ddnn.serve.edge import EdgeRuntime, main
+from keras_ddnn.serve.edge import main
+from keras_ddnn.serve.edge_runtime import EdgeRuntime
 from keras_ddnn.serve.wire import decode
 
 SPLIT = toy_split(100, 3)

@@ -116,7 +116,7 @@ def test_keys_made_by_openssl_as_described_sign_and_verify(folder, tmp_path):
 def test_policies_devices_and_clouds_ask_for_signatures(toy_policy, tmp_path, keys):
     from keras_ddnn.artifact import load_policy, save_policy
     from keras_ddnn.serve.cloud_network import load_cloud
-    from keras_ddnn.serve.edge import EdgeRuntime
+    from keras_ddnn.serve.edge_runtime import EdgeRuntime
 
     folder = tmp_path / "signed"
     save_policy(toy_policy, folder, sign=keys[0])

@@ -19,7 +19,8 @@ from keras_ddnn.datasets import as_split, read_training_data
 from keras_ddnn.manifest import read_manifest
 from keras_ddnn.rules import Margin
 from keras_ddnn.serve.drift import DriftGuard
-from keras_ddnn.serve.edge import EdgeRuntime, main
+from keras_ddnn.serve.edge import main
+from keras_ddnn.serve.edge_runtime import EdgeRuntime
 from keras_ddnn.training import fit_ddnn
 
 SMALL = DDNNConfig(

@@ -17,12 +17,10 @@ from keras_ddnn.checks import require_count
 from keras_ddnn.manifest import EDGE_GRAPHS
 from keras_ddnn.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.serve.edge_metrics import served
-from keras_ddnn.serve.edge_runtime import BATCH, CloudCheck, EdgeAnswer, EdgeRuntime
+from keras_ddnn.serve.edge_runtime import EdgeRuntime
 from keras_ddnn.serve.edge_view import live_view, read_images, show_check, show_report
 from keras_ddnn.serve.limits import MAX_BYTES
 from keras_ddnn.serve.token_file import read_token
-
-__all__ = ["BATCH", "CloudCheck", "EdgeAnswer", "EdgeRuntime", "main"]
 
 
 def main(arguments=None) -> None:
