@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from keras_ddnn.serve.batching import Batcher, Unavailable
+from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 
 PATIENT = 5.0  # seconds that no test waits for
 

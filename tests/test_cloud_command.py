@@ -8,7 +8,7 @@ from certificates import make_certificate
 from fastapi.testclient import TestClient
 from toy_service import app_of
 
-from keras_ddnn.serve import cloud
+from keras_ddnn.serve.cloud import __main__ as cloud
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pytest
 from certificates import make_certificate
 from toy_service import INFER, Server, app_of, served_network
 
-from keras_ddnn.serve import listening
-from keras_ddnn.serve.gate import GateLimits
-from keras_ddnn.serve.logs import RepeatFilter
-from keras_ddnn.serve.wire import Tensor, encode
+from keras_ddnn.serve.cloud import listening
+from keras_ddnn.serve.cloud.gate import GateLimits
+from keras_ddnn.serve.cloud.logs import RepeatFilter
+from keras_ddnn.serve.protocol.wire import Tensor, encode
 
 FEATURES = np.arange(24, dtype=np.float16).reshape(2, 2, 2, 3)
 SOON = 0.2  # seconds a connection may be silent

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ddnn.artifact import save_policy
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.models import build_ddnn
-from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.rules import Margin
-from keras_ddnn.serve.edge import main
-from keras_ddnn.serve.edge_view import read_images
+from keras_ddnn.deploy.artifact import save_policy
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.serve.edge.__main__ import main
+from keras_ddnn.serve.edge.view import read_images
 
 NO_CLASSES = {"class_names": []}  # of a manifest
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from conftest import bank_of, outcomes
 
-from keras_ddnn.anchored import Anchor
-from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.calibration import for_accuracy_drop, for_local_fraction
-from keras_ddnn.logit_head import LogitHead
-from keras_ddnn.rule_file import LOGIT_RULES, SavedRule, load_rule
-from keras_ddnn.rules import RULES, OffloadRule, Random
-from keras_ddnn.statistics import audc_gain
+from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.evaluation.statistics import audc_gain
+from keras_ddnn.labels.logit_head import LogitHead
+from keras_ddnn.labels.rule_file import LOGIT_RULES, SavedRule, load_rule
+from keras_ddnn.rules.calibration import for_accuracy_drop, for_local_fraction
+from keras_ddnn.rules.confidence import RULES, OffloadRule, Random
 
 UNSURE = [0.4, 0.3, 0.3]
 
@@ -98,7 +98,7 @@ class TestALogitHead:
     def test_scores_alike_in_the_graph_of_a_device(self, head, weight):
         import tensorflow as tf
 
-        from keras_ddnn.export import IN_GRAPH
+        from keras_ddnn.deploy.export import IN_GRAPH
 
         anchor = weight if weight is None else Anchor("entropy", weight, ((0.5, 0.2), (0.1, 0.3)))
         rule = LogitHead(head.weights, head.bias, anchor=anchor).for_graph()
@@ -255,7 +255,7 @@ class TestASavedRule:
         ],
     )
     def test_is_not_read_from_content_of_another_kind(self, tmp_path, change, message):
-        from keras_ddnn.seal import read_sealed_json, write_sealed_json
+        from keras_ddnn.files.checksums import read_sealed_json, write_sealed_json
 
         path = tmp_path / "rule.json"
         saved(Random()).save(path)

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.bank import Bank
-from keras_ddnn.calibration import for_local_fraction
-from keras_ddnn.compare_outputs import split_parts
-from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.report import Report
-from keras_ddnn.rule_file import load_rule
-from keras_ddnn.rules_command import main, read_outputs
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.evaluation.report import Report
+from keras_ddnn.labels.compare_outputs import split_parts
+from keras_ddnn.labels.rule_file import load_rule
+from keras_ddnn.rules.__main__ import main, read_outputs
+from keras_ddnn.rules.calibration import for_local_fraction
+from keras_ddnn.rules.inputs import HEAD_INPUTS
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,8 +100,8 @@ class TestABankOfOutputs:
 
     def test_lets_a_keras_head_learn_from_logits_and_refuses_one_that_reads_features(self):
         from keras_ddnn.config import HeadConfig
-        from keras_ddnn.heads import fit_head
-        from keras_ddnn.labels import Banks
+        from keras_ddnn.heads.fit import fit_head
+        from keras_ddnn.labels.sources import Banks
 
         local, cloud, labels = two_networks()
         bank = Bank.from_outputs({"local": local, "cloud": cloud}, labels)
