@@ -216,9 +216,9 @@ def test_long_bodies_together_are_bounded(chunked):
 
 
 def test_who_sends_all_of_a_long_body_first_can_read_that_it_is_too_long():
-    with Server(app_of(max_bytes=1000)) as port:
+    with Server(app_of(max_bytes=8 << 20)) as port:
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        client.request("POST", INFER, bytes(3900))
+        client.request("POST", INFER, bytes(24 << 20))
         assert client.getresponse().status == 413
         client.close()
 
