@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 FREE_BYTES = 64 << 10  # of each body; the number of connections bounds their sum
 BURST_SECONDS = 2.0  # of refusals that may be told at once
+DEBT_SECONDS = 0.25  # of refusals told before their turn, which keep the pressure in mind
+PATIENCE_LOST = 0.1  # seconds of delay of a refusal for each second of too many
 RETRY_SECONDS = (1, 3)
 
 Count = Callable[[int], None]
@@ -42,7 +44,7 @@ class GateLimits:
     budget: int = 64 << 20
     hold_seconds: float = 0.9
     linger_seconds: float = 2.0
-    refusals_per_second: float = 500.0
+    refusals_per_second: float = 300.0
 
 
 class Refused(Exception):
@@ -75,9 +77,9 @@ class Gate:
 
     A client that is refused for want of room may come back at once, whatever it is told, and
     hundreds of them would keep the service from its work. So its next request on the same
-    connection is not looked at before `hold_seconds`, in which whoever obeys does not ask; and of
-    those that come over new connections only `refusals_per_second` are refused at once, the others
-    when it is their turn. To wait costs nothing.
+    connection is not looked at before `hold_seconds`, in which whoever obeys does not ask. Those
+    that come over new connections are told ever later, the longer there are more than
+    `refusals_per_second`. To wait costs nothing.
 
     Args:
         app: What is behind.
@@ -113,6 +115,7 @@ class Gate:
         self.lack, self.count = lack, count
         self.limits = limits
         self._turn = 0.0  # of the latest refusal, by the loop's clock
+        self._pressed_since = 0.0  # by the same clock
         self._held = 0  # bytes of the budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,10 +209,18 @@ class Gate:
         return None
 
     def _wait_for_turn(self) -> float:
-        """Return the seconds until the next refusal may be told."""
+        """Return the seconds until the next refusal may be told.
+
+        At first they are few: whoever obeys must hear of it in time. The longer too many come, the
+        less do they obey.
+        """
         now = asyncio.get_running_loop().time()
         self._turn = max(self._turn, now - BURST_SECONDS) + 1.0 / self.limits.refusals_per_second
-        return max(0.0, self._turn - now)
+        if self._turn <= now - BURST_SECONDS / 2:
+            self._pressed_since = now
+        longest = PATIENCE_LOST * (now - self._pressed_since)
+        self._turn = min(self._turn, now + max(longest, DEBT_SECONDS))
+        return max(0.0, min(self._turn - now, longest))
 
     def _declared(self, headers) -> int:
         text = headers.get(b"content-length", b"")

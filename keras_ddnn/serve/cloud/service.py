@@ -30,7 +30,7 @@ NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
 MAX_BATCH, MAX_WAIT, MAX_QUEUE = 32, 0.002, MAX_SAMPLES
 DEFAULT_LIMITS = GateLimits()
-MAX_DELAY = 0.1  # seconds; a device waits for 0.25 unless told otherwise
+MAX_DELAY = 0.05  # seconds; a device waits for 0.25 unless told otherwise
 # The page may run its own script and fetch from this service, nothing else.
 PAGE_POLICY = (
     "default-src 'none'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
