@@ -22,9 +22,9 @@ from keras_ddnn.data.datasets import load
 from keras_ddnn.evaluation.payload import FORMS, Payload
 from keras_ddnn.evaluation.statistics import over_seeds
 from keras_ddnn.files.atomic import replacing_file, write_json
-from tune.backbones import StoredBackbone
+from tune.backbones import StoredNetwork
 from tune.driver import train_backbones
-from tune.space import Backbone
+from tune.space import NetworkSpec
 
 NETWORKS = ("local", "cloud")
 
@@ -43,11 +43,11 @@ def main() -> None:
     }
     splits = load(options.dataset, options.data_dir)
     train_backbones(
-        map(Backbone, configs.values()), splits, options.backbones, num_cpus=options.num_cpus
+        map(NetworkSpec, configs.values()), splits, options.backbones, num_cpus=options.num_cpus
     )
     rows = []
     for (channels, seed), config in configs.items():
-        backbone = StoredBackbone.of(options.backbones, splits.fingerprint(), config, splits)
+        backbone = StoredNetwork.of(options.backbones, splits.fingerprint(), config, splits)
         bank = backbone.test_bank
         payload = Payload.of(bank.edge, feature_quantisation(config))
         correct = {"local": bank.local_correct, "cloud": bank.cloud_correct}

@@ -12,7 +12,7 @@ from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.files.checksums import SEAL, sealed_folder
 from tune import cache
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
-from tune.space import Backbone, SearchConfig, Trial
+from tune.space import NetworkSpec, SearchConfig, Trial
 
 DATA = "f00d"
 DDNN = DDNNConfig()
@@ -62,7 +62,7 @@ def key(ddnn=DDNN, head=HEAD, data=DATA):
 
 
 def network(ddnn=DDNN, fold=None, data=DATA):
-    return backbone_key(data, Backbone(ddnn, fold))
+    return backbone_key(data, NetworkSpec(ddnn, fold))
 
 
 def test_equal_content_has_equal_keys():
@@ -77,7 +77,7 @@ def test_what_was_made_before_there_were_bottlenecks_is_found():
 
 def test_a_twin_that_a_head_is_trained_along_has_a_key_of_its_own_for_each_head():
     plain, other = HeadConfig(), HeadConfig(depth=2)
-    twins = [backbone_key(DATA, Backbone(DDNN, along=head)) for head in (None, plain, other)]
+    twins = [backbone_key(DATA, NetworkSpec(DDNN, along=head)) for head in (None, plain, other)]
     assert len(set(twins)) == 3
     assert twins[0] == network()
 

@@ -11,7 +11,7 @@ from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.heads.co_training import CoTrainedHead
 from keras_ddnn.heads.fit import HEADS, HeadRule, build_head, fit_head
-from keras_ddnn.labels.sources import Banks, Judgement
+from keras_ddnn.labels.sources import Banks, Predictions
 from keras_ddnn.networks.paper import multiply_adds
 from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.rules.inputs import HEAD_INPUTS
@@ -65,7 +65,7 @@ def test_a_head_finds_in_the_features_what_confidence_cannot_know(banks, knowing
 def test_a_head_learns_from_the_judge_that_its_config_names(banks):
     """The bank's own cloud is the local network again, so that there is nothing to learn of it."""
     bank = banks.bank
-    judgement = Judgement(bank.index, bank.edge.local_logits, bank.cloud_logits)
+    judgement = Predictions(bank.index, bank.edge.local_logits, bank.cloud_logits)
     blind = replace(bank, cloud_logits=bank.edge.local_logits)
     config = plain(input="features", local_fraction=0.7, labels="stage_averaged")
     taught = fit_head(Banks(blind, banks.val_bank, judgement), config)

@@ -8,7 +8,7 @@ from keras_ddnn.labels.sources import (
     LABEL_SOURCES,
     VIEWS,
     Banks,
-    Judgement,
+    Predictions,
     fold_config,
     fold_rows,
     leakage_report,
@@ -54,17 +54,17 @@ def fitted(toy_splits, trained):
 
 
 def judged_by(backbone, source):
-    return LABEL_SOURCES[source].lesson(backbone)
+    return LABEL_SOURCES[source].training_data(backbone)
 
 
 @pytest.mark.parametrize("source", LABEL_SOURCES)
 def test_a_source_judges_training_images_or_views_of_them(fitted, toy_splits, source):
-    lesson = judged_by(fitted, source)
-    assert len(lesson.bank) == len(lesson.judge) == SAMPLES[source]
-    np.testing.assert_array_equal(lesson.bank.index, lesson.judge.index)
+    training_data = judged_by(fitted, source)
+    assert len(training_data.bank) == len(training_data.judge) == SAMPLES[source]
+    np.testing.assert_array_equal(training_data.bank.index, training_data.judge.index)
     labels = np.tile(toy_splits.train.labels, VIEWS)
-    np.testing.assert_array_equal(lesson.judge.labels, labels[lesson.judge.index])
-    assert lesson.bank.edge.features.shape == (SAMPLES[source], 8, 8, 4)
+    np.testing.assert_array_equal(training_data.judge.labels, labels[training_data.judge.index])
+    assert training_data.bank.edge.features.shape == (SAMPLES[source], 8, 8, 4)
 
 
 def test_a_network_trained_without_augmentation_judges_crops_and_mirrored_images(fitted):
@@ -81,13 +81,13 @@ def test_views_differ_from_each_other_and_are_repeatable(toy_splits):
 
 
 def test_stage_averages_are_means_of_probabilities(fitted):
-    lesson = judged_by(fitted, "stage_averaged")
-    assert lesson.bank is fitted.bank
+    training_data = judged_by(fitted, "stage_averaged")
+    assert training_data.bank is fitted.bank
     assert not np.allclose(
-        lesson.judge.edge.local_probabilities, fitted.bank.edge.local_probabilities
+        training_data.judge.edge.local_probabilities, fitted.bank.edge.local_probabilities
     )
     # Logarithms of probabilities: their exponentials add up to one without a softmax.
-    for logits in (lesson.judge.edge.local_logits, lesson.judge.cloud_logits):
+    for logits in (training_data.judge.edge.local_logits, training_data.judge.cloud_logits):
         np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1.0, atol=1e-5)
 
 
@@ -164,7 +164,7 @@ def test_folds_are_stratified():
 
 def test_judged_rows_come_in_the_order_of_the_bank(fitted):
     local, cloud = np.eye(2, 3, dtype=np.float32), 2 * np.eye(2, 3, dtype=np.float32)
-    bank = Judgement(np.array([5, 3]), local, cloud).of(fitted.bank)
+    bank = Predictions(np.array([5, 3]), local, cloud).apply_to(fitted.bank)
     np.testing.assert_array_equal(bank.index, [3, 5])
     np.testing.assert_array_equal(bank.labels, fitted.bank.labels[[3, 5]])
     np.testing.assert_array_equal(bank.edge.images, fitted.bank.edge.images[[3, 5]])
@@ -175,7 +175,7 @@ def test_judged_rows_come_in_the_order_of_the_bank(fitted):
 
 def test_a_judgement_reads_as_it_was_written(fitted, tmp_path):
     fitted.stages.save(tmp_path / "stages.npz")
-    read = Judgement.load(tmp_path / "stages.npz")
+    read = Predictions.load(tmp_path / "stages.npz")
     for name, array in vars(fitted.stages).items():
         np.testing.assert_array_equal(getattr(read, name), array)
         assert getattr(read, name).dtype == array.dtype

@@ -37,12 +37,6 @@ def test_no_public_name_is_also_a_file():
     assert not files & set(keras_ddnn.__all__)
 
 
-def test_the_public_names_are_sorted_and_each_is_found_in_one_file():
-    assert keras_ddnn.__all__ == sorted(keras_ddnn.__all__)
-    assert sorted(keras_ddnn._FILE_OF) == keras_ddnn.__all__
-    assert sum(map(len, keras_ddnn._FILES.values())) == len(keras_ddnn.__all__)
-
-
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'keras_ddnn' has no attribute 'fit_dnn'"):
         keras_ddnn.fit_dnn  # noqa: B018

@@ -22,7 +22,7 @@ from keras_ddnn.files.checksums import SEAL, sha256
 from keras_ddnn.labels.sources import LABEL_SOURCES, VIEWS
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES
 from keras_ddnn.training.fit import fit_ddnn
-from tune.backbones import StoredBackbone
+from tune.backbones import StoredNetwork
 from tune.cache import backbone_key
 from tune.driver import _without_backbone, run_search
 from tune.space import DIMENSIONS, SearchConfig
@@ -240,10 +240,12 @@ def test_a_stored_backbone_teaches_what_the_fitted_one_would(judged, tmp_path):
     images = {name: getattr(splits, name).images for name in ("train", "val")}
     config = search.backbones()[0].ddnn
     root = shutil.copytree(output.parent / "backbones", tmp_path / "backbones")
-    stored = StoredBackbone(root, splits.fingerprint(), config, images, splits.num_classes)
+    stored = StoredNetwork(root, splits.fingerprint(), config, images, splits.num_classes)
     fitted = fit_ddnn(splits.train, splits.val, config, verbose=0)
     for source in LABEL_SOURCES.keys() - {"cross_fitted"}:
-        there, here = (LABEL_SOURCES[source].lesson(backbone) for backbone in (stored, fitted))
+        there, here = (
+            LABEL_SOURCES[source].training_data(backbone) for backbone in (stored, fitted)
+        )
         for name in ("index", "labels", "cloud_logits"):
             np.testing.assert_array_equal(getattr(there.judge, name), getattr(here.judge, name))
         for name in ("local_logits", "features", "images"):

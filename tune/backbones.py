@@ -14,9 +14,9 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checksums import sealed_folder
-from keras_ddnn.labels.sources import Judgement
+from keras_ddnn.labels.sources import Predictions
 from tune.cache import backbone_key, set_damaged_aside, trained
-from tune.space import Backbone
+from tune.space import NetworkSpec
 
 WEIGHTS = "ddnn.weights.h5"
 JUDGEMENT = "judgement.npz"
@@ -24,7 +24,7 @@ STAGES = "stages.npz"
 RECORD = "backbone.json"
 
 
-def train_backbone(splits: Splits, backbone: Backbone, folder: str, epochs) -> None:
+def train_backbone(splits: Splits, backbone: NetworkSpec, folder: str, epochs) -> None:
     """Train one DDNN and keep in a folder what trials and the report need of it.
 
     Of the deployed DDNN that is its weights, its three banks and its TensorBoard log; of a fold
@@ -119,8 +119,8 @@ def _train_along(splits, backbone, folder, announce) -> dict:
 
 
 @dataclass(frozen=True, eq=False)
-class StoredBackbone:
-    """A `TrainedBackbone` on disk, read as far as it is used.
+class StoredNetwork:
+    """A `TrainedNetwork` on disk, read as far as it is used.
 
     Attributes:
         root: Folder of the trained backbones.
@@ -145,7 +145,7 @@ class StoredBackbone:
     @property
     def folder(self) -> Path:
         """The folder of the deployed DDNN."""
-        return self._folder_of(Backbone(self.ddnn))
+        return self._folder_of(NetworkSpec(self.ddnn))
 
     @cached_property
     def bank(self) -> Bank:
@@ -163,20 +163,20 @@ class StoredBackbone:
         return self._bank("test")
 
     @cached_property
-    def stages(self) -> Judgement | None:
+    def stages(self) -> Predictions | None:
         """What several late epochs say of the training images, if they were kept."""
         path = self.folder / STAGES
-        return Judgement.load(path) if path.exists() else None
+        return Predictions.load(path) if path.exists() else None
 
-    def fold(self, fold: int) -> Judgement:
+    def fold(self, fold: int) -> Predictions:
         """Return what the DDNN trained without a fold says of it."""
-        return Judgement.load(self._folder_of(Backbone(self.ddnn).of_fold(fold)) / JUDGEMENT)
+        return Predictions.load(self._folder_of(NetworkSpec(self.ddnn).of_fold(fold)) / JUDGEMENT)
 
     def co_trained_head(self, config: HeadConfig):
         """Return the `HeadRule` that was trained along with this network's twin."""
         from keras_ddnn.deploy.artifact import load_head
 
-        folder = self._folder_of(Backbone(self.ddnn, along=config))
+        folder = self._folder_of(NetworkSpec(self.ddnn, along=config))
         record = json.loads((folder / RECORD).read_text())
         return load_head(folder, record["head"])
 

@@ -13,14 +13,14 @@ from keras_ddnn.files.checksums import (
     write_sealed_json,
 )
 from keras_ddnn.labels.sources import FOLDS
-from tune.space import Backbone, SearchConfig, Trial
+from tune.space import NetworkSpec, SearchConfig, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
 VERSION = 3
 ADDRESS = 16  # hexadecimal digits of a content address
 
 
-def backbone_key(fingerprint: str, backbone: Backbone) -> str:
+def backbone_key(fingerprint: str, backbone: NetworkSpec) -> str:
     """Return the content address of a backbone: dataset, architecture, λ, seed, training, fold."""
     content = {"version": VERSION, "data": fingerprint, "ddnn": as_json(backbone.ddnn)}
     content["fold"] = None if backbone.fold is None else [backbone.fold, FOLDS]
@@ -30,7 +30,7 @@ def backbone_key(fingerprint: str, backbone: Backbone) -> str:
 
 def trial_key(fingerprint: str, trial: Trial) -> str:
     """Return the content address of a head trial: its backbone and its head."""
-    backbone = backbone_key(fingerprint, Backbone(trial.ddnn))
+    backbone = backbone_key(fingerprint, NetworkSpec(trial.ddnn))
     content = {"version": VERSION, "backbone": backbone, "head": as_json(trial.head)}
     return sha256_of_json(content)[:ADDRESS]
 

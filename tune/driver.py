@@ -14,7 +14,7 @@ from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_
 from tune.failures import grouped, reason_of
 from tune.output import TRIALS, alone_in, check_output, prepare_output, tidied
 from tune.plan import Plan, load_data, make_plan, measure_networks
-from tune.space import DIMENSIONS, Backbone, SearchConfig, Trial
+from tune.space import DIMENSIONS, NetworkSpec, SearchConfig, Trial
 
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
 
@@ -93,7 +93,7 @@ def _warn(search, splits, backbones, output, num_cpus) -> None:
 
 
 def train_backbones(
-    wanted: Iterable[Backbone], splits: Splits, backbones, *, num_cpus: int | None = None
+    wanted: Iterable[NetworkSpec], splits: Splits, backbones, *, num_cpus: int | None = None
 ) -> None:
     """Train the backbones that several searches will share, all in one queue.
 
@@ -122,7 +122,7 @@ def _absolute(output, backbones) -> tuple[Path, Path]:
     return output, backbones
 
 
-def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, str]:
+def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[NetworkSpec, str]:
     """Train what is missing; return the reason of each backbone whose training failed.
 
     Raises:
@@ -173,7 +173,7 @@ def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, s
     return failed
 
 
-def _failure_of(failed: dict[Backbone, str]) -> RuntimeError:
+def _failure_of(failed: dict[NetworkSpec, str]) -> RuntimeError:
     names = ", ".join(backbone.name() for backbone in failed)
     return RuntimeError(f"training the backbone {names} failed: {grouped(failed.values())}")
 
@@ -240,7 +240,7 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
     return list(unfinished.values())
 
 
-def _without_backbone(search, fingerprint, failed: dict[Backbone, str]) -> dict[str, dict]:
+def _without_backbone(search, fingerprint, failed: dict[NetworkSpec, str]) -> dict[str, dict]:
     """Return the rows of the trials that cannot be run, by key.
 
     Optuna's are not known before; they fail when they are asked for.

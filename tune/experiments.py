@@ -16,7 +16,7 @@ from keras_ddnn.evaluation.report import Report
 from keras_ddnn.labels.sources import STAGES
 from keras_ddnn.rules.confidence import untrained_rules
 from keras_ddnn.tasks.classification import COSTS
-from tune.space import Backbone, SearchConfig, Trial
+from tune.space import NetworkSpec, SearchConfig, Trial
 from tune.study import Finished
 
 PAPER_FRACTION = 0.54  # L0 at which the paper counts noise, border and the oracle's decisions
@@ -79,7 +79,7 @@ class Experiment:
 
     choices: Callable[[Scale], dict]
     measure: Callable[[Finished], dict]
-    further: Callable[[SearchConfig], tuple[Backbone, ...]] = lambda search: ()
+    further: Callable[[SearchConfig], tuple[NetworkSpec, ...]] = lambda search: ()
     sweep: bool = False
 
     def seeds(self, scale: Scale) -> tuple[int, ...]:
@@ -241,10 +241,10 @@ def _logits(finished):
     }
 
 
-def _along(search: SearchConfig) -> tuple[Backbone]:
+def _along(search: SearchConfig) -> tuple[NetworkSpec]:
     """Return the twin of a search's DDNN along which its plain head is trained."""
     plain = next(trial for trial in search.grid() if trial.head.labels == "final_epoch")
-    return (Backbone(plain.ddnn, along=plain.head),)
+    return (NetworkSpec(plain.ddnn, along=plain.head),)
 
 
 def _stages(finished):

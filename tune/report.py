@@ -19,11 +19,11 @@ from keras_ddnn.evaluation.payload import FORMS, Payload
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import replacing_file, write_json
 from tune import cluster, summary
-from tune.backbones import StoredBackbone
+from tune.backbones import StoredNetwork
 from tune.cache import Records, backbone_key
 from tune.failures import grouped
 from tune.plan import Plan, gigabytes
-from tune.space import DIMENSIONS, Backbone, SearchConfig
+from tune.space import DIMENSIONS, NetworkSpec, SearchConfig
 from tune.summary import console
 from tune.trial import asked_choices
 
@@ -45,7 +45,7 @@ def show_plan(plan: Plan) -> None:
 class BackboneProgress:
     """A progress bar for each backbone in training, with its validation accuracies."""
 
-    def __init__(self, backbones: Iterable[Backbone]):
+    def __init__(self, backbones: Iterable[NetworkSpec]):
         self.progress = _progress("{task.description}", "{task.fields[accuracies]}")
         self.bars = {
             backbone: self.progress.add_task(
@@ -61,7 +61,7 @@ class BackboneProgress:
     def __exit__(self, *_):
         self.progress.stop()
 
-    def update(self, backbone: Backbone, epoch: int, logs: dict) -> None:
+    def update(self, backbone: NetworkSpec, epoch: int, logs: dict) -> None:
         """Show that an epoch, counted from 0, has ended."""
         local, cloud = (logs[f"val_{output}_accuracy"] for output in ("local", "cloud"))
         accuracies = f"validation local {local:.1%} cloud {cloud:.1%}"
@@ -146,7 +146,7 @@ def write(
     records = Records(output / "trials").all(search, fingerprint)
     trials = {key: search.trial(record["choices"]) for key, record in records.items()}
     networks = {
-        ddnn: _measure(StoredBackbone.of(backbones, fingerprint, ddnn, splits))
+        ddnn: _measure(StoredNetwork.of(backbones, fingerprint, ddnn, splits))
         for ddnn in dict.fromkeys(trial.ddnn for trial in trials.values())
     }
     rows = [
@@ -185,7 +185,7 @@ def write(
     return report
 
 
-def _measure(backbone: StoredBackbone) -> dict:
+def _measure(backbone: StoredNetwork) -> dict:
     """Return accuracies of a backbone on validation data, and bytes of an offloaded sample."""
     if not backbone.folder.exists():  # one that failed now, after trials of an earlier run
         return {}
@@ -233,7 +233,7 @@ def _report_on_test(search, splits, fingerprint, backbones, output, records):
     stored = Records(output / "trials")
     heads = {name: stored.head(key, records[key]) for name, key in keys.items()}
 
-    backbone = StoredBackbone.of(backbones, fingerprint, best.ddnn, splits)
+    backbone = StoredNetwork.of(backbones, fingerprint, best.ddnn, splits)
     model = backbone.model()
     fraction = search.target_fraction
     report = make_report(

@@ -110,11 +110,11 @@ class SearchConfig:
         config = resolve_config(self.ddnn, stages=self.stages, **replaced)
         return staged_config(config, self.labels)
 
-    def backbones(self) -> list["Backbone"]:
+    def backbones(self) -> list["NetworkSpec"]:
         """Return every network to train: the deployed ones, and the folds labels ask for."""
         folds = range(max(LABEL_SOURCES[labels].folds for labels in self.labels))
         deployed = [
-            Backbone(self.backbone(*choices))
+            NetworkSpec(self.backbone(*choices))
             for choices in product(self.lambda_local, self.seed, self.bottleneck)
         ]
         return deployed + [backbone.of_fold(fold) for backbone in deployed for fold in folds]
@@ -190,7 +190,7 @@ DIMENSIONS = (
 
 
 @dataclass(frozen=True)
-class Backbone:
+class NetworkSpec:
     """A network to train.
 
     Attributes:
@@ -209,9 +209,9 @@ class Backbone:
         """Whether it answers for itself, and does not only judge or teach."""
         return self.fold is None and self.along is None
 
-    def of_fold(self, fold: int) -> "Backbone":
+    def of_fold(self, fold: int) -> "NetworkSpec":
         """Return the network that judges a fold of this one's training data."""
-        return Backbone(fold_config(self.ddnn), fold)
+        return NetworkSpec(fold_config(self.ddnn), fold)
 
     def name(self) -> str:
         """Return what tells it from the other backbones of a search."""
@@ -227,9 +227,9 @@ class Trial:
     ddnn: DDNNConfig
     head: HeadConfig
 
-    def backbones(self) -> list[Backbone]:
+    def backbones(self) -> list[NetworkSpec]:
         """Return the networks it needs: the deployed one, and the folds its labels ask for."""
-        deployed = Backbone(self.ddnn)
+        deployed = NetworkSpec(self.ddnn)
         folds = range(LABEL_SOURCES[self.head.labels].folds)
         return [deployed, *map(deployed.of_fold, folds)]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.labels.sources import require_samples
-from tune.backbones import StoredBackbone
+from tune.backbones import StoredNetwork
 from tune.cache import Records
 from tune.failures import grouped
-from tune.space import Backbone, SearchConfig, Trial
+from tune.space import NetworkSpec, SearchConfig, Trial
 
 GO_ON = "run the same command again to go on"
 
@@ -23,13 +23,13 @@ class Finished:
         search: What was searched.
         splits: The data.
         heads: {Trial: its `HeadRule`}.
-        backbone: λ → the `StoredBackbone` of the search's only seed.
+        backbone: λ → the `StoredNetwork` of the search's only seed.
     """
 
     search: SearchConfig
     splits: Splits
     heads: dict[Trial, object]
-    backbone: Callable[[object], StoredBackbone]
+    backbone: Callable[[object], StoredNetwork]
 
     @classmethod
     def of(cls, search, splits, fingerprint, backbones, output, unfinished) -> "Finished":
@@ -51,13 +51,13 @@ class Finished:
             search,
             splits,
             heads,
-            lambda weight: StoredBackbone.of(
+            lambda weight: StoredNetwork.of(
                 backbones, fingerprint, search.backbone(weight, seed), splits
             ),
         )
 
 
-def train_shared(options, wanted: Iterable[Backbone]) -> None:
+def train_shared(options, wanted: Iterable[NetworkSpec]) -> None:
     """Train in one queue, on all cores, what several searches would train one after another.
 
     Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.rules.confidence import untrained_rules
-from tune.backbones import StoredBackbone
+from tune.backbones import StoredNetwork
 from tune.cache import Records, trial_key
 from tune.space import SearchConfig
 
@@ -54,7 +54,7 @@ def head_trials(
     keras.backend.clear_session()  # the worker is reused
     start = time.perf_counter()
     ddnn = next(iter(trials.values())).ddnn
-    backbone = StoredBackbone(Path(backbones), fingerprint, ddnn, images, num_classes)
+    backbone = StoredNetwork(Path(backbones), fingerprint, ddnn, images, num_classes)
     fitted, error = _fit(backbone, [trial.head for trial in trials.values()])
     heads = {key: head for key, head in zip(trials, fitted) if head}
     measured = _measure(heads, backbone.val_bank, search.target_fraction) if heads else {}

@@ -13,7 +13,7 @@ from keras_ddnn.data.bank import EdgeOutputs
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.labels.losses import LOSSES
-from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedBackbone, require_samples
+from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedNetwork, require_samples
 from keras_ddnn.labels.targets import TARGETS
 from keras_ddnn.networks.layers import FusedBatchNormalization
 from keras_ddnn.networks.paper import (
@@ -95,7 +95,7 @@ def build_head(input_shape, config: HeadConfig) -> keras.Model:
 
 
 def fit_head(
-    backbone: TrainedBackbone,
+    backbone: TrainedNetwork,
     config: HeadConfig | None = None,
     *,
     initial: HeadRule | None = None,
@@ -178,7 +178,7 @@ class Material:
     val_values: np.ndarray
 
 
-def head_materials(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> list[Material]:
+def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> list[Material]:
     """Return what heads of one input and one label source are trained on; raises as `fit_head`.
 
     The inputs are made once and shared: features of augmented views take more than a gigabyte.
@@ -186,16 +186,16 @@ def head_materials(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> 
     if backbone.val_bank is None:
         raise ValueError("a head needs validation samples; received a DDNN fitted without any")
     require_samples([configs[0].labels], backbone.bank.labels)  # before it trains any fold
-    lesson = LABEL_SOURCES[configs[0].labels].lesson(backbone)
+    data = LABEL_SOURCES[configs[0].labels].training_data(backbone)
     read = HEAD_INPUTS[configs[0].input]
-    inputs, val_inputs = read(lesson.bank.edge), read(backbone.val_bank.edge)
-    return [_material(config, lesson, backbone.val_bank, inputs, val_inputs) for config in configs]
+    inputs, val_inputs = read(data.bank.edge), read(backbone.val_bank.edge)
+    return [_material(config, data, backbone.val_bank, inputs, val_inputs) for config in configs]
 
 
-def _material(config, lesson, val_bank, inputs, val_inputs) -> Material:
+def _material(config, data, val_bank, inputs, val_inputs) -> Material:
     values, val_values = (
         TARGETS[config.target].values(bank, config.cost, config.local_fraction)
-        for bank in (lesson.judge, val_bank)
+        for bank in (data.judge, val_bank)
     )
     if config.oversample:
         inputs, values = _oversample(inputs, values, config.seed)

@@ -20,13 +20,13 @@ from keras_ddnn.heads.fit import (
     keras_loss,
 )
 from keras_ddnn.labels.losses import LOSSES
-from keras_ddnn.labels.sources import TrainedBackbone
+from keras_ddnn.labels.sources import TrainedNetwork
 from keras_ddnn.labels.targets import TARGETS
 from keras_ddnn.networks.paper import compute_policy, resolve_precision
 from keras_ddnn.training.batches import steps_per_epoch, training_batches
 
 
-def fit_heads(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> list[HeadRule]:
+def fit_heads(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> list[HeadRule]:
     """Train several heads, those that can share a batch together.
 
     A dozen small heads take little longer than one: the batch is gathered once and every layer of

@@ -28,7 +28,7 @@ STAGES = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class Predictions:
     """What two networks say of some of the training images.
 
     Attributes:
@@ -46,12 +46,12 @@ class Judgement:
             np.savez(file, **vars(self))
 
     @classmethod
-    def load(cls, path) -> "Judgement":
+    def load(cls, path) -> "Predictions":
         """Read what `save` has written."""
         with np.load(path, allow_pickle=False) as saved:
             return cls(**saved)
 
-    def of(self, bank: Bank) -> Bank:
+    def apply_to(self, bank: Bank) -> Bank:
         """Return the judged rows of `bank`, in their order there, with these logits."""
         order = np.argsort(self.rows)
         rows = self.rows[order]
@@ -62,7 +62,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class HeadTrainingData:
     """What an offload head is trained on.
 
     Attributes:
@@ -74,7 +74,7 @@ class Lesson:
     judge: Bank
 
 
-class TrainedBackbone(Protocol):
+class TrainedNetwork(Protocol):
     """A trained DDNN, in memory or on disk: what a label source is made from.
 
     Attributes:
@@ -85,22 +85,22 @@ class TrainedBackbone(Protocol):
 
     bank: Bank
     val_bank: Bank | None
-    stages: Judgement | None
+    stages: Predictions | None
 
     def augmented_bank(self, views: int) -> Bank:
         """Return the bank of augmented copies of the training images."""
 
-    def fold(self, fold: int) -> Judgement:
+    def fold(self, fold: int) -> Predictions:
         """Return what a DDNN trained without one of `FOLDS` folds says of that fold."""
 
 
 @dataclass(frozen=True, eq=False)
 class Banks:
-    """A `TrainedBackbone` of which only the banks are left, so that it cannot judge anew."""
+    """A `TrainedNetwork` of which only the banks are left, so that it cannot judge anew."""
 
     bank: Bank
     val_bank: Bank | None
-    stages: Judgement | None = None
+    stages: Predictions | None = None
 
     def augmented_bank(self, views: int) -> Bank:
         """Raise ValueError: there is no network to ask."""
@@ -114,34 +114,34 @@ class LabelSource:
     """A way to judge the training images.
 
     Attributes:
-        lesson: Makes the lesson of a trained DDNN.
+        training_data: Makes the training data of a head from a trained DDNN.
         folds: Further DDNNs to be trained, each without one of `FOLDS` folds.
         stages: Late epochs the DDNN must have kept; `DDNNConfig.stages`.
         samples: The fewest training samples it can choose from.
     """
 
-    lesson: Callable[[TrainedBackbone], Lesson]
+    training_data: Callable[[TrainedNetwork], HeadTrainingData]
     folds: int = 0
     stages: int = 0
     samples: int = 1
 
 
-def final_epoch(backbone: TrainedBackbone) -> Lesson:
+def final_epoch(backbone: TrainedNetwork) -> HeadTrainingData:
     """Judge the training images by the networks trained on them, as the paper does."""
-    return Lesson(backbone.bank, backbone.bank)
+    return HeadTrainingData(backbone.bank, backbone.bank)
 
 
-def augmented(backbone: TrainedBackbone) -> Lesson:
+def augmented(backbone: TrainedNetwork) -> HeadTrainingData:
     """Judge augmented views of the training images, each view a sample of its own.
 
     The views are those of the training augmentation, or crops and mirrored images where there was
     none.
     """
     bank = backbone.augmented_bank(VIEWS)
-    return Lesson(bank, bank)
+    return HeadTrainingData(bank, bank)
 
 
-def stage_averaged(backbone: TrainedBackbone) -> Lesson:
+def stage_averaged(backbone: TrainedNetwork) -> HeadTrainingData:
     """Judge the training images by the mean probabilities of several late epochs.
 
     The paper proposes it as future work.
@@ -151,10 +151,10 @@ def stage_averaged(backbone: TrainedBackbone) -> Lesson:
     """
     if backbone.stages is None:
         raise ValueError("stage_averaged needs a DDNNConfig with stages ≥ 1; received stages=0")
-    return Lesson(backbone.bank, backbone.stages.of(backbone.bank))
+    return HeadTrainingData(backbone.bank, backbone.stages.apply_to(backbone.bank))
 
 
-def cross_fitted(backbone: TrainedBackbone) -> Lesson:
+def cross_fitted(backbone: TrainedNetwork) -> HeadTrainingData:
     """Judge each third of the training images by a DDNN trained on the other two.
 
     Feature maps of two networks do not speak of the same features, so the head sees those of the
@@ -163,7 +163,7 @@ def cross_fitted(backbone: TrainedBackbone) -> Lesson:
     return _folds(backbone, [backbone.fold(fold) for fold in range(FOLDS)])
 
 
-def held_out(backbone: TrainedBackbone) -> Lesson:
+def held_out(backbone: TrainedNetwork) -> HeadTrainingData:
     """Judge a ninth of the training images by the first DDNN of `cross_fitted`.
 
     What labels of the same honesty are worth when they are few.
@@ -171,14 +171,14 @@ def held_out(backbone: TrainedBackbone) -> Lesson:
     fold = backbone.fold(0)
     few = np.random.default_rng(0).permutation(len(fold.rows))[: len(backbone.bank) // HELD_OUT]
     return _folds(
-        backbone, [Judgement(fold.rows[few], fold.local_logits[few], fold.cloud_logits[few])]
+        backbone, [Predictions(fold.rows[few], fold.local_logits[few], fold.cloud_logits[few])]
     )
 
 
-def _folds(backbone: TrainedBackbone, folds: Sequence[Judgement]) -> Lesson:
+def _folds(backbone: TrainedNetwork, folds: Sequence[Predictions]) -> HeadTrainingData:
     arrays = (np.concatenate(parts) for parts in zip(*(vars(fold).values() for fold in folds)))
-    bank = Judgement(*arrays).of(backbone.bank)
-    return Lesson(bank, bank)
+    bank = Predictions(*arrays).apply_to(backbone.bank)
+    return HeadTrainingData(bank, bank)
 
 
 LABEL_SOURCES = {
@@ -246,7 +246,7 @@ def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> "pd.DataFrame"
     """Compare what each label source says of training data with validation data.
 
     Args:
-        judges: Name of the source → its `Lesson.judge`.
+        judges: Name of the source → its `HeadTrainingData.judge`.
         val_bank: Validation samples, by the network to be deployed.
 
     Returns:

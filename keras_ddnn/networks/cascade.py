@@ -167,6 +167,9 @@ def chain(
         preprocess: Name of a tier → a layer that becomes the first of its model, behind resizing.
         input_shape: Shape of one sample, without n; that of the largest input by default.
 
+    Returns:
+        Cascade: A tier a model. All but the last hand on the input as it came.
+
     Raises:
         ValueError: If there are fewer than two models, they differ in classes or in the kind of
             their input, or the outputs of one cannot be made logits.

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.data.bank import Bank, EdgeOutputs
-from keras_ddnn.labels.sources import Judgement
+from keras_ddnn.labels.sources import Predictions
 from keras_ddnn.networks.batched import as_sent, run_in_batches
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 
@@ -85,7 +85,7 @@ class CaptureStages(keras.callbacks.Callback):
         self.local = self.local + local / self.stages
         self.cloud = self.cloud + cloud / self.stages
 
-    def judgement(self) -> Judgement:
+    def judgement(self) -> Predictions:
         """Return logits whose softmax are the mean probabilities."""
         local, cloud = (np.log(mean + TINY).astype(np.float32) for mean in (self.local, self.cloud))
-        return Judgement(np.arange(len(local)), local, cloud)
+        return Predictions(np.arange(len(local)), local, cloud)

@@ -14,7 +14,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.benefits import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split, read_training_data
-from keras_ddnn.labels.sources import Judgement, fold_config, fold_rows
+from keras_ddnn.labels.sources import Predictions, fold_config, fold_rows
 from keras_ddnn.networks.bottleneck_start import start_bottleneck
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
 from keras_ddnn.networks.paper import build_ddnn, prepare_training, resolve_precision, split_ddnn
@@ -51,12 +51,12 @@ class FittedDDNN:
     history: dict[str, list[float]]
     bank: Bank
     val_bank: Bank | None
-    stages: Judgement | None
+    stages: Predictions | None
     config: DDNNConfig
     classes: Classes
     seconds: float
     network: Cascade | None = None
-    _folds: dict[int, Judgement] = field(default_factory=dict, repr=False)
+    _folds: dict[int, Predictions] = field(default_factory=dict, repr=False)
 
     @property
     def model(self) -> keras.Model:
@@ -85,7 +85,7 @@ class FittedDDNN:
         """Capture `views` augmented copies of the training images; see `augmented_bank`."""
         return augmented_bank(self.cascade, self.config, self.bank, views)
 
-    def fold(self, fold: int) -> Judgement:
+    def fold(self, fold: int) -> Predictions:
         """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
         if fold not in self._folds:
             train, val = (
@@ -245,7 +245,7 @@ class _StopAfter(keras.callbacks.Callback):
 
 def fit_fold(
     train: Split, val: Split | None, config: DDNNConfig, fold: int, num_classes: int, **options
-) -> Judgement:
+) -> Predictions:
     """Train a DDNN without one fold of its training data and let it judge that fold.
 
     Args:
@@ -258,7 +258,7 @@ def fit_fold(
     rest, held = fold_rows(train.labels, config.seed)[fold]
     options = {"verbose": 0, **options, "num_classes": num_classes}
     bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
-    return Judgement(held, bank.edge.local_logits, bank.cloud_logits)
+    return Predictions(held, bank.edge.local_logits, bank.cloud_logits)
 
 
 def augmented_bank(
