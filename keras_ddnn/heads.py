@@ -18,7 +18,8 @@ from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES, Banks, TrainedBackbone
 from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.losses import LOSSES
-from keras_ddnn.models import compute_policy, multiply_adds, prepare_training, resolve_precision
+from keras_ddnn.model_costs import multiply_adds
+from keras_ddnn.models import compute_policy, prepare_training, resolve_precision
 from keras_ddnn.rules import OffloadRule
 from keras_ddnn.targets import TARGETS
 

@@ -9,7 +9,7 @@ from keras_ddnn.bank import EdgeOutputs, normalised_entropy
 from keras_ddnn.capture import run_in_batches
 from keras_ddnn.checks import require_choice, require_count, require_seed
 from keras_ddnn.layers import SimulatedQuantisation
-from keras_ddnn.models import multiply_adds
+from keras_ddnn.model_costs import multiply_adds
 from keras_ddnn.rules import OffloadRule
 
 

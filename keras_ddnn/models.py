@@ -1,8 +1,8 @@
 """The distributed deep neural network: one functional model, cut into a local and a cloud part."""
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import partial
-from math import prod
 from pathlib import Path
 
 import keras
@@ -19,6 +19,7 @@ from keras_ddnn.layers import (
     FusedBatchNormalization,
     SimulatedQuantisation,
 )
+from keras_ddnn.wiring import wiring
 
 CPUINFO = Path("/proc/cpuinfo")
 NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
@@ -142,8 +143,9 @@ def fold_normalisation(model: keras.Model) -> keras.Model:
     """
     local_model, _ = split_ddnn(model)
     on_device = {layer.name for layer in local_model.layers[1:]}  # past the images
+    feeds = wiring(model)
     conv_of = {
-        layer: _conv_before(layer)
+        layer: _conv_before(layer.name, feeds, model)
         for layer in model.layers
         if isinstance(layer, FusedBatchNormalization | Bias)
     }
@@ -172,60 +174,12 @@ def fold_normalisation(model: keras.Model) -> keras.Model:
     return folded
 
 
-def _conv_before(layer):
+def _conv_before(name: str, feeds: Mapping[str, Sequence[str]], model: keras.Model):
     """Return the convolution whose map a layer scales or shifts, pooled or not."""
-    before = layer.input._keras_history.operation
-    return _conv_before(before) if isinstance(before, layers.MaxPooling2D) else before
-
-
-def multiply_adds(model: keras.Model) -> int:
-    """Count the multiply-adds of one sample in the convolutions and dense layers of a model.
-
-    Args:
-        model: A DDNN, one of its halves or a head.
-
-    Returns:
-        Their number. Normalisation folds into the convolution before it; activations and pooling
-            are not counted.
-    """
-    return sum(map(_layer_multiply_adds, model.layers))
-
-
-def describe_layers(model: keras.Model) -> list[dict]:
-    """Describe each layer of a model in plain JSON types, to draw it where Keras is not loaded.
-
-    Args:
-        model: A DDNN, one of its halves or a head.
-
-    Returns:
-        A record a layer, after those of the layers that feed it: `name`; `kind`, the name of its
-            class; `shape` of one output, without n; `parameters`; `multiply_adds` a sample; and
-            `inputs`, the names of the layers that feed it, none for an input layer. `parameters`
-            sum to `model.count_params()`, `multiply_adds` to those of the model.
-    """
-    # The public `layer.input` is that of the whole model, also where a half begins after it.
-    nodes = [node for level in model._nodes_by_depth.values() for node in level]
-    inputs = {
-        node.operation.name: [parent.operation.name for parent in node.parent_nodes]
-        for node in nodes
-    }
-    return [
-        {
-            "name": layer.name,
-            "kind": type(layer).__name__,
-            "shape": list(layer.output.shape[1:]),
-            "parameters": layer.count_params(),
-            "multiply_adds": _layer_multiply_adds(layer),
-            "inputs": inputs[layer.name],
-        }
-        for layer in model.layers
-    ]
-
-
-def _layer_multiply_adds(layer) -> int:
-    if not isinstance(layer, layers.Conv2D | layers.Dense):
-        return 0
-    return prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
+    (before,) = feeds[name]
+    layer = model.get_layer(before)
+    is_pool = isinstance(layer, layers.MaxPooling2D)
+    return _conv_before(before, feeds, model) if is_pool else layer
 
 
 def resolve_precision(precision: str) -> str:

@@ -18,7 +18,8 @@ from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.heads import HeadRule, fit_head
 from keras_ddnn.labels import staged_config
-from keras_ddnn.models import multiply_adds, split_ddnn
+from keras_ddnn.model_costs import multiply_adds
+from keras_ddnn.models import split_ddnn
 from keras_ddnn.payload import FORMS, Payload
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.report import Report

@@ -49,6 +49,32 @@ def test_a_misspelt_layer_is_answered_with_near_names():
         split(residual(), "nrm")
 
 
+def test_a_layer_that_is_called_again_later_is_cut_behind_its_last_call():
+    inputs, twice = keras.Input((6,)), layers.Dense(6, name="twice")
+    x = twice(layers.ReLU(name="between")(twice(inputs)))
+    model = keras.Model(inputs, layers.Dense(2, name="scores")(x))
+    assert CutPoints.of(model).inner == ("between", "twice")
+    cascade = split(model, "twice")
+    assert [weight.shape for weight in cascade.tiers[1].model.weights] == [(6, 2), (2,)]
+    with pytest.raises(ValueError, match=r"cross it also: twice; nearest cuts: between"):
+        CutPoints.of(model).require("twice (call 1)")
+
+
+def test_two_calls_side_by_side_are_no_cut():
+    inputs, shared = keras.Input((6,)), layers.Dense(6, name="shared")
+    x = layers.Add(name="sum")([shared(layers.ReLU()(inputs)), shared(inputs)])
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    assert CutPoints.of(model).inner == ("sum",)
+
+
+def test_a_model_may_begin_with_arithmetic():
+    images = keras.Input((32, 32, 3))
+    x = layers.Conv2D(4, 3, name="conv")(images / 255.0)
+    model = keras.Model(images, layers.Dense(3)(layers.GlobalMaxPooling2D()(x)))
+    logits = split(model, "conv").model.predict(IMAGES, verbose=0)["cloud"]
+    np.testing.assert_allclose(logits, model.predict(IMAGES, verbose=0), atol=1e-5)
+
+
 def test_the_parts_compute_what_the_model_did(caplog):
     model = residual()
     cascade = split(model, "sum")

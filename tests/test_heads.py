@@ -12,7 +12,7 @@ from keras_ddnn.evaluation import OffloadCurve
 from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.heads import HEADS, CoTrainedHead, HeadRule, build_head, fit_head
 from keras_ddnn.labels import Banks, Judgement
-from keras_ddnn.models import multiply_adds
+from keras_ddnn.model_costs import multiply_adds
 from keras_ddnn.rules import Margin
 from keras_ddnn.training import fit_ddnn
 

@@ -14,6 +14,7 @@ NUMPY_FILES = (
     "seal",
     "manifest",
     "checks",
+    "notices",
     "cluttered_digits",
     "datasets",
     "quantisation",
@@ -39,6 +40,11 @@ NUMPY_FILES = (
     "config",
 )
 KERAS_FILES = (
+    "wiring",
+    "trace",
+    "layer_costs",
+    "cascade",
+    "model_costs",
     "layers",
     "models",
     "batches",

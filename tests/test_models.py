@@ -10,7 +10,8 @@ from keras_ddnn import models
 from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.heads import build_head
 from keras_ddnn.layers import Bias, FusedBatchNormalization
-from keras_ddnn.models import build_ddnn, describe_layers, multiply_adds, split_ddnn
+from keras_ddnn.model_costs import describe_layers, multiply_adds
+from keras_ddnn.models import build_ddnn, split_ddnn
 from keras_ddnn.training import compile_ddnn
 
 HEAD_INPUT_OF = {"mlp": "logits", "conv": "features"}

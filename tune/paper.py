@@ -118,7 +118,8 @@ def architectures() -> dict[str, list[dict]]:
     import keras
 
     from keras_ddnn.heads import build_head
-    from keras_ddnn.models import build_ddnn, describe_layers
+    from keras_ddnn.model_costs import describe_layers
+    from keras_ddnn.models import build_ddnn
 
     keras.backend.clear_session()  # layers without a name are numbered from here
     plain = HeadConfig(input="logits_plus", architecture="paper_mlp", depth=4, target="hard")

@@ -35,7 +35,8 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
         backbones: Folder of trained backbones.
         output: Folder of the search.
     """
-    from keras_ddnn.models import build_ddnn, multiply_adds
+    from keras_ddnn.model_costs import multiply_adds
+    from keras_ddnn.models import build_ddnn
 
     fingerprint = splits.fingerprint()
     missing = [
