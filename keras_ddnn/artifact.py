@@ -18,6 +18,7 @@ from keras_ddnn.heads import HeadRule, build_head
 from keras_ddnn.manifest import CLOUD, EDGE_GRAPHS, read_manifest, write_manifest
 from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.model_card import model_card
+from keras_ddnn.model_costs import multiply_adds
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.quantisation import Quantisation
@@ -80,7 +81,7 @@ def save_policy(
             "class_names": list(policy.class_names),
             "rule": rule,
             "score_threshold": policy.score_threshold,
-            "metrics": metrics or {},
+            "metrics": _device_cost(policy) | (metrics or {}),
             "calibration": calibration and asdict(calibration),
             "features": {
                 "shape": list(policy.model.get_layer("features").output.shape[1:]),
@@ -94,6 +95,12 @@ def save_policy(
         found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
         (new / README).write_text(model_card(manifest, found), encoding="utf-8")
         write_manifest(new, manifest)
+
+
+def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
+    """Return the multiply-adds of the device's graph, by which its speed is measured."""
+    local = multiply_adds(policy.local_model)
+    return {} if local is None else {"device_multiply_adds": local + policy.rule.multiply_adds}
 
 
 def _export(policy, new: Path, images) -> None:

@@ -1,17 +1,18 @@
 """What a model costs to run and to keep, whole and on a device up to each layer where it is cut."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from math import prod
 
 import keras
+import numpy as np
 
-from keras_ddnn.cascade import functional
+from keras_ddnn.cascade import functional, raw_input
+from keras_ddnn.cut_latency import CLOUD_ONLY, DEVICE_ONLY, CutCosts
 from keras_ddnn.layer_costs import step_multiply_adds
+from keras_ddnn.models import split_ddnn
 from keras_ddnn.trace import Step, Trace
 from keras_ddnn.wiring import CutPoints
-
-CLOUD_ONLY, DEVICE_ONLY = "cloud only", "device only"  # rows beside the layers
 
 
 def multiply_adds(model: keras.Model, input_shape: Sequence[int] | None = None) -> int | None:
@@ -72,46 +73,19 @@ def total(counts: Iterable[int | None]) -> int | None:
     return None if None in counts else sum(counts)
 
 
-@dataclass(frozen=True)
-class CutCosts:
-    """What it costs to cut a model at a layer; None is what is not known.
-
-    Attributes:
-        layer: Name of the layer whose output travels; `CLOUD_ONLY` if the input does, and
-            `DEVICE_ONLY` if nothing does.
-        device_multiply_adds: Of the device up to the layer, without an exit.
-        exit_multiply_adds: Of the device's own classifier behind the layer.
-        cloud_multiply_adds: Of the rest.
-        parameter_bytes: Of the weights up to the layer, with those of normalisation.
-        peak_activation_bytes: The most that all tensors take that must be kept at one time.
-        float16_bytes: Of what travels, in float16.
-        int8_bytes: Of what travels, in codes of eight bits.
-    """
-
-    layer: str
-    device_multiply_adds: int | None
-    exit_multiply_adds: int | None
-    cloud_multiply_adds: int | None
-    parameter_bytes: int
-    peak_activation_bytes: int | None
-    float16_bytes: int | None
-    int8_bytes: int | None
-
-
 def cut_costs(
-    model: keras.Model,
-    input_shape: Sequence[int] | None = None,
-    value_bytes: int = 4,
-    exits: Mapping[str, int] | None = None,
+    model: keras.Model, input_shape: Sequence[int] | None = None, value_bytes: int = 4
 ) -> list[CutCosts]:
-    """Return what each way to divide a model between a device and a cloud costs a sample.
+    """Return what each way to divide a model between a device and a cloud takes for a sample.
+
+    The device has the exit that `split` makes by default, a dense layer behind pooling. A DDNN has
+    an exit of its own, at its layer "features".
 
     Args:
-        model: Of one input and one output (n, num_classes); see `cascade.functional`.
+        model: Of one input and one output (n, num_classes), see `cascade.functional`; or a DDNN,
+            see `build_ddnn`.
         input_shape: Shape of one sample, without n, where the model leaves a length or a size open.
         value_bytes: Of a weight and of a value of an activation: 4 for float32, 1 for 8 bits.
-        exits: Name of a layer → multiply-adds of the exit there, where it is not the one that
-            `split` makes by default, a dense layer behind pooling.
 
     Returns:
         `CLOUD_ONLY`, each layer at which the model can be cut, in order, and `DEVICE_ONLY`.
@@ -119,36 +93,65 @@ def cut_costs(
     Raises:
         ValueError: If the model cannot be cut at all, or takes no such input.
     """
+    exits = {}
+    if isinstance(model, keras.Function) and {"local", "cloud"} == {*model.output_names}:
+        features = model.get_layer("features").output
+        parts = split_ddnn(model)[0], keras.Model(model.input, features)
+        whole, sent = map(multiply_adds, parts)
+        exits["features"] = None if None in (whole, sent) else whole - sent
+        model = keras.Model(model.input, model.output["cloud"])
     model = functional(model)
     trace, points = Trace.of(model, input_shape), CutPoints.of(model)
     counts = {step: step_multiply_adds(step) for step in trace.steps}
-    needed = trace.steps_to(trace.outputs)
-    num_classes = model.outputs[0].shape[-1]
     first, last = points.order[0], points.order[-1]
     rows = []
     for name in (first, *points.inner, last):
-        if len(trace.made[name]) > 1:
-            continue  # what travels is one tensor
-        (number,) = trace.made[name]
-        tensor = trace.tensors[number]
-        steps, values = trace.steps_to([number]), _values(tensor)
-        exit_adds = None if tensor.shape[-1] is None else tensor.shape[-1] * num_classes
-        peak = _peak_values(trace, steps, number, counts)
-        rows.append(
-            CutCosts(
-                layer={first: CLOUD_ONLY, last: DEVICE_ONLY}.get(name, name),
-                device_multiply_adds=total(counts[step] for step in steps),
-                exit_multiply_adds=0
-                if name in (first, last)
-                else (exits or {}).get(name, exit_adds),
-                cloud_multiply_adds=total(counts[step] for step in {*needed} - {*steps}),
-                parameter_bytes=value_bytes * _parameters(steps),
-                peak_activation_bytes=peak and value_bytes * peak,
-                float16_bytes=values and 2 * values,
-                int8_bytes=values,
-            )
+        number, *others = trace.made[name]
+        if others:
+            continue  # one tensor travels
+        steps, tensor = trace.steps_to([number]), trace.tensors[number]
+        rest = {*trace.steps_to(trace.outputs)} - {*steps}
+        values, peak = _values(tensor), _peak_values(trace, steps, number, counts)
+        row = CutCosts(
+            layer=name,
+            device_multiply_adds=total(counts[step] for step in steps),
+            exit_multiply_adds=exits.get(name, _dense_exit(tensor, model)),
+            cloud_multiply_adds=total(counts[step] for step in rest),
+            parameter_bytes=value_bytes * _parameters(steps),
+            peak_activation_bytes=None if peak is None else value_bytes * peak,
+            float16_bytes=None if values is None else 2 * values,
+            int8_bytes=values,
         )
+        if name == first:
+            raw = _raw_bytes(tensor, model)
+            row = replace(row, layer=CLOUD_ONLY, exit_multiply_adds=0, float16_bytes=raw)
+            row = replace(row, int8_bytes=raw)
+        elif name == last:
+            row = replace(row, layer=DEVICE_ONLY, exit_multiply_adds=0, float16_bytes=0)
+            row = replace(row, int8_bytes=0)
+        rows.append(row)
     return rows
+
+
+def unknown_layers(model: keras.Model, input_shape: Sequence[int] | None = None) -> list[str]:
+    """Return the layers of a model whose multiply-adds are not known: "name (Class)"."""
+    return [
+        f"{step.name} ({type(step.operation).__name__})"
+        for step in Trace.of(model, input_shape).steps
+        if step_multiply_adds(step) is None
+    ]
+
+
+def _dense_exit(tensor: keras.KerasTensor, model: keras.Model) -> int | None:
+    """Return the multiply-adds of a dense layer that reads the mean of each channel."""
+    channels, num_classes = tensor.shape[-1], model.outputs[0].shape[-1]
+    return None if channels is None else channels * num_classes
+
+
+def _raw_bytes(tensor: keras.KerasTensor, model: keras.Model) -> int | None:
+    """Return the bytes of an input as users have it: of images a byte a value."""
+    values, dtype = _values(tensor), raw_input(model).dtype
+    return None if values is None or dtype == "string" else values * np.dtype(dtype).itemsize
 
 
 def _values(tensor: keras.KerasTensor) -> int | None:

@@ -2,17 +2,20 @@
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.quantisation import Quantisation
 
 SAMPLES = 256  # measured of a bank
-PNG_CHANNELS = (1, 2, 3, 4)
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of PIL, by channels
+PNG_CHANNELS = tuple(MODES)
 FORMS = ("sent", "codes", "codes_zlib", "image", "image_png")  # in the tables of a report
 
 
@@ -54,7 +57,7 @@ class Payload:
             codes=codes[0].nbytes,
             codes_zlib=_mean(len(zlib.compress(sample.tobytes())) for sample in codes),
             image=images[0].nbytes,
-            image_png=_mean(map(_png_bytes, images)) if png else math.nan,
+            image_png=_mean(map(png_bytes, images)) if png else math.nan,
             lossless=quantisation is not None,
         )
 
@@ -86,7 +89,39 @@ def _mean(lengths) -> float:
     return float(np.mean([*lengths]))
 
 
-def _png_bytes(image: np.ndarray) -> int:
+def png_bytes(image: np.ndarray) -> int:
+    """Return the bytes of a uint8 image (h, w, c) as PNG, c one of `PNG_CHANNELS`."""
     file = BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "png")
     return file.tell()
+
+
+def mean_png_bytes(folder: str | Path, shape: Sequence[int]) -> tuple[float, int]:
+    """Return the mean bytes of the images of a folder as PNG, and of how many they are.
+
+    Args:
+        folder: Of image files, in subfolders or not; up to `SAMPLES` are read, spread evenly.
+        shape: (height, width, channels) to which each is brought.
+
+    Raises:
+        ValueError: If the folder holds no image, or PIL cannot read one, or PNG has no such shape.
+    """
+    height, width, channels = shape
+    if channels not in PNG_CHANNELS:
+        raise ValueError(f"expected images of {PNG_CHANNELS} channels; received {channels}")
+    suffixes = {*Image.registered_extensions()}
+    files = sorted(f for f in Path(folder).rglob("*") if f.suffix.lower() in suffixes)
+    if not files:
+        raise ValueError(f"expected images in {folder}; received none")
+    lengths = []
+    for place in np.unique(np.linspace(0, len(files) - 1, SAMPLES).astype(int)):
+        try:
+            with Image.open(files[place]) as image:
+                upright = ImageOps.exif_transpose(image).convert(MODES[channels])
+                pixels = np.asarray(upright.resize((width, height)))
+        except OSError as error:
+            raise ValueError(
+                f"{files[place]}: expected an image; received a file PIL cannot read"
+            ) from error
+        lengths.append(png_bytes(pixels.reshape(shape)))
+    return _mean(lengths), len(lengths)

@@ -21,6 +21,7 @@ NUMPY_FILES = (
     "gate_costs",
     "bank",
     "payload",
+    "cut_latency",
     "costs",
     "head_inputs",
     "losses",
@@ -44,9 +45,10 @@ KERAS_FILES = (
     "trace",
     "layer_costs",
     "cascade",
-    "model_costs",
     "layers",
     "models",
+    "model_costs",
+    "named_models",
     "batches",
     "capture",
     "bottleneck",
@@ -70,6 +72,7 @@ SERVE_FILES = (
     "serve.drift",
     "serve.edge_metrics",
     "serve.edge_view",
+    "serve.edge_benchmark",
     "serve.edge",
     "serve.requests",
     "serve.batching",
@@ -78,7 +81,9 @@ SERVE_FILES = (
     "serve.slow_link",
     "serve.demo",
 )
-ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES
+# Commands alone may draw.
+COMMANDS = ("cuts",)
+ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES + COMMANDS
 HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"
 
 
@@ -133,10 +138,11 @@ def test_a_file_imports_only_files_above_it(name):
 
 @pytest.mark.parametrize("name", ["__init__", *ORDER])
 def test_the_package_knows_neither_the_search_nor_the_figures(name):
-    assert not packages(imports(path_of(name))) & {"tune", "figures", "ray"}
+    others = {"tune", "ray"} if name in COMMANDS else {"tune", "figures", "ray"}
+    assert not packages(imports(path_of(name))) & others
 
 
-@pytest.mark.parametrize("name", ["__init__", *NUMPY_FILES, *SERVE_FILES])
+@pytest.mark.parametrize("name", ["__init__", *NUMPY_FILES, *SERVE_FILES, *COMMANDS])
 def test_these_files_need_no_keras_at_their_top(name):
     tree = ast.parse(path_of(name).read_text())
     top = {
@@ -167,6 +173,7 @@ def test_figures_read_reports_without_keras_or_the_search(path):
         (HELP_OF.format("tune.search"), {"ray", "tensorflow", "keras"}),
         (HELP_OF.format("figures"), {"ray", "tensorflow", "keras"}),
         (HELP_OF.format("keras_ddnn.serve.cloud"), {"ray", "tensorflow", "keras"}),
+        (HELP_OF.format("keras_ddnn.cuts"), {"ray", "tensorflow", "keras", "pandas", "numpy"}),
     ],
     ids=[
         "the package",
@@ -175,6 +182,7 @@ def test_figures_read_reports_without_keras_or_the_search(path):
         "help of the search",
         "help of the figures",
         "help of the cloud",
+        "help of the cuts",
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code, unwanted):

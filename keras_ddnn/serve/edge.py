@@ -17,6 +17,7 @@ from keras_ddnn.checks import require_choice, require_count, require_images, req
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.serve.drift import DriftGuard
+from keras_ddnn.serve.edge_benchmark import benchmark
 from keras_ddnn.serve.edge_metrics import EdgeMetrics
 from keras_ddnn.serve.edge_view import live_view, read_images, show_report
 from keras_ddnn.serve.link import CloudLink, Unanswered
@@ -221,6 +222,7 @@ def main(arguments=None) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", help="a folder of images, in folders by class where known")
     source.add_argument("--dataset", help="test data of a dataset, by its name or .npz file")
+    source.add_argument("--benchmark", metavar="FILE", help="time this device for keras_ddnn.cuts")
     parser.add_argument("--graph", choices=EDGE_GRAPHS, default="float")
     parser.add_argument("--deadline-ms", type=float, default=250.0)
     parser.add_argument("--token-file", type=Path, help="a file with the service's token")
@@ -232,6 +234,8 @@ def main(arguments=None) -> None:
     )
     options = parser.parse_args(arguments)
     try:
+        if options.benchmark:
+            return benchmark(options.run, options.graph, options.benchmark)
         runtime = EdgeRuntime(
             options.run,
             options.cloud,
