@@ -7,6 +7,13 @@ first and corrupted after the change. Every stream is decided twice, by the cali
 by the controller that holds the local fraction; a sample in twenty is audited, with its label and
 without. Shares and accuracies are those after the change. Behind the number of alarms is their
 median delay, in samples after the change; a false alarm is one before it, or any in clean data.
+
+    python -m benchmarks.drift RUN/artifact --draws 300 --validation 200 --local-fraction 0.4
+
+How often does a guard alarm although nothing has changed? In every draw, validation data and a
+clean stream are drawn with replacement from the test images, which stand for all data, so that
+there is no drift; a threshold and a guard are made of the former, and watch the latter. The promise
+is a share of at most delta with any alarm.
 """
 
 import argparse
@@ -17,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from keras_ddnn.bank import Bank, EdgeOutputs
 from keras_ddnn.calibration import for_accuracy_drop, for_local_fraction
 from keras_ddnn.datasets import DATASETS, load
 from keras_ddnn.serve.drift import DriftGuard
@@ -48,6 +56,7 @@ TESTS = {
     "alarms_of_drop": lambda guard: guard.audit.drop.status(),
     "alarms_of_disagreement": lambda guard: guard.audit.disagreement.status(),
 }
+GAINS = (0.0, 0.01)
 CHANGES = {"none": lambda images: images, "noise": noise, "blur": blur, "darkening": darkening}
 
 
@@ -63,6 +72,8 @@ def main() -> None:
     parser.add_argument("--before", type=int, default=10_000, help="clean samples of a stream")
     parser.add_argument("--after", type=int, default=20_000, help="samples after the change")
     parser.add_argument("--streams", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=0, help="count false alarms over so many")
+    parser.add_argument("--validation", type=int, default=200, help="validation samples of a draw")
     options = parser.parse_args()
 
     from keras_ddnn.artifact import load_policy
@@ -79,16 +90,25 @@ def main() -> None:
         )
         return bank, np.stack([policy.rule.score(bank.edge), local, cloud, labels])
 
-    val_bank, val = answers(splits.val.images, splits.val.labels)
-    if options.local_fraction is None:
-        calibration = for_accuracy_drop(val[0], val_bank, options.max_drop, options.delta)
-    else:
-        calibration = for_local_fraction(val[0], val_bank, options.local_fraction)
-    del val_bank  # its features take the room of the next
-    record = {"score_threshold": calibration.score_threshold, "calibration": asdict(calibration)}
+    def calibrated(scores, bank):
+        if options.local_fraction is None:
+            return for_accuracy_drop(scores, bank, options.max_drop, options.delta)
+        return for_local_fraction(scores, bank, options.local_fraction)
 
-    def guard(seed, gain):
-        return DriftGuard.of(record, audit_share=options.audit_share, gain=gain, seed=seed)
+    def guard(calibration, seed, gain):
+        chosen = {"delta": options.delta, "audit_share": options.audit_share, "gain": gain}
+        threshold = calibration.score_threshold
+        record = {"score_threshold": threshold, "calibration": asdict(calibration)}
+        return DriftGuard.of(record, **chosen, seed=seed)
+
+    if options.draws:
+        count_false_alarms(
+            *answers(splits.test.images, splits.test.labels), options, calibrated, guard
+        )
+        return
+    val_bank, val = answers(splits.val.images, splits.val.labels)
+    calibration = calibrated(val[0], val_bank)
+    del val_bank  # its features take the room of the next
 
     table = Table(
         *("change", "controller", "local %", "accuracy %", "cloud %", "drop"),
@@ -99,7 +119,7 @@ def main() -> None:
     for name, change in CHANGES.items():
         _, changed = answers(change(splits.test.images), splits.test.labels)
         clean = changed if clean is None else clean
-        for gain in (0.0, 0.01):
+        for gain in GAINS:
             results = []
             for seed in range(options.streams):
                 parts = [
@@ -109,7 +129,7 @@ def main() -> None:
                     )
                 ]
                 stream = np.concatenate(parts, axis=1)
-                results.append(watch(guard(seed, gain), stream, options.before))
+                results.append(watch(guard(calibration, seed, gain), stream, options.before))
             row = {"change": name, "controller": bool(gain)} | summary(results, name == "none")
             rows.append(row)
             table.add_row(
@@ -150,6 +170,51 @@ def watch(guard, stream, before) -> dict:
         "cloud": np.mean(cloud == labels),
     }
     return means | {"drop": means["cloud"] - means["accuracy"]} | alarms
+
+
+def count_false_alarms(bank, columns, options, calibrated, guard) -> None:
+    """Print how many guards of small validation samples alarm on streams of the same data.
+
+    Args:
+        bank: All data.
+        columns: Scores, both answers and labels, of shape (4, n).
+        options: Of the command line.
+        calibrated: (scores, Bank) -> Calibration.
+        guard: (Calibration, seed, gain) -> DriftGuard.
+    """
+    alarms = {gain: dict.fromkeys((*TESTS, "any"), 0) for gain in GAINS}
+    shares = []
+    for draw in range(options.draws):
+        rng = np.random.default_rng([draw, 3])
+        rows = rng.integers(0, len(bank), options.validation)
+        stream = columns[:, rng.integers(0, len(bank), options.before + options.after)]
+        calibration = calibrated(columns[0, rows], drawn(bank, rows))
+        shares.append(calibration.numbers["validation"]["local_fraction"])
+        for gain, counts in alarms.items():
+            result = watch(guard(calibration, draw, gain), stream, 0)
+            found = [name for name in TESTS if result[name] is not None]
+            for name in found + ["any"] * bool(found):
+                counts[name] += 1
+    table = Table("controller", *(name.replace("_", " ") for name in alarms[0.0]))
+    for gain, counts in alarms.items():
+        table.add_row("yes" if gain else "no", *map(str, counts.values()))
+    Console(width=130).print(
+        f"{options.draws} draws of {options.validation:,} validation samples, of which "
+        f"{np.mean(shares):.1%} stay local; {stream.shape[1]:,} samples without drift each; "
+        f"promised: at most {options.delta:.0%} with any alarm",
+        table,
+    )
+    names = ("draws", "validation", "local_fraction", "max_drop", "delta", "audit_share")
+    rows = [{"controller": bool(gain)} | counts for gain, counts in alarms.items()]
+    settings = {name: getattr(options, name) for name in names}
+    print(json.dumps(settings | {"stream": stream.shape[1], "alarms": rows}))
+
+
+def drawn(bank, rows) -> Bank:
+    """Return some samples of a bank."""
+    edge = bank.edge
+    arrays = (edge.local_logits[rows], edge.features[rows], edge.images[rows])
+    return Bank(EdgeOutputs(*arrays), bank.cloud_logits[rows], bank.labels[rows])
 
 
 def summary(results, unchanged) -> dict:

@@ -31,8 +31,9 @@ def main() -> None:
     options = parser.parse_args()
 
     from keras_ddnn.capture import capture
+    from keras_ddnn.cascade import as_cascade
     from keras_ddnn.costs import threshold_for_fraction
-    from keras_ddnn.models import build_ddnn, fold_normalisation
+    from keras_ddnn.models import build_ddnn
     from keras_ddnn.policy import OffloadPolicy
     from keras_ddnn.rules import Margin
 
@@ -55,7 +56,7 @@ def main() -> None:
             OffloadPolicy(model, config, Margin(), threshold, tuple("0123456789"))
             for threshold in thresholds
         ]
-        clouds = [_cloud_alone(model), _cloud_alone(fold_normalisation(model))]
+        clouds = [_cloud_alone(model), _cloud_alone(as_cascade(model).folded().model)]
         answers = [*clouds, *(policy.predict for policy in policies)]
         streams = [_stream(answer, images[:n], batch) for answer in answers]
         seconds = _take_turns(streams, options.rounds)

@@ -61,7 +61,7 @@ def _smaller(options, folder) -> str:
     arrays = {}
     for name in ("train", "val", "test"):
         split, rows = getattr(splits, name), slice(options.samples if name == "train" else None)
-        arrays |= {f"x_{name}": split.images[rows], f"y_{name}": split.labels[rows]}
+        arrays |= {f"x_{name}": split.images[rows], f"y_{name}": split.user_labels[rows]}
     path = folder / f"{options.dataset}.npz"
     np.savez(path, **arrays)
     return str(path)

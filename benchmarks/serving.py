@@ -74,25 +74,20 @@ def main() -> None:
 
 
 def _save_paper_network(run) -> None:
-    """Write what the cloud reads of an artefact, with the paper's network; the device's is not."""
+    """Write an artefact of the paper's network, untrained."""
+    from keras_ddnn.artifact import save_policy
+    from keras_ddnn.capture import capture
     from keras_ddnn.config import DDNNConfig
-    from keras_ddnn.export import export_cloud
-    from keras_ddnn.manifest import CLOUD, write_manifest
     from keras_ddnn.models import build_ddnn
     from keras_ddnn.policy import OffloadPolicy
-    from keras_ddnn.rules import Margin
+    from keras_ddnn.rules import Random
 
     config, class_names = DDNNConfig(), tuple("0123456789")
-    policy = OffloadPolicy(build_ddnn((32, 32, 3), 10, config), config, Margin(), 0.5, class_names)
-    export_cloud(policy, Path(run) / CLOUD)
-    manifest = {
-        "input_shape": [32, 32, 3],
-        "class_names": class_names,
-        "score_threshold": 0.5,
-        "features": {"shape": SHAPE, "quantisation": {"low": 0.0, "step": 0.01}},
-        "plan": None,
-    }
-    write_manifest(run, manifest)
+    # By a rule that no graph holds, and so without the device's graph, which nothing here reads.
+    policy = OffloadPolicy(build_ddnn((32, 32, 3), 10, config), config, Random(), 0.5, class_names)
+    images = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    bank = capture(policy.model, images, np.arange(64) % 10)
+    save_policy(policy, Path(run) / "artifact", val_bank=bank)
 
 
 def _measure(port, connections, count) -> tuple[float, float]:

@@ -1,4 +1,9 @@
-"""One folder a user can keep or ship: weights, head, threshold and a manifest with hashes."""
+"""One folder a user can keep or ship: weights, head, threshold and a manifest with hashes.
+
+The hashes tell of damage, not of origin: an artefact of somebody else can have hashes that are
+right. It is read as data, never run as code, and its networks compute and no more; but only a
+signature tells whose artefact it is. See `save_policy(sign=…)` and `load_policy(verify_key=…)`.
+"""
 
 import platform
 from collections.abc import Mapping
@@ -12,17 +17,28 @@ from keras_ddnn.anchored import Anchor
 from keras_ddnn.atomic import replacing_folder
 from keras_ddnn.bank import Bank
 from keras_ddnn.calibration import Calibration, operating_points
+from keras_ddnn.classes import KEY, Classes
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, feature_quantisation
 from keras_ddnn.export import export_cloud, export_edge
 from keras_ddnn.heads import HeadRule, build_head
-from keras_ddnn.manifest import CLOUD, EDGE_GRAPHS, read_manifest, write_manifest
+from keras_ddnn.manifest import (
+    CLOUD,
+    EDGE_GRAPHS,
+    MANIFEST,
+    read_manifest,
+    require_listed,
+    write_manifest,
+)
+from keras_ddnn.manifest_fields import HEAD as HEAD_SHAPE
 from keras_ddnn.mc_dropout import MCDropout
 from keras_ddnn.model_card import model_card
 from keras_ddnn.model_costs import multiply_adds
-from keras_ddnn.models import build_ddnn
+from keras_ddnn.models import build_ddnn, save_weights
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.quantisation import Quantisation
 from keras_ddnn.rules import RULES, OffloadRule
+from keras_ddnn.signature import Key, private_key
+from keras_ddnn.weights import rebuild
 
 DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
@@ -42,6 +58,7 @@ def save_policy(
     val_bank: Bank | None = None,
     calibration: Calibration | None = None,
     graphs: bool = True,
+    sign: Key | None = None,
 ) -> None:
     """Write a policy to a folder, whole or not at all; an older one there is replaced.
 
@@ -58,14 +75,18 @@ def save_policy(
             there is without them, and what other thresholds would lead to.
         calibration: Where the threshold comes from.
         graphs: Whether to write graphs; without, the policy is saved in a blink.
+        sign: A private Ed25519 key, or the PEM file that holds it: a signature of the manifest is
+            written beside it, by which a reader with the public key knows whose artefact it is.
+            See `keras_ddnn.signature`.
 
     Raises:
         OSError: If the folder cannot be written.
-        ValueError: If the rule is none that `load_policy` could make again.
+        ValueError: If the rule is none that `load_policy` could make again, or the key is none.
     """
+    key = None if sign is None else private_key(sign)
     with replacing_folder(folder) as new:
         rule = _save_rule(policy.rule, new)
-        policy.model.save_weights(new / DDNN_WEIGHTS)
+        save_weights(policy.model, new / DDNN_WEIGHTS)
         images = plan = None
         trained_codes = quantisation = feature_quantisation(policy.config)
         if val_bank is not None:
@@ -78,7 +99,7 @@ def save_policy(
         manifest = {
             "ddnn": as_json(policy.config),
             "input_shape": list(policy.model.input_shape[1:]),
-            "class_names": list(policy.class_names),
+            "class_names": list(map(str, policy.class_names)),
             "rule": rule,
             "score_threshold": policy.score_threshold,
             "metrics": _device_cost(policy) | (metrics or {}),
@@ -92,9 +113,11 @@ def save_policy(
             "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
             "platform": platform.platform(),
         }
+        if not policy.classes.are_numbers:
+            manifest[KEY] = list(policy.classes.values)
         found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
         (new / README).write_text(model_card(manifest, found), encoding="utf-8")
-        write_manifest(new, manifest)
+        write_manifest(new, manifest, key)
 
 
 def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
@@ -116,32 +139,46 @@ def _spread(n: int, count: int) -> np.ndarray:
     return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
 
 
-def load_policy(folder) -> OffloadPolicy:
+def load_policy(folder, verify_key: Key | None = None) -> OffloadPolicy:
     """Read a policy saved by `save_policy`, after verifying every file.
 
     Args:
         folder: Where it was saved.
+        verify_key: A public Ed25519 key, or the PEM file that holds it. If given, only an artefact
+            signed by its private key is read. Without, the hashes tell that the artefact is as it
+            was written, but not by whom.
 
     Returns:
         OffloadPolicy: One that decides and predicts as the one saved.
 
     Raises:
-        ValueError: If a file is missing or differs from its hash, or the manifest is of another
-            schema.
+        OSError: If the file of the key cannot be read.
+        ValueError: In one line and before anything is built, if the manifest is not as
+            `read_manifest` expects, the signature asked for is missing or of another key, or
+            the files are not those of the network that the manifest describes.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    config = DDNNConfig(**manifest["ddnn"])
+    manifest = read_manifest(folder, verify_key)
+    rule = manifest["rule"]
+    require_listed(manifest, folder, DDNN_WEIGHTS, *[HEAD_WEIGHTS] * (rule["name"] == HEAD))
+    try:
+        config = DDNNConfig(**manifest["ddnn"])
+        if rule["name"] == HEAD:
+            HeadConfig(**rule["config"])
+    except ValueError as error:
+        raise ValueError(f"{folder / MANIFEST}: {error}") from None
     class_names = tuple(manifest["class_names"])
-    model = build_ddnn(manifest["input_shape"], len(class_names), config)
-    model.load_weights(folder / DDNN_WEIGHTS)
-    rule = _load_rule(folder, manifest["rule"], model)
-    return OffloadPolicy(model, config, rule, manifest["score_threshold"], class_names)
+    model = rebuild(
+        lambda: build_ddnn(manifest["input_shape"], len(class_names), config), folder / DDNN_WEIGHTS
+    )
+    loaded = _load_rule(folder, rule, model)
+    threshold, classes = manifest["score_threshold"], Classes.of_manifest(manifest)
+    return OffloadPolicy(model, config, loaded, threshold, class_names, classes=classes)
 
 
 def save_head(rule: HeadRule, folder: Path) -> dict:
     """Write the weights of a head; return what `load_head` needs beside them, as plain JSON."""
-    rule.model.save_weights(folder / HEAD_WEIGHTS)
+    save_weights(rule.model, folder / HEAD_WEIGHTS)
     return {
         "config": as_json(rule.config),
         "input_shape": list(rule.model.input_shape[1:]),
@@ -150,10 +187,16 @@ def save_head(rule: HeadRule, folder: Path) -> dict:
 
 
 def load_head(folder: Path, description: Mapping) -> HeadRule:
-    """Rebuild a head from its weights in a folder and what `save_head` has returned."""
+    """Rebuild a head from its weights in a folder and what `save_head` has returned.
+
+    Raises:
+        ValueError: In one line, if the description is none, or the weights are not of this head.
+    """
+    description = {name: description[name] for name in description if name != "name"}
+    HEAD_SHAPE("head", description)
     config = HeadConfig(**description["config"])
-    head = build_head(tuple(description["input_shape"]), config)
-    head.load_weights(folder / HEAD_WEIGHTS)
+    shape = tuple(description["input_shape"])
+    head = rebuild(lambda: build_head(shape, config), folder / HEAD_WEIGHTS)
     return HeadRule(head, config, anchor=Anchor.from_json(description["anchor"]))
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ddnn.capture import run_in_batches
+from keras_ddnn.batched import run_in_batches
 from keras_ddnn.config import BLOCK
 
 SAMPLES = 1000  # images; of each many places are seen

@@ -1,15 +1,20 @@
 """A DDNN as a chain of tiers: one Keras model cut in parts, or several models one after another."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 
 import keras
+import numpy as np
 from keras import layers
 
+from keras_ddnn.folding import fold
 from keras_ddnn.notices import notice
 from keras_ddnn.wiring import CutPoints, wiring
 
 LOCAL, CLOUD = "local", "cloud"  # the first and the last tier
+FEATURES = "features"  # of the networks of `build_ddnn`, the layer that is sent
 IMAGE_CHANNELS = (1, 3, 4)
 RESCALES = (layers.Rescaling, layers.Normalization)  # they take integers as they come
 FIRST_LAYERS = 3  # among which a model rescales its images, if it does
@@ -41,29 +46,60 @@ class Cascade:
     """Tiers in order. Each answers, or hands on what the next one reads.
 
     Attributes:
-        model: All tiers as one model: inputs → {name of a tier: its logits}. It is what is trained;
-            the tiers share its weights.
-        tiers: From the first that a sample meets to the last.
+        model: All tiers as one functional model: inputs → {name of a tier: its logits}, in order.
+            It is what is trained; the tiers share its weights.
+        sent: Of each tier but the last, the layer of `model` whose output is handed on; that of the
+            input where the input itself travels.
     """
 
     model: keras.Model
-    tiers: tuple[Tier, ...]
+    sent: tuple[str, ...]
+    _folded: dict[str, "Cascade"] = field(default_factory=dict, init=False, repr=False)
 
-    @classmethod
-    def of(cls, model: keras.Model, sent: Sequence[keras.KerasTensor]) -> "Cascade":
-        """Cut a model at the tensors that travel.
-
-        Args:
-            model: Inputs → {name of a tier: its logits}, in order.
-            sent: What each tier but the last hands on: tensors of `model`.
-        """
-        read = [model.input, *sent]
-        tiers = []
-        for place, (name, outputs) in enumerate(model.output.items()):
+    @cached_property
+    def tiers(self) -> tuple[Tier, ...]:
+        """From the first that a sample meets to the last."""
+        operations = {operation.name: operation for operation in self.model.operations}
+        sent = [operations[name].output for name in self.sent]
+        read, tiers = [self.model.input, *sent], []
+        for place, (name, outputs) in enumerate(self.model.output.items()):
             handed_on = {"features": sent[place]} if place < len(sent) else {}
             part = keras.Model(read[place], {"outputs": outputs, **handed_on}, name=name)
             tiers.append(Tier(name, part))
-        return cls(model, tuple(tiers))
+        return tuple(tiers)
+
+    def folded(self) -> "Cascade":
+        """Return a copy for inference; see `fold`. The first tier computes in float32.
+
+        It is made once, and anew when the weights have changed since.
+        """
+        weights = _digest(self.model)
+        if weights not in self._folded:
+            self._folded.clear()
+            on_device = {layer.name for layer in self.tiers[0].model.layers}
+            self._folded[weights] = Cascade(fold(self.model, on_device), self.sent)
+        return self._folded[weights]
+
+    def copy(self) -> "Cascade":
+        """Return a cascade of the same weights and of layers of its own."""
+        model = keras.models.clone_model(self.model)
+        model.set_weights(self.model.get_weights())
+        for ours, theirs in zip(model.layers, self.model.layers, strict=True):
+            ours.trainable = theirs.trainable
+        return Cascade(model, self.sent)
+
+
+def as_cascade(network: "keras.Model | Cascade") -> "Cascade":
+    """Return a network as a cascade; a model alone is cut at its layer "features"."""
+    return network if isinstance(network, Cascade) else Cascade(network, (FEATURES,))
+
+
+def _digest(model: keras.Model) -> str:
+    """Return the SHA-256 of all weights of a model."""
+    digest = sha256()
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
 
 
 def split(
@@ -113,7 +149,7 @@ def split(
         name: make_exit(exit, tensor, logits.shape[-1], name) for name, tensor in zip(names, sent)
     }
     outputs[CLOUD] = as_output(logits, CLOUD)
-    return Cascade.of(keras.Model(inputs, outputs, name="ddnn"), sent)
+    return Cascade(keras.Model(inputs, outputs, name="ddnn"), tuple(cuts))
 
 
 def chain(
@@ -160,18 +196,7 @@ def chain(
         outputs[name] = as_output(tensors[_last_operation(model).name], name)
     # Every tier but the last hands on what it was given.
     joint = keras.Model(inputs, outputs, name="ddnn")
-    tiers = [
-        Tier(
-            name,
-            keras.Model(
-                inputs,
-                {"outputs": logits} | ({} if name == CLOUD else {"features": inputs}),
-                name=name,
-            ),
-        )
-        for name, logits in outputs.items()
-    ]
-    return Cascade(joint, tuple(tiers))
+    return Cascade(joint, (inputs.name,) * (len(models) - 1))
 
 
 def tier_names(count: int) -> tuple[str, ...]:

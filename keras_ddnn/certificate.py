@@ -5,6 +5,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import binom
 
+from keras_ddnn.checks import require_count, require_probability
+
 
 def certified_threshold(
     scores: np.ndarray,
@@ -36,12 +38,16 @@ def certified_threshold(
         delta: The probability of an error, in (0, 1).
 
     Raises:
-        ValueError: If `max_drop` or `delta` lies outside (0, 1).
+        ValueError: If `max_drop` or `delta` lies outside (0, 1), or a score is not finite.
     """
-    for what, value in {"max_drop": max_drop, "delta": delta}.items():
-        # A comparison with NaN is false, so NaN is refused too.
-        if not 0.0 < value < 1.0:
-            raise ValueError(f"{what} must lie in (0, 1); received {value!r}")
+    require_probability(max_drop=max_drop, delta=delta)
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            f"expected finite scores; received {np.count_nonzero(~np.isfinite(scores))} NaN or "
+            f"infinite of {len(scores)}"
+        )
+    if not len(scores):  # of which no test can say anything
+        return float("-inf")
     order, kept, thresholds = cuts(scores)
     losses, gains = (
         np.append(0, np.cumsum(case[order]))[kept]
@@ -68,14 +74,18 @@ def most_losses(n: int, max_drop: float, delta: float) -> np.ndarray:
     is √(2·ln(1/δ)) standard errors wide, 2.1 where this test needs 1.3 (δ = 0.1).
 
     Args:
-        n: Samples.
+        n: Samples, at least 1.
         max_drop: d, in (0, 1).
         delta: The probability of an error, in (0, 1).
 
     Returns:
         Whole numbers, float64 of shape (n + 1,), read-only: entry g is the largest number of losses
         beside g gains; negative where not even none will do.
+
+    Raises:
+        ValueError: If n is below 1, where no z makes an error improbable.
     """
+    require_count(n=n)
     # Evenly in √p_gain, on whose scale the standard deviation of the gains is nearly constant.
     p_gain = np.linspace(0, np.sqrt((1 - max_drop) / 2), 256) ** 2
     first, last = (np.maximum(x, 0).astype(int) for x in binom.interval(1 - 1e-10, n, p_gain))

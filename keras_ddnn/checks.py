@@ -3,6 +3,12 @@
 from numbers import Integral, Real
 
 
+def expect(condition, subject, expected, received) -> None:
+    """Raise ValueError, "subject: expected …, received …", unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{subject}: expected {expected}, received {received}")
+
+
 def require_choice(what: str, name, known) -> None:
     """Raise ValueError, listing the known names, unless `name` is one of them."""
     if name not in known:
@@ -14,6 +20,13 @@ def require_fraction(what: str, value) -> None:
     # A comparison with NaN is false, so NaN is refused too.
     if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
         raise ValueError(f"{what} must lie in [0, 1]; received {value!r}")
+
+
+def require_probability(**values) -> None:
+    """Raise ValueError unless every keyword's value is a number in (0, 1)."""
+    for what, value in values.items():
+        if not isinstance(value, Real) or not 0.0 < value < 1.0:
+            raise ValueError(f"{what} must lie in (0, 1); received {value!r}")
 
 
 def require_positive(**values) -> None:
@@ -36,10 +49,24 @@ def require_seed(what: str, value) -> None:
         raise ValueError(f"{what} must be an integer in 0..2**32-1; received {value!r}")
 
 
-def require_images(images, shape) -> None:
-    """Raise ValueError unless the array holds uint8 images (n, *shape), n at least 1."""
-    if images.shape[1:] != tuple(shape) or images.dtype != "uint8" or not len(images):
+def require_inputs(inputs, shape, dtype: str = "uint8") -> None:
+    """Raise ValueError unless the array holds inputs (n, *shape) of a type, n at least 1.
+
+    uint8 inputs are called images.
+    """
+    if inputs.shape[1:] != tuple(shape) or inputs.dtype != dtype or not len(inputs):
+        kind = "images" if dtype == "uint8" else "inputs"
         raise ValueError(
-            f"expected uint8 images of shape (n, {', '.join(map(str, shape))}), n at least 1; "
-            f"received {images.dtype} of shape {images.shape}"
+            f"expected {dtype} {kind} of shape (n, {', '.join(map(str, shape))}), n at least 1; "
+            f"received {inputs.dtype} of shape {inputs.shape}"
         )
+
+
+def require_utf8(what: str, text: str) -> None:
+    """Raise ValueError unless a name can be written to a report: not every file name can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{what} must be UTF-8, as reports are; received {text!r}: rename it"
+        ) from None

@@ -66,9 +66,15 @@ def threshold_for_fraction(values: np.ndarray, local_fraction: float) -> float:
         The L0 quantile of `values`; -∞ for 0 and ∞ for 1, so that other values fare alike.
 
     Raises:
-        ValueError: If `local_fraction` lies outside [0, 1].
+        ValueError: If `local_fraction` lies outside [0, 1], or there are no values or NaN among
+            them: the threshold would be NaN, at which everything stays local.
     """
     require_fraction("local_fraction", local_fraction)
+    if not len(values) or np.isnan(values).any():
+        raise ValueError(
+            f"expected at least one value and no NaN; received {len(values)} values, "
+            f"{np.count_nonzero(np.isnan(values))} of them NaN"
+        )
     if local_fraction in (0.0, 1.0):
         return float("inf") if local_fraction else float("-inf")
     return float(np.quantile(values, local_fraction))

@@ -6,78 +6,33 @@ named datasets are read from a TensorFlow Datasets folder prepared beforehand. C
 the keys of ``DATASETS``, so importing this module must stay cheap: no TensorFlow at the top.
 """
 
-import hashlib
-import zipfile
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+from keras_ddnn.archives import read_archive
+from keras_ddnn.checks import expect as _expect
+from keras_ddnn.checks import require_count, require_utf8
+from keras_ddnn.classes import Classes, class_numbers, listed, read_labels, require_samples_for
+from keras_ddnn.folders import read_folder
+from keras_ddnn.notices import notice
+from keras_ddnn.readers import colour_of
+from keras_ddnn.splits import Split, Splits, hold_out
+
 MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
 VALIDATION_FRACTION = 0.1
 CLUTTERED_SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images, uint8 of shape (n, height, width, channels), and labels, int64 of shape (n,)."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self):
-        """Return the number of images."""
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Splits:
-    """A named dataset: ``train`` fits weights, ``val`` fits thresholds, ``test`` is only reported.
-
-    Raises ValueError if the splits do not share one image shape.
-    """
-
-    name: str
-    train: Split
-    val: Split
-    test: Split
-    class_names: tuple[str, ...]
-
-    def __post_init__(self):
-        """Reject splits that no single network could read."""
-        expected = self.train.images.shape[1:]
-        for what, split in (("val", self.val), ("test", self.test)):
-            shape = split.images.shape[1:]
-            _expect(shape == expected, f"{what} images", f"shape {expected} as in train", shape)
-
-    @property
-    def num_classes(self):
-        """Number of classes, including any that a split happens not to contain."""
-        return len(self.class_names)
-
-    def fingerprint(self):
-        """Return the SHA-256, in hex, of every array's shape, dtype and contents.
-
-        Equal data have equal fingerprints whatever their name, seed or origin.
-        """
-        digest = hashlib.sha256()
-        for split in (self.train, self.val, self.test):
-            for array in (split.images, split.labels):
-                digest.update(f"{array.shape}{array.dtype.str}".encode())
-                digest.update(np.ascontiguousarray(array))
-        return digest.hexdigest()
-
-
-def as_split(images, labels, num_classes=None, what="train"):
+def as_split(images, labels, num_classes=None, what="train", *, classes=None):
     """Validate a user's arrays and convert them to a ``Split``.
 
     Args:
         images: shape (n, height, width, channels), sides of at least 16 pixels, 1 or 3 channels;
             integers in 0..255 or floats in [0, 1]. Contiguous uint8 is kept without a copy.
-        labels: shape (n,), integers in 0..num_classes-1.
+        labels: shape (n,), integers in 0..num_classes-1, or labels of ``classes``.
         num_classes: upper bound of the labels; None leaves them unbounded.
+        classes: reads the labels, in place of ``num_classes``.
         what: name of the split in error messages. Only "train" must hold two classes or more.
 
     Raises:
@@ -85,18 +40,70 @@ def as_split(images, labels, num_classes=None, what="train"):
             expected and what was received.
     """
     images = _as_uint8(np.asarray(images), f"{what} images")
-    labels = _as_class_numbers(np.asarray(labels), num_classes, f"{what} labels")
+    if classes is None:
+        labels = class_numbers(labels, num_classes, f"{what} labels")
+    else:
+        labels = classes.encode(labels, f"{what} labels")
     counts = f"{len(images)} images and {len(labels)} labels"
     _expect(len(images) == len(labels), what, "one label per image", counts)
     if what == "train":
         varied = np.any(labels != labels[0])
-        _expect(varied, "train labels", "at least two classes", f"only class {labels[0]}")
-    return Split(images, labels)
+        only = labels[0] if classes is None else classes.values[labels[0]]
+        _expect(varied, "train labels", "at least two classes", f"only class {only}")
+    return Split(images, labels, classes)
 
 
-def _expect(condition, subject, expected, received):
-    if not condition:
-        raise ValueError(f"{subject}: expected {expected}, received {received}")
+def read_split(data, classes, what):
+    """Read a ``Split``, or a pair of images and labels, by the classes of a network.
+
+    Args:
+        data: its labels are those of ``classes``, or numbers of classes that it carries itself.
+        classes: ``Classes``.
+        what: name of the split in error messages.
+
+    Raises:
+        ValueError: as ``as_split``; a label is none of ``classes``.
+    """
+    split = data if isinstance(data, Split) else Split(*data)
+    return as_split(split.images, split.user_labels, what=what, classes=classes)
+
+
+def read_training_data(train, val=None, num_classes=None):
+    """Read what a network is trained on, and say in one line how labels become classes.
+
+    Args:
+        train, val: a ``Split``, or a pair of images and labels; ``val`` may be None. The classes
+            are those that ``train`` carries, else those that its labels make, see ``read_labels``.
+        num_classes: labels are the numbers 0..num_classes-1, and are taken as they are.
+
+    Returns:
+        Both as ``Split`` with ``classes``.
+
+    Raises:
+        ValueError: as ``as_split``; more classes than samples; a label of ``val`` that ``train``
+            lacks; unlike shapes.
+    """
+    train = train if isinstance(train, Split) else Split(*train)
+    classes = train.classes
+    if num_classes is not None:
+        require_count(num_classes=num_classes)
+        class_numbers(train.labels, num_classes, "train labels")
+        require_samples_for(num_classes, len(train), "train labels")
+        if classes is None or classes.are_numbers:
+            classes = Classes.numbered(num_classes)
+        _expect(len(classes) == num_classes, "num_classes", f"{len(classes)}", num_classes)
+    elif classes is None:
+        _, classes, how = read_labels(train.labels, "train labels")
+        if how:
+            notice(how)
+    train = read_split(train, classes, "train")
+    val = None if val is None else read_split(val, classes, "val")
+    if val and val.images.shape[1:] != train.images.shape[1:]:
+        raise ValueError(
+            "train and val images must have one shape; "
+            f"received {train.images.shape[1:]} and {val.images.shape[1:]}"
+        )
+    return train, val
 
 
 def _as_uint8(images, subject):
@@ -123,22 +130,7 @@ def _as_uint8(images, subject):
     return images.astype(np.uint8, order="C")
 
 
-def _as_class_numbers(labels, num_classes, subject):
-    advice = "pass labels.argmax(axis=1) if they are one-hot, labels.ravel() if they are a column"
-    _expect(labels.ndim == 1, subject, "shape (n,)", f"shape {labels.shape}; {advice}")
-    _expect(len(labels), subject, "at least one label", "an empty split")
-    _expect(labels.dtype.kind in "iuf", subject, "integers", f"dtype {labels.dtype}")
-    if labels.dtype.kind == "f":
-        whole = np.isfinite(labels) & (labels == np.rint(labels))
-        _expect(whole.all(), subject, "integers", "fractions or NaN")
-    low, high = int(labels.min()), int(labels.max())
-    last = high if num_classes is None else num_classes - 1
-    bounds = "0 or above" if num_classes is None else f"in 0..{last}"
-    _expect(low >= 0 and high <= last, subject, f"classes {bounds}", f"{low} to {high}")
-    return np.ascontiguousarray(labels, dtype=np.int64)
-
-
-def load(name, data_dir=None, seed=0):
+def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None):
     """Load a dataset by name or path.
 
     Args:
@@ -148,19 +140,30 @@ def load(name, data_dir=None, seed=0):
         data_dir: TensorFlow Datasets folder; None means TFDS_DATA_DIR or its default.
         seed: draws the generated images, and the 10% of each class of ``train`` that become
             ``val`` where the source has no validation split.
+        channels: of the images of a folder: 3 for RGB, 1 for grey.
+        background: seen through transparent pixels of a folder's images, "#rrggbb" or three
+            numbers of 0..255; None means white.
+        scale: the value that means white in a folder's grey images of more than 8 bits; see
+            ``keras_ddnn.readers.read_image``.
 
     Returns:
-        Splits. Classes of a ``.npz`` are named "0", "1", ...; those of a folder by its subfolders.
+        Splits. Classes of a ``.npz`` are named by their labels, see ``read_labels``; those of a
+        folder by its subfolders.
 
     Raises:
-        ValueError: unknown name, missing file, or data that ``as_split`` rejects.
+        ValueError: unknown name, missing file, data that ``as_split`` rejects, or a ``background``
+            or ``scale`` of what is no folder.
         DatasetMissing: the named dataset is not prepared in the TensorFlow Datasets folder.
     """
+    require_utf8("the path of a dataset", str(name))
+    colour, path = colour_of(background), Path(name).expanduser()
+    if name not in DATASETS and path.is_dir():
+        reading = {"channels": channels, "background": colour, "scale": scale}
+        return _from_folder(path, seed, reading)
+    if not (background is None and scale is None):
+        raise ValueError(f"background and scale are of image files, which {name} does not hold")
     if name in DATASETS:
         return DATASETS[name](name, data_dir=data_dir, seed=seed)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _from_folder(path, seed)
     if path.is_file():
         return _from_npz(path, seed)
     if path.suffix or len(path.parts) > 1:
@@ -171,90 +174,40 @@ def load(name, data_dir=None, seed=0):
     )
 
 
-def hold_out(labels, fraction, seed):
-    """Split positions 0..n-1 into (kept, held), taking ``fraction`` of each class at random.
-
-    Both are sorted int64 arrays. In small sets as many samples are held as there are classes.
-    """
-    from sklearn.model_selection import train_test_split
-
-    count = max(round(fraction * len(labels)), len(np.unique(labels)))
-    kept, held = train_test_split(
-        np.arange(len(labels)), test_size=count, stratify=labels, random_state=seed
-    )
-    return np.sort(kept), np.sort(held)
-
-
 def _assemble(name, splits, class_names, seed):
     """Make Splits of a dict of splits, holding out part of train where there is no val."""
-    train = splits["train"]
+    class_names = tuple(class_names)
     if "val" not in splits:
-        parts = zip(("train", "val"), hold_out(train.labels, VALIDATION_FRACTION, seed))
-        for what, rows in parts:
-            splits[what] = as_split(train.images[rows], train.labels[rows], what=what)
-    return Splits(name, splits["train"], splits["val"], splits["test"], tuple(class_names))
+        train = splits["train"]
+        kept, held = hold_out(train.labels, VALIDATION_FRACTION, seed)
+        splits |= {"train": train.take(kept), "val": train.take(held)}
+        notice(
+            f"{name} has no validation data: {len(held):,} of {len(train):,} training images "
+            "become it"
+        )
+        if len(lone := np.flatnonzero(np.bincount(train.labels) == 1)):
+            names = listed([class_names[k] for k in lone])
+            notice(f"validation data hold no image of {names}: train has one, and keeps it")
+    return Splits(name, splits["train"], splits["val"], splits["test"], class_names)
 
 
 def _from_npz(path, seed):
-    _expect(zipfile.is_zipfile(path), path, "a .npz archive", "a file of another kind")
-    try:
-        # Never unpickle: a dataset from a stranger must not run code.
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: expected a .npz archive of plain arrays: {error}") from error
-    has_val = "x_val" in arrays or "y_val" in arrays
-    names = ("train", "val", "test") if has_val else ("train", "test")
-    missing = [key for what in names for key in (f"x_{what}", f"y_{what}") if key not in arrays]
-    received = ", ".join(arrays) or "none"
-    _expect(not missing, path, f"arrays {', '.join(missing)}", received)
-    num_classes, splits = None, {}
-    for what in names:
-        splits[what] = as_split(arrays[f"x_{what}"], arrays[f"y_{what}"], num_classes, what)
-        num_classes = num_classes or int(splits["train"].labels.max()) + 1
-    return _assemble(path.stem, splits, map(str, range(num_classes)), seed)
+    arrays = read_archive(path)
+    names = ("train", "val", "test") if "x_val" in arrays else ("train", "test")
+    _, classes, how = read_labels(arrays["y_train"], "train labels")
+    splits = {
+        what: as_split(arrays[f"x_{what}"], arrays[f"y_{what}"], what=what, classes=classes)
+        for what in names
+    }
+    if how:
+        notice(how)
+    return _assemble(path.stem, splits, classes.names, seed)
 
 
-def _from_folder(root, seed):
-    found = _subfolders(root)
-    received = ", ".join(found) or "none"
-    _expect({"train", "test"} <= set(found), root, "subfolders train, test, maybe val", received)
-    class_names = _subfolders(root / "train")
-    splits, shape = {}, None
-    for what in [what for what in ("train", "val", "test") if what in found]:
-        received = ", ".join(_subfolders(root / what)) or "none"
-        expected = ", ".join(class_names)
-        _expect(received == expected, root / what, f"class folders {expected}", received)
-        files = [
-            (file, k)
-            for k, class_name in enumerate(class_names)
-            for file in sorted((root / what / class_name).glob("[!.]*"))
-            if file.suffix.lower() in IMAGE_SUFFIXES
-        ]
-        _expect(files, root / what, "images", "an empty split")
-        shape = shape or read_rgb(files[0][0]).shape
-        images = np.stack([read_rgb(file, shape) for file, _ in files])
-        splits[what] = as_split(images, [k for _, k in files], len(class_names), what)
+def _from_folder(root, seed, reading):
+    arrays, class_names = read_folder(root, **reading)
+    splits = {what: as_split(*pair, len(class_names), what) for what, pair in arrays.items()}
     return _assemble(root.name, splits, class_names, seed)
-
-
-def _subfolders(folder):
-    return sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
-
-
-def read_rgb(file, shape=None):
-    """Read an image as uint8 (height, width, 3); ValueError unless it is one, of this shape."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except OSError as error:
-        raise ValueError(f"{file}: expected an image, received a file PIL cannot read") from error
-    if shape is not None:
-        expected = "{}×{} pixels (height×width) like the first image".format(*shape)
-        _expect(pixels.shape == shape, file, expected, "{}×{}".format(*pixels.shape))
-    return pixels
 
 
 class DatasetMissing(ValueError):

@@ -9,6 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.atomic import replacing_file
 from keras_ddnn.bank import EdgeOutputs
+from keras_ddnn.batched import sent_type
 from keras_ddnn.policy import OffloadPolicy
 
 IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `EdgeOutputs`
@@ -59,26 +60,27 @@ def export_cloud(policy: OffloadPolicy, folder) -> None:
     Raises:
         OSError: If the folder cannot be written.
     """
-    network = policy.cloud_model
+    network = policy.cascade.tiers[1].model
 
     def cloud(features):
-        return {"logits": tf.cast(network(features, training=False), tf.float32)}
+        return {"logits": tf.cast(network(features, training=False)["outputs"], tf.float32)}
 
-    spec = tf.TensorSpec(network.input_shape, tf.float16, name="features")
+    read = network.input
+    spec = tf.TensorSpec(read.shape, sent_type(read.dtype), name="features")
     _save(tf.function(cloud, input_signature=[spec], autograph=False), folder)
 
 
 def _device(policy):
-    local, rule = policy.local_model, policy.rule.for_graph()
+    local, rule = policy.cascade.tiers[0].model, policy.rule.for_graph()
 
     def device(images):
         outputs = local(images, training=False)
-        edge = EdgeOutputs(outputs["local"], outputs["features"], images, **IN_GRAPH)
+        edge = EdgeOutputs(outputs["outputs"], outputs["features"], images, **IN_GRAPH)
         with tf.name_scope(SCORE):
             scores = rule.score(edge)
         return {"local_logits": edge.local_logits, "features": edge.features, "score": scores}
 
-    spec = tf.TensorSpec(local.input_shape, tf.uint8, name="images")
+    spec = tf.TensorSpec(local.input.shape, local.input.dtype, name="images")
     return tf.function(device, input_signature=[spec], autograph=False)
 
 

@@ -11,11 +11,10 @@ from sklearn.utils.class_weight import compute_sample_weight
 from keras_ddnn.anchored import Anchor
 from keras_ddnn.bank import EdgeOutputs
 from keras_ddnn.batches import crop_flip, steps_per_epoch, training_batches
-from keras_ddnn.capture import capture
 from keras_ddnn.config import HeadConfig
 from keras_ddnn.evaluation import OffloadCurve
 from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.labels import LABEL_SOURCES, Banks, TrainedBackbone
+from keras_ddnn.labels import LABEL_SOURCES, TrainedBackbone, require_samples
 from keras_ddnn.layers import FusedBatchNormalization
 from keras_ddnn.losses import LOSSES
 from keras_ddnn.model_costs import multiply_adds
@@ -115,7 +114,8 @@ def fit_head(
         HeadRule: The trained head.
 
     Raises:
-        ValueError: If there are no validation samples, or `backbone` cannot provide the labels.
+        ValueError: If there are no validation samples, too few training samples for the labels, or
+            `backbone` cannot provide them.
     """
     config = config or HeadConfig()
     config = replace(config, precision=resolve_precision(config.precision))
@@ -181,6 +181,7 @@ def head_materials(backbone: TrainedBackbone, configs: Sequence[HeadConfig]) -> 
     """
     if backbone.val_bank is None:
         raise ValueError("a head needs validation samples; received a DDNN fitted without any")
+    require_samples([configs[0].labels], backbone.bank.labels)  # before it trains any fold
     lesson = LABEL_SOURCES[configs[0].labels].lesson(backbone)
     read = HEAD_INPUTS[configs[0].input]
     inputs, val_inputs = read(lesson.bank.edge), read(backbone.val_bank.edge)
@@ -219,50 +220,6 @@ def copy_weights(source: keras.Model, head: keras.Model) -> None:
 def anchor_of(config: HeadConfig, val_scores: np.ndarray, val_bank) -> Anchor | None:
     """Return the anchor of a trained head, if its configuration asks for one."""
     return Anchor.fit(val_scores, val_bank) if config.anchored else None
-
-
-class CoTrainedHead(keras.callbacks.Callback):
-    """Trains an offload head along with its DDNN, an epoch after each epoch of the DDNN.
-
-    The paper proposes it as future work: the head meets the decisions of many stages of the
-    training, each judged by itself. The head reads what the DDNN says and gives nothing back: no
-    gradient flows into the DDNN. Each epoch costs one more pass over the data.
-
-    Args:
-        train, val: `Split`s.
-        config: A `HeadConfig`, whose labels are "final_epoch" and whose epochs do not count.
-        start: First epoch of the DDNN, counted from 0, after which the head is trained.
-
-    Attributes:
-        head: The head after the last epoch; None before `start`.
-
-    Raises:
-        ValueError: If the labels are not "final_epoch".
-    """
-
-    def __init__(self, train, val, config: HeadConfig | None = None, start: int = 0):
-        super().__init__()
-        config = config or HeadConfig(labels="final_epoch")
-        if config.labels != "final_epoch":
-            raise ValueError(
-                f"co-training judges by the epoch itself: expected labels 'final_epoch'; received "
-                f"{config.labels!r}"
-            )
-        self.train, self.val, self.start = train, val, start
-        self.config = replace(config, epochs=1, anchored=False)
-        self.anchored = config.anchored
-        self.head = None
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Train the head for one epoch on what the DDNN says now."""
-        if epoch < self.start:
-            return
-        bank, val_bank = (capture(self.model, s.images, s.labels) for s in (self.train, self.val))
-        last = epoch == self.params["epochs"] - 1
-        config = replace(
-            self.config, seed=self.config.seed + epoch, anchored=self.anchored and last
-        )
-        self.head = fit_head(Banks(bank, val_bank), config, initial=self.head)
 
 
 class _ValidationAUDC(keras.callbacks.Callback):

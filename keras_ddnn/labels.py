@@ -121,11 +121,13 @@ class LabelSource:
         lesson: Makes the lesson of a trained DDNN.
         folds: Further DDNNs to be trained, each without one of `FOLDS` folds.
         stages: Late epochs the DDNN must have kept; `DDNNConfig.stages`.
+        samples: The fewest training samples it can choose from.
     """
 
     lesson: Callable[[TrainedBackbone], Lesson]
     folds: int = 0
     stages: int = 0
+    samples: int = 1
 
 
 def final_epoch(backbone: TrainedBackbone) -> Lesson:
@@ -186,7 +188,7 @@ def _folds(backbone: TrainedBackbone, folds: Sequence[Judgement]) -> Lesson:
 LABEL_SOURCES = {
     "final_epoch": LabelSource(final_epoch),
     "augmented": LabelSource(augmented),
-    "held_out": LabelSource(held_out, folds=1),
+    "held_out": LabelSource(held_out, folds=1, samples=HELD_OUT),
     "cross_fitted": LabelSource(cross_fitted, folds=FOLDS),
     "stage_averaged": LabelSource(stage_averaged, stages=STAGES),
 }
@@ -206,6 +208,30 @@ def staged_config(config, sources: Iterable[str]):
 def fold_config(config):
     """Return the `DDNNConfig` of a fold's network: that of the deployed one, at half its epochs."""
     return replace(config, epochs=math.ceil(config.epochs / 2), stages=0)
+
+
+def require_samples(
+    sources: Iterable[str], labels: np.ndarray, class_names: Sequence[str] | None = None
+) -> None:
+    """Raise ValueError if there are too few training samples for a label source.
+
+    Args:
+        sources: Keys of `LABEL_SOURCES`.
+        labels: Class numbers of the training samples, of shape (n,).
+        class_names: One name a class; their numbers by default.
+    """
+    counts = np.bincount(labels)
+    rarest = int(np.where(counts, counts, len(labels) + 1).argmin())  # what is absent needs none
+    for source in sources:
+        row, few = LABEL_SOURCES[source], None
+        if row.folds and counts[rarest] < FOLDS:
+            name = class_names[rarest] if class_names else rarest
+            few = f"{FOLDS} training images a class; received {counts[rarest]} of class {name}"
+        elif len(labels) < row.samples:
+            few = f"{row.samples} training images; received {len(labels)}"
+        if few:
+            remedy = "add some, or choose labels without folds, like 'augmented'"
+            raise ValueError(f"the labels {source!r} need {few}: {remedy}")
 
 
 def fold_rows(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

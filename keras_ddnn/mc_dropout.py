@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy.special import softmax
 
 from keras_ddnn.bank import EdgeOutputs, normalised_entropy
-from keras_ddnn.capture import run_in_batches
+from keras_ddnn.batched import run_in_batches
 from keras_ddnn.checks import require_choice, require_count, require_seed
 from keras_ddnn.layers import SimulatedQuantisation
 from keras_ddnn.model_costs import multiply_adds

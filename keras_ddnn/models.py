@@ -1,12 +1,10 @@
 """The distributed deep neural network: one functional model, cut into a local and a cloud part."""
 
 import re
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -19,7 +17,6 @@ from keras_ddnn.layers import (
     FusedBatchNormalization,
     SimulatedQuantisation,
 )
-from keras_ddnn.wiring import wiring
 
 CPUINFO = Path("/proc/cpuinfo")
 NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
@@ -50,6 +47,13 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
         )
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2; received {num_classes}")
+
+    halvings = config.local_pool + len(config.cloud_filters)
+    if min(input_shape[:2]) < 2**halvings:
+        raise ValueError(
+            f"input_shape must have sides of at least {2**halvings} pixels, for local_pool and the "
+            f"blocks of cloud_filters halve them {halvings} times; received {tuple(input_shape)}"
+        )
 
     dtype = compute_policy(config.precision)
     conv = partial(layers.Conv2D, kernel_size=3, padding="same", dtype=dtype)
@@ -127,61 +131,6 @@ def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return local_model, cloud_model
 
 
-def fold_normalisation(model: keras.Model) -> keras.Model:
-    """Copy a DDNN for inference, with what scales and shifts a map folded into its convolution.
-
-    That is each batch normalisation, and the bias after pooling, which does the same before it. The
-    local network computes in float32, as a device does, so that a score is the same on both sides
-    of the export; the cloud network keeps its precision.
-
-    Args:
-        model: A DDNN; see `build_ddnn`.
-
-    Returns:
-        keras.Model: The same function in inference mode, to rounding, with weights of its own and
-            layers of the same names.
-    """
-    local_model, _ = split_ddnn(model)
-    on_device = {layer.name for layer in local_model.layers[1:]}  # past the images
-    feeds = wiring(model)
-    conv_of = {
-        layer: _conv_before(layer.name, feeds, model)
-        for layer in model.layers
-        if isinstance(layer, FusedBatchNormalization | Bias)
-    }
-    convs = set(conv_of.values())
-
-    def clone(layer):
-        config = layer.get_config() | ({"dtype": "float32"} if layer.name in on_device else {})
-        if layer in conv_of:
-            return layers.Identity(name=layer.name, dtype=config["dtype"])
-        return type(layer).from_config(config | ({"use_bias": True} if layer in convs else {}))
-
-    # An Identity knows no `mask`, which was passed to the normalisation in its place.
-    folded = keras.models.clone_model(
-        model, clone_function=clone, call_function=lambda layer, inputs, **_: layer(inputs)
-    )
-    for layer in model.layers:
-        if layer not in convs and layer not in conv_of:
-            folded.get_layer(layer.name).set_weights(layer.get_weights())
-    for layer, conv in conv_of.items():
-        if isinstance(layer, Bias):
-            weights = conv.kernel, layer.bias
-        else:
-            scale = layer.gamma / tf.sqrt(layer.moving_variance + layer.epsilon)
-            weights = conv.kernel * scale, layer.beta - layer.moving_mean * scale
-        folded.get_layer(conv.name).set_weights([np.asarray(weight) for weight in weights])
-    return folded
-
-
-def _conv_before(name: str, feeds: Mapping[str, Sequence[str]], model: keras.Model):
-    """Return the convolution whose map a layer scales or shifts, pooled or not."""
-    (before,) = feeds[name]
-    layer = model.get_layer(before)
-    is_pool = isinstance(layer, layers.MaxPooling2D)
-    return _conv_before(before, feeds, model) if is_pool else layer
-
-
 def resolve_precision(precision: str) -> str:
     """Return the compute type for a `Precision`, resolving "auto" to the fastest of the hardware.
 
@@ -223,3 +172,19 @@ def prepare_training(model: keras.Model, targets) -> None:
     model.compute_loss(y=targets, y_pred=outputs)
     model.compute_metrics(None, targets, outputs)
     model.reset_metrics()
+
+
+def save_weights(model: keras.Model, path) -> None:
+    """Write the weights of a model, without the optimizer's slots: nobody trains it any further.
+
+    Args:
+        model: Compiled or not. A file of a compiled model that Keras itself has written holds three
+            times as much, and reads the same.
+        path: Ends in `.weights.h5`.
+    """
+    optimizer = getattr(model, "optimizer", None)  # of a model that is compiled
+    try:
+        model.optimizer = None
+        model.save_weights(path)
+    finally:
+        model.optimizer = optimizer

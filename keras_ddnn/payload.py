@@ -2,20 +2,22 @@
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from keras_ddnn.bank import EdgeOutputs
+from keras_ddnn.folders import images_below, say_passed_over
 from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.readers import read_image
 
 SAMPLES = 256  # measured of a bank
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of PIL, by channels
-PNG_CHANNELS = tuple(MODES)
+PNG_CHANNELS = (1, 2, 3, 4)
 FORMS = ("sent", "codes", "codes_zlib", "image", "image_png")  # in the tables of a report
 
 
@@ -101,27 +103,22 @@ def mean_png_bytes(folder: str | Path, shape: Sequence[int]) -> tuple[float, int
 
     Args:
         folder: Of image files, in subfolders or not; up to `SAMPLES` are read, spread evenly.
-        shape: (height, width, channels) to which each is brought.
+        shape: (height, width, channels) to which each is brought; channels 1 or 3.
 
     Raises:
-        ValueError: If the folder holds no image, or PIL cannot read one, or PNG has no such shape.
+        OSError: If the folder cannot be read.
+        ValueError: If the folder holds no image, one of them cannot be read, or the channels are
+            others.
     """
     height, width, channels = shape
-    if channels not in PNG_CHANNELS:
-        raise ValueError(f"expected images of {PNG_CHANNELS} channels; received {channels}")
-    suffixes = {*Image.registered_extensions()}
-    files = sorted(f for f in Path(folder).rglob("*") if f.suffix.lower() in suffixes)
+    passed: Counter = Counter()
+    files = [*images_below(Path(folder), passed)]
     if not files:
         raise ValueError(f"expected images in {folder}; received none")
+    say_passed_over(Path(folder), passed)
     lengths = []
     for place in np.unique(np.linspace(0, len(files) - 1, SAMPLES).astype(int)):
-        try:
-            with Image.open(files[place]) as image:
-                upright = ImageOps.exif_transpose(image).convert(MODES[channels])
-                pixels = np.asarray(upright.resize((width, height)))
-        except OSError as error:
-            raise ValueError(
-                f"{files[place]}: expected an image; received a file PIL cannot read"
-            ) from error
-        lengths.append(png_bytes(pixels.reshape(shape)))
+        pixels = read_image(files[place], channels).pixels
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        lengths.append(png_bytes(np.asarray(image.resize((width, height))).reshape(shape)))
     return _mean(lengths), len(lengths)

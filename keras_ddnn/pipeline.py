@@ -5,7 +5,9 @@ from collections.abc import Mapping
 import keras
 
 from keras_ddnn.artifact import save_policy
+from keras_ddnn.atomic import require_writable
 from keras_ddnn.bank import Bank
+from keras_ddnn.cascade import as_cascade
 from keras_ddnn.checks import require_fraction
 from keras_ddnn.config import (
     DDNNConfig,
@@ -17,9 +19,8 @@ from keras_ddnn.config import (
 from keras_ddnn.datasets import Splits
 from keras_ddnn.evaluation import compare_rules
 from keras_ddnn.heads import HeadRule, fit_head
-from keras_ddnn.labels import staged_config
+from keras_ddnn.labels import require_samples, staged_config
 from keras_ddnn.model_costs import multiply_adds
-from keras_ddnn.models import split_ddnn
 from keras_ddnn.payload import FORMS, Payload
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.report import Report
@@ -58,10 +59,17 @@ def run(
     """
     require_fraction("local_fraction", local_fraction)
     heads = heads or {"head": HeadConfig()}
+    if taken := sorted({*untrained_rules(), "oracle"} & set(heads)):
+        raise ValueError(f"heads need names of their own; received {', '.join(taken)}")
+    splits.require_measurable()
+    sources = {head.labels for head in heads.values()}
+    require_samples(sources, splits.train.labels, splits.class_names)
+    if artifact is not None:
+        require_writable(artifact)
     fitted = fit_ddnn(
         splits.train,
         splits.val,
-        staged_config(resolve_config(ddnn), {head.labels for head in heads.values()}),
+        staged_config(resolve_config(ddnn), sources),
         num_classes=splits.num_classes,
         tensorboard=tensorboard,
         verbose=verbose,
@@ -84,6 +92,7 @@ def run(
         heads[best["rule"]],
         float(best["score_threshold"]),
         splits.class_names,
+        classes=fitted.classes,
     )
     if artifact is not None:
         metrics = {f"val_{name}": float(best[name]) for name in ("audc", "apgr", "accuracy")}
@@ -116,7 +125,7 @@ def make_report(
     """
     rules = untrained_rules() | dict(heads)
     table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
-    local_model, cloud_model = split_ddnn(model)
+    local_model, cloud_model = (tier.model for tier in as_cascade(model).tiers)
     payload = Payload.of(test_bank.edge, feature_quantisation(config))
     for form in FORMS:
         table[f"bytes_{form}"] = (1.0 - table["realised_local_fraction"]) * getattr(payload, form)

@@ -1,8 +1,14 @@
-"""Hashes kept with what was written, so that damage is noticed before anything is trusted."""
+"""Hashes kept with what was written, so that damage is noticed before anything is trusted.
+
+A hash proves that a file is as it was when the hash was written. It proves nothing of who wrote
+both: whoever can change a file can change its hash too. That is proved by a signature; see
+`keras_ddnn.signature`.
+"""
 
 import hashlib
 import json
 import os
+import stat
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -24,6 +30,32 @@ def sha256_of_json(content) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def files_of(folder) -> dict[str, Path]:
+    """Return the files of a folder and of those below it, by their paths relative to it, in order.
+
+    Raises:
+        ValueError: If one is a symbolic link, which may lead out of the folder, or is neither a
+            file nor a folder.
+        OSError: If a folder cannot be read.
+    """
+    folder, files = Path(folder), {}
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for root, folders, names in os.walk(folder, onerror=fail):
+        for path in (Path(root, name) for name in (*folders, *names)):
+            kind = path.lstat().st_mode
+            if stat.S_ISREG(kind):
+                files[path.relative_to(folder).as_posix()] = path
+            elif not stat.S_ISDIR(kind):
+                what = "a symbolic link" if stat.S_ISLNK(kind) else "no regular file"
+                raise ValueError(
+                    f"{path} is {what}: expected files and folders alone; replace it by a copy"
+                )
+    return dict(sorted(files.items()))
+
+
 @contextmanager
 def sealed_folder(path):
     """Yield a new folder as `replacing_folder` does, and keep in it the hash of each of its files.
@@ -33,21 +65,28 @@ def sealed_folder(path):
     """
     with replacing_folder(path) as folder:
         yield folder
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        write_json(folder / SEAL, {str(f.relative_to(folder)): sha256(f) for f in files})
+        write_json(folder / SEAL, {name: sha256(file) for name, file in files_of(folder).items()})
 
 
 def damage_of_folder(folder) -> str | None:
     """Say which file of a sealed folder is not as it was written; None if all are.
 
-    Files that came later are not looked at.
+    A folder in it of which no file is sealed came later: it has a seal of its own, and is not
+    looked at.
     """
     folder = Path(folder)
     try:
         hashes = json.loads((folder / SEAL).read_bytes())
-        return next(filter(None, (damage(folder / name, hashes[name]) for name in hashes)), None)
-    except (OSError, ValueError, TypeError) as error:
+        files = files_of(folder)
+        if wrong := next(filter(None, (damage(folder / n, hashes[n]) for n in hashes)), None):
+            return wrong
+        sealed = {name.partition("/")[0] for name in hashes}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         return f"{folder / SEAL} cannot be read: {error}"
+    later = (n for n in files if "/" in n and n.partition("/")[0] not in sealed)
+    if unlisted := sorted(set(files) - set(hashes) - set(later) - {SEAL}):
+        return f"{folder / unlisted[0]} is not in {SEAL}"
+    return None
 
 
 def damage(file: Path, expected: str) -> str | None:

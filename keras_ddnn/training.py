@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import keras
@@ -18,9 +18,11 @@ from keras_ddnn.batches import (
 )
 from keras_ddnn.bottleneck import start_bottleneck
 from keras_ddnn.capture import CaptureBank, CaptureStages, capture
+from keras_ddnn.cascade import CLOUD, LOCAL, Cascade, as_cascade
+from keras_ddnn.classes import Classes
 from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.costs import benefit, hard_labels, threshold_for_fraction
-from keras_ddnn.datasets import Split, as_split
+from keras_ddnn.datasets import Split, read_split, read_training_data
 from keras_ddnn.labels import Judgement, fold_config, fold_rows
 from keras_ddnn.models import build_ddnn, prepare_training, resolve_precision, split_ddnn
 from keras_ddnn.tensorboard import write_benefit, write_projector
@@ -34,43 +36,64 @@ class FittedDDNN:
     """A trained DDNN and what it says of the data it was trained on.
 
     Attributes:
-        model: images → {"local", "cloud"} logits; see `build_ddnn`.
-        local_model, cloud_model: The two halves, sharing the weights of `model`; see `split_ddnn`.
+        cascade: The network, as trained.
         history: Metric name → one value an epoch.
         bank, val_bank: Captured at the end of training; `val_bank` is None without validation data.
         stages: What the mean over the last `config.stages` epochs says of `bank`; None without.
         config: The configuration used, presets resolved.
+        classes: The user's labels, in the order of the logits.
         seconds: Wall time of the training and the capture.
+        network: What was trained, before: a `Cascade` of which folds are trained anew; None for the
+            network of the paper, which is made from its configuration.
     """
 
-    model: keras.Model
-    local_model: keras.Model
-    cloud_model: keras.Model
+    cascade: Cascade
     history: dict[str, list[float]]
     bank: Bank
     val_bank: Bank | None
     stages: Judgement | None
     config: DDNNConfig
+    classes: Classes
     seconds: float
+    network: Cascade | None = None
     _folds: dict[int, Judgement] = field(default_factory=dict, repr=False)
 
+    @property
+    def model(self) -> keras.Model:
+        """Inputs → {"local", "cloud"} logits."""
+        return self.cascade.model
+
+    @cached_property
+    def local_model(self) -> keras.Model:
+        """The device's half, sharing the weights of `model`; see `split_ddnn`."""
+        return split_ddnn(self.model)[0]
+
+    @cached_property
+    def cloud_model(self) -> keras.Model:
+        """The cloud's half, sharing the weights of `model`; see `split_ddnn`."""
+        return split_ddnn(self.model)[1]
+
     def capture(self, split) -> Bank:
-        """Run the DDNN over a `Split`, or (images, labels), and return the bank."""
-        split = _as_split(split, "split", self.model.output["cloud"].shape[-1])
-        return capture(self.model, split.images, split.labels)
+        """Run the DDNN over a `Split`, or (images, labels), and return the bank.
+
+        Labels are the user's, as in training; those of the bank are class numbers.
+        """
+        split = read_split(split, self.classes, "split")
+        return capture(self.cascade, split.images, split.labels)
 
     def augmented_bank(self, views: int) -> Bank:
         """Capture `views` augmented copies of the training images; see `augmented_bank`."""
-        return augmented_bank(self.model, self.config, self.bank, views)
+        return augmented_bank(self.cascade, self.config, self.bank, views)
 
     def fold(self, fold: int) -> Judgement:
         """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
         if fold not in self._folds:
             train, val = (
-                bank and Split(bank.edge.images, bank.labels) for bank in (self.bank, self.val_bank)
+                bank and Split(bank.edge.images, bank.labels, self.classes)
+                for bank in (self.bank, self.val_bank)
             )
-            classes = self.bank.cloud_logits.shape[1]
-            self._folds[fold] = fit_fold(train, val, fold_config(self.config), fold, classes)
+            config, count = fold_config(self.config), len(self.classes)
+            self._folds[fold] = fit_fold(train, val, config, fold, count, network=self.network)
         return self._folds[fold]
 
 
@@ -79,6 +102,7 @@ def fit_ddnn(
     val=None,
     config: DDNNConfig | str | None = None,
     *,
+    network: Cascade | None = None,
     num_classes: int | None = None,
     callbacks=(),
     tensorboard=None,
@@ -89,10 +113,14 @@ def fit_ddnn(
 
     Args:
         train, val: A `Split`, or a pair of NumPy arrays: images (n, h, w, c), uint8 or float in [0,
-            1], and integer labels (n,). Without `val` the plateau schedule watches the training
-            loss.
+            1], and labels (n,), integers or strings. Labels other than 0..k-1 are mapped to these
+            numbers, which is said in one line; see `Classes`. Without `val` the plateau schedule
+            watches the training loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
-        num_classes: Largest label + 1 by default.
+        network: What to train: a cascade of two tiers, see `split`, which is copied first. By
+            default the network of the paper, as `config` says. Of another network `config` has only
+            the recipe, and its precision is its own.
+        num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
         callbacks: Further Keras callbacks.
         tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
             b*, and a projector of the local features.
@@ -110,38 +138,35 @@ def fit_ddnn(
     config = resolve_config(config, **overrides)
     # Recorded as resolved: on another machine "auto" could mean another network.
     config = replace(config, precision=resolve_precision(config.precision))
-    train = _as_split(train, "train", num_classes)
-    num_classes = num_classes or int(train.labels.max()) + 1
-    val = None if val is None else _as_split(val, "val", num_classes)
-    if val and val.images.shape[1:] != train.images.shape[1:]:
-        raise ValueError(
-            "train and val images must have one shape; "
-            f"received {train.images.shape[1:]} and {val.images.shape[1:]}"
-        )
+    train, val = read_training_data(train, val, num_classes)
+    num_classes = len(train.classes)
+    if network is not None:
+        require_network(network, train, config)
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     steps = steps_per_epoch(len(train.labels), config.batch_size)
-    capture_bank = CaptureBank(train=train, **({"val": val} if val else {}))
     if config.stages:
         callbacks = [capture_stages := CaptureStages(train, config.stages), *callbacks]
     if tensorboard:
         log = keras.callbacks.TensorBoard(tensorboard, write_graph=False)
         callbacks = [log, *callbacks]
 
-    start, model, history = time.perf_counter(), None, {}
+    start, cascade, history = time.perf_counter(), None, {}
     make_schedule = partial(
         SCHEDULES[config.schedule], steps=steps, monitor="val_loss" if val else "loss"
     )
     for part, first, end in _parts(config):
-        before, model = model, build_ddnn(train.images.shape[1:], num_classes, part)
+        before, cascade = cascade, make_network(network, train.images.shape[1:], num_classes, part)
+        model = cascade.model
         if before is None:
             schedule = make_schedule(part)
         else:
-            start_bottleneck(model, before, train.images, feature_quantisation(part))
-            rate, left = float(before.optimizer.learning_rate), end - first
+            start_bottleneck(model, before.model, train.images, feature_quantisation(part))
+            rate, left = float(before.model.optimizer.learning_rate), end - first
             schedule = make_schedule(replace(part, learning_rate=rate, epochs=left), warm_up=0.0)
         compile_ddnn(model, part, schedule.learning_rate)
+        capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
         last = capture_bank if end == config.epochs else _StopAfter(end)
         logs = model.fit(
             _joint_batches(train, config),
@@ -156,18 +181,44 @@ def fit_ddnn(
         ).history
         history = {name: history.get(name, []) + values for name, values in logs.items()}
     fitted = FittedDDNN(
-        model,
-        *split_ddnn(model),
+        cascade,
         history=history,
         bank=capture_bank.banks["train"],
         val_bank=capture_bank.banks.get("val"),
         stages=capture_stages.judgement() if config.stages else None,
         config=config,
+        classes=train.classes,
         seconds=time.perf_counter() - start,
+        network=network,
     )
     if tensorboard:
         _log_bank(Path(tensorboard), fitted)
     return fitted
+
+
+def make_network(network: Cascade | None, input_shape, num_classes: int, config) -> Cascade:
+    """Return a network to train: a copy of the one given, or the paper's by its configuration."""
+    if network is not None:
+        return network.copy()
+    return as_cascade(build_ddnn(input_shape, num_classes, config))
+
+
+def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
+    """Raise ValueError unless a network can be trained on such data by such a recipe."""
+    names = tuple(network.model.output)
+    if names != (LOCAL, CLOUD):
+        raise ValueError(f"expected a network of two tiers, local and cloud; received {names}")
+    shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
+    if shape != images:
+        raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
+    classes = network.model.output[CLOUD].shape[-1]
+    if classes != len(train.classes):
+        raise ValueError(f"the network has {classes} classes; the data have {len(train.classes)}")
+    if config.bottleneck is not None:
+        raise ValueError(
+            "a bottleneck is put into the network of the paper alone; received bottleneck="
+            f"{config.bottleneck} for another"
+        )
 
 
 def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
@@ -205,17 +256,18 @@ def fit_fold(
         **options: Of `fit_ddnn`.
     """
     rest, held = fold_rows(train.labels, config.seed)[fold]
-    part = Split(train.images[rest], train.labels[rest])
-    fitted = fit_ddnn(part, val, config, num_classes=num_classes, **{"verbose": 0, **options})
-    bank = fitted.capture(Split(train.images[held], train.labels[held]))
+    options = {"verbose": 0, **options, "num_classes": num_classes}
+    bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
     return Judgement(held, bank.edge.local_logits, bank.cloud_logits)
 
 
-def augmented_bank(model: keras.Model, config: DDNNConfig, bank: Bank, views: int) -> Bank:
+def augmented_bank(
+    network: Cascade | keras.Model, config: DDNNConfig, bank: Bank, views: int
+) -> Bank:
     """Capture augmented copies of the images of a bank, each a sample of its own.
 
     Args:
-        model: The DDNN.
+        network: The DDNN; see `capture`.
         config: What it was trained with. The copies are those of its augmentation, or crops and
             mirrored images where it has none.
         bank: Of the training images.
@@ -223,7 +275,7 @@ def augmented_bank(model: keras.Model, config: DDNNConfig, bank: Bank, views: in
     """
     name = "crop_flip" if config.augmentation == "none" else config.augmentation
     images = augmented_views(bank.edge.images, name, views, config.seed)
-    return capture(model, images, np.tile(bank.labels, views))
+    return capture(network, images, np.tile(bank.labels, views))
 
 
 def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> None:
@@ -304,13 +356,8 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
         bank.edge.features.mean(axis=(1, 2), dtype=np.float32),
         {
             "decision": np.where(hard, "hard", "easy"),
-            "class": bank.labels,
+            "class": fitted.classes.decode(bank.labels),
             "B_k": benefits["validation"].round(3),
         },
         bank.edge.images,
     )
-
-
-def _as_split(split, what: str, num_classes: int | None) -> Split:
-    images, labels = (split.images, split.labels) if isinstance(split, Split) else split
-    return as_split(images, labels, num_classes, what)

@@ -83,11 +83,11 @@ def truncate(path):
     path.write_bytes(content[: len(content) // 2])
 
 
-def toy_split(n, seed, num_classes=3) -> Split:
-    """Return n images of 16×16×3 noise, brighter the higher the class."""
+def toy_split(n, seed, num_classes=3, shape=(16, 16, 3)) -> Split:
+    """Return n images of noise, brighter the higher the class."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % num_classes)
-    images = rng.normal(60 + 60 * labels[:, None, None, None], 50, (n, 16, 16, 3))
+    images = rng.normal(60 + 60 * labels[:, None, None, None], 50, (n, *shape))
     return Split(images.clip(0, 255).astype(np.uint8), labels)
 
 
@@ -97,8 +97,8 @@ def toy_splits() -> Splits:
     return Splits("toy", toy_split(96, 0), toy_split(48, 1), toy_split(60, 2), ("a", "b", "c"))
 
 
-def untrained_policy(**fields):
-    """Return an untrained policy on 16×16×3 images of three classes that offloads half of them."""
+def untrained_policy(shape=(16, 16, 3), **fields):
+    """Return an untrained policy on images of three classes that offloads half of them."""
     import keras
 
     from keras_ddnn.capture import capture
@@ -109,8 +109,8 @@ def untrained_policy(**fields):
 
     keras.utils.set_random_seed(0)
     small = {"local_filters": 4, "cloud_filters": ((4,), (8,)), "cloud_units": (8,)}
-    config = DDNNConfig(precision="float32", **small, **fields)
-    model, split = build_ddnn((16, 16, 3), 3, config), toy_split(100, 3)
+    config = DDNNConfig(precision="float32", **(small | fields))
+    model, split = build_ddnn(shape, 3, config), toy_split(100, 3, shape=shape)
     scores = Margin().score(capture(model, split.images, split.labels).edge)
     return OffloadPolicy(model, config, Margin(), float(np.median(scores)), ("a", "b", "c"))
 

@@ -1,18 +1,23 @@
 import json
+import math
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
-from conftest import flip_a_bit
+from conftest import flip_a_bit, toy_split
+from toy_manifest import changed, forge
 
+from keras_ddnn import manifest_fields
 from keras_ddnn.anchored import Anchor
 from keras_ddnn.artifact import load_policy, save_policy
 from keras_ddnn.calibration import for_local_fraction
 from keras_ddnn.capture import capture
-from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.heads import HeadRule, build_head
 from keras_ddnn.manifest import SCHEMA, read_manifest
 from keras_ddnn.mc_dropout import MCDropout
@@ -20,7 +25,10 @@ from keras_ddnn.model_costs import multiply_adds
 from keras_ddnn.models import build_ddnn
 from keras_ddnn.policy import OffloadPolicy
 from keras_ddnn.quantisation import Quantisation
-from keras_ddnn.rules import Margin, Random
+from keras_ddnn.rules import RULES, Margin, Random
+from keras_ddnn.seal import sha256
+from keras_ddnn.serve.cloud import load_cloud
+from keras_ddnn.serve.edge import EdgeRuntime
 
 CONFIG = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)
@@ -216,3 +224,92 @@ def test_saving_again_replaces_the_artefact_whole(policy, folder):
     save_policy(make_policy("margin"), folder, graphs=False)
     assert not (folder / "head.weights.h5").exists()
     assert isinstance(load_policy(folder).rule, Margin)
+
+
+OLDER = Path(__file__).parent / "cases" / "schema4"
+# Of the images below, as the code that wrote the artefact has classified them.
+OFFLOADED_THEN = "000011001101011100111110"
+CLASSES_THEN = "000111101101011110111110"
+
+
+def test_an_artefact_of_schema_4_decides_and_predicts_as_it_did():
+    images = toy_split(60, 3).images
+    classes, offloaded = load_policy(OLDER).predict(images)
+    assert "".join(map(str, classes[:24])) == CLASSES_THEN
+    assert "".join(map(str, offloaded.astype(int)[:24])) == OFFLOADED_THEN
+    assert offloaded.sum() == 30
+    with EdgeRuntime(OLDER) as device:
+        np.testing.assert_array_equal(device.predict(images).offloaded, offloaded)
+    network, manifest, _ = load_cloud(OLDER)
+    assert network(np.zeros((2, *manifest["features"]["shape"]), np.float16)).shape == (2, 3)
+
+
+WRONG = [
+    ("ddnn.local_units", 65536, r"ddnn\.weights\.h5: expected the .* weights of the network"),
+    ("ddnn.cloud_units", [60_000, 60_000, 60_000], r"ddnn\.weights\.h5: expected the"),
+    ("input_shape", [16384, 4096, 3], r"ddnn\.weights\.h5: expected the"),
+    ("input_shape", [8, 8, 3], "no network can be built as described: .*at least 16 pixels"),
+    ("ddnn.cloud_filters", [[4]] * 9, "no network can be built as described"),
+    ("ddnn.cloud_filters", [[2], [2]], "weights of the network described"),
+    ("ddnn.schedule", "sometimes", r"manifest\.json: unknown schedule 'sometimes'; known"),
+    ("ddnn.precision", "int1", r"manifest\.json: unknown precision 'int1'"),
+    ("ddnn.stages", 1000, "stages must lie in"),
+    ("rule.config.input", "smell", r"manifest\.json: unknown head input 'smell'"),
+    ("rule.config.architecture", "conv3d", "unknown head architecture"),
+    ("rule.input_shape", [8, 8, 1000], r"head\.weights\.h5: expected the"),
+    ("rule", {"name": "mc_dropout", "passes": 3, "measure": "x", "seed": 0}, "unknown measure"),
+    ("score_threshold", math.nan, "score_threshold: expected a number, not NaN"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG)
+def test_a_made_up_manifest_is_refused_in_one_line(folder, path, value, message):
+    forge(folder, lambda manifest: changed(manifest, path, value))
+    with pytest.raises(ValueError, match=message) as refused:
+        load_policy(folder)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["ddnn.weights.h5", "head.weights.h5"])
+def test_a_file_that_the_manifest_does_not_list_is_not_read(folder, name):
+    def unlist(manifest):
+        del manifest["sha256"][name]
+        return manifest
+
+    forge(folder, unlist)
+    with pytest.raises(ValueError, match=f"{name} is not listed"):
+        load_policy(folder)
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"does not list {name}, which it needs"):
+        load_policy(folder)
+
+
+def test_weights_that_lead_to_another_file_are_refused(folder, tmp_path):
+    path = folder / "head.weights.h5"
+    shutil.copy(path, tmp_path / "secret.h5")
+    with h5py.File(path, "a") as file:
+        del file["layers"]
+        file["layers"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "layers")
+    hashes = {name: sha256(folder / name) for name in read_hashes(folder)}
+    forge(folder, lambda manifest: manifest | {"sha256": hashes})
+    with pytest.raises(ValueError, match=r"head\.weights\.h5: .*'layers', a link to elsewhere"):
+        load_policy(folder)
+
+
+def read_hashes(folder):
+    return json.loads((folder / "manifest.json").read_text())["sha256"]
+
+
+def test_the_table_of_fields_knows_what_is_written():
+    assert set(manifest_fields.RULE_NAMES) == set(RULES)
+    for config, shape in (
+        (DDNNConfig(bottleneck=4), manifest_fields.DDNN),
+        (DDNNConfig(lambda_local="random"), manifest_fields.DDNN),
+        (HeadConfig(), manifest_fields.HEAD_CONFIG),
+    ):
+        content = json.loads(json.dumps(as_json(config)))
+        shape("config", content)
+        for field in fields(config):
+            if not field.metadata.get("added"):
+                with pytest.raises(ValueError, match=f"config.{field.name}: expected this field"):
+                    shape("config", {k: v for k, v in content.items() if k != field.name})

@@ -111,21 +111,65 @@ def test_json_is_the_same_text_whatever_the_order_of_its_keys(tmp_path):
     assert json.loads(contents(tmp_path)["a.json"]) == {"dataset": "toy", "λ": 0.5}
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [(0.0, False), (3600.0, True)])
-def test_what_a_killed_writer_leaves_is_removed_and_nothing_else(tmp_path, seconds, kept):
+def run(code, folder):
+    """Run Python code on a path in a folder in a process of its own, and let it begin."""
+    code = (
+        "import os, sys; from keras_ddnn.atomic import replacing_folder, write_json\n"
+        "path = sys.argv[1] + '/trial'\n" + code
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE)
+
+
+KILLED = "os.replace = lambda *_: os._exit(9)  # no clean-up is run\n"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3600.0])
+def test_what_a_killed_writer_leaves_is_removed_and_nothing_else(tmp_path, seconds):
     for name in ("report.json", ".hidden", ".lock.file.with_dots"):
         (tmp_path / name).touch()
     for write in ("new = replacing_folder(path); new.__enter__()", "write_json(path, {})"):
-        code = (
-            "import os, sys; from keras_ddnn.atomic import replacing_folder, write_json\n"
-            "path = sys.argv[1] + '/trial'\n"
-            "os.replace = lambda *_: os._exit(9)  # no clean-up is run\n"
-            f"{write}; os._exit(9)"
-        )
-        assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 9
+        assert run(f"{KILLED}{write}; os._exit(9)", tmp_path).wait() == 9
     assert len(list(tmp_path.iterdir())) == 5
-    remove_leftovers(tmp_path, seconds)
+    owned = remove_leftovers(tmp_path, seconds)
     left = {path.name for path in tmp_path.iterdir()}
-    assert {"report.json", ".hidden", ".lock.file.with_dots"} <= left
-    assert len(left) == (5 if kept else 3)
+    assert left == {"report.json", ".hidden", ".lock.file.with_dots"}
+    assert owned == 0
     remove_leftovers(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("write", ["replacing_folder", "replacing_file"])
+@pytest.mark.parametrize("days", [-3650, 0, 3650])
+def test_what_a_living_process_writes_is_left_alone_whatever_the_clock_says(tmp_path, write, days):
+    code = f"from keras_ddnn.atomic import {write}\nwith {write}(path): print(flush=True); input()"
+    command = [sys.executable, "-c", f"path = {str(tmp_path / 'trial')!r}\n{code}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        (leftover,) = tmp_path.iterdir()
+        then = leftover.stat().st_mtime + 86400 * days
+        os.utime(leftover, (then, then))
+        owned = remove_leftovers(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [leftover.name]
+        assert owned == 1
+        writer.communicate(b"\n")
+    assert writer.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["trial"]
+
+
+@pytest.mark.parametrize("name", [".trial.0123abcd.x_y_z_w_", ".trial.x_y_z_w_"])
+@pytest.mark.parametrize(("days", "kept"), [(0, True), (-2, False), (2, False)])
+def test_what_another_machine_or_version_left_is_removed_by_its_age(tmp_path, name, days, kept):
+    """Two days old, or stamped by a clock that was two days ahead: nobody will come back for it."""
+    (tmp_path / name).mkdir()
+    then = (tmp_path / name).stat().st_mtime + 86400 * days
+    os.utime(tmp_path / name, (then, then))
+    remove_leftovers(tmp_path, seconds=86400)
+    assert (tmp_path / name).exists() == kept
+
+
+def test_a_folder_in_which_another_machine_still_writes_is_young(tmp_path):
+    folder = tmp_path / ".trial.0123abcd.x_y_z_w_"
+    (folder / "tensorboard").mkdir(parents=True)
+    (folder / "tensorboard" / "events").touch()
+    os.utime(folder, (0, 0))
+    remove_leftovers(tmp_path, seconds=3600)
+    assert folder.exists()

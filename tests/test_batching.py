@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -155,3 +156,26 @@ def test_limits_out_of_range_are_refused(wrong):
     limits = {"max_batch": 1, "max_wait": 0.0, "max_queue": 1} | wrong
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Batcher(np.negative, **limits)
+
+
+def test_what_would_wait_too_long_is_refused_but_a_batch_may_gather():
+    def run(samples):
+        time.sleep(0.05)
+        return samples
+
+    async def client(batcher):
+        for _ in range(20):  # batches of 4 that take 0.05 s each
+            await batcher.submit(rows(1, 2, 3, 4))
+        waiting = []
+        while not (refused := batcher.lack(1)):
+            waiting.append(asyncio.create_task(batcher.submit(rows(0))))
+            await asyncio.sleep(0)
+        await asyncio.gather(*waiting)
+        return len(waiting), refused, batcher.lack(4)
+
+    (waited, refused, afterwards), _ = serve(client, run, max_delay=0.18)
+    assert 4 <= waited < 16
+    assert refused.startswith(f"{waited} samples wait already, for ")
+    assert afterwards is None
+    with pytest.raises(ValueError, match="max_delay must be"):
+        Batcher(run, max_batch=1, max_wait=0.0, max_queue=1, max_delay=0.0)

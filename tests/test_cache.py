@@ -9,7 +9,7 @@ import pytest
 from conftest import flip_a_bit, truncate
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.seal import sealed_folder
+from keras_ddnn.seal import SEAL, sealed_folder
 from tune import cache
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
 from tune.space import Backbone, SearchConfig, Trial
@@ -202,3 +202,29 @@ def test_a_search_has_the_records_of_its_own_data_only(tmp_path):
     assert records.all(search, DATA) == written
     assert list(records.all(search, DATA)) == sorted(written)
     assert records.all(search, "beef") == {}
+
+
+@pytest.mark.parametrize("table", ["{}", "[]", "3", '{"bank.npz": 3}', "[" * 100_000])
+def test_a_seal_that_does_not_cover_every_file_verifies_none(tmp_path, table):
+    with sealed_folder(tmp_path / "backbone") as new:
+        (new / "train.npz").write_bytes(b"logits and features")
+    (tmp_path / "backbone" / SEAL).write_text(table)
+    assert not trained(tmp_path / "backbone")
+
+
+def test_what_came_later_in_a_folder_of_its_own_does_no_damage(tmp_path):
+    with sealed_folder(tmp_path / "backbone") as new:
+        (new / "train.npz").write_bytes(b"logits and features")
+    with sealed_folder(tmp_path / "backbone" / "augmented8") as new:
+        (new / "bank.npz").write_bytes(b"more of them")
+    assert trained(tmp_path / "backbone")
+    assert trained(tmp_path / "backbone" / "augmented8")
+
+
+def test_a_link_in_a_sealed_folder_is_not_followed(tmp_path):
+    with sealed_folder(tmp_path / "backbone") as new:
+        (new / "train.npz").write_bytes(b"logits and features")
+    path = tmp_path / "backbone" / "train.npz"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert not trained(tmp_path / "backbone")

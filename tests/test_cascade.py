@@ -6,6 +6,9 @@ import pytest
 from keras import layers
 
 from keras_ddnn.cascade import chain, split
+from keras_ddnn.policy import OffloadPolicy
+from keras_ddnn.rules import Margin
+from keras_ddnn.training import fit_ddnn
 from keras_ddnn.wiring import CutPoints
 
 rng = np.random.default_rng(0)
@@ -181,3 +184,51 @@ def test_tables_and_tokens_keep_their_type():
     cascade = split(model, "conv")
     assert cascade.model.input.dtype == "int32"
     assert cascade.tiers[0].model.output["features"].shape == (None, 10, 6)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+RECIPE = {"epochs": 1, "batch_size": 32, "verbose": 0}
+
+
+def two_networks():
+    return {
+        "split": split(small(16), "conv"),
+        "chain": chain({"local": small(8), "cloud": small(16)}),
+    }
+
+
+@pytest.mark.parametrize("kind", ["split", "chain"])
+def test_another_network_is_trained_captured_and_decides_as_its_bank_says(toy_splits, kind):
+    network = two_networks()[kind]
+    before = network.model.get_weights()
+    fitted = fit_ddnn(toy_splits.train, toy_splits.val, "fast", network=network, **RECIPE)
+    for ours, theirs in zip(network.model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # a copy is trained
+
+    bank = fitted.capture(toy_splits.test)
+    threshold = float(np.median(Margin().score(bank.edge)))
+    policy = OffloadPolicy(fitted.cascade, None, Margin(), threshold, toy_splits.class_names)
+    classes, offloaded = policy.predict(toy_splits.test.images)
+    np.testing.assert_array_equal(offloaded, Margin().score(bank.edge) >= threshold)
+    logits = np.where(offloaded[:, None], bank.cloud_logits, bank.edge.local_logits)
+    np.testing.assert_array_equal(classes, logits.argmax(axis=1))
+    # What travels: numbers as float16, images as they are.
+    assert bank.edge.features.dtype == {"split": np.float16, "chain": np.uint8}[kind]
+
+
+def test_a_network_that_does_not_suit_the_data_is_refused_before_training(toy_splits):
+    for network, message in [
+        (split(small(32), "conv"), r"takes inputs of shape \(32, 32, 3\); .* \(16, 16, 3\)"),
+        (split(small(16, 5), "conv"), "has 5 classes; the data have 3"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            fit_ddnn(toy_splits.train, toy_splits.val, network=network, **RECIPE)
+    with pytest.raises(ValueError, match="paper alone; received bottleneck=4"):
+        fit_ddnn(
+            toy_splits.train,
+            toy_splits.val,
+            network=two_networks()["split"],
+            bottleneck=4,
+            **RECIPE,
+        )

@@ -67,6 +67,18 @@ def test_a_few_samples_certify_nothing(n):
     assert certify(np.arange(n) / n, "=" * n) == -np.inf
 
 
+def test_no_samples_certify_nothing():
+    assert certify([], "") == -np.inf
+    with pytest.raises(ValueError, match="n must be a positive integer; received 0"):
+        most_losses(0, 0.01, 0.1)
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_certify_nothing(score):
+    with pytest.raises(ValueError, match="expected finite scores; received 300 NaN or infinite"):
+        certify(np.full(300, score), "=" * 300)
+
+
 def test_tied_samples_stay_or_go_together():
     scores = np.repeat([0.1, 0.5, 0.9], [300, 100, 100])
     lost = "=" * 300 + "=" * 95 + "-" * 5 + "=" * 100

@@ -17,9 +17,9 @@ from conftest import flip_a_bit
 from fastapi.testclient import TestClient
 from toy_service import INFER, SERVED, Server, app_of, served_network
 
-from keras_ddnn.serve import cloud
 from keras_ddnn.serve.cloud import load_cloud, make_app
 from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.serve.gate import GateLimits
 from keras_ddnn.serve.wire import HEADER_LENGTH, Tensor, decode, encode
 
 FEATURES = np.arange(24, dtype=np.float16).reshape(2, 2, 2, 3)
@@ -141,7 +141,7 @@ def test_a_body_too_long_is_refused_before_it_is_read():
             read.append(1)
             yield bytes(100)
 
-    with TestClient(app_of(max_bytes=400)) as client:
+    with TestClient(app_of(max_bytes=400, limits=GateLimits(linger_seconds=0.05))) as client:
         for declared in ("401", "9" * 5000):
             headers = {"Content-Length": declared}
             assert "400 bytes" in reason(client.post(INFER, content=b"x", headers=headers), 413)
@@ -150,9 +150,11 @@ def test_a_body_too_long_is_refused_before_it_is_read():
         logits_of(ask(client, ("features", FEATURES)))
 
 
-def test_a_body_that_does_not_come_is_given_up(monkeypatch):
-    monkeypatch.setattr(cloud, "BODY_SECONDS", 0.05)
-    with Server(app_of()) as port, socket.create_connection(("127.0.0.1", port)) as line:
+def test_a_body_that_does_not_come_is_given_up():
+    with (
+        Server(app_of(limits=GateLimits(body_seconds=0.05))) as port,
+        socket.create_connection(("127.0.0.1", port)) as line,
+    ):
         line.sendall(
             b"POST " + INFER.encode() + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
         )
@@ -196,7 +198,7 @@ def test_a_full_queue_is_503_and_says_when_to_come_again():
         first.join()
         waiting.join()
     assert "2 of 2 samples wait" in reason(refused, 503)
-    assert refused.headers["Retry-After"] == "1"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 3
     assert [response.status_code for response in responses] == [200, 200]
 
 

@@ -1,6 +1,13 @@
+import ctypes
+import os
+import signal
+import socket
+import time
+
 import pytest
 
-from tune.cluster import environment, resources_of, start
+from tune import cluster
+from tune.cluster import Watch, environment, resources_of, start
 
 
 @pytest.mark.parametrize(
@@ -37,3 +44,66 @@ def test_the_address_that_another_ray_has_left_is_not_followed(monkeypatch):
         assert ray.cluster_resources()["CPU"] == 1
     finally:
         ray.shutdown()
+
+
+@pytest.fixture
+def silent():
+    """Return the address of a server that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_cluster_that_is_not_there_is_waited_for_no_longer_than_asked():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=f"no Ray cluster answers at --address {address}"):
+        start(address, None, seconds=1.0)
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_that_says_nothing_is_no_cluster(silent, monkeypatch):
+    import ray
+
+    # Ray waits in threads of C++ that outlive the test.
+    monkeypatch.setattr(ray, "init", lambda **_: time.sleep(3))
+    with pytest.raises(ValueError, match=r"within 0.5 s: no answer; see `ray status`"):
+        start(silent, None, seconds=0.5)
+
+
+def test_a_signal_while_ray_starts_goes_to_whom_it_went_before(monkeypatch):
+    """Ray's C++ puts a handler of its own in place, which aborts the process."""
+    import ray
+
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        ignore = ctypes.c_void_p(1)  # past Python, as Ray does it
+        monkeypatch.setattr(
+            ray, "init", lambda **_: ctypes.CDLL(None).signal(signal.SIGTERM, ignore)
+        )
+        start(None, num_cpus=1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        cluster._ours.clear()
+
+
+def test_a_ray_that_starts_nothing_any_more_is_noticed(monkeypatch):
+    monkeypatch.setattr(cluster._local, "is_set", lambda: True)
+    watch = Watch("head trial", seconds=0.05)
+    watch.look(running=False)
+    time.sleep(0.1)
+    watch.look(running=True)  # as long as one runs, the others may wait
+    watch.look(running=False)
+    time.sleep(0.1)
+    with pytest.raises(RuntimeError, match=r"no head trial for 0\.05 s: the clock was set back"):
+        watch.look(running=False)
+
+
+def test_a_shared_cluster_may_have_more_urgent_work(monkeypatch):
+    monkeypatch.setattr(cluster._local, "is_set", lambda: False)
+    watch = Watch("head trial", seconds=0.0)
+    time.sleep(0.01)
+    watch.look(running=False)

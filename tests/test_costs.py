@@ -81,6 +81,15 @@ def test_a_local_fraction_outside_the_unit_interval_is_refused(local_fraction):
 
 
 @pytest.mark.parametrize(
+    ("values", "received"),
+    [([], "0 values, 0 of them NaN"), ([0.1, np.nan, np.nan], "3 values, 2 of them NaN")],
+)
+def test_values_that_give_no_threshold_are_refused(values, received):
+    with pytest.raises(ValueError, match=f"at least one value and no NaN; received {received}"):
+        threshold_for_fraction(np.array(values), 0.5)
+
+
+@pytest.mark.parametrize(
     ("case", "local", "cloud", "score"),
     [
         # The true class is 0; from two classes, a network is right above 0.5.

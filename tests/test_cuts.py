@@ -216,7 +216,7 @@ def test_a_model_is_read_from_its_file_and_not_from_code_in_it(tmp_path, capsys)
         ("missing.keras", (), "missing.keras: expected a .keras file"),
         ("test_cuts:toy", ("--classes", 3), "has classes of its own"),
         ("test_cuts:toy", ("--input-shape", 9, 9, 3), r"input of shape \(8, 8, 3\)"),
-        ("test_cuts:toy", ("--images", "nowhere"), "expected images in nowhere"),
+        ("test_cuts:toy", ("--images", "nowhere"), "nowhere"),
         ("test_cuts:toy", ("--local-fraction", 1.5), "must lie in"),
         ("test_cuts:toy", ("--csv", f"{__file__}/cuts.csv"), "test_cuts.py"),
         ("test_cuts:toy", ("--figure", "cuts.xyz"), "xyz"),

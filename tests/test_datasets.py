@@ -164,7 +164,7 @@ def test_npz_without_val_holds_out_a_tenth_of_train(tmp_path):
     [
         ({"y_test": None}, "expected arrays y_test, received x_train, y_train, x_val"),
         ({"y_val": None}, "expected arrays y_val"),
-        ({"y_val": np.full(20, 2)}, r"val labels: expected classes in 0\.\.1, received 2 to 2"),
+        ({"y_val": np.full(20, 2)}, r"val labels: expected classes in 0\.\.1, received 2$"),
         ({"x_test": IMAGES[:, :, :, :1]}, r"test images: .*\(16, 16, 3\).*\(16, 16, 1\)"),
         ({"y_train": np.array([{}] * 20)}, "toy.npz: expected a .npz archive of plain arrays"),
     ],
@@ -235,7 +235,7 @@ def test_folder_without_test_or_images_is_refused(tmp_path):
     root = write_folder(tmp_path / "b")
     for file in (root / "val").glob("*/*.png"):
         file.unlink()
-    with pytest.raises(ValueError, match="val: expected images, received an empty split"):
+    with pytest.raises(ValueError, match="val/cat: expected images, received none"):
         load(root)
 
 

@@ -10,6 +10,7 @@ import pytest
 from keras_ddnn.serve.audit import Audit
 from keras_ddnn.serve.betting import ExcessTest
 from keras_ddnn.serve.drift import DriftGuard
+from keras_ddnn.serve.sample_bounds import highest_mean, share_error
 from keras_ddnn.serve.share import ShareController, ShareTest
 
 
@@ -255,7 +256,16 @@ def test_nothing_shifts_where_one_machine_answers_everything(target, threshold):
     test = ShareTest(target, threshold)
     test.learn(np.append(rng_of(0).random(500), np.nan))
     assert test.alarm is None
-    assert test.status()["count"] == 500
+    assert test.status()["count"] == 501
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_lost_are_a_shift(score):
+    test = ShareTest(0.5, 0.5)
+    test.learn(rng_of(0).random(500))
+    assert test.alarm is None
+    test.learn(np.full(200, score))
+    assert test.alarm.startswith("Scores have shifted")
 
 
 # The guard.
@@ -329,10 +339,10 @@ def test_an_alarm_says_in_plain_words_what_to_do():
     guard.learn(zeros.astype(bool), zeros + 1, zeros, zeros)
     (alarm,) = guard.status()["alarms"]
     assert alarm == (
-        "Accuracy has fallen more than 2.00% below the cloud's, as found at sample 13 of those "
+        "Accuracy has fallen more than 2.00% below the cloud's, as found at sample 14 of those "
         "checked; over the last 40 it is 100.00% ± 0.00%. Data have changed: choose a new "
-        "threshold on recent, labelled samples. The probability that this alarm is false is at "
-        "most 10.0%."
+        "threshold on recent, labelled samples. The probability that this guard ever alarms "
+        "although nothing has changed is at most 10.0%."
     )
 
 
@@ -343,36 +353,162 @@ def test_a_status_is_plain_json(guard):
         watch(guard, *stream(rng_of(0), 200))
 
 
-def manifest_of(options, drop):
+def manifest_of(options, drop, n=5000):
     validation = {"local_fraction": 0.4, "accuracy": 0.8, "accuracy_drop": drop}
-    numbers = {"options": options, "validation": validation | {"disagreement": 0.04}}
+    numbers = {"n": n, "options": options, "validation": validation | {"disagreement": 0.04}}
     calibration = {"numbers": numbers}
     return {"score_threshold": 0.7, "calibration": calibration}
 
 
+ENDLESS = 10**8  # samples, which leave nothing to chance
+
+
 def test_a_guard_of_an_artefact_watches_what_was_certified():
-    guard = DriftGuard.of(manifest_of({"max_drop": 0.02, "delta": 0.05}, 0.015), seed=3)
+    guard = DriftGuard.of(manifest_of({"max_drop": 0.02, "delta": 0.05}, 0.015, ENDLESS), seed=3)
     assert guard.audit.drop.limit == 0.02
-    assert guard.audit.drop.delta == 0.05 / 2
     assert guard.audit.disagreement.limit == pytest.approx(0.045)
     assert guard.controller.local_fraction == 0.4
     assert guard.controller.score_threshold == 0.7
+    assert guard.delta == 0.05
 
 
 def test_a_guard_of_an_artefact_without_a_certificate_allows_a_point_more_than_validation_lost():
-    assert DriftGuard.of(manifest_of({}, 0.015)).audit.drop.limit == pytest.approx(0.025)
-    assert DriftGuard.of(manifest_of({}, 0.015), max_drop=0.1).audit.drop.limit == 0.1
+    manifest = manifest_of({}, 0.015, ENDLESS)
+    assert DriftGuard.of(manifest).audit.drop.limit == pytest.approx(0.025)
+    assert DriftGuard.of(manifest, max_drop=0.1).audit.drop.limit == 0.1
+    assert DriftGuard.of(manifest_of({}, 0.015, 20), max_drop=0.001).audit.drop.limit == 0.001
+
+
+def plan_of(*points):
+    names = ("score_threshold", "local_fraction", "accuracy", "disagreement")
+    return [dict(zip(names, point)) for point in points]
 
 
 def test_a_guard_of_an_artefact_without_calibration_reads_its_plan():
-    names = ("score_threshold", "local_fraction", "accuracy", "disagreement")
-    points = [(0.1, 0.0, 0.85, 0.0), (0.5, 0.4, 0.84, 0.02), (0.9, 1.0, 0.7, 0.3)]
-    plan = [dict(zip(names, point)) for point in points]
-    guard = DriftGuard.of({"score_threshold": 0.6, "calibration": None, "plan": plan})
-    # A quarter of the way from the second point to the third: 0.55 local, accuracy 0.805.
-    assert guard.controller.local_fraction == pytest.approx(0.55)
-    assert guard.audit.drop.limit == pytest.approx(0.85 - 0.805 + 0.01)
-    assert guard.audit.disagreement.limit == pytest.approx(0.09 + 0.01)
+    # The sixth digits say that there were a million samples.
+    plan = plan_of(
+        (0.1, 0.0, 0.85, 0.0), (0.5, 0.4, 0.840001, 0.020001), (0.9, 1.0, 0.699999, 0.299999)
+    )
+    guard = DriftGuard.of({"score_threshold": 0.5, "calibration": None, "plan": plan})
+    assert guard.controller.local_fraction == 0.4
+    assert guard.audit.drop.limit == pytest.approx(0.01 + 0.01, abs=2e-6)
+    assert guard.audit.disagreement.limit == pytest.approx(0.02 + 0.01, abs=2e-6)
+    between = DriftGuard.of({"score_threshold": 0.6, "calibration": None, "plan": plan})
+    # A quarter of the way from the second point to the third. Nobody knows what lies between: up to
+    # the third point all that disagree may do so, and each may be a loss.
+    assert between.controller.local_fraction == pytest.approx(0.55)
+    assert between.shift.tolerance == pytest.approx(1.0 - 0.55, abs=0.002)
+    assert between.audit.drop.limit == pytest.approx(0.01 + 0.28, abs=0.005)
+    assert between.audit.disagreement.limit == pytest.approx(0.3, abs=0.005)
+
+
+def promise_of(guard):
+    """Return what all tests of a guard may alarm with, together."""
+    tests = (guard.audit.drop, guard.audit.disagreement)
+    return guard.shift.status()["delta"] + sum(test.delta for test in tests)
+
+
+def test_scores_and_audits_share_one_probability_of_a_false_alarm():
+    assert promise_of(DriftGuard(0.5, 0.5, max_disagreement=0.2)) == pytest.approx(0.1)
+    # Half of it is the chance that the validation sample was not like all data.
+    assert promise_of(DriftGuard.of(manifest_of({}, 0.015))) == pytest.approx(0.05)
+    assert promise_of(DriftGuard.of(manifest_of({}, 0.015), delta=0.4)) == pytest.approx(0.2)
+    assert DriftGuard.of(manifest_of({}, 0.015), delta=0.4).status()["delta"] == 0.4
+
+
+def sample_of(n, local_fraction=0.5, drop=0.0, disagreement=0.0):
+    """Return the manifest of an artefact that was saved with n validation samples."""
+    shares = {"local_fraction": local_fraction, "accuracy_drop": drop, "disagreement": disagreement}
+    numbers = {"n": n, "options": {}, "validation": shares}
+    return {"score_threshold": 0.5, "calibration": {"numbers": numbers}}
+
+
+def test_of_few_validation_samples_none_of_which_disagrees_the_limit_is_the_rule_of_threes():
+    guard = DriftGuard.of(sample_of(20), delta=0.3)  # of which a sixth is each limit's: 5%
+    rule_of_three = 1 - 0.05 ** (1 / 20)  # 13.9%, nearly 3/20
+    assert rule_of_three <= guard.audit.disagreement.limit < 0.2
+    assert rule_of_three <= guard.audit.drop.limit < 0.2
+    assert guard.shift.tolerance == pytest.approx(np.sqrt(np.log(2 / 0.05) / 40))
+
+
+def test_many_validation_samples_leave_limits_that_are_wanted():
+    guard = DriftGuard.of(sample_of(ENDLESS))
+    assert guard.audit.drop.limit == guard.audit.disagreement.limit == 0.01
+    assert guard.shift.tolerance == 0.1
+
+
+def test_the_fewest_samples_that_fit_a_plan_are_taken_for_its_number():
+    plan = plan_of((0.1, 0.0, 0.85, 0.0), (0.5, 0.5, 0.85, 0.0), (0.9, 1.0, 0.7, 0.15))
+    guard = DriftGuard.of({"score_threshold": 0.5, "calibration": None, "plan": plan})
+    assert guard.audit.drop.limit == DriftGuard.of(sample_of(20)).audit.drop.limit
+    plan[1]["accuracy"] = 0.8498  # of 5,000 samples, one was lost
+    guard = DriftGuard.of({"score_threshold": 0.5, "calibration": None, "plan": plan})
+    assert guard.audit.drop.limit == pytest.approx(0.0102)
+
+
+def test_a_highest_mean_by_hand():
+    assert highest_mean(0, 0, 1, 0.05) == pytest.approx(0.95)
+    # Of two samples, bets of 1 and 1/2 on neither: the mean of 1/(1 - d)² and (1 + d/(1 - d)/2)².
+    d = highest_mean(0, 0, 2, 0.05)
+    assert (1 / (1 - d) ** 2 + (1 + d / (1 - d) / 2) ** 2) / 2 == pytest.approx(1 / 0.05)
+    # One lost, and one not: the bet of 1 is ruined, that of 1/2 halved.
+    d = highest_mean(1, 0, 2, 0.05)
+    assert 0.5 * (1 + d / (1 - d) / 2) / 2 == pytest.approx(1 / 0.05)
+    assert highest_mean(0, 100, 100, 0.05) == 0.0
+    assert 0.99 < highest_mean(100, 0, 100, 0.05) < 1.0
+
+
+@pytest.mark.parametrize(("p_loss", "p_gain"), [(0.4, 0.0), (0.3, 0.2), (0.05, 0.04), (0.9, 0.0)])
+def test_a_highest_mean_holds_for_all_thresholds_at_once(p_loss, p_gain):
+    n, draws, alpha, broken = 30, 500, 0.1, 0
+    bound = {
+        (losses, gains): highest_mean(losses, gains, n, alpha)
+        for losses in range(n + 1)
+        for gains in range((n + 1 - losses) * (p_gain > 0) + (not p_gain))
+    }
+    for seed in range(draws):
+        scores, case = np.sort(rng_of(seed).random(n)), rng_of(seed + draws).random(n)
+        losses = np.append(0, np.cumsum(case < p_loss))
+        gains = np.append(0, np.cumsum(case > 1 - p_gain))
+        # Scores are uniform; no count changes up to the next.
+        means = np.append(scores, 1.0) * (p_loss - p_gain)
+        highest = [bound[pair] for pair in zip(losses.tolist(), gains.tolist())]
+        broken += (means > highest).any()
+    assert broken / draws <= alpha + 2 * np.sqrt(alpha * (1 - alpha) / draws)
+
+
+@pytest.mark.parametrize("counts", [(-1, 0, 5), (0, -1, 5), (3, 3, 5), (0, 0, 0)])
+def test_counts_that_cannot_be_are_refused(counts):
+    with pytest.raises(ValueError, match=r"must .*received"):
+        highest_mean(*counts, 0.05)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, np.nan])
+def test_limits_that_may_always_or_never_be_wrong_are_refused(alpha):
+    for limit in (lambda: highest_mean(0, 0, 5, alpha), lambda: share_error(5, alpha)):
+        with pytest.raises(ValueError, match=r"alpha must lie in \(0, 1\); received"):
+            limit()
+
+
+def calibrated(rng, n):
+    """Return the manifest of a threshold that keeps half of n validation samples."""
+    scores, local, cloud, labels = stream(rng, n)
+    threshold = float(np.median(scores))
+    kept = scores < threshold
+    drop = np.mean(kept * ((cloud == labels).astype(int) - (local == labels)))
+    return sample_of(n, kept.mean(), drop, np.mean(kept & (local != cloud))) | {
+        "score_threshold": threshold
+    }
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.01])
+def test_few_validation_samples_and_no_drift_give_no_more_alarms_than_promised(gain):
+    draws, alarms = 40, 0
+    for seed in range(draws):
+        rng = rng_of(seed)
+        guard = DriftGuard.of(calibrated(rng, 100), audit_share=0.5, gain=gain, seed=seed)
+        alarms += watch(guard, *stream(rng, 1000)) is not None
+    assert alarms / draws <= 0.1
 
 
 def test_an_artefact_without_validation_data_has_no_guard():

@@ -1,21 +1,26 @@
 """A device decides as the policy does, needs no TensorFlow, and says what it has done."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from conftest import flip_a_bit, toy_split, untrained_policy
 from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
+from toy_manifest import forge
 
 from keras_ddnn.artifact import save_policy
 from keras_ddnn.config import BOTTLENECK_CODES
 from keras_ddnn.manifest import model_id, read_manifest
 from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.seal import sha256
 from keras_ddnn.serve.edge import BATCH, EdgeRuntime, main
+from keras_ddnn.serve.limits import MAX_BYTES
 from keras_ddnn.serve.wire import decode
 
 SPLIT = toy_split(100, 3)
@@ -102,6 +107,80 @@ def test_images_travel_only_if_shared(toy_artifact, server):
     np.testing.assert_array_equal(sent, IMAGES[:BATCH][offloaded])
 
 
+def test_no_request_is_longer_than_the_cloud_of_the_same_artefact_takes(tmp_path, server):
+    policy = untrained_policy((96, 96, 3), local_filters=32)
+    save_policy(policy, tmp_path / "artifact")
+    images = toy_split(BATCH, 3, shape=(96, 96, 3)).images
+    with runtime_of(tmp_path / "artifact", server) as runtime:
+        runtime.score_threshold = -np.inf
+        answer = runtime.predict(images)
+    assert (answer.classes == CLOUD_CLASS).all()
+    assert max(len(body) for _, body in server.requests) <= MAX_BYTES
+    sent = [decode(*request).tensors["features"] for request in server.requests]
+    assert sum(map(len, sent)) == BATCH
+    assert len(sent) == -(-sum(array.nbytes for array in sent) // MAX_BYTES)
+
+
+@pytest.mark.parametrize("share_images", [False, True])
+@pytest.mark.parametrize("graph", ["float", "int8"])
+def test_a_request_is_cut_to_the_bytes_and_samples_that_are_allowed(
+    toy_artifact, server, graph, share_images
+):
+    options = {"graph": graph, "share_images": share_images, "max_bytes": 5000, "max_samples": 12}
+    with runtime_of(toy_artifact, server, **options) as runtime:
+        runtime.score_threshold = -np.inf
+        assert (runtime.predict(IMAGES).classes == CLOUD_CLASS).all()
+    bytes_of_a_sample = (256 if graph == "int8" else 512) + share_images * 768
+    assert runtime.requests.sample_bytes == bytes_of_a_sample
+    counts = [len(decode(*request).tensors["features"]) for request in server.requests]
+    assert max(counts) == min(12, (5000 - 300) // bytes_of_a_sample)
+    assert max(len(body) for _, body in server.requests) <= 5000
+
+
+def test_an_artefact_of_which_one_sample_is_too_long_is_refused(toy_artifact, server):
+    with pytest.raises(ValueError, match=r"max_bytes of at least \d+, for one.*received 600"):
+        runtime_of(toy_artifact, server, max_bytes=600)
+
+
+def test_all_parts_of_a_call_share_one_deadline(toy_artifact, server):
+    server.fault = "slow"  # each answer takes 0.4 s
+    with runtime_of(toy_artifact, server, max_samples=1, deadline_s=0.6, failures=99) as runtime:
+        runtime.score_threshold = -np.inf
+        answer = runtime.predict(IMAGES[:4])
+    assert answer.seconds < 1.0
+    assert not answer.fallback[0]
+    assert answer.fallback[1:].all()
+
+
+def test_a_part_that_is_not_answered_costs_the_others_nothing(toy_artifact, server):
+    server.fault = "nan_of_three"
+    with runtime_of(toy_artifact, server, max_samples=3) as runtime:
+        runtime.score_threshold = -np.inf
+        answer = runtime.predict(IMAGES[:5])
+    np.testing.assert_array_equal(answer.causes, ["unusable-answer"] * 3 + [""] * 2)
+    assert (answer.classes[3:] == CLOUD_CLASS).all()
+
+
+def test_threads_that_share_a_device_get_the_answers_of_a_lone_run(toy_artifact, server):
+    with runtime_of(toy_artifact, server) as runtime:
+        alone = [runtime.predict(image[None]) for image in IMAGES]
+
+        def ask(k):
+            return runtime.predict(IMAGES[k, None])
+
+        order = np.random.default_rng(0).permutation(np.tile(np.arange(len(IMAGES)), 8))
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(ask, order))
+        numbers = runtime.metrics.numbers()
+    for k, answer in zip(order, together):
+        assert answer.scores == alone[k].scores
+        assert answer.classes == alone[k].classes
+        assert answer.offloaded == alone[k].offloaded
+    assert numbers["local"] + numbers["cloud"] == 9 * len(IMAGES)
+    told = sum(decode(*request).parameters["answered_locally"] for request in server.requests)
+    assert 0 <= numbers["local"] - told <= len(IMAGES)
+
+
 def test_one_connection_serves_all_requests(toy_artifact, server):
     with runtime_of(toy_artifact, server) as runtime:
         for _ in range(5):
@@ -115,11 +194,64 @@ def test_without_a_cloud_the_local_network_answers_all(toy_artifact):
     np.testing.assert_array_equal(answer.fallback, answer.offloaded)
 
 
+def test_fallbacks_are_counted_by_cause(toy_artifact, server, caplog):
+    server.fault = "error_500"
+    with (
+        caplog.at_level(logging.WARNING, "keras_ddnn"),
+        runtime_of(toy_artifact, server, failures=99) as runtime,
+    ):
+        answers = [runtime.predict(IMAGES[:50])]
+        server.fault = "wrong_token"
+        answers += [runtime.predict(IMAGES[50:]), runtime.predict(IMAGES[50:])]
+        text = runtime.metrics.text()
+    first, *others = [int(answer.offloaded.sum()) for answer in answers]
+    expected = {"server-error": first, "unauthorised": sum(others)}
+    assert runtime.metrics.causes() == expected
+    for cause, count in expected.items():
+        assert f'ddnn_edge_fallback_samples_total{{cause="{cause}"}} {float(count)}' in text
+    for answer, cause in zip(answers, ["server-error", "unauthorised", "unauthorised"]):
+        np.testing.assert_array_equal(answer.causes, np.where(answer.offloaded, cause, ""))
+    lines = [record.getMessage() for record in caplog.records]
+    assert ["(server-error)" in lines[0], "(unauthorised)" in lines[1]] == [True, True]
+    assert f"unauthorised {sum(others)}, server-error {first}" in lines[2]
+    assert len(lines) == 3
+
+
+def test_a_refusal_is_kept_only_until_the_cloud_has_answered(toy_artifact, server):
+    server.fault = "wrong_token"
+    with runtime_of(toy_artifact, server) as runtime:
+        assert runtime.check().failure.lasting
+        assert runtime.refusal.cause == "unauthorised"
+        server.fault = "none"
+        runtime.predict(IMAGES)
+        assert runtime.refusal is None
+        server.fault = "wrong_token"
+        runtime.predict(IMAGES)
+        assert runtime.refusal is None
+        assert set(runtime.metrics.causes()) >= {"unauthorised"}
+
+
+def test_a_check_asks_once_and_is_no_answer_that_counts(toy_artifact, server):
+    with runtime_of(toy_artifact, server) as runtime:
+        found = runtime.check(5)
+        numbers = runtime.metrics.numbers()
+    ((headers, body),) = server.requests
+    assert decode(headers, body).tensors["features"].shape[0] == found.samples == 5
+    assert (found.failure, found.sent_bytes) == (None, len(body))
+    assert numbers["local"] == numbers["cloud"] == numbers["fallback"] == 0
+
+
 def test_the_threshold_may_be_moved(toy_artifact):
     runtime = EdgeRuntime(toy_artifact)
     runtime.score_threshold = np.inf
     assert not runtime.predict(IMAGES).offloaded.any()
     runtime.score_threshold = -np.inf
+    assert runtime.predict(IMAGES).offloaded.all()
+
+
+def test_a_comparison_with_no_number_offloads(toy_artifact):
+    runtime = EdgeRuntime(toy_artifact)
+    runtime.score_threshold = np.nan
     assert runtime.predict(IMAGES).offloaded.all()
 
 
@@ -166,6 +298,55 @@ def test_a_damaged_artefact_is_refused(toy_artifact, tmp_path):
     flip_a_bit(damaged / "edge.tflite")
     with pytest.raises(ValueError, match=r"edge\.tflite is damaged"):
         EdgeRuntime(damaged)
+
+
+def tampered_with(toy_artifact, folder, graph):
+    """Return a copy of an artefact with another graph, whose hash is right."""
+    shutil.copytree(toy_artifact, folder)
+    (folder / "edge.tflite").write_bytes(graph)
+    hashes = read_manifest(toy_artifact)["sha256"]
+    hashes |= {"edge.tflite": sha256(folder / "edge.tflite")}
+    forge(folder, lambda manifest: manifest | {"sha256": hashes})
+    return folder
+
+
+def converted(outputs):
+    """Return a LiteRT graph from images to outputs, with operations that LiteRT does not have."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    spec = tf.TensorSpec((None, 16, 16, 3), tf.uint8, name="images")
+    module.device = tf.function(outputs, input_signature=[spec], autograph=False)
+    function = module.device.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
+    converter.allow_custom_ops = True
+    return converter.convert()
+
+
+@pytest.mark.parametrize("graph", [b"", b"no graph at all", b"\x20\x00\x00\x00TFL3" + b"\xff" * 64])
+def test_what_is_no_graph_is_refused_in_one_line(toy_artifact, tmp_path, graph):
+    folder = tampered_with(toy_artifact, tmp_path / "artifact", graph)
+    with pytest.raises(ValueError, match=r"edge\.tflite is no graph that LiteRT runs") as refused:
+        EdgeRuntime(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_graph_with_operations_of_its_own_is_refused_by_name(toy_artifact, tmp_path):
+    import tensorflow as tf
+
+    graph = converted(lambda images: {"score": tf.math.digamma(tf.cast(images, tf.float32))})
+    folder = tampered_with(toy_artifact, tmp_path / "artifact", graph)
+    with pytest.raises(ValueError, match="unresolved custom op: Digamma"):
+        EdgeRuntime(folder)
+
+
+def test_a_graph_of_other_outputs_than_the_manifest_says_is_refused(toy_artifact, tmp_path):
+    import tensorflow as tf
+
+    graph = converted(lambda images: {"score": tf.cast(images, tf.float32)})
+    folder = tampered_with(toy_artifact, tmp_path / "artifact", graph)
+    with pytest.raises(ValueError, match=r"expected images uint8.*received images uint8"):
+        EdgeRuntime(folder)
 
 
 def test_an_artefact_without_a_graph_is_refused(toy_policy, tmp_path):

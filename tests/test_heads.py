@@ -7,10 +7,11 @@ import pytest
 from keras_ddnn.anchored import Anchor
 from keras_ddnn.artifact import load_head, save_head
 from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.co_training import CoTrainedHead
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.evaluation import OffloadCurve
 from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.heads import HEADS, CoTrainedHead, HeadRule, build_head, fit_head
+from keras_ddnn.heads import HEADS, HeadRule, build_head, fit_head
 from keras_ddnn.labels import Banks, Judgement
 from keras_ddnn.model_costs import multiply_adds
 from keras_ddnn.rules import Margin

@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 
 from keras_ddnn import models
+from keras_ddnn.cascade import as_cascade
 from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.heads import build_head
 from keras_ddnn.layers import Bias, FusedBatchNormalization
 from keras_ddnn.model_costs import describe_layers, multiply_adds
-from keras_ddnn.models import build_ddnn, split_ddnn
+from keras_ddnn.models import build_ddnn, save_weights, split_ddnn
 from keras_ddnn.training import compile_ddnn
 
 HEAD_INPUT_OF = {"mlp": "logits", "conv": "features"}
@@ -134,7 +135,7 @@ def test_folded_normalisation_gives_the_same_logits_without_it(cuts, bottleneck)
             layer.set_weights([rng.uniform(0.5, 2.0, w.shape) for w in layer.get_weights()])
     for _ in range(cuts):
         split_ddnn(model)
-    folded = models.fold_normalisation(model)
+    folded = as_cascade(model).folded().model
     kinds = FusedBatchNormalization | Bias
     assert not any(isinstance(layer, kinds) for layer in folded.layers)
     images = IMAGES[:, :16, :16]
@@ -153,7 +154,7 @@ def test_the_device_infers_in_float32_whatever_the_training_was_in(bottleneck):
     )
     exact.set_weights(trained.get_weights())
     images = IMAGES[:, :16, :16]
-    folded, exact = map(models.fold_normalisation, (trained, exact))
+    folded, exact = (as_cascade(model).folded().model for model in (trained, exact))
     one, other = (split_ddnn(model)[0](images) for model in (folded, exact))
     for name in ("features", "local"):
         np.testing.assert_array_equal(one[name], other[name])
@@ -268,3 +269,20 @@ def test_layers_come_after_what_feeds_them_and_sum_to_the_model(paper, kind):
 def test_an_impossible_network_is_refused(shape, classes, message):
     with pytest.raises(ValueError, match=message):
         build_ddnn(shape, classes)
+
+
+def test_weights_are_written_without_the_slots_of_the_optimizer(tmp_path):
+    """Two thirds of a file, which nobody reads; those that have them are still read."""
+    config = DDNNConfig()
+    model = build_ddnn((16, 16, 3), 3, config)
+    compile_ddnn(model, config)
+    optimizer = model.optimizer
+    save_weights(model, tmp_path / "small.weights.h5")
+    assert model.optimizer is optimizer
+    model.save_weights(tmp_path / "old.weights.h5")
+    assert (tmp_path / "small.weights.h5").stat().st_size < 1.1 * 4 * model.count_params()
+    for name in ("small", "old"):
+        read = build_ddnn((16, 16, 3), 3, config)
+        read.load_weights(tmp_path / f"{name}.weights.h5")
+        for there, here in zip(read.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(there, here)

@@ -50,6 +50,17 @@ def test_routing_gives_the_classes_of_both_networks_run_on_everything(bank, n, l
     np.testing.assert_array_equal(policy.decide(IMAGES[:n]), offloaded)
 
 
+def test_a_score_that_is_no_number_offloads(bank):
+    class Lost:
+        multiply_adds = 0
+
+        def score(self, edge):
+            return np.full(len(edge.local_logits), np.nan)
+
+    policy = OffloadPolicy(bank[0], CONFIG, Lost(), 0.5, ("a", "b", "c"))
+    assert policy.decide(IMAGES[:3]).all()
+
+
 @pytest.mark.parametrize(
     ("images", "received"),
     [

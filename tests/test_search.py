@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from time import sleep
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,8 @@ def toy_npz(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "toy.npz"
     splits = {"train": toy_split(384, 0), "val": toy_split(48, 1), "test": toy_split(80, 2)}
     arrays = {f"x_{what}": split.images for what, split in splits.items()}
-    np.savez(path, **arrays, **{f"y_{what}": split.labels for what, split in splits.items()})
+    labels = {f"y_{what}": 10 * (1 + split.labels) for what, split in splits.items()}
+    np.savez(path, **arrays, **labels)
     return str(path)
 
 
@@ -130,6 +132,13 @@ def test_the_table_has_the_bytes_of_a_sample_beside_its_accuracies(output):
     assert results["val_bytes_codes_zlib"].between(1, 8 * 8 * 32).all()
     assert results["val_bytes_image_png"].between(1, 2 * 16 * 16 * 3).all()
     assert results["val_cloud_accuracy"].between(0, 1).all()
+
+
+def test_the_policy_answers_in_the_labels_of_the_data(search, output):
+    policy = artifact.load_policy(output / "artifact")
+    assert policy.class_names == ("10", "20", "30")
+    answers, _ = policy.predict(load(search.dataset).test.images)
+    assert set(answers.tolist()) <= {10, 20, 30}
 
 
 def test_every_file_of_the_results_is_there(search, output):
@@ -375,6 +384,25 @@ def test_a_backbone_that_fails_is_named_with_its_reason(search, tmp_path):
     (tmp_path / "backbones").touch()
     with pytest.raises(RuntimeError, match=r"lambda0\.\d-seed0 failed: FileExistsError: .*exists"):
         run_search(search, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_search_that_is_terminated_leaves_neither_ray_nor_half_a_backbone(search, tmp_path):
+    psutil = pytest.importorskip("psutil")
+    command = [sys.executable, "-m", "tune.search", "--dataset", search.dataset, "--epochs", "999"]
+    backbones = tmp_path / "backbones"
+    with subprocess.Popen([*command, "--output", str(tmp_path / "out")]) as running:
+        for _ in range(600):
+            if backbones.exists() and any(backbones.iterdir()):
+                break
+            sleep(0.1)
+        started = psutil.Process(running.pid).children(recursive=True)
+        assert any("raylet" in process.name() for process in started)
+        running.terminate()
+        assert running.wait(30) == 143
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+    assert list(backbones.iterdir()) == []
 
 
 # --- the map that is sent -----------------------------------------------------------------------

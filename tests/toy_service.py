@@ -5,9 +5,10 @@ import threading
 import time
 
 import numpy as np
-import uvicorn
 
-from keras_ddnn.serve.cloud import make_app
+from keras_ddnn.serve.listening import bound_socket
+from keras_ddnn.serve.server import server_of
+from keras_ddnn.serve.service import make_app
 
 INFER = "/v2/models/ddnn/infer"
 # What a cloud service reads in the manifest of the network below.
@@ -35,18 +36,20 @@ def app_of(network=served_network, **options):
 
 
 class Server:
-    """A real uvicorn in a thread, on a port of its own; `with Server(app) as port`."""
+    """The service's own server in a thread, on a port of its own; `with Server(app) as port`."""
 
-    def __init__(self, app):
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
-        self._thread = threading.Thread(target=self._server.run)
+    def __init__(self, app, **options):
+        self._server = server_of(app, **options)
+        self._listener = bound_socket("127.0.0.1", 0)
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
 
     def __enter__(self) -> int:
+        self._port = self._listener.getsockname()[1]
         self._thread.start()
         while not self._server.started:
             assert self._thread.is_alive()
             time.sleep(0.005)
-        return self._server.servers[0].sockets[0].getsockname()[1]
+        return self._port
 
     def __exit__(self, *_):
         self._server.should_exit = True

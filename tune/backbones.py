@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,10 @@ def train_backbone(splits: Splits, backbone: Backbone, folder: str, epochs) -> N
         splits: The data.
         backbone: What to train.
         folder: Appears once everything in it is complete.
-        epochs: Ray queue that is told (backbone, epoch, Keras logs) after each epoch.
+        epochs: Ray queue that is told (backbone, epoch, Keras logs) after each epoch, and
+            (backbone, -1, None) when the training begins.
     """
+    epochs.actor.put_nowait.remote((backbone, -1, None))
     import keras
 
     # Not `epochs.put`: while a worker waits for an answer Ray lends its core to the next backbone.
@@ -60,6 +62,7 @@ def _require_finite_loss(history: Mapping) -> None:
 
 
 def _train_deployed(splits, backbone, folder, announce) -> dict:
+    from keras_ddnn.models import save_weights
     from keras_ddnn.training import fit_ddnn
 
     fitted = fit_ddnn(
@@ -72,7 +75,7 @@ def _train_deployed(splits, backbone, folder, announce) -> dict:
         verbose=0,
     )
     _require_finite_loss(fitted.history)
-    fitted.model.save_weights(folder / WEIGHTS)
+    save_weights(fitted.model, folder / WEIGHTS)
     fitted.bank.save(folder / "train.npz")
     fitted.val_bank.save(folder / "val.npz")
     # Captured once here, while the network is in memory; read once, by the report.
@@ -99,7 +102,7 @@ def _train_fold(splits, backbone, folder, announce) -> dict:
 
 def _train_along(splits, backbone, folder, announce) -> dict:
     from keras_ddnn.artifact import save_head
-    from keras_ddnn.heads import CoTrainedHead
+    from keras_ddnn.co_training import CoTrainedHead
     from keras_ddnn.training import fit_ddnn
 
     start = max(backbone.ddnn.epochs // 2, backbone.ddnn.wide_epochs)  # one set of features
@@ -196,10 +199,11 @@ class StoredBackbone:
     def model(self):
         """Rebuild the Keras model and read its weights."""
         from keras_ddnn.models import build_ddnn
+        from keras_ddnn.weights import rebuild
 
-        model = build_ddnn(self.images["train"].shape[1:], self.num_classes, self.ddnn)
-        model.load_weights(self.folder / WEIGHTS)
-        return model
+        shape = self.images["train"].shape[1:]
+        build = partial(build_ddnn, shape, self.num_classes, self.ddnn)
+        return rebuild(build, self.folder / WEIGHTS)
 
     def _folder_of(self, backbone):
         return Path(self.root) / backbone_key(self.fingerprint, backbone)

@@ -1,26 +1,21 @@
 """The order of a search: train each backbone once, try heads on its bank, report on test data."""
 
-import json
+import os
 import shutil
+import sys
 from collections.abc import Iterable
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from keras_ddnn.atomic import remove_leftovers, write_json
-from keras_ddnn.checks import require_count
-from keras_ddnn.config import as_json
-from keras_ddnn.datasets import Splits, load
-from keras_ddnn.seal import sha256_of_json
+from keras_ddnn.checks import require_count, require_utf8
+from keras_ddnn.datasets import Splits
 from tune import cluster, report
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
-from tune.plan import Plan, make_plan
+from tune.failures import grouped, reason_of
+from tune.output import TRIALS, alone_in, check_output, prepare_output, tidied
+from tune.plan import Plan, load_data, make_plan, measure_networks
 from tune.space import DIMENSIONS, Backbone, SearchConfig, Trial
 
-CONFIG = "search.json"
-TRIALS = "trials"
-A_DAY = 24 * 3600.0  # backbones may just be written by another search
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
 
 
@@ -29,6 +24,7 @@ def run_search(
     output,
     *,
     data_dir=None,
+    reading: dict | None = None,
     backbones=None,
     resume: bool = False,
     overwrite: bool = False,
@@ -43,6 +39,7 @@ def run_search(
         output: Folder of the results: `search.json`, `results.csv`, `results.parquet`, `curve.png`,
             `report/`, `artifact/`, `tensorboard/` and `trials/`.
         data_dir: As of `keras_ddnn.load`.
+        reading: Its `background` and `scale`.
         backbones: Folder of trained backbones, shared between searches; beside `output` by default.
         resume: Go on with an interrupted search in `output`; finished trials are not repeated.
         overwrite: Delete an older search in `output` first.
@@ -61,14 +58,14 @@ def run_search(
     if num_cpus is not None:
         require_count(num_cpus=num_cpus)
     output, backbones = _absolute(output, backbones)
-    _check_output(search, output, resume, overwrite)
-    splits = load(search.dataset, data_dir, search.data_seed)
+    check_output(search, output, resume, overwrite)
+    splits = load_data(search, data_dir, reading)
     fingerprint = splits.fingerprint()
-    with _alone_in(output):
-        _prepare_output(search, output, overwrite)
-        for folder, seconds in ((output, 0), (output / TRIALS, 0), (backbones, A_DAY)):
-            remove_leftovers(folder, seconds)
+    with alone_in(output), tidied(output, backbones):
+        prepare_output(search, output, overwrite)
         cluster.start(address, num_cpus)
+        if address is None:
+            _warn(search, splits, backbones, output, num_cpus)
         failed = _train_backbones(search.backbones(), splits, fingerprint, backbones)
         unfinished = _run_trials(search, splits, fingerprint, backbones, output, failed)
         write(search, splits, fingerprint, backbones, output, unfinished)
@@ -76,11 +73,23 @@ def run_search(
     return output
 
 
-def plan_search(search: SearchConfig, output, *, data_dir=None, backbones=None) -> Plan:
+def plan_search(
+    search: SearchConfig, output, *, data_dir=None, reading: dict | None = None, backbones=None
+) -> Plan:
     """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
     output, backbones = _absolute(output, backbones)
-    splits = load(search.dataset, data_dir, search.data_seed)
+    splits = load_data(search, data_dir, reading)
     return make_plan(search, splits, backbones, output)
+
+
+def _warn(search, splits, backbones, output, num_cpus) -> None:
+    """Say what will not fit into memory or on the disk of this machine."""
+    # In this process TensorFlow would take the memory of a GPU.
+    measure = partial(cluster.in_worker, measure_networks)
+    workers = num_cpus or os.cpu_count()
+    plan = make_plan(search, splits, backbones, output, measure=measure, workers=workers)
+    for line in plan.warnings(backbones):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def train_backbones(
@@ -97,74 +106,20 @@ def train_backbones(
     Raises:
         RuntimeError: If the training of a backbone fails.
     """
-    cluster.start(None, num_cpus)
     folder = Path(backbones).absolute()
-    failed = _train_backbones([*wanted], splits, splits.fingerprint(), folder)
-    for backbone, reason in failed.items():
-        raise RuntimeError(f"training the backbone {backbone.name()} failed: {reason}")
+    with tidied(None, folder):
+        cluster.start(None, num_cpus)
+        if failed := _train_backbones([*wanted], splits, splits.fingerprint(), folder):
+            raise _failure_of(failed)
 
 
 def _absolute(output, backbones) -> tuple[Path, Path]:
     """Return both folders absolute: a Ray worker runs in another folder."""
     output = Path(output).absolute()
-    return output, Path(backbones or output.parent / "backbones").absolute()
-
-
-def _check_output(search, output, resume, overwrite):
-    holds_search = (output / CONFIG).is_file()
-    if output.exists() and (not output.is_dir() or any(output.glob("[!.]*"))):
-        if not holds_search:
-            raise ValueError(f"{output} exists and holds no search: choose another --output")
-        if not (resume or overwrite):
-            raise ValueError(f"{output} holds a search: pass --resume or --overwrite")
-        asked = json.loads(json.dumps(as_json(search)))
-        if resume and not overwrite and _read_config(output) not in (asked, None):
-            raise ValueError(
-                f"{output} holds another search than the one asked for; to resume it repeat "
-                f"its options (see {output / CONFIG}), or pass --overwrite"
-            )
-
-
-def _read_config(output):
-    """Return what was searched, or None if the file is damaged.
-
-    The records of the trials, which are found by their content, tell as well what fits.
-    """
-    try:
-        config = json.loads((output / CONFIG).read_text())
-        expected = config.pop("sha256")
-    except (ValueError, TypeError, AttributeError, KeyError):
-        return None
-    return config if sha256_of_json(config) == expected else None
-
-
-@contextmanager
-def _alone_in(output):
-    """Keep every other search out of an output folder."""
-    lock = FileLock(output.with_name(f".{output.name}.lock"))
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(
-            f"another search is running in {output}: wait for it, or choose another --output"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"cannot write to the output folder {output}: {error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _prepare_output(search, output, overwrite):
-    try:
-        if overwrite and output.exists():
-            shutil.rmtree(output)
-        config = as_json(search)
-        write_json(output / CONFIG, config | {"sha256": sha256_of_json(config)})
-    except OSError as error:
-        raise ValueError(f"cannot write to the output folder {output}: {error}") from error
+    backbones = Path(backbones or output.parent / "backbones").absolute()
+    for what, folder in (("--output", output), ("--backbones", backbones)):
+        require_utf8(f"the path of {what}", str(folder))
+    return output, backbones
 
 
 def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, str]:
@@ -189,28 +144,38 @@ def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[Backbone, s
         set_damaged_aside(Path(folder))
     shared = ray.put(splits)
     epochs = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": cluster.here()})
+    cluster.bounded_get(epochs.actor.__ray_ready__.remote())
     resources = cluster.resources_of(len(wanted), [node["Resources"] for node in ray.nodes()])
     task = ray.remote(max_retries=1, **resources)(train_backbone)
     running = {
         task.remote(shared, backbone, folder, epochs): backbone
         for folder, backbone in missing.items()
     }
-    failed = {}
+    failed, started = {}, set()
+    watch = cluster.Watch("training")
     with report.BackboneProgress(missing.values()) as progress:
         while running:
             done, _ = ray.wait(list(running), timeout=0.5)
             while not epochs.empty():
-                progress.update(*epochs.get())
+                backbone, epoch, logs = epochs.get()
+                started.add(backbone)
+                if logs:  # else it has begun
+                    progress.update(backbone, epoch, logs)
+            watch.look(bool(done) or not started.isdisjoint(running.values()))
             for result in done:
                 backbone = running.pop(result)
                 try:
                     ray.get(result)
                 except ray.exceptions.RayError as error:
-                    failed[backbone] = _reason(error)
+                    failed[backbone] = reason_of(error)
     if len(failed) == len(wanted):
-        backbone, reason = next(iter(failed.items()))
-        raise RuntimeError(f"training the backbone {backbone.name()} failed: {reason}")
+        raise _failure_of(failed)
     return failed
+
+
+def _failure_of(failed: dict[Backbone, str]) -> RuntimeError:
+    names = ", ".join(backbone.name() for backbone in failed)
+    return RuntimeError(f"training the backbone {names} failed: {grouped(failed.values())}")
 
 
 def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[dict]:
@@ -269,7 +234,7 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
     for trial, result in ended:
         if (key := trial_key(fingerprint, trial)) not in recorded:
             status = "failed" if result.error else "stopped"
-            reason = _reason(result.error) if result.error else "stopped early"
+            reason = reason_of(result.error) if result.error else "stopped early"
             val_audc = result.metrics.get("val_audc")
             unfinished[key] = _unfinished(key, trial, status, reason, val_audc)
     return list(unfinished.values())
@@ -292,12 +257,6 @@ def _unfinished(key: str, trial: Trial, status: str, reason: str, val_audc=None)
     """Return the row of a trial that did not finish."""
     row = {"trial": key, "status": status, "reason": reason}
     return row | trial.choices() | {"val_audc": val_audc}
-
-
-def _reason(error: Exception) -> str:
-    """Return in one line what went wrong in a Ray worker, without its stack."""
-    cause = getattr(error, "cause", error)
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
 
 def _space(search, fingerprint, done, unfinished):

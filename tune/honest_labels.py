@@ -23,28 +23,28 @@ from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES, STAGES, leakage_report
 from keras_ddnn.rules import CONFIDENCE_RULES, RULES, Margin, untrained_rules
 from keras_ddnn.statistics import audc_replicates, gain_of_replicates, over_seeds
+from tune.failures import run_command
 from tune.space import SearchConfig
-from tune.study import Finished, run_search_of, study_parser, train_shared
+from tune.study import GO_ON, Finished, run_search_of, study_parser, train_shared
 
 INPUTS = ("logits", "logits_plus", "logits_rich", "features")
 RESAMPLES = 499
 
 
 def main(arguments=None) -> int:
-    """Run what is missing of the study and write its tables; return 2 after one line if bad."""
+    """Run what is missing of the study and write its tables; see `run_command` for exit codes."""
     options = _parser().parse_args(arguments)
-    try:
-        for seed in options.seeds:
-            _run_seed(options, seed)
-        tables = {name: summary(options.output) for name, summary in SUMMARIES.items()}
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+
+
+def _run(options) -> None:
+    for seed in options.seeds:
+        _run_seed(options, seed)
+    tables = {name: summary(options.output) for name, summary in SUMMARIES.items()}
     for name, table in tables.items():
         with replacing_file(options.output / f"{name}.csv") as file:
             table.to_csv(file, index=False, float_format="%.5g")
     print(tables["table"].to_string(index=False))
-    return 0
 
 
 def _run_seed(options, seed: int) -> None:

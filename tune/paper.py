@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,33 +17,30 @@ import pandas as pd
 from keras_ddnn.atomic import replacing_file, replacing_folder, write_json
 from keras_ddnn.config import HeadConfig, as_json
 from tune.experiments import EXPERIMENTS, FULL, QUICK, Scale
+from tune.failures import run_command
 from tune.space import SearchConfig
-from tune.study import Finished, run_search_of, study_parser, train_shared
+from tune.study import GO_ON, Finished, run_search_of, study_parser, train_shared
 
 ARCHITECTURES = "architectures.json"
 SEARCH = "search.json"
 
 
 def main(arguments=None) -> int:
-    """Run what is missing of the experiments; return 2 after one line if bad, 1 if one failed."""
+    """Run what is missing of the experiments; see `run_command` for exit codes."""
     options = _parser().parse_args(arguments)
+    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+
+
+def _run(options) -> None:
     scale = QUICK if options.quick else FULL
     if options.output is None:
         options.output = Path("runs/paper_quick" if options.quick else "results/paper")
     if options.seeds:
         scale = replace(scale, seeds=options.seeds, sweep_seeds=options.seeds)
-    try:
-        for seed in sorted({*scale.seeds, *scale.sweep_seeds}):
-            _run_seed(options, scale, seed)
-        write_json(options.output / ARCHITECTURES, architectures())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for seed in sorted({*scale.seeds, *scale.sweep_seeds}):
+        _run_seed(options, scale, seed)
+    write_json(options.output / ARCHITECTURES, architectures())
     print(options.output)
-    return 0
 
 
 def _run_seed(options, scale: Scale, seed: int) -> None:

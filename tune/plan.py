@@ -1,11 +1,15 @@
 """What a search would do, before it does it."""
 
 import os
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
-from keras_ddnn.datasets import Splits
-from keras_ddnn.labels import FOLDS
+from keras_ddnn.config import DDNNConfig
+from keras_ddnn.datasets import Splits, load
+from keras_ddnn.labels import FOLDS, VIEWS, require_samples
 from tune.cache import Records, backbone_key, trained, trial_key
 from tune.space import SearchConfig
 
@@ -13,20 +17,129 @@ from tune.space import SearchConfig
 MULTIPLY_ADDS_PER_CORE_SECOND = 6e10
 CORE_SECONDS_PER_STACK = 15.0  # of heads
 START_SECONDS = 30.0
+# Weights, their gradients and Adam's two slots, in float32.
+BYTES_PER_TRAINED_PARAMETER = 16
+# Of the maps of a batch: what is kept for the gradients, and the gradients.
+MAPS_AT_ONCE = 2.0
+MEMINFO = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a network costs.
+
+    Attributes:
+        parameters: Their number.
+        multiply_adds: Of one sample.
+        map_bytes: Of the outputs of all layers, for one sample.
+        bank_bytes: Of one sample in a `Bank`.
+    """
+
+    parameters: int
+    multiply_adds: int
+    map_bytes: int
+    bank_bytes: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The work of a search, what of it is done already, and how long the rest may take."""
+    """The work of a search, what of it is done already, and what the rest may take.
+
+    Attributes:
+        backbones, backbones_to_train, trials, trials_to_run: Their numbers.
+        estimated_seconds: Of the rest.
+        parameters: Of the largest network that is still to train; 0 if none is.
+        disk_bytes: Of weights and banks that are still to be written.
+        array_bytes: Of the images, and of what is in memory at once while backbones are trained.
+    """
 
     backbones: int
     backbones_to_train: int
     trials: int
     trials_to_run: int
     estimated_seconds: float
+    parameters: int
+    disk_bytes: int
+    array_bytes: int
+
+    def warnings(self, backbones: Path) -> list[str]:
+        """Return a line for what will not fit into the memory or on the disk of this machine."""
+        existing = next(folder for folder in (backbones, *backbones.parents) if folder.exists())
+        available, free = available_memory(), shutil.disk_usage(existing).free
+        lines = []
+        if available is not None and self.array_bytes > available:
+            lines.append(
+                f"arrays of about {gigabytes(self.array_bytes)} will be in memory, of which "
+                f"{gigabytes(available)} is available: smaller images, a smaller batch_size in the "
+                "preset or --num-cpus 1 need less"
+            )
+        if self.disk_bytes > free:
+            lines.append(
+                f"weights and banks of about {gigabytes(self.disk_bytes)} will be written to "
+                f"{backbones}, where {gigabytes(free)} is free: make room, or choose --backbones"
+            )
+        return lines
 
 
-def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
+def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) -> Splits:
+    """Load the data of a search; ValueError if they are bad, or too few for what is searched."""
+    try:
+        splits = load(search.dataset, data_dir, search.data_seed, **(reading or {}))
+    except OSError as error:
+        raise ValueError(f"the dataset {search.dataset} cannot be read: {error}") from error
+    splits.require_measurable()
+    require_samples(search.labels, splits.train.labels, splits.class_names)
+    return splits
+
+
+def gigabytes(count: float) -> str:
+    """Return a number of bytes as a person reads it."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def available_memory() -> int | None:
+    """Return how many bytes new arrays may take on this machine; None if it does not tell."""
+    try:
+        lines = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def measure_networks(
+    shape: tuple, num_classes: int, configs: list[DDNNConfig]
+) -> dict[DDNNConfig, Network]:
+    """Build each network once, without training, and measure it; λ and seed make no difference."""
+    from keras_ddnn.model_costs import multiply_adds
+    from keras_ddnn.models import build_ddnn
+
+    networks = {}
+    for config in configs:
+        if config not in networks:
+            model = build_ddnn(shape, num_classes, config)
+            features = prod(model.get_layer("features").output.shape[1:])
+            networks[config] = Network(
+                model.count_params(),
+                multiply_adds(model),
+                sum(prod(x.output.shape[1:]) * _itemsize(x) for x in model.layers),
+                2 * features + 8 * num_classes + 16,
+            )
+    return networks
+
+
+def _itemsize(layer) -> int:
+    return 4 if layer.compute_dtype == "float32" else 2
+
+
+def make_plan(
+    search: SearchConfig,
+    splits: Splits,
+    backbones,
+    output,
+    *,
+    measure: Callable = measure_networks,
+    workers: int | None = None,
+) -> Plan:
     """Plan a search from its configuration, its data and what its folders already hold.
 
     Args:
@@ -34,10 +147,9 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
         splits: The loaded data.
         backbones: Folder of trained backbones.
         output: Folder of the search.
+        measure: `measure_networks`, here or elsewhere.
+        workers: How many backbones are trained at once; one a core by default.
     """
-    from keras_ddnn.model_costs import multiply_adds
-    from keras_ddnn.models import build_ddnn
-
     fingerprint = splits.fingerprint()
     missing = [
         backbone
@@ -54,12 +166,15 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
             for stack in search.stacks()
         ]
 
+    configs = [replace(backbone.ddnn, lambda_local=0.5, seed=0) for backbone in missing]
+    networks = (
+        measure(splits.train.images.shape[1:], splits.num_classes, configs) if missing else {}
+    )
+    to_train = [(backbone, networks[config]) for backbone, config in zip(missing, configs)]
     # Forward, gradient of the inputs, gradient of the weights: three passes' worth a step.
     work = sum(
-        3.0 * samples * config.epochs * multiply_adds(build_ddnn(shape, splits.num_classes, config))
-        for shape in [splits.train.images.shape[1:]]
-        for backbone in missing
-        for config, samples in [(backbone.ddnn, _samples(backbone, len(splits.train)))]
+        3.0 * _samples(backbone, len(splits.train)) * backbone.ddnn.epochs * network.multiply_adds
+        for backbone, network in to_train
     )
     core_seconds = work / MULTIPLY_ADDS_PER_CORE_SECOND
     core_seconds += sum(map(bool, left)) * CORE_SECONDS_PER_STACK
@@ -69,8 +184,35 @@ def make_plan(search: SearchConfig, splits: Splits, backbones, output) -> Plan:
         trials,
         sum(left),
         START_SECONDS + core_seconds / os.cpu_count(),
+        max((network.parameters for _, network in to_train), default=0),
+        _disk_bytes(search, splits, to_train),
+        _array_bytes(splits, to_train, workers or os.cpu_count()),
     )
 
 
 def _samples(backbone, samples: int) -> float:
     return samples if backbone.fold is None else samples * (1 - 1 / FOLDS)
+
+
+def _disk_bytes(search, splits, to_train) -> int:
+    """Of a network that only judges or teaches, next to nothing is kept."""
+    samples = sum(len(split) for split in (splits.train, splits.val, splits.test))
+    deployed = [network for backbone, network in to_train if backbone.deployed]
+    written = sum(4 * network.parameters + samples * network.bank_bytes for network in deployed)
+    if "augmented" in search.labels:
+        views = VIEWS * len(splits.train)
+        image = splits.train.images[0].nbytes
+        written += sum(views * (network.bank_bytes + image) for network in deployed)
+    return written
+
+
+def _array_bytes(splits, to_train, workers: int) -> int:
+    images = sum(split.images.nbytes for split in (splits.train, splits.val, splits.test))
+    samples = sum(len(split) for split in (splits.train, splits.val, splits.test))
+    trainings = sorted(
+        BYTES_PER_TRAINED_PARAMETER * network.parameters
+        + int(MAPS_AT_ONCE * min(backbone.ddnn.batch_size, len(splits.train)) * network.map_bytes)
+        + samples * network.bank_bytes
+        for backbone, network in to_train
+    )
+    return images + sum(trainings[-workers:])

@@ -18,10 +18,11 @@ from keras_ddnn.diagnose import DIAGNOSIS
 from keras_ddnn.diagnostics import diagnose
 from keras_ddnn.payload import FORMS, Payload
 from keras_ddnn.report import Report
-from tune import summary
+from tune import cluster, summary
 from tune.backbones import StoredBackbone
 from tune.cache import Records, backbone_key
-from tune.plan import Plan
+from tune.failures import grouped
+from tune.plan import Plan, gigabytes
 from tune.space import DIMENSIONS, Backbone, SearchConfig
 from tune.summary import console
 from tune.trial import asked_choices
@@ -35,6 +36,9 @@ def show_plan(plan: Plan) -> None:
     table.add_row("backbones", str(plan.backbones), str(plan.backbones_to_train))
     table.add_row("head trials", str(plan.trials), str(plan.trials_to_run))
     table.add_row("estimated minutes", "", f"{plan.estimated_seconds / 60:.1f}")
+    table.add_row("parameters of a backbone", "", f"{plan.parameters:,}")
+    table.add_row("disk for weights and banks", "", gigabytes(plan.disk_bytes))
+    table.add_row("memory for arrays", "", gigabytes(plan.array_bytes))
     console.print(table)
 
 
@@ -75,6 +79,7 @@ class TrialProgress(Callback):
         self.stacks = stacks
         self.best = float("-inf")
         self.trials = []
+        self.watch = cluster.Watch("head trial")
         self.progress = _progress("head trials", "best validation AUDC {task.fields[best]}")
         self.bar = self.progress.add_task("", total=sum(map(len, stacks)) or None, best="-")
 
@@ -88,6 +93,10 @@ class TrialProgress(Callback):
     def __getstate__(self):
         # Tune pickles its callbacks for a restore of its own, which a search does not use.
         return {}
+
+    def on_step_begin(self, iteration, trials, **info):
+        """End a search of which no trial can be started any more."""
+        self.watch.look(any(trial.status == "RUNNING" for trial in trials))
 
     def on_trial_complete(self, iteration, trials, trial, **info):
         """Advance the bar."""
@@ -150,7 +159,8 @@ def write(
     results = _write_results(rows + unfinished, output)
     finished = results[results["status"] == "finished"]
     if finished.empty:
-        raise RuntimeError(f"no trial finished; the reasons are in {output / 'results.csv'}")
+        reasons = grouped(row["reason"] for row in unfinished)
+        raise RuntimeError(f"no trial finished: {reasons}; see {output / 'results.csv'}")
 
     from keras_ddnn.artifact import save_policy
 
@@ -238,7 +248,14 @@ def _report_on_test(search, splits, fingerprint, backbones, output, records):
     diagnosis = diagnose(backbone.bank, backbone.val_bank, heads, local_fraction=fraction)
     name = best.head.input
     threshold = report.table.set_index("rule").loc[name, "score_threshold"]
-    policy = OffloadPolicy(model, best.ddnn, heads[name], float(threshold), splits.class_names)
+    policy = OffloadPolicy(
+        model,
+        best.ddnn,
+        heads[name],
+        float(threshold),
+        splits.class_names,
+        classes=splits.classes,
+    )
     return report, policy, backbone.val_bank, diagnosis
 
 

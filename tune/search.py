@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 from keras_ddnn.config import PRESETS, HeadArchitecture
@@ -11,31 +12,22 @@ from keras_ddnn.datasets import DATASETS
 from keras_ddnn.head_inputs import HEAD_INPUTS
 from keras_ddnn.labels import LABEL_SOURCES
 from keras_ddnn.losses import LOSSES
+from keras_ddnn.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.targets import TARGETS
+from tune.failures import run_command
 from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
 
 
 def main(arguments=None) -> int:
     """Run the command line; return its exit code.
 
-    After one line on standard error it is 2 for bad input, 1 for a search that failed, and 130 for
-    one that was interrupted.
+    After one line on standard error it is 2 for bad input, 1 for a search that failed, 130 for one
+    that was interrupted, and 143 for one that was terminated.
     """
     options = _parser().parse_args(arguments)
-    try:
-        _run(options)
-    except (ValueError, OSError) as error:
-        return _end(2, f"error: {error}")
-    except RuntimeError as error:
-        return _end(1, f"error: {error}")
-    except KeyboardInterrupt:
-        return _end(130, "interrupted: pass --resume to go on")
-    return 0
-
-
-def _end(code: int, message: str) -> int:
-    print(message, file=sys.stderr)
-    return code
+    return run_command(
+        partial(_run, options), "pass --resume to go on", traceback=options.traceback
+    )
 
 
 def _run(options) -> None:
@@ -44,12 +36,12 @@ def _run(options) -> None:
     from tune import driver, report
 
     if options.dry_run:
-        report.show_plan(driver.plan_search(search, options.output, **_folders(options)))
+        report.show_plan(driver.plan_search(search, options.output, **_data(options)))
         return
     driver.run_search(
         search,
         options.output,
-        **_folders(options),
+        **_data(options),
         resume=options.resume,
         overwrite=options.overwrite,
         address=options.address,
@@ -66,8 +58,9 @@ def _search_config(options) -> SearchConfig:
     return replace(SEARCH_PRESETS[options.preset], **given)
 
 
-def _folders(options) -> dict:
-    return {"data_dir": options.data_dir, "backbones": options.backbones}
+def _data(options) -> dict:
+    reading = {"background": options.background, "scale": options.scale}
+    return {"data_dir": options.data_dir, "reading": reading, "backbones": options.backbones}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,11 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with an interrupted search in --output")
     add("--overwrite", action="store_true", help="delete an older search in --output first")
     add("--dry-run", action="store_true", help="print the plan and stop")
+    add("--traceback", action="store_true", help="where an error comes from, instead of one line")
 
     group = parser.add_argument_group("data and backbones (default: the preset's)")
     add = group.add_argument
     add("--dataset", help=f"{', '.join(DATASETS)}, an .npz file or a split/class/image folder")
     add("--data-dir", help="folder of TensorFlow Datasets")
+    add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
+    add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
     add("--data-seed", type=int, help="seed of the validation split and of generated data")
     add("--ddnn", choices=PRESETS, help="training recipe of the backbones")
     add("--epochs", type=int, help="epochs of each backbone")

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_ddnn.datasets import Splits, load
+from keras_ddnn.labels import require_samples
 from tune.backbones import StoredBackbone
 from tune.cache import Records
+from tune.failures import grouped
 from tune.space import Backbone, SearchConfig, Trial
+
+GO_ON = "run the same command again to go on"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +39,8 @@ class Finished:
             RuntimeError: If a trial has not finished.
         """
         if unfinished:
-            raise RuntimeError(
-                f"{len(unfinished)} trials did not finish: {unfinished[0]['reason']}"
-            )
+            reasons = grouped(row["reason"] for row in unfinished)
+            raise RuntimeError(f"{len(unfinished)} trials did not finish: {reasons}")
         records = Records(output / "trials")
         heads = {
             search.trial(record["choices"]): records.head(key, record)
@@ -62,6 +65,7 @@ def train_shared(options, wanted: Iterable[Backbone]) -> None:
         wanted: In any order, some of them twice; those that are there are not trained again.
 
     Raises:
+        ValueError: On bad data, or data that are too few for folds or intervals.
         RuntimeError: If the training of one fails.
     """
     from tune.driver import train_backbones
@@ -70,6 +74,9 @@ def train_shared(options, wanted: Iterable[Backbone]) -> None:
     longest_first = sorted(set(wanted), key=lambda b: (b.along is None, -b.ddnn.epochs, b.name()))
     if longest_first:
         splits = load(options.dataset, options.data_dir)
+        splits.require_measurable()
+        if any(backbone.fold is not None for backbone in longest_first):
+            require_samples(["cross_fitted"], splits.train.labels, splits.class_names)
         train_backbones(
             longest_first, splits, options.work / "backbones", num_cpus=options.num_cpus
         )
@@ -113,4 +120,5 @@ def study_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--data-dir", help="folder of TensorFlow Datasets")
     add("--epochs", type=int, help="of every DDNN; default: the preset's")
     add("--num-cpus", type=int, help="cores of the local Ray; default: all")
+    add("--traceback", action="store_true", help="where an error comes from, instead of one line")
     return parser

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from keras_ddnn.diagnose import DIAGNOSIS
 from keras_ddnn.report import Report
+from tune.failures import grouped
 
 console = Console()
 
@@ -75,6 +76,10 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
         console.print(
             f"(of more than {TENSORBOARD_RUNS} runs TensorBoard ticks none: filter, or toggle all)"
         )
+    failed = results[results["status"] == "failed"]
+    if len(failed):
+        line = f"{len(failed)} trials failed: {grouped(failed['reason'])}"
+        console.print(line, style="red", markup=False, soft_wrap=True)
 
 
 def _show_networks(results: pd.DataFrame) -> None:

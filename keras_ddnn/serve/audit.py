@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_ddnn.checks import require_fraction
+from keras_ddnn.checks import require_fraction, require_probability
 from keras_ddnn.serve.betting import ExcessTest
 
 
@@ -41,11 +41,11 @@ class Audit:
 
     def __init__(self, max_drop, max_disagreement=1.0, delta=0.1, share=0.05, seed=0):
         require_fraction("share", share)
+        require_probability(delta=delta)
         # A comparison with NaN is false, so NaN is refused too.
         for what, value, range_, valid in (
             ("max_drop", max_drop, "(-1, 1)", -1.0 < max_drop < 1.0),
             ("max_disagreement", max_disagreement, "(0, 1]", 0.0 < max_disagreement <= 1.0),
-            ("delta", delta, "(0, 1)", 0.0 < delta < 1.0),
         ):
             if not valid:
                 raise ValueError(f"{what} must lie in {range_}; received {value!r}")
@@ -105,12 +105,11 @@ class Audit:
 DROP_ALARM = (
     "Accuracy has fallen more than {limit:.2%} below the cloud's, as found at sample {alarm_at:,} "
     "of those checked; over the last {recent_count:,} it is {recent:.2%} ± {standard_error:.2%}. "
-    "Data have changed: choose a new threshold on recent, labelled samples. The probability that "
-    "this alarm is false is at most {delta:.1%}."
+    "Data have changed: choose a new threshold on recent, labelled samples."
 )
 DISAGREEMENT_ALARM = (
     "More than {limit:.2%} of all samples are kept although the cloud would answer otherwise, as "
     "found at sample {alarm_at:,} of those checked; over the last {recent_count:,} it is "
     "{recent:.2%} ± {standard_error:.2%}. Accuracy may be as much below the cloud's: label recent "
-    "samples to know. The probability that this alarm is false is at most {delta:.1%}."
+    "samples to know."
 )

@@ -13,6 +13,8 @@ from keras_ddnn.checks import require_count
 
 log = logging.getLogger(__name__)
 
+MEMORY = 0.2  # weight of the latest batch in their mean duration
+
 
 class Unavailable(RuntimeError):
     """A request that cannot be answered now, through no fault of its own, and why."""
@@ -38,6 +40,8 @@ class Batcher:
         max_batch: Samples of a batch; only a request that has more alone exceeds it.
         max_wait: Seconds a sample may wait for others.
         max_queue: Samples that may wait.
+        max_delay: Seconds a sample may be expected to wait; a batch may always gather. Whoever asks
+            gives up at some time, and a queue that is longer than that is work for nobody.
         queued: Samples that wait now.
     """
 
@@ -48,6 +52,7 @@ class Batcher:
         max_batch: int,
         max_wait: float,
         max_queue: int,
+        max_delay: float = float("inf"),
         observe: Callable[[int], None] = lambda size: None,
     ):
         """Store what the class says; `observe` is told the samples of each batch.
@@ -60,8 +65,13 @@ class Batcher:
             raise ValueError(f"max_wait must be seconds, at least 0; received {max_wait!r}")
         self.run, self.observe = run, observe
         self.max_batch, self.max_wait, self.max_queue = max_batch, max_wait, max_queue
+        if not max_delay > 0.0:
+            raise ValueError(f"max_delay must be seconds, above 0; received {max_delay!r}")
+        self.max_delay = max_delay
         self.queued = 0
         self.open = False
+        self._batch_seconds = 0.0  # from the end of one batch to that of the next, lately
+        self._end = 0.0  # of the latest batch, by the loop's clock
         self._lone = False
         self._waiting: deque[_Waiting] = deque()
         self._changed = asyncio.Event()
@@ -78,16 +88,25 @@ class Batcher:
         await self._worker
         self._thread.shutdown()
 
+    def lack(self, samples: int) -> str | None:
+        """Return why a number of samples would be refused now, None if they would not."""
+        if not self.open:
+            return "the service is not running"
+        if self.queued + samples > self.max_queue:
+            return f"{self.queued} of {self.max_queue} samples wait already"
+        delay = (self.queued / self.max_batch + 1) * self._batch_seconds
+        if self.queued + samples > self.max_batch and delay > self.max_delay:
+            return f"{self.queued} samples wait already, for {1000 * delay:.0f} ms"
+        return None
+
     async def submit(self, samples: np.ndarray) -> np.ndarray:
         """Return the answers to samples (n, ...).
 
         Raises:
             Unavailable: If the queue is full or closed, or the network failed.
         """
-        if not self.open:
-            raise Unavailable("the service is not running")
-        if self.queued + len(samples) > self.max_queue:
-            raise Unavailable(f"{self.queued} of {self.max_queue} samples wait already")
+        if reason := self.lack(len(samples)):
+            raise Unavailable(reason)
         loop = asyncio.get_running_loop()
         request = _Waiting(samples, loop.create_future(), loop.time())
         self._waiting.append(request)
@@ -139,6 +158,11 @@ class Batcher:
                 if not request.answer.done():
                     request.answer.set_exception(Unavailable("the network failed"))
             return
+        # Not the network's time alone: requests cost time before and after it.
+        now = loop.time()
+        seconds = now - max(self._end, batch[0].since)
+        self._batch_seconds += MEMORY * (seconds - self._batch_seconds)
+        self._end = now
         self.observe(len(samples))
         for request, part in zip(batch, np.split(answers, np.cumsum(sizes)[:-1])):
             if not request.answer.done():  # a client may have gone

@@ -5,12 +5,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.atomic import write_json
 from keras_ddnn.checks import require_choice, require_positive
 from keras_ddnn.cut_latency import RATE
 from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, read_manifest
+from keras_ddnn.serve.device_graph import open_graph
 
 SECONDS = 5.0
 LEAST_RUNS = 10  # though they take longer
@@ -38,7 +38,7 @@ def measure(run: str | Path, graph: str = "float", seconds: float = SECONDS) -> 
     manifest = read_manifest(folder)
     if EDGE_GRAPHS[graph] not in manifest["sha256"]:
         raise ValueError(f"{folder} holds no {EDGE_GRAPHS[graph]}")
-    infer = Interpreter(str(folder / EDGE_GRAPHS[graph]), num_threads=1).get_signature_runner()
+    infer = open_graph(folder / EDGE_GRAPHS[graph], manifest).get_signature_runner()
     shape = (1, *manifest["input_shape"])
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     infer(images=images)  # the first run allocates

@@ -1,17 +1,29 @@
-"""What a device counts: who answered, bytes, and how long it took."""
+"""What a device counts: who answered, why the cloud did not, bytes, and how long it took."""
 
+from collections import Counter as CountOf
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
 
 LATEST = 10_000  # requests, of whose latencies percentiles are taken
 ANSWERS = ("local", "cloud", "fallback")
 PERCENTILES = (50, 95, 99)
+LAST_PORT = 65_535
 
 
 class EdgeMetrics:
-    """Counters of one device, in a registry of its own.
+    """Counters of one device, in a registry of its own; threads may share it.
 
     Attributes:
         registry: Of `prometheus_client`.
@@ -21,6 +33,12 @@ class EdgeMetrics:
         self.registry = CollectorRegistry()
         self._samples = Counter(
             "ddnn_edge_samples", "Samples, by who answered", ["answer"], registry=self.registry
+        )
+        self._fallbacks = Counter(
+            "ddnn_edge_fallback_samples",
+            "Samples that the cloud was to answer and did not, by cause",
+            ["cause"],
+            registry=self.registry,
         )
         self._sent = Counter(
             "ddnn_edge_sent_bytes", "Bytes of request bodies", registry=self.registry
@@ -35,6 +53,8 @@ class EdgeMetrics:
             "ddnn_edge_breaker_open", "1 while the cloud is not asked", registry=self.registry
         )
         self._latest = deque(maxlen=LATEST)
+        self._causes = CountOf()
+        self._lock = Lock()  # so that a reader sees no half of a call
         for answer in ANSWERS:
             self._samples.labels(answer)
 
@@ -42,16 +62,33 @@ class EdgeMetrics:
         """Count the bytes of a request that is being sent."""
         self._sent.inc(size)
 
-    def count(self, offloaded: np.ndarray, fallback: np.ndarray, seconds: float, state: str):
-        """Count an answered call; `state` is that of the circuit breaker."""
-        counts = (~offloaded).sum(), (offloaded & ~fallback).sum(), fallback.sum()
-        for answer, count in zip(ANSWERS, counts):
-            self._samples.labels(answer).inc(int(count))
-        self._seconds.observe(seconds)
-        self._open.set(state == "open")
-        self._latest.append(seconds)
+    def count(self, offloaded: np.ndarray, causes: np.ndarray, seconds: float, state: str) -> None:
+        """Count an answered call.
 
-    def numbers(self) -> dict:
+        Args:
+            offloaded: Whether the cloud was to answer, bool of shape (n,).
+            causes: Why it did not, str of shape (n,), empty where it did or was not to.
+            seconds: From images to answer.
+            state: Of the circuit breaker.
+        """
+        fallback = causes != ""
+        counts = (~offloaded).sum(), (offloaded & ~fallback).sum(), fallback.sum()
+        with self._lock:
+            for answer, count in zip(ANSWERS, counts):
+                self._samples.labels(answer).inc(int(count))
+            for cause, count in CountOf(causes[fallback].tolist()).items():
+                self._fallbacks.labels(cause).inc(count)
+                self._causes[cause] += count
+            self._seconds.observe(seconds)
+            self._open.set(state == "open")
+            self._latest.append(seconds)
+
+    def causes(self) -> dict[str, int]:
+        """Return the samples that fell back by cause, the most frequent first."""
+        with self._lock:
+            return dict(self._causes.most_common())
+
+    def numbers(self) -> dict[str, float]:
         """Return counts of samples by who answered, bytes, and latency percentiles in seconds.
 
         Returns:
@@ -59,13 +96,44 @@ class EdgeMetrics:
             `p99` of the latest 10,000.
         """
         value, samples = self.registry.get_sample_value, "ddnn_edge_samples_total"
-        numbers = {name: int(value(samples, {"answer": name})) for name in ANSWERS}
-        numbers["sent_bytes"] = int(value("ddnn_edge_sent_bytes_total"))
-        if self._latest:
-            seconds = np.percentile(list(self._latest), PERCENTILES)
+        with self._lock:
+            numbers = {name: int(value(samples, {"answer": name})) for name in ANSWERS}
+            numbers["sent_bytes"] = int(value("ddnn_edge_sent_bytes_total"))
+            latest = list(self._latest)
+        if latest:
+            seconds = np.percentile(latest, PERCENTILES)
             numbers |= {f"p{p}": float(s) for p, s in zip(PERCENTILES, seconds)}
         return numbers
 
     def text(self) -> str:
         """Return all of it in the text format of Prometheus."""
         return generate_latest(self.registry).decode()
+
+
+@contextmanager
+def served(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
+    """Serve a registry to Prometheus while the context lasts.
+
+    Args:
+        registry: What to serve.
+        host: Address to listen at.
+        port: 0 for any free one.
+
+    Yields:
+        The port.
+
+    Raises:
+        ValueError: If nobody can listen there.
+    """
+    if not 0 <= port <= LAST_PORT:
+        raise ValueError(f"expected a metrics port in 0..{LAST_PORT}; received {port}")
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ValueError(f"metrics cannot be served at {host}:{port}: {error.strerror}") from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

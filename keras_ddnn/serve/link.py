@@ -1,42 +1,54 @@
-"""The device's line to the cloud: one connection, one deadline a request, a circuit breaker."""
+"""The device's line to the cloud: a pool of connections, one deadline a request, a breaker."""
 
-import socket
-import ssl
+import logging
+import re
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from functools import partial
-from http.client import HTTPConnection, HTTPException
-from threading import Thread
+from http.client import HTTPException
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from pybreaker import CircuitBreaker, CircuitBreakerError
+from keras_ddnn.checks import require_count
+from keras_ddnn.serve.breaker import Breaker, State
+from keras_ddnn.serve.causes import CAUSES, NotHTTP, Unanswered, failure, refusal
+from keras_ddnn.serve.connection import CLOSED, DEFAULT_PORTS, Answer, Connection, Pool
+from keras_ddnn.serve.sockets import Host, tls_context
+
+__all__ = ["CAUSES", "CloudLink", "Unanswered"]
+
+Result = TypeVar("Result")
 
 PATH = "/v2/models/ddnn/infer"
-DEFAULT_PORTS = {"http": 80, "https": 443}
-MAX_ANSWER = 1 << 20  # bytes; logits need far fewer
-
-
-class Unanswered(Exception):
-    """The cloud gave no answer that can be used, and why."""
+EXPECTED = "the cloud's URL must be http(s)://host[:port]"
+CONNECTIONS = 8
+log = logging.getLogger(__name__)
 
 
 class CloudLink:
-    """Sends requests to a cloud service; not to be shared by threads.
+    """Sends requests to a cloud service; threads may share it.
 
-    After `failures` requests in a row without a usable answer, further ones fail at once; every
-    `rest` seconds one is let through to see whether the cloud is back.
+    Each thread waits by its own deadline; all of them share the connections and the breaker, see
+    `Breaker`: after `failures` requests in a row without a usable answer, or when the cloud is
+    busy, further ones fail at once.
 
     Args:
-        url: "http://host:port" or "https://host:port".
-        token: Sent as a bearer token; None for none.
+        url: "http://host:port" or "https://host:port", perhaps with a path that the protocol's own
+            paths follow. A slash at its end is left out.
+        token: Sent as a bearer token; None for none. It is said once, in the log, if it travels
+            unencrypted to another machine.
         failures: In a row, at least 1.
-        rest: Seconds, above 0.
-        on_send: Called with the length of each request body that is sent.
+        rest: Seconds, above 0, until a cloud that does not answer is tried again.
+        on_send: Called with the length of each request body that is sent, by any thread.
+        ca: A PEM file; the service's certificate must be signed by one of these alone. None for
+            those that the system trusts.
+        connections: At most, at a time.
+        clock: Of the breaker; seconds that never run back.
 
     Raises:
-        ValueError: If the URL is of another form.
+        ValueError: If an argument is of another form.
     """
 
     def __init__(
@@ -46,24 +58,39 @@ class CloudLink:
         failures: int = 3,
         rest: float = 1.0,
         on_send: Callable[[int], None] = lambda size: None,
+        *,
+        ca: Path | str | None = None,
+        connections: int = CONNECTIONS,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        parts = urlsplit(url)
-        if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-            raise ValueError(f"the cloud's URL must be http(s)://host[:port]; received {url!r}")
-        self._path = parts.path.rstrip("/") + PATH
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        secure = parts.scheme == "https"
-        port = parts.port or DEFAULT_PORTS[parts.scheme]
+        require_count(connections=connections)
+        parts = _read_url(url)
+        if ca is not None and not parts.secure:
+            raise ValueError(f"expected an https URL with a file of CAs; received {url!r}")
+        self._headers = _authorization(token)
+        if token is not None and not parts.secure and not _is_loopback(parts.host):
+            log.warning("the token travels unencrypted to %s: use https", parts.host)
+        context = tls_context(ca) if parts.secure else None
+        self._path = parts.path + PATH
+        self._secure = parts.secure
+        self._probed = False
         self._on_send = on_send
-        self._connection = _Connection(parts.hostname, port, secure)
-        self._breaker = CircuitBreaker(failures, rest, throw_new_error_on_trip=False)
+        host = Host(parts.host, parts.port)
+        self._pool = Pool(partial(Connection, host, context), connections)
+        self._breaker = Breaker(failures, rest, clock)
 
     @property
-    def state(self) -> str:
+    def state(self) -> State:
         """Of the breaker: "closed" while all is well, "open" or "half-open"."""
-        return self._breaker.current_state
+        return self._breaker.state
 
-    def ask(self, headers: dict, body: bytes, deadline: float, read):
+    def ask(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        deadline: float,
+        read: Callable[[Mapping[str, str], bytes], Result],
+    ) -> Result:
         """Send a request and return what `read(headers, body)` makes of the answer.
 
         Args:
@@ -78,146 +105,87 @@ class CloudLink:
             Unanswered: For whatever reason there is no answer.
         """
         if deadline <= time.monotonic():
-            raise Unanswered("there was no time left to ask")  # which is not the cloud's failure
-        try:
-            return self._breaker.call(self._ask, headers | self._headers, body, deadline, read)
-        except CircuitBreakerError as error:
-            raise Unanswered("the circuit breaker is open") from error
+            raise Unanswered("there was no time left to ask", "no-time")
+        return self._breaker.call(
+            partial(self._ask, {**headers, **self._headers}, body, deadline, read)
+        )
 
     def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+        """Close the connections, those in use once they are answered."""
+        self._pool.close()
 
     def _ask(self, headers, body, deadline, read):
-        self._connection.deadline = deadline
         try:
-            try:
-                return read(*self._exchange(headers, body))
-            except ConnectionError:
-                # The cloud may have closed a connection that lay idle, or been started again. To
-                # ask twice does no harm.
-                if not self._connection.reused:
-                    raise
-                self._connection.close()
-                return read(*self._exchange(headers, body))
+            with self._pool.lend(deadline) as connection:
+                answer = self._exchange(connection, headers, body)
+            if answer.status != 200:
+                raise refusal(*answer)
+            return read(answer.headers, answer.body)
         except (OSError, HTTPException, ValueError) as error:
-            self._connection.close()
-            raise Unanswered(f"{type(error).__name__}: {error}") from error
-        except BaseException:
-            self._connection.close()  # half an answer may be left in it
+            raise failure(error) from error
+
+    def _exchange(self, connection, headers, body) -> Answer:
+        try:
+            return connection.exchange(self._path, headers, body, self._on_send)
+        except ConnectionRefusedError:
+            raise
+        except CLOSED as error:
+            # A port of HTTPS hangs up on plain HTTP without a word.
+            if not self._secure and not self._probed:
+                self._probed = True
+                if connection.speaks_tls():
+                    self._probed = False
+                    raise NotHTTP("the port speaks TLS: write https in the URL") from error
             raise
 
-    def _exchange(self, headers, body):
-        connection = self._connection
-        connection.reused = connection.sock is not None
-        connection.request("POST", self._path, body, headers)
-        self._on_send(len(body))
-        response = connection.getresponse()
-        answer = response.read(MAX_ANSWER + 1)
-        if response.status != 200:
-            raise ValueError(f"HTTP {response.status}: {answer[:200].decode(errors='replace')}")
-        if len(answer) > MAX_ANSWER:
-            raise ValueError(f"expected an answer of at most {MAX_ANSWER} bytes; received more")
-        return dict(response.headers), answer
+
+class _Url(NamedTuple):
+    secure: bool
+    host: str
+    port: int
+    path: str  # without a slash at its end
 
 
-class _Connection(HTTPConnection):
-    """An HTTP connection all of whose waiting ends at `deadline`.
+def _read_url(url: str) -> _Url:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"{EXPECTED}; received {url!r}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"{EXPECTED}; received one with credentials: use a token instead")
+    try:
+        port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+        host = parts.hostname.encode("idna").decode()
+    except (AttributeError, KeyError, ValueError):
+        raise ValueError(f"{EXPECTED}; received {url!r}") from None
+    if not port or not re.fullmatch(r"[!-~]+", host) or not re.fullmatch(r"[!-~]*", parts.path):
+        raise ValueError(f"{EXPECTED}; received {url!r}")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{EXPECTED}, without ? and #; received {url!r}")
+    path = parts.path.rstrip("/")
+    if "v2" in path.split("/"):
+        raise ValueError(f"{EXPECTED}, without /v2, which is added; received {url!r}")
+    return _Url(parts.scheme == "https", host, port, path)
 
-    Attributes:
-        deadline: By `time.monotonic`.
-        reused: Whether it was open before the latest request.
-    """
 
-    deadline = float("inf")
-    reused = False
-
-    def __init__(self, host, port, secure):
-        super().__init__(host, port)
-        self._context = ssl.create_default_context() if secure else None
-        if secure:
-            self.default_port = DEFAULT_PORTS["https"]
-            self._context.sslsocket_class = _TimedSSLSocket
-
-    def connect(self):
-        """Connect to the first address that answers."""
-        failure = OSError(f"{self.host} has no address")
-        for family, kind, protocol, _, address in self._addresses():
-            sock = _TimedSocket(family, kind, protocol)
-            sock.connection = self
-            try:
-                sock.settimeout(self.left())
-                sock.connect(address)
-                # Headers and body are two writes: the second must not wait for the first's receipt.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.sock = self._secured(sock)
-                return
-            except OSError as error:
-                sock.close()
-                failure = error
-        raise failure
-
-    def left(self) -> float:
-        """Return the seconds left.
-
-        Raises:
-            TimeoutError: If there are none.
-        """
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("no answer within the deadline")
-        return left
-
-    def _secured(self, sock):
-        if self._context is None:
-            return sock
-        secured = self._context.wrap_socket(
-            sock, server_hostname=self.host, do_handshake_on_connect=False
+def _authorization(token: str | None) -> dict[str, str]:
+    if token is None:
+        return {}
+    if not token.strip():
+        raise ValueError("expected a token; received an empty one")
+    if token != token.strip():
+        raise ValueError("a token must neither begin nor end with white space")
+    wrong = re.search(r"[^ -~]", token)
+    if wrong:  # of a secret, no more is told than what is wrong
+        raise ValueError(
+            f"a token must consist of printable ASCII characters; received U+{ord(wrong[0]):04X} "
+            f"at place {wrong.start() + 1}"
         )
-        secured.connection = self
-        secured.settimeout(self.left())
-        secured.do_handshake()
-        return secured
-
-    def _addresses(self):
-        look_up = partial(socket.getaddrinfo, self.host, self.port, type=socket.SOCK_STREAM)
-        with suppress(socket.gaierror):
-            return look_up(flags=socket.AI_NUMERICHOST)  # an address needs no look-up
-        # A name server that does not answer would hold us up for longer than any deadline.
-        return _in_background(look_up).result(self.left())
+    return {"Authorization": f"Bearer {token}"}
 
 
-def _in_background(function) -> Future:
-    """Return the result to come of a function that may take for ever."""
-    future = Future()
-
-    def run():
-        try:
-            future.set_result(function())
-        except Exception as error:
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future
-
-
-class _Timed:
-    """Gives each read and write of a socket what is left of the deadline of its connection."""
-
-    connection: _Connection
-
-    def recv_into(self, *args):
-        self.settimeout(self.connection.left())
-        return super().recv_into(*args)
-
-    def sendall(self, *args):
-        self.settimeout(self.connection.left())
-        return super().sendall(*args)
-
-
-class _TimedSocket(_Timed, socket.socket):
-    pass
-
-
-class _TimedSSLSocket(_Timed, ssl.SSLSocket):
-    pass
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.serve.limits import MAX_ANSWERED_LOCALLY
 from keras_ddnn.serve.wire import WireError, decode
 
-MAX_ANSWERED_LOCALLY = 10**9
+PARAMETERS = ("model", "answered_locally", "binary_data_output")
+OUTPUT_PARAMETERS = ("binary_data",)
 
 
 class InferRequest(NamedTuple):
@@ -50,12 +52,13 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
         shapes["uint8"] = quantisation.shape_of_codes(shape)
 
     def read(headers: Mapping[str, str], body: bytes) -> InferRequest:
-        tensors, parameters, request_id = decode(headers, body)
+        tensors, parameters, request_id, wanted = decode(headers, body)
         unknown = tensors.keys() - {"features", "images"}
         if unknown or "features" not in tensors:
             raise WireError(
                 f"expected a tensor features and perhaps images; received {brief(list(tensors))}"
             )
+        _require_what_is_done(parameters, wanted)
         asked = parameters.get("model", identity)
         if asked != identity:
             raise WireError(f"expected model {identity}; received {brief(asked)}")
@@ -80,6 +83,24 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
         return InferRequest(features, images, local, request_id)
 
     return read
+
+
+def _require_what_is_done(parameters, wanted) -> None:
+    """Refuse what the protocol knows and this service does not do, rather than pass over it."""
+    if [name for name, _ in wanted] not in ([], ["logits"]):
+        names = [name for name, _ in wanted]
+        raise WireError(f"expected the output logits, once; received {brief(names)}")
+    for known, given in (
+        (PARAMETERS, parameters),
+        *((OUTPUT_PARAMETERS, own) for _, own in wanted),
+    ):
+        if unknown := given.keys() - set(known):
+            raise WireError(
+                f"expected no parameters but {', '.join(known)}; received {brief(sorted(unknown))}"
+            )
+        for name in ("binary_data_output", "binary_data"):
+            if given.get(name, True) is not True:
+                raise WireError(f"{name} must be true; received {brief(given[name])}")
 
 
 def _require_samples(name, array, shapes):

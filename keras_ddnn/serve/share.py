@@ -5,7 +5,7 @@ from collections import deque
 
 import numpy as np
 
-from keras_ddnn.checks import require_count, require_fraction
+from keras_ddnn.checks import require_count, require_fraction, require_probability
 from keras_ddnn.serve.betting import ExcessTest
 
 
@@ -123,22 +123,25 @@ class ShareTest:
 
     def __init__(self, local_fraction, score_threshold, tolerance=0.1, delta=0.1):
         require_fraction("local_fraction", local_fraction)
-        for what, value, range_, valid in (
-            ("tolerance", tolerance, "(0, 1]", 0.0 < tolerance <= 1.0),
-            ("delta", delta, "(0, 1)", 0.0 < delta < 1.0),
-        ):
-            if not valid:
-                raise ValueError(f"{what} must lie in {range_}; received {value!r}")
+        require_probability(delta=delta)
+        # A comparison with NaN is false, so NaN is refused too.
+        if not 0.0 < tolerance <= 1.0:
+            raise ValueError(f"tolerance must lie in (0, 1]; received {tolerance!r}")
         self.local_fraction, self.score_threshold = float(local_fraction), float(score_threshold)
+        self.tolerance = float(tolerance)
         self._more, self._fewer = (
             ExcessTest(min(share + tolerance, 1.0), 0.0, delta / 2)
             for share in (local_fraction, 1.0 - local_fraction)
         )
 
     def learn(self, scores: np.ndarray) -> None:
-        """Count scores, float of shape (n,); those that are not finite are left out."""
+        """Count scores, float of shape (n,).
+
+        Those that are not finite count as offloaded, which is what happens to such samples:
+        validation data have none, and a device whose scores are lost must not look as ever.
+        """
         scores = np.asarray(scores, float)
-        for kept in (scores[np.isfinite(scores)] < self.score_threshold).tolist():
+        for kept in (np.isfinite(scores) & (scores < self.score_threshold)).tolist():
             self._more.learn(kept)
             self._fewer.learn(not kept)
 
@@ -156,6 +159,7 @@ class ShareTest:
         return {
             "count": more["count"],
             "expected": self.local_fraction,
+            "tolerance": self.tolerance,
             "delta": more["delta"] + fewer["delta"],
             "evidence": max(more["evidence"], fewer["evidence"]),
             "alarm_at": min(alarms, default=None),
@@ -168,6 +172,5 @@ SHIFT_ALARM = (
     "Scores have shifted, as found at sample {alarm_at:,}: the calibrated threshold would keep "
     "{recent:.1%} of the last {recent_count:,}, where {expected:.1%} were expected. What was "
     "certified or measured holds for the former kind of data; label recent samples to know how "
-    "right both networks still are. The probability that this alarm is false is at most "
-    "{delta:.1%}."
+    "right both networks still are."
 )

@@ -58,11 +58,13 @@ class Message(NamedTuple):
         tensors: Read-only arrays by their names.
         parameters: Plain strings, numbers and booleans by their names.
         id: The sender's name for it; None where it gave none.
+        wanted: Of a request, the outputs it names, each with its parameters.
     """
 
     tensors: dict[str, np.ndarray]
     parameters: dict
     id: str | None
+    wanted: tuple[tuple[str, dict], ...] = ()
 
 
 def encode(
@@ -150,7 +152,8 @@ def decode(headers: Mapping[str, str], body: bytes, kind: Kind = "inputs") -> Me
         offset += array.nbytes
     if offset != len(body):
         raise WireError(f"the body must end after {offset} bytes; received {len(body)}")
-    return Message(tensors, _parameters(header, "the message"), request_id)
+    wanted = _wanted(header) if kind == "inputs" else ()
+    return Message(tensors, _parameters(header, "the message"), request_id, wanted)
 
 
 def _header_length(headers, size) -> int:
@@ -219,6 +222,19 @@ def _tensor(record, body, offset) -> tuple[str, np.ndarray]:
             f"{what}: expected {brief(size)} bytes; the body has {len(body) - offset} left"
         )
     return name, np.frombuffer(body, dtype, prod(shape), offset).reshape(shape)
+
+
+def _wanted(header) -> tuple[tuple[str, dict], ...]:
+    records = header.get("outputs", [])
+    if not isinstance(records, list) or len(records) > MAX_TENSORS:
+        raise WireError(f"outputs must be a list of up to {MAX_TENSORS}; received {brief(records)}")
+    for record in records:
+        if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+            raise WireError(f"an output must be an object with a name; received {brief(record)}")
+    return tuple(
+        (record["name"], _parameters(record, f"output {brief(record['name'])}"))
+        for record in records
+    )
 
 
 def _parameters(record, what) -> dict:

@@ -1,0 +1,18 @@
+"""The secret that both machines read from a file."""
+
+from pathlib import Path
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file, without the white space around it.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds no token of printable ASCII characters.
+    """
+    token = path.read_bytes().strip().decode("ascii", "replace")
+    if not token:
+        raise ValueError(f"expected a token in {path}; received an empty file")
+    if not (token.isascii() and token.isprintable()):  # of a secret, no more is told
+        raise ValueError(f"expected a token of printable ASCII characters in {path}")
+    return token

@@ -1,0 +1,110 @@
+"""What the cloud's command refuses before it loads anything, and the names it answers to."""
+
+import socket
+import sys
+
+import pytest
+from certificates import make_certificate
+from fastapi.testclient import TestClient
+from toy_service import app_of
+
+from keras_ddnn.serve import cloud
+
+
+@pytest.fixture
+def run_command(monkeypatch, capsys):
+    """Return what runs the command on a run that is not there, and returns its one line."""
+
+    def run(*arguments, lines=1):
+        monkeypatch.setattr(sys, "argv", ["cloud", "no-such-run", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cloud.main()
+        assert end.value.code == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == lines
+        return said
+
+    return run
+
+
+def test_other_machines_need_a_token_unless_the_command_says_otherwise(run_command, tmp_path):
+    said = run_command("--host", "0.0.0.0", "--port", 0)
+    assert "expected --token-file" in said
+    assert "--no-token" in said
+    assert "no-such-run" in run_command("--host", "0.0.0.0", "--port", 0, "--no-token")
+    assert "no-such-run" in run_command("--host", "localhost", "--port", 0)
+    (tmp_path / "token").write_text("secret\n")
+    said = run_command(
+        "--host", "0.0.0.0", "--port", 0, "--token-file", tmp_path / "token", lines=2
+    )
+    assert "the token travels unencrypted" in said
+    certificate, key = make_certificate(tmp_path)
+    tls = ["--tls-certificate", certificate, "--tls-key", key]
+    token = ["--token-file", tmp_path / "token"]
+    assert "no-such-run" in run_command("--host", "0.0.0.0", "--port", 0, *token, *tls)
+
+
+def test_a_port_in_use_is_one_line_before_anything_is_loaded(run_command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = run_command("--port", port)
+    assert f"port {port}: Address already in use" in said
+    assert "must lie in 0..65535; received 70000" in run_command("--port", 70000)
+    assert "cannot listen at no.such.host.invalid" in run_command("--host", "no.such.host.invalid")
+
+
+def test_a_certificate_that_cannot_serve_is_one_line(run_command, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    certificate, key = make_certificate(tmp_path / "one")
+    _, another = make_certificate(tmp_path / "two")
+    assert "expected both" in run_command("--tls-certificate", certificate)
+    for files in ((certificate, another), (key, certificate), (certificate, tmp_path / "no")):
+        said = run_command("--tls-certificate", files[0], "--tls-key", files[1])
+        assert "expected a certificate and its key" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--max-bytes", 0), "max_bytes must be a positive integer"),
+        (("--queue", 0), "queue must be a positive integer"),
+        (("--max-wait-ms", "nan"), "max_wait_ms must be at least 0"),
+        (("--max-delay-ms", -1), "max_delay_ms must be positive"),
+    ],
+)
+def test_a_number_out_of_range_is_one_line(run_command, arguments, why):
+    assert why in run_command("--port", 0, *arguments)
+
+
+@pytest.mark.parametrize("text", ["", "päss", "two\nlines"])
+def test_a_token_that_no_header_can_carry_is_one_line(run_command, tmp_path, text):
+    (tmp_path / "token").write_text(text)
+    assert "expected a token" in run_command("--token-file", tmp_path / "token")
+
+
+@pytest.mark.parametrize("path", ["/", "/state", "/v2/health/ready", "/v2/health/live"])
+def test_a_name_that_is_not_the_service_s_own_gets_nothing(path):
+    with TestClient(app_of(hosts={"localhost", "cloud.example"})) as client:
+        for known in ("localhost", "LOCALHOST:80", "cloud.example:8000", "127.0.0.1:1", "[::1]:8"):
+            assert client.get(path, headers={"Host": known}).status_code == 200
+        for unknown in ("rebound.example", "localhost.example:80", "127.0.0.1.example", ""):
+            refused = client.get(path, headers={"Host": unknown})
+            assert refused.status_code == 421
+            assert "--allow-host" in refused.json()["error"]
+
+
+def test_the_command_lets_itself_be_called_by_the_names_it_is_given(monkeypatch):
+    given = {}
+
+    def make_app(network, manifest, **options):
+        given.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cloud, "load_cloud", lambda run: (None, {}, "0123"))
+    monkeypatch.setattr(cloud, "make_app", make_app)
+    arguments = ["--port", "0", "--allow-host", "a.example", "b.example"]
+    monkeypatch.setattr(sys, "argv", ["cloud", "run", *arguments])
+    with pytest.raises(SystemExit):
+        cloud.main()
+    assert {"localhost", "127.0.0.1", "a.example", "b.example"} <= given["hosts"]

@@ -1,0 +1,62 @@
+"""A device reads images as training read them, in the channels of its artefact."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_ddnn.artifact import save_policy
+from keras_ddnn.config import DDNNConfig
+from keras_ddnn.models import build_ddnn
+from keras_ddnn.policy import OffloadPolicy
+from keras_ddnn.rules import Margin
+from keras_ddnn.serve.edge import main
+from keras_ddnn.serve.edge_view import read_images
+
+
+@pytest.fixture(scope="module")
+def grey_artifact(tmp_path_factory):
+    config = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))
+    model = build_ddnn((16, 16, 1), 3, config)
+    folder = tmp_path_factory.mktemp("grey") / "artifact"
+    save_policy(OffloadPolicy(model, config, Margin(), 0.5, ("a", "b", "c")), folder)
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_images_are_read_with_the_channels_of_the_artefact(grey_artifact, tmp_path, capsys, mode):
+    for k in range(3):
+        image = Image.new(mode, (16, 16), 100 if mode == "L" else 0)
+        (tmp_path / "images" / "abc"[k]).mkdir(parents=True)
+        image.save(tmp_path / "images" / "abc"[k] / "0.png")
+    main([str(grey_artifact), "--images", str(tmp_path / "images")])
+    assert "3 images" in capsys.readouterr().out
+
+
+def test_images_of_a_device_are_read_as_those_of_training(tmp_path):
+    Image.new("RGBA", (16, 16), (9, 9, 9, 0)).save(tmp_path / "0.png")
+    deep = Image.fromarray(np.full((16, 16), 1000, np.float32))
+    deep.save(tmp_path / "1.tif")
+    images, labels = read_images(
+        str(tmp_path), None, ("a", "b"), channels=1, background="#070707", scale=1000
+    )
+    assert images.shape == (2, 16, 16, 1)
+    assert images[:, 0, 0, 0].tolist() == [7, 255]
+    assert labels is None
+
+
+def test_damaged_images_of_a_device_are_listed_and_the_limit_counts(tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"received 3 of 3 files .*0\.png, 1\.png, 2\.png"):
+        read_images(str(tmp_path), None, (), limit=3)
+    with pytest.raises(ValueError, match="limit must be a positive integer"):
+        read_images(str(tmp_path), None, (), limit=0)
+
+
+def test_hidden_files_are_no_images_of_a_device(tmp_path, caplog):
+    Image.new("L", (16, 16)).save(tmp_path / "0.png")
+    (tmp_path / "._0.png").write_bytes(b"left by a file system")
+    (tmp_path / "1.heic").write_bytes(b"")
+    assert len(read_images(str(tmp_path), None, ())[0]) == 1
+    (message,) = caplog.messages
+    assert message.endswith("1 files are not read, because of their suffix: .heic (1)")
