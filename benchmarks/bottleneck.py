@@ -17,11 +17,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from keras_ddnn.atomic import replacing_file, write_json
 from keras_ddnn.config import PRESETS, feature_quantisation, resolve_config
-from keras_ddnn.datasets import load
-from keras_ddnn.payload import FORMS, Payload
-from keras_ddnn.statistics import over_seeds
+from keras_ddnn.data.datasets import load
+from keras_ddnn.evaluation.payload import FORMS, Payload
+from keras_ddnn.evaluation.statistics import over_seeds
+from keras_ddnn.files.atomic import replacing_file, write_json
 from tune.backbones import StoredBackbone
 from tune.driver import train_backbones
 from tune.space import Backbone
@@ -95,8 +95,8 @@ def _summary(seeds: pd.DataFrame, channels: int, first: int) -> dict:
 
 
 def _multiply_adds(splits, config) -> dict:
-    from keras_ddnn.model_costs import multiply_adds
-    from keras_ddnn.models import build_ddnn, split_ddnn
+    from keras_ddnn.networks.model_costs import multiply_adds
+    from keras_ddnn.networks.paper import build_ddnn, split_ddnn
 
     halves = split_ddnn(build_ddnn(splits.train.images.shape[1:], splits.num_classes, config))
     return {f"{name}_multiply_adds": multiply_adds(half) for name, half in zip(NETWORKS, halves)}

@@ -27,10 +27,10 @@ from threading import Event, Thread
 import numpy as np
 
 from benchmarks.crowd_load import HOST, Crowd
-from keras_ddnn.atomic import replacing_file
-from keras_ddnn.manifest import artifact_of, read_manifest
+from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.files.manifest import artifact_of, read_manifest
 from keras_ddnn.serve.demo import _free_port, _wait_for
-from keras_ddnn.serve.wire import Tensor, encode
+from keras_ddnn.serve.protocol.wire import Tensor, encode
 
 PATH = "/v2/models/ddnn/infer"
 IDLE, CLIENTS, CROWD, BODIES = 1500, 32, 600, 250
@@ -236,11 +236,11 @@ def running_service(run, *flags):
 
 def paper_artefact(folder) -> str:
     """Save an artefact of the paper's network, untrained."""
-    from keras_ddnn.artifact import save_policy
     from keras_ddnn.config import DDNNConfig
-    from keras_ddnn.models import build_ddnn
-    from keras_ddnn.policy import OffloadPolicy
-    from keras_ddnn.rules import Margin
+    from keras_ddnn.deploy.artifact import save_policy
+    from keras_ddnn.deploy.policy import OffloadPolicy
+    from keras_ddnn.networks.paper import build_ddnn
+    from keras_ddnn.rules.confidence import Margin
 
     config, class_names = DDNNConfig(), tuple("0123456789")
     policy = OffloadPolicy(build_ddnn((32, 32, 3), 10, config), config, Margin(), 0.5, class_names)

@@ -24,10 +24,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.calibration import for_accuracy_drop, for_local_fraction
-from keras_ddnn.datasets import DATASETS, load
-from keras_ddnn.serve.drift import DriftGuard
+from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.datasets import DATASETS, load
+from keras_ddnn.rules.calibration import for_accuracy_drop, for_local_fraction
+from keras_ddnn.serve.drift.guard import DriftGuard
 
 BATCH = 32
 
@@ -76,8 +76,8 @@ def main() -> None:
     parser.add_argument("--validation", type=int, default=200, help="validation samples of a draw")
     options = parser.parse_args()
 
-    from keras_ddnn.artifact import load_policy
-    from keras_ddnn.capture import capture
+    from keras_ddnn.deploy.artifact import load_policy
+    from keras_ddnn.training.capture import capture
 
     policy = load_policy(options.artefact)
     splits = load(options.dataset, options.data_dir)

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_ddnn.config import PRESETS, HeadConfig
-from keras_ddnn.datasets import load
-from keras_ddnn.head_inputs import HEAD_INPUTS
+from keras_ddnn.data.datasets import load
+from keras_ddnn.rules.inputs import HEAD_INPUTS
 
 
 def main() -> None:
@@ -29,9 +29,9 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=27)
     options = parser.parse_args()
 
-    from keras_ddnn.head_stack import fit_heads
-    from keras_ddnn.heads import fit_head
-    from keras_ddnn.training import fit_ddnn
+    from keras_ddnn.heads.fit import fit_head
+    from keras_ddnn.heads.stack import fit_heads
+    from keras_ddnn.training.fit import fit_ddnn
 
     splits = load(options.dataset, options.data_dir)
     ddnn = fit_ddnn(splits.train, splits.val, options.preset, epochs=options.epochs, verbose=2)

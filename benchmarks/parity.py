@@ -18,14 +18,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_ddnn.datasets import load
-from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of
+from keras_ddnn.data.datasets import load
+from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of
 from keras_ddnn.serve.demo import running_cloud
 
 DEVICE = """
 import sys
 import numpy as np
-from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
 folder, url, graph, images, answers = sys.argv[1:]
 with EdgeRuntime(folder, url, graph=graph, deadline_s=10.0) as device:
     parts = [device.predict(image[None]) for image in np.load(images)]
@@ -48,7 +48,7 @@ def main() -> None:
     test = load(options.dataset).test
     images, labels = test.images[: options.samples], test.labels[: options.samples]
 
-    from keras_ddnn.artifact import load_policy
+    from keras_ddnn.deploy.artifact import load_policy
 
     classes, offloaded = load_policy(folder).predict(images)
     reference = {"accuracy": np.mean(classes == labels), "local_share": np.mean(~offloaded)}

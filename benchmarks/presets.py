@@ -14,7 +14,7 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from keras_ddnn.config import PRESETS
-from keras_ddnn.datasets import load
+from keras_ddnn.data.datasets import load
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    from keras_ddnn.training import fit_ddnn
+    from keras_ddnn.training.fit import fit_ddnn
 
     splits = load(options.dataset, options.data_dir)
     table = Table("preset", "epochs", "seconds", "local %", "cloud %", "either %", "gap")

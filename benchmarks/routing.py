@@ -30,12 +30,12 @@ def main() -> None:
     parser.add_argument("--unpooled", action="store_true", help="the local network's map")
     options = parser.parse_args()
 
-    from keras_ddnn.capture import capture
-    from keras_ddnn.cascade import as_cascade
-    from keras_ddnn.costs import threshold_for_fraction
-    from keras_ddnn.models import build_ddnn
-    from keras_ddnn.policy import OffloadPolicy
-    from keras_ddnn.rules import Margin
+    from keras_ddnn.data.benefits import threshold_for_fraction
+    from keras_ddnn.deploy.policy import OffloadPolicy
+    from keras_ddnn.networks.cascade import as_cascade
+    from keras_ddnn.networks.paper import build_ddnn
+    from keras_ddnn.rules.confidence import Margin
+    from keras_ddnn.training.capture import capture
 
     config = DDNNConfig(precision=options.precision, local_pool=not options.unpooled)
     model = build_ddnn((32, 32, 3), 10, config)

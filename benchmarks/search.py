@@ -55,7 +55,7 @@ def _smaller(options, folder) -> str:
     """Write a dataset with fewer training images, and return its path."""
     import numpy as np
 
-    from keras_ddnn.datasets import load
+    from keras_ddnn.data.datasets import load
 
     splits = load(options.dataset, options.data_dir)
     arrays = {}
@@ -68,7 +68,7 @@ def _smaller(options, folder) -> str:
 
 
 def _measure(options, work, folder):
-    from keras_ddnn.datasets import load
+    from keras_ddnn.data.datasets import load
     from tune.driver import run_search, train_backbones
 
     searches = {trials: _search(options, trials) for trials in options.trials}

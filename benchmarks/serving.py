@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_ddnn.serve.demo import running_cloud
-from keras_ddnn.serve.wire import Tensor, encode
+from keras_ddnn.serve.protocol.wire import Tensor, encode
 
 CONNECTIONS = (1, 8, 32)
 BATCHING = {"without": ("--max-batch", "1", "--max-wait-ms", "0"), "with": ()}
@@ -75,12 +75,12 @@ def main() -> None:
 
 def _save_paper_network(run) -> None:
     """Write an artefact of the paper's network, untrained."""
-    from keras_ddnn.artifact import save_policy
-    from keras_ddnn.capture import capture
     from keras_ddnn.config import DDNNConfig
-    from keras_ddnn.models import build_ddnn
-    from keras_ddnn.policy import OffloadPolicy
-    from keras_ddnn.rules import Random
+    from keras_ddnn.deploy.artifact import save_policy
+    from keras_ddnn.deploy.policy import OffloadPolicy
+    from keras_ddnn.networks.paper import build_ddnn
+    from keras_ddnn.rules.confidence import Random
+    from keras_ddnn.training.capture import capture
 
     config, class_names = DDNNConfig(), tuple("0123456789")
     # By a rule that no graph holds, and so without the device's graph, which nothing here reads.

@@ -11,8 +11,8 @@ from figures import cuts, diagnosis, honest_labels, offload_curve
 from figures.paper.catalogue import PAPER_FIGURES
 from figures.paper.claims import say
 from figures.paper.table import fill
-from keras_ddnn.atomic import replacing_file, write_json
-from keras_ddnn.report import Report
+from keras_ddnn.evaluation.report import Report
+from keras_ddnn.files.atomic import replacing_file, write_json
 
 CLAIMS = "claims.json"  # what the results say to the claims of the paper
 

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from figures.style import colour, dash, new_figure
-from keras_ddnn.report import Report
+from keras_ddnn.evaluation.report import Report
 
 
 def draw(report: Report) -> Figure:

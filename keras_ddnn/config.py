@@ -5,19 +5,19 @@ from itertools import chain
 from numbers import Integral
 from typing import Literal, get_args
 
-from keras_ddnn.checks import (
+from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.files.checks import (
     require_choice,
     require_count,
     require_fraction,
     require_positive,
     require_seed,
 )
-from keras_ddnn.costs import COSTS
-from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
-from keras_ddnn.labels import LABEL_SOURCES
-from keras_ddnn.losses import LOSSES
-from keras_ddnn.quantisation import Quantisation
-from keras_ddnn.targets import TARGETS
+from keras_ddnn.labels.losses import LOSSES
+from keras_ddnn.labels.sources import LABEL_SOURCES
+from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
+from keras_ddnn.tasks.classification import COSTS
 
 # Names whose implementations import Keras, which `--help` must not; a test compares the two.
 Schedule = Literal["plateau", "one_cycle"]

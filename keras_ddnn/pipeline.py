@@ -4,11 +4,6 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_ddnn.artifact import save_policy
-from keras_ddnn.atomic import require_writable
-from keras_ddnn.bank import Bank
-from keras_ddnn.cascade import as_cascade
-from keras_ddnn.checks import require_fraction
 from keras_ddnn.config import (
     DDNNConfig,
     HeadConfig,
@@ -16,16 +11,21 @@ from keras_ddnn.config import (
     feature_quantisation,
     resolve_config,
 )
-from keras_ddnn.datasets import Splits
-from keras_ddnn.evaluation import compare_rules
-from keras_ddnn.heads import HeadRule, fit_head
-from keras_ddnn.labels import require_samples, staged_config
-from keras_ddnn.model_costs import multiply_adds
-from keras_ddnn.payload import FORMS, Payload
-from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.report import Report
-from keras_ddnn.rules import untrained_rules
-from keras_ddnn.training import fit_ddnn
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.datasets import Splits
+from keras_ddnn.deploy.artifact import save_policy
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.evaluation.curves import compare_rules
+from keras_ddnn.evaluation.payload import FORMS, Payload
+from keras_ddnn.evaluation.report import Report
+from keras_ddnn.files.atomic import require_writable
+from keras_ddnn.files.checks import require_fraction
+from keras_ddnn.heads.fit import HeadRule, fit_head
+from keras_ddnn.labels.sources import require_samples, staged_config
+from keras_ddnn.networks.cascade import as_cascade
+from keras_ddnn.networks.model_costs import multiply_adds
+from keras_ddnn.rules.confidence import untrained_rules
+from keras_ddnn.training.fit import fit_ddnn
 
 
 def run(

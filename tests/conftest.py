@@ -10,8 +10,8 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import numpy as np
 import pytest
 
-from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.datasets import Split, Splits
+from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.datasets import Split, Splits
 
 
 def bank_of(local_probabilities, cloud_probabilities, labels) -> Bank:
@@ -101,11 +101,11 @@ def untrained_policy(shape=(16, 16, 3), **fields):
     """Return an untrained policy on images of three classes that offloads half of them."""
     import keras
 
-    from keras_ddnn.capture import capture
     from keras_ddnn.config import DDNNConfig
-    from keras_ddnn.models import build_ddnn
-    from keras_ddnn.policy import OffloadPolicy
-    from keras_ddnn.rules import Margin
+    from keras_ddnn.deploy.policy import OffloadPolicy
+    from keras_ddnn.networks.paper import build_ddnn
+    from keras_ddnn.rules.confidence import Margin
+    from keras_ddnn.training.capture import capture
 
     keras.utils.set_random_seed(0)
     small = {"local_filters": 4, "cloud_filters": ((4,), (8,)), "cloud_units": (8,)}
@@ -124,8 +124,8 @@ def toy_policy():
 @pytest.fixture(scope="session")
 def toy_artifact(toy_policy, tmp_path_factory):
     """Return the folder of a whole artefact of `toy_policy`, to be read only."""
-    from keras_ddnn.artifact import save_policy
-    from keras_ddnn.capture import capture
+    from keras_ddnn.deploy.artifact import save_policy
+    from keras_ddnn.training.capture import capture
 
     split = toy_split(100, 3)
     folder = tmp_path_factory.mktemp("toy") / "artifact"

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import numpy as np
 
-from keras_ddnn.serve.wire import Tensor, decode, encode
+from keras_ddnn.serve.protocol.wire import Tensor, decode, encode
 
 CLOUD_CLASS = 2  # what a healthy one answers
 CLASSES = 3

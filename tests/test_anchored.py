@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.anchored import Anchor
-from keras_ddnn.evaluation import OffloadCurve
-from keras_ddnn.rules import CONFIDENCE_RULES, RULES
+from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 import pytest
 
-from keras_ddnn.archives import read_archive
-from keras_ddnn.datasets import load
+from keras_ddnn.data.archives import read_archive
+from keras_ddnn.data.datasets import load
 
 
 def toy_arrays(**others):

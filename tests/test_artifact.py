@@ -12,23 +12,23 @@ import pytest
 from conftest import flip_a_bit, toy_split
 from toy_manifest import changed, forge
 
-from keras_ddnn import manifest_fields
-from keras_ddnn.anchored import Anchor
-from keras_ddnn.artifact import load_policy, save_policy
-from keras_ddnn.calibration import for_local_fraction
-from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
-from keras_ddnn.heads import HeadRule, build_head
-from keras_ddnn.manifest import SCHEMA, read_manifest
-from keras_ddnn.mc_dropout import MCDropout
-from keras_ddnn.model_costs import multiply_adds
-from keras_ddnn.models import build_ddnn
-from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.quantisation import Quantisation
-from keras_ddnn.rules import RULES, Margin, Random
-from keras_ddnn.seal import sha256
-from keras_ddnn.serve.cloud import load_cloud
-from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.deploy.artifact import load_policy, save_policy
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.files import manifest_fields
+from keras_ddnn.files.checksums import sha256
+from keras_ddnn.files.manifest import SCHEMA, read_manifest
+from keras_ddnn.heads.fit import HeadRule, build_head
+from keras_ddnn.heads.mc_dropout import MCDropout
+from keras_ddnn.networks.model_costs import multiply_adds
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.rules.calibration import for_local_fraction
+from keras_ddnn.rules.confidence import RULES, Margin, Random
+from keras_ddnn.serve.cloud.network import load_cloud
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.training.capture import capture
 
 CONFIG = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.uint8)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from keras_ddnn.atomic import remove_leftovers, replacing_file, replacing_folder, write_json
+from keras_ddnn.files.atomic import remove_leftovers, replacing_file, replacing_folder, write_json
 
 
 class Killed(BaseException):
@@ -114,7 +114,7 @@ def test_json_is_the_same_text_whatever_the_order_of_its_keys(tmp_path):
 def run(code, folder):
     """Run Python code on a path in a folder in a process of its own, and let it begin."""
     code = (
-        "import os, sys; from keras_ddnn.atomic import replacing_folder, write_json\n"
+        "import os, sys; from keras_ddnn.files.atomic import replacing_folder, write_json\n"
         "path = sys.argv[1] + '/trial'\n" + code
     )
     return subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE)
@@ -140,8 +140,11 @@ def test_what_a_killed_writer_leaves_is_removed_and_nothing_else(tmp_path, secon
 @pytest.mark.parametrize("write", ["replacing_folder", "replacing_file"])
 @pytest.mark.parametrize("days", [-3650, 0, 3650])
 def test_what_a_living_process_writes_is_left_alone_whatever_the_clock_says(tmp_path, write, days):
-    code = f"from keras_ddnn.atomic import {write}\nwith {write}(path): print(flush=True); input()"
-    command = [sys.executable, "-c", f"path = {str(tmp_path / 'trial')!r}\n{code}"]
+    code = f"with {write}(path): print(flush=True); input()"
+    code = (
+        f"from keras_ddnn.files.atomic import {write}\npath = {str(tmp_path / 'trial')!r}\n{code}"
+    )
+    command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         writer.stdout.readline()
         (leftover,) = tmp_path.iterdir()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.bank import Bank, EdgeOutputs
+from keras_ddnn.data.bank import Bank, EdgeOutputs
 
 
 def thirds(n=5):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ddnn.batches import AUGMENTATIONS, PAD, steps_per_epoch, training_batches
+from keras_ddnn.training.batches import AUGMENTATIONS, PAD, steps_per_epoch, training_batches
 
 SEED = tf.constant([0, 1], tf.int64)
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)

@@ -1,13 +1,14 @@
 """Batches close when full or when the oldest has waited; a full queue refuses; nothing is lost."""
 
 import asyncio
+import re
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from keras_ddnn.serve.batching import Batcher, Unavailable
+from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 
 PATIENT = 5.0  # seconds that no test waits for
 
@@ -173,9 +174,9 @@ def test_what_would_wait_too_long_is_refused_but_a_batch_may_gather():
         await asyncio.gather(*waiting)
         return len(waiting), refused, batcher.lack(4)
 
-    (waited, refused, afterwards), _ = serve(client, run, max_delay=0.18)
+    (waited, refused, afterwards), _ = serve(client, run, max_wait=0.01, max_delay=0.18)
     assert 4 <= waited < 16
-    assert refused.startswith(f"{waited} samples wait already, for ")
+    assert re.fullmatch(r"\d+ samples wait already, for \d+ ms", refused)
     assert afterwards is None
     with pytest.raises(ValueError, match="max_delay must be"):
         Batcher(run, max_batch=1, max_wait=0.0, max_queue=1, max_delay=0.0)

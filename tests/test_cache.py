@@ -9,7 +9,7 @@ import pytest
 from conftest import flip_a_bit, truncate
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.seal import SEAL, sealed_folder
+from keras_ddnn.files.checksums import SEAL, sealed_folder
 from tune import cache
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
 from tune.space import Backbone, SearchConfig, Trial

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.calibration import (
+from keras_ddnn.rules.calibration import (
     CALIBRATIONS,
     for_accuracy_drop,
     for_budget,

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_ddnn.cascade import chain, split
-from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.rules import Margin
-from keras_ddnn.training import fit_ddnn
-from keras_ddnn.wiring import CutPoints
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.networks.cascade import chain, split
+from keras_ddnn.networks.wiring import CutPoints
+from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.training.fit import fit_ddnn
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)

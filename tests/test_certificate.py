@@ -6,7 +6,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from keras_ddnn.certificate import certified_threshold, cuts, most_losses, violation_rate
+from keras_ddnn.rules.certificate import certified_threshold, cuts, most_losses, violation_rate
 
 
 def outcomes(cases):

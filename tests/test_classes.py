@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_ddnn.classes import Classes, read_labels
+from keras_ddnn.data.classes import Classes, read_labels
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from conftest import flip_a_bit
 from fastapi.testclient import TestClient
 from toy_service import INFER, SERVED, Server, app_of, served_network
 
-from keras_ddnn.serve.cloud import load_cloud, make_app
-from keras_ddnn.serve.edge import EdgeRuntime
-from keras_ddnn.serve.gate import GateLimits
-from keras_ddnn.serve.wire import HEADER_LENGTH, Tensor, decode, encode
+from keras_ddnn.serve.cloud.gate import GateLimits
+from keras_ddnn.serve.cloud.network import load_cloud
+from keras_ddnn.serve.cloud.service import make_app
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.serve.protocol.wire import HEADER_LENGTH, Tensor, decode, encode
 
 FEATURES = np.arange(24, dtype=np.float16).reshape(2, 2, 2, 3)
 IMAGES = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
@@ -269,9 +270,9 @@ def test_the_end_answers_what_waits():
 @pytest.fixture(scope="module")
 def policy():
     from keras_ddnn.config import DDNNConfig
-    from keras_ddnn.models import build_ddnn
-    from keras_ddnn.policy import OffloadPolicy
-    from keras_ddnn.rules import Margin
+    from keras_ddnn.deploy.policy import OffloadPolicy
+    from keras_ddnn.networks.paper import build_ddnn
+    from keras_ddnn.rules.confidence import Margin
 
     config = DDNNConfig(local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,))
     # The margin rule scores 0 at least, so that everything is offloaded.
@@ -282,7 +283,7 @@ def policy():
 @pytest.fixture(scope="module")
 def run(policy, tmp_path_factory):
     """Return the folder of a run that holds an artefact."""
-    from keras_ddnn.artifact import save_policy
+    from keras_ddnn.deploy.artifact import save_policy
 
     folder = tmp_path_factory.mktemp("run")
     save_policy(policy, folder / "artifact")
@@ -330,7 +331,7 @@ def test_a_damaged_artefact_is_not_served(run, tmp_path):
 
 
 def test_an_artefact_without_graphs_is_not_served(policy, tmp_path):
-    from keras_ddnn.artifact import save_policy
+    from keras_ddnn.deploy.artifact import save_policy
 
     save_policy(policy, tmp_path / "artifact", graphs=False)
     with pytest.raises(ValueError, match="saved without graphs"):

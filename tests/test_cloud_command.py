@@ -8,7 +8,7 @@ from certificates import make_certificate
 from fastapi.testclient import TestClient
 from toy_service import app_of
 
-from keras_ddnn.serve import cloud
+from keras_ddnn.serve.cloud import __main__ as cloud
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_the_command_lets_itself_be_called_by_the_names_it_is_given(monkeypatch)
         given.update(options)
         raise ValueError("enough")
 
-    monkeypatch.setattr(cloud, "load_cloud", lambda run: (None, {}, "0123"))
+    monkeypatch.setattr(cloud, "load_cloud", lambda *_: (None, {}, "0123"))
     monkeypatch.setattr(cloud, "make_app", make_app)
     arguments = ["--port", "0", "--allow-host", "a.example", "b.example"]
     monkeypatch.setattr(sys, "argv", ["cloud", "run", *arguments])

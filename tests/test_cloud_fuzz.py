@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from toy_service import INFER, Server, app_of, served_network
 
-from keras_ddnn.serve.wire import DATATYPES, HEADER_LENGTH, Tensor, decode, encode
+from keras_ddnn.serve.protocol.wire import DATATYPES, HEADER_LENGTH, Tensor, decode, encode
 
 MAX_BYTES = 4096
 FEATURES = np.arange(12, dtype=np.float16).reshape(1, 2, 2, 3)

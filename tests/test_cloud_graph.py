@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from toy_manifest import forge
 
-from keras_ddnn.seal import files_of, sha256
-from keras_ddnn.serve.cloud import load_cloud
+from keras_ddnn.files.checksums import files_of, sha256
+from keras_ddnn.serve.cloud.network import load_cloud
 
 FEATURES = tf.TensorSpec((None, 8, 8, 4), tf.float16, name="features")
 

@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.costs import (
-    COSTS,
-    benefit,
-    hard_labels,
-    oracle_scores,
-    threshold_for_fraction,
-)
-from keras_ddnn.evaluation import OffloadCurve
+from keras_ddnn.data.benefits import benefit, hard_labels, threshold_for_fraction
+from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.evaluation.oracle_gap import oracle_scores
+from keras_ddnn.tasks.classification import COSTS
 
 
 def random_bank(n, num_classes, seed):

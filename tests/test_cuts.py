@@ -13,11 +13,11 @@ from keras import layers
 from PIL import Image
 
 from figures.__main__ import main as draw_figures
-from keras_ddnn.cut_latency import Machines, cut_latencies
-from keras_ddnn.cuts import main
-from keras_ddnn.model_costs import cut_costs
-from keras_ddnn.models import build_ddnn
-from keras_ddnn.serve import edge
+from keras_ddnn.deploy.cuts_command import main
+from keras_ddnn.evaluation.cut_latency import Machines, cut_latencies
+from keras_ddnn.networks.model_costs import cut_costs
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.serve.edge import __main__ as edge
 
 # A million multiply-adds a second on the device, ten in the cloud, a thousand bytes a second.
 LINE = {"cloud-gmacs": 0.01, "bandwidth-mbps": 0.008, "round-trip-ms": 100}
@@ -270,7 +270,7 @@ def test_the_same_function_gives_the_same_names_of_layers(tmp_path):
 
 def test_benchmark_needs_no_keras(toy_artifact, tmp_path):
     code = (
-        "import sys; from keras_ddnn.serve.edge_benchmark import benchmark; "
+        "import sys; from keras_ddnn.serve.edge.benchmark import benchmark; "
         f"benchmark({str(toy_artifact)!r}, 'float', {str(tmp_path / 'rate.json')!r}, 0.01); "
         "assert not {'keras', 'tensorflow'} & {*sys.modules}"
     )

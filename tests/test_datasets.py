@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ddnn import cluttered_digits, datasets
-from keras_ddnn.datasets import DatasetMissing, Split, Splits, as_split, load
+from keras_ddnn.data import cluttered_digits, datasets
+from keras_ddnn.data.datasets import DatasetMissing, Split, Splits, as_split, load
 
 
 def toy(n=20, shape=(16, 16, 3), classes=2, seed=0):
@@ -347,7 +347,7 @@ def test_digit_stands_out_from_the_background():
 
 def test_reading_the_names_does_not_import_tensorflow():
     code = (
-        "import sys; from keras_ddnn.datasets import DATASETS; "
+        "import sys; from keras_ddnn.data.datasets import DATASETS; "
         "heavy = {'tensorflow', 'keras', 'tensorflow_datasets', 'sklearn', 'PIL'}; "
         "assert 'cifar10' in DATASETS; sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )

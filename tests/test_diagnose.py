@@ -3,9 +3,9 @@ import json
 import pytest
 from conftest import random_outcomes
 
-from keras_ddnn.atomic import write_json
 from keras_ddnn.diagnose import main
-from keras_ddnn.diagnostics import Diagnosis, diagnose
+from keras_ddnn.evaluation.diagnostics import Diagnosis, diagnose
+from keras_ddnn.files.atomic import write_json
 
 
 @pytest.fixture

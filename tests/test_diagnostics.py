@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import bank_of, outcomes
 
-from keras_ddnn.diagnostics import BankFacts, diagnose
-from keras_ddnn.rules import RULES, OffloadRule, Random
+from keras_ddnn.evaluation.diagnostics import BankFacts, diagnose
+from keras_ddnn.rules.confidence import RULES, OffloadRule, Random
 
 
 class ByDoubt(OffloadRule):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from conftest import bank_of, random_outcomes
 
-from keras_ddnn.disagreement import CASES, DECISIONS, MISTAKES, disagreement, examples
-from keras_ddnn.evaluation import decision_accuracy
+from keras_ddnn.evaluation.curves import decision_accuracy
+from keras_ddnn.evaluation.oracle_gap import CASES, DECISIONS, MISTAKES, disagreement, examples
 
 COLUMNS = [
     *("class", "case", "decision", "count", "share", "agreeing"),

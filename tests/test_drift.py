@@ -7,11 +7,11 @@ from math import log
 import numpy as np
 import pytest
 
-from keras_ddnn.serve.audit import Audit
-from keras_ddnn.serve.betting import ExcessTest
-from keras_ddnn.serve.drift import DriftGuard
-from keras_ddnn.serve.sample_bounds import highest_mean, share_error
-from keras_ddnn.serve.share import ShareController, ShareTest
+from keras_ddnn.serve.drift.audit import Audit
+from keras_ddnn.serve.drift.guard import DriftGuard
+from keras_ddnn.serve.drift.local_fraction_control import ShareController, ShareTest
+from keras_ddnn.serve.drift.sample_bounds import highest_mean, share_error
+from keras_ddnn.serve.drift.sequential_test import ExcessTest
 
 
 def rng_of(seed):

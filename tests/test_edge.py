@@ -14,14 +14,15 @@ from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
 from toy_manifest import forge
 
-from keras_ddnn.artifact import save_policy
 from keras_ddnn.config import BOTTLENECK_CODES
-from keras_ddnn.manifest import model_id, read_manifest
-from keras_ddnn.quantisation import Quantisation
-from keras_ddnn.seal import sha256
-from keras_ddnn.serve.edge import BATCH, EdgeRuntime, main
-from keras_ddnn.serve.limits import MAX_BYTES
-from keras_ddnn.serve.wire import decode
+from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.deploy.artifact import save_policy
+from keras_ddnn.files.checksums import sha256
+from keras_ddnn.files.manifest import model_id, read_manifest
+from keras_ddnn.serve.edge.__main__ import main
+from keras_ddnn.serve.edge.runtime import BATCH, EdgeRuntime
+from keras_ddnn.serve.protocol.limits import MAX_BYTES
+from keras_ddnn.serve.protocol.wire import decode
 
 SPLIT = toy_split(100, 3)
 IMAGES = SPLIT.images
@@ -350,7 +351,7 @@ def test_a_graph_of_other_outputs_than_the_manifest_says_is_refused(toy_artifact
 
 
 def test_an_artefact_without_a_graph_is_refused(toy_policy, tmp_path):
-    from keras_ddnn.artifact import save_policy
+    from keras_ddnn.deploy.artifact import save_policy
 
     save_policy(toy_policy, tmp_path / "artifact", graphs=False)
     with pytest.raises(ValueError, match=r"holds no edge\.tflite.*the rule margin"):
@@ -385,7 +386,7 @@ def test_the_command_line_names_what_is_wrong(toy_artifact, tmp_path, capsys):
 MEASURE = """
 import json, re, sys
 import numpy as np
-from keras_ddnn.serve import edge
+from keras_ddnn.serve.edge import __main__ as edge
 edge.main(sys.argv[1:])
 heavy = {name.split(".")[0] for name in sys.modules}
 heavy &= {"tensorflow", "keras", "scipy", "pandas", "jax", "torch"}
@@ -395,11 +396,11 @@ print(json.dumps([int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]) / 1024, sorted(
 
 
 def test_a_device_needs_neither_tensorflow_nor_much_memory(tmp_path):
-    from keras_ddnn.artifact import save_policy
     from keras_ddnn.config import DDNNConfig
-    from keras_ddnn.models import build_ddnn
-    from keras_ddnn.policy import OffloadPolicy
-    from keras_ddnn.rules import Margin
+    from keras_ddnn.deploy.artifact import save_policy
+    from keras_ddnn.deploy.policy import OffloadPolicy
+    from keras_ddnn.networks.paper import build_ddnn
+    from keras_ddnn.rules.confidence import Margin
 
     config = DDNNConfig()  # the paper's networks
     model = build_ddnn((32, 32, 3), 10, config)

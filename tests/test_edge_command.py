@@ -13,10 +13,11 @@ from fault_server import FaultServer
 from PIL import Image
 from toy_service import Server
 
-from keras_ddnn.artifact import save_policy
-from keras_ddnn.manifest import model_id, read_manifest
-from keras_ddnn.serve.cloud import make_app
-from keras_ddnn.serve.edge import EdgeRuntime, main
+from keras_ddnn.deploy.artifact import save_policy
+from keras_ddnn.files.manifest import model_id, read_manifest
+from keras_ddnn.serve.cloud.service import make_app
+from keras_ddnn.serve.edge.__main__ import main
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
 
 SPLIT = toy_split(100, 3)
 TOKEN = "right"

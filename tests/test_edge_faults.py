@@ -10,7 +10,7 @@ from conftest import toy_split
 from fault_server import CLOUD_CLASS, FAULTS, HEALTHY, TOKEN, FaultServer
 from stalls import WaitForCores
 
-from keras_ddnn.serve.edge import EdgeRuntime
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
 
 IMAGES = toy_split(100, 3).images
 DEADLINE = 0.06  # seconds

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ddnn.artifact import save_policy
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.models import build_ddnn
-from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.rules import Margin
-from keras_ddnn.serve.edge import main
-from keras_ddnn.serve.edge_view import read_images
+from keras_ddnn.deploy.artifact import save_policy
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.serve.edge.__main__ import main
+from keras_ddnn.serve.edge.view import read_images
+
+NO_CLASSES = {"class_names": []}  # of a manifest
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def test_images_of_a_device_are_read_as_those_of_training(tmp_path):
     deep = Image.fromarray(np.full((16, 16), 1000, np.float32))
     deep.save(tmp_path / "1.tif")
     images, labels = read_images(
-        str(tmp_path), None, ("a", "b"), channels=1, background="#070707", scale=1000
+        str(tmp_path), None, NO_CLASSES, channels=1, background="#070707", scale=1000
     )
     assert images.shape == (2, 16, 16, 1)
     assert images[:, 0, 0, 0].tolist() == [7, 255]
@@ -48,15 +50,15 @@ def test_damaged_images_of_a_device_are_listed_and_the_limit_counts(tmp_path):
     for i in range(4):
         (tmp_path / f"{i}.png").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"received 3 of 3 files .*0\.png, 1\.png, 2\.png"):
-        read_images(str(tmp_path), None, (), limit=3)
+        read_images(str(tmp_path), None, NO_CLASSES, limit=3)
     with pytest.raises(ValueError, match="limit must be a positive integer"):
-        read_images(str(tmp_path), None, (), limit=0)
+        read_images(str(tmp_path), None, NO_CLASSES, limit=0)
 
 
 def test_hidden_files_are_no_images_of_a_device(tmp_path, caplog):
     Image.new("L", (16, 16)).save(tmp_path / "0.png")
     (tmp_path / "._0.png").write_bytes(b"left by a file system")
     (tmp_path / "1.heic").write_bytes(b"")
-    assert len(read_images(str(tmp_path), None, ())[0]) == 1
+    assert len(read_images(str(tmp_path), None, NO_CLASSES)[0]) == 1
     (message,) = caplog.messages
     assert message.endswith("1 files are not read, because of their suffix: .heic (1)")

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from conftest import bank_of, outcomes, random_outcomes
 
-from keras_ddnn.bank import Bank
-from keras_ddnn.evaluation import (
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.evaluation.curves import (
     OffloadCurve,
     compare_rules,
     decision_accuracy,
     routed_accuracy,
 )
-from keras_ddnn.rules import OffloadRule, Random
+from keras_ddnn.rules.confidence import OffloadRule, Random
 
 
 class ByFirstLogit(OffloadRule):

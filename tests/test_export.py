@@ -7,17 +7,17 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_ddnn.anchored import Anchor
-from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.export import IN_GRAPH, export_cloud, export_edge
-from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.heads import HeadRule, initial_head
-from keras_ddnn.models import build_ddnn
-from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.rules import CONFIDENCE_RULES, RULES, Random
-from keras_ddnn.targets import TARGETS
+from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.deploy.export import IN_GRAPH, export_cloud, export_edge
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.heads.fit import HeadRule, initial_head
+from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, Random
+from keras_ddnn.rules.inputs import HEAD_INPUTS
+from keras_ddnn.training.capture import capture
 
 CONFIG = DDNNConfig(
     local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,), precision="float32"

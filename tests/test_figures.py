@@ -4,10 +4,10 @@ import pytest
 
 from figures import diagnosis, offload_curve
 from figures.__main__ import main
-from keras_ddnn.diagnostics import diagnose
-from keras_ddnn.evaluation import compare_rules
-from keras_ddnn.report import Report
-from keras_ddnn.rules import Entropy, Random
+from keras_ddnn.evaluation.curves import compare_rules
+from keras_ddnn.evaluation.diagnostics import diagnose
+from keras_ddnn.evaluation.report import Report
+from keras_ddnn.rules.confidence import Entropy, Random
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ddnn.datasets import load
+from keras_ddnn.data.datasets import load
 
 
 def write(path, level=0, size=(20, 16), mode="L"):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_ddnn.cascade import split
-from keras_ddnn.folding import fold
+from keras_ddnn.networks.cascade import split
+from keras_ddnn.networks.folding import fold
 
 rng = np.random.default_rng(0)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import random_outcomes
 
-from keras_ddnn.calibration import for_budget, for_local_fraction
-from keras_ddnn.evaluation import OffloadCurve
-from keras_ddnn.gate_costs import GateCosts
-from keras_ddnn.statistics import audc_gain
+from keras_ddnn.data.gate_costs import GateCosts
+from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.evaluation.statistics import audc_gain
+from keras_ddnn.rules.calibration import for_budget, for_local_fraction
 
 # Three samples, of which the second gains by being sent: 3 instead of 5.
 NUMBERS = GateCosts(stay=np.array([1.0, 5.0, 2.0]), go=np.array([2.0, 3.0, 2.0]))

@@ -6,9 +6,10 @@ from conftest import toy_split
 from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
 
-from keras_ddnn.serve.drift import DriftGuard
-from keras_ddnn.serve.edge import EdgeRuntime, main
-from keras_ddnn.serve.wire import decode
+from keras_ddnn.serve.drift.guard import DriftGuard
+from keras_ddnn.serve.edge.__main__ import main
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.serve.protocol.wire import decode
 
 SPLIT = toy_split(100, 3)
 

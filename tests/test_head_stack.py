@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_heads import bank_with_a_secret, plain
 
-from keras_ddnn import head_stack
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.head_stack import fit_heads
-from keras_ddnn.heads import fit_head
-from keras_ddnn.labels import Banks
+from keras_ddnn.heads import stack as head_stack
+from keras_ddnn.heads.fit import fit_head
+from keras_ddnn.heads.stack import fit_heads
+from keras_ddnn.labels.sources import Banks
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,18 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ddnn.anchored import Anchor
-from keras_ddnn.artifact import load_head, save_head
-from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.co_training import CoTrainedHead
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.evaluation import OffloadCurve
-from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.heads import HEADS, HeadRule, build_head, fit_head
-from keras_ddnn.labels import Banks, Judgement
-from keras_ddnn.model_costs import multiply_adds
-from keras_ddnn.rules import Margin
-from keras_ddnn.training import fit_ddnn
+from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.deploy.artifact import load_head, save_head
+from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.heads.co_training import CoTrainedHead
+from keras_ddnn.heads.fit import HEADS, HeadRule, build_head, fit_head
+from keras_ddnn.labels.sources import Banks, Judgement
+from keras_ddnn.networks.model_costs import multiply_adds
+from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.rules.inputs import HEAD_INPUTS
+from keras_ddnn.training.fit import fit_ddnn
 
 
 def plain(**fields) -> HeadConfig:

@@ -9,110 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-NUMPY_FILES = (
-    "atomic",
-    "seal",
-    "shapes",
-    "manifest_fields",
-    "signature",
-    "manifest",
-    "checks",
-    "notices",
-    "readers",
-    "folders",
-    "archives",
-    "classes",
-    "splits",
-    "cluttered_digits",
-    "datasets",
-    "quantisation",
-    "gate_costs",
-    "bank",
-    "payload",
-    "cut_latency",
-    "costs",
-    "head_inputs",
-    "losses",
-    "targets",
-    "rules",
-    "statistics",
-    "anchored",
-    "certificate",
-    "calibration",
-    "evaluation",
-    "disagreement",
-    "diagnostics",
-    "diagnose",
-    "labels",
-    "report",
-    "model_card",
-    "config",
-)
-KERAS_FILES = (
-    "layers",
-    "weights",
-    "wiring",
-    "trace",
-    "layer_costs",
-    "folding",
-    "cascade",
-    "models",
-    "model_costs",
-    "named_models",
-    "batched",
-    "batches",
-    "capture",
-    "bottleneck",
-    "mc_dropout",
-    "tensorboard",
-    "training",
-    "heads",
-    "co_training",
-    "head_stack",
-    "policy",
-    "export",
-    "cloud_graph",
-    "artifact",
-    "pipeline",
-)
+PACKAGE = ROOT / "keras_ddnn"
+
+# In the order of the data: a room imports itself and rooms before it.
+NUMPY_ROOMS = ("files", "tasks", "data", "rules", "evaluation", "labels", "config")
+KERAS_ROOMS = ("networks", "training", "heads", "deploy", "pipeline")
 # Run by two machines; what they need of Keras they import when they start.
-SERVE_FILES = (
-    "serve.limits",
-    "serve.token_file",
-    "serve.wire",
-    "serve.causes",
-    "serve.breaker",
-    "serve.sockets",
-    "serve.connection",
-    "serve.link",
-    "serve.betting",
-    "serve.sample_bounds",
-    "serve.validation",
-    "serve.share",
-    "serve.audit",
-    "serve.drift",
-    "serve.edge_metrics",
-    "serve.edge_requests",
-    "serve.device_graph",
-    "serve.edge_runtime",
-    "serve.edge_view",
-    "serve.edge_benchmark",
-    "serve.edge",
-    "serve.requests",
-    "serve.batching",
-    "serve.cloud_metrics",
-    "serve.gate",
-    "serve.service",
-    "serve.logs",
-    "serve.listening",
-    "serve.server",
-    "serve.cloud",
-    "serve.slow_link",
-    "serve.demo",
-)
-# Commands alone may draw.
-COMMANDS = ("cuts",)
-ORDER = NUMPY_FILES + KERAS_FILES + SERVE_FILES + COMMANDS
+SERVE_ROOMS = ("serve.protocol", "serve.drift", "serve.edge", "serve.cloud")
+ROOMS = NUMPY_ROOMS + KERAS_ROOMS + SERVE_ROOMS
+MOST_ENTRIES = 12  # of a folder
+SHORT = 15  # lines of a command that calls into a room
 HELP_OF = "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('{}', None, '__main__')"
 
 
@@ -132,15 +38,40 @@ def packages(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+def name_of(path: Path) -> str:
+    """Return the dotted name of a file below the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+FILES = {name_of(path): path for path in PACKAGE.rglob("*.py") if path.stem != "__init__"}
+
+
 def package_files(names: set[str]) -> set[str]:
     """Return the files of keras_ddnn among dotted names; "" is the package itself."""
-    parts = [name.split(".")[1:] or [""] for name in names if name.split(".")[0] == "keras_ddnn"]
-    return {".".join(part[: 1 + (part[0] == "serve")]) for part in parts}
+    found = set()
+    for name in names:
+        first, _, rest = name.partition(".")
+        while first == "keras_ddnn" and rest and rest not in FILES:
+            rest = rest.rpartition(".")[0]
+        if first == "keras_ddnn":
+            found.add(rest)
+    return found
 
 
-def path_of(name: str) -> Path:
-    """Return the path of a file of the package by its name in the order."""
-    return ROOT / "keras_ddnn" / f"{name.replace('.', '/')}.py"
+def room_of(file: str) -> str:
+    """Return the room of a file; a file that stands in no room is one of its own."""
+    return next((room for room in ROOMS if f"{file}.".startswith(f"{room}.")), file)
+
+
+def is_command(file: str) -> bool:
+    """Return whether a file is run: it may import any room, and no room imports it."""
+    return file.endswith("__main__") or room_of(file) not in ROOMS
+
+
+def is_short_command(path: Path) -> bool:
+    return (
+        path.is_file() and is_command(name_of(path)) and len(path.read_text().splitlines()) <= SHORT
+    )
 
 
 def modules_after(code: str) -> set[str]:
@@ -152,28 +83,44 @@ def modules_after(code: str) -> set[str]:
     return packages(set(run.stdout.splitlines()[-1].split()))
 
 
-def test_every_file_of_the_package_has_its_place_in_the_order():
-    package = ROOT / "keras_ddnn"
-    files = [path.relative_to(package) for path in package.rglob("*.py")]
-    names = [".".join(file.with_suffix("").parts) for file in files if file.stem != "__init__"]
-    assert sorted(ORDER) == sorted(names)
+@pytest.mark.parametrize("file", [file for file in FILES if not is_command(file)])
+def test_a_file_imports_its_own_room_and_those_before_it_but_no_command(file):
+    imported = package_files(imports(FILES[file]))
+    assert not [name for name in imported if is_command(name)]
+    allowed = ROOMS[: ROOMS.index(room_of(file)) + 1]
+    assert {room_of(name) for name in imported} <= set(allowed)
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_a_file_imports_only_files_above_it(name):
-    imported = package_files(imports(path_of(name)))
-    assert imported <= set(ORDER[: ORDER.index(name)])
+def test_no_file_imports_itself_by_a_detour():
+    above = {file: package_files(imports(path)) & FILES.keys() for file, path in FILES.items()}
+    while free := [file for file, needs in above.items() if not needs & above.keys()]:
+        for file in free:
+            del above[file]
+    assert not above
 
 
-@pytest.mark.parametrize("name", ["__init__", *ORDER])
-def test_the_package_knows_neither_the_search_nor_the_figures(name):
-    others = {"tune", "ray"} if name in COMMANDS else {"tune", "figures", "ray"}
-    assert not packages(imports(path_of(name))) & others
+@pytest.mark.parametrize(
+    "folder", [PACKAGE, *sorted(p.parent for p in PACKAGE.rglob("__init__.py"))]
+)
+def test_a_folder_can_be_taken_in_at_a_glance(folder):
+    ignored = {"__init__", "__main__", "__pycache__", "config"}
+    entries = [
+        path
+        for path in folder.iterdir()
+        if path.stem not in ignored and path.suffix in ("", ".py") and not is_short_command(path)
+    ]
+    assert len(entries) <= MOST_ENTRIES
 
 
-@pytest.mark.parametrize("name", ["__init__", *NUMPY_FILES, *SERVE_FILES, *COMMANDS])
-def test_these_files_need_no_keras_at_their_top(name):
-    tree = ast.parse(path_of(name).read_text())
+@pytest.mark.parametrize("file", FILES)
+def test_the_package_knows_neither_the_search_nor_the_figures(file):
+    drawing = {"figures"} if file.endswith("_command") else set()  # a command may draw
+    assert not packages(imports(FILES[file])) & ({"tune", "figures", "ray"} - drawing)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room_of(file) not in KERAS_ROOMS])
+def test_these_files_need_no_keras_at_their_top(file):
+    tree = ast.parse(FILES[file].read_text())
     top = {
         module.split(".")[0]
         for node in tree.body
@@ -187,7 +134,7 @@ def test_these_files_need_no_keras_at_their_top(name):
 @pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("*.py")), ids=lambda p: p.stem)
 def test_figures_read_reports_without_keras_or_the_search(path):
     assert not packages(imports(path)) & {"keras", "tensorflow", "tune", "ray"}
-    assert package_files(imports(path)) <= set(NUMPY_FILES)
+    assert {room_of(name) for name in package_files(imports(path))} <= set(NUMPY_ROOMS)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +142,7 @@ def test_figures_read_reports_without_keras_or_the_search(path):
     [
         ("import keras_ddnn", {"ray", "tensorflow", "keras", "pandas"}),
         (
-            "import keras_ddnn.serve.edge",
+            "import keras_ddnn.serve.edge.__main__",
             {"tensorflow", "keras", "ray", "scipy", "pandas", "sklearn"},
         ),
         ("import keras_ddnn; keras_ddnn.fit_ddnn", {"ray", "tune", "figures"}),

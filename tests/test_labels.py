@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.batches import augmented_views
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.labels import (
+from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.labels.sources import (
     FOLDS,
     LABEL_SOURCES,
     VIEWS,
@@ -14,7 +13,8 @@ from keras_ddnn.labels import (
     fold_rows,
     leakage_report,
 )
-from keras_ddnn.training import fit_ddnn
+from keras_ddnn.training.batches import augmented_views
+from keras_ddnn.training.fit import fit_ddnn
 
 SMALL = DDNNConfig(
     local_filters=4,
@@ -44,7 +44,7 @@ def trained():
         return fit_ddnn(train, val, config, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_ddnn.training.fit_ddnn", spy)
+        patch.setattr("keras_ddnn.training.fit.fit_ddnn", spy)
         yield trained
 
 

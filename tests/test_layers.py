@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ddnn.layers import (
+from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.networks.layers import (
     Bias,
     ByteDropout,
     DepthToSpace,
     FusedBatchNormalization,
     SimulatedQuantisation,
 )
-from keras_ddnn.quantisation import Quantisation
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from certificates import make_certificate
 from fault_server import FaultServer
 from toy_service import Server, app_of
 
-from keras_ddnn.serve.breaker import JITTER, LONGEST_REST, Breaker
-from keras_ddnn.serve.causes import CAUSES, LASTING
-from keras_ddnn.serve.link import CloudLink, Unanswered
-from keras_ddnn.serve.wire import encode
+from keras_ddnn.serve.protocol.breaker import JITTER, LONGEST_REST, Breaker
+from keras_ddnn.serve.protocol.causes import CAUSES, LASTING
+from keras_ddnn.serve.protocol.link import CloudLink, Unanswered
+from keras_ddnn.serve.protocol.wire import encode
 
 ROOT = Path(__file__).parent.parent
 PATIENT = 10.0  # seconds, where nothing is about time
@@ -162,7 +162,7 @@ time.time = lambda: wall() + shift
 sys.path.insert(0, sys.argv[1])
 
 from fault_server import FaultServer
-from keras_ddnn.serve.link import CloudLink, Unanswered
+from keras_ddnn.serve.protocol.link import CloudLink, Unanswered
 
 def ask():
     link.ask({}, b"", time.monotonic() + 10, lambda headers, body: body)
@@ -486,7 +486,7 @@ def test_whatever_a_refusal_says_is_one_printable_line(body, reason):
 def test_the_service_is_understood(options, path, headers, cause, reason):
     import numpy as np
 
-    from keras_ddnn.serve.wire import Tensor
+    from keras_ddnn.serve.protocol.wire import Tensor
 
     features = Tensor("features", np.zeros((1, 2, 2, 9), np.float16))
     headers, body = encode([features], parameters=headers)

@@ -8,8 +8,8 @@ import pytest
 from conftest import flip_a_bit
 from toy_manifest import CONTENT, changed, forge, removed
 
-from keras_ddnn.manifest import MAX_BYTES, SCHEMA, model_id, read_manifest, write_manifest
-from keras_ddnn.seal import sha256
+from keras_ddnn.files.checksums import sha256
+from keras_ddnn.files.manifest import MAX_BYTES, SCHEMA, model_id, read_manifest, write_manifest
 
 
 @pytest.fixture

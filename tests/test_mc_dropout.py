@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.mc_dropout import MEASURES, MCDropout
-from keras_ddnn.models import build_ddnn
-from keras_ddnn.rules import Entropy
+from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.heads.mc_dropout import MEASURES, MCDropout
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.rules.confidence import Entropy
+from keras_ddnn.training.capture import capture
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
 UNITS = 4

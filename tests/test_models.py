@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ddnn import models
-from keras_ddnn.cascade import as_cascade
 from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
-from keras_ddnn.heads import build_head
-from keras_ddnn.layers import Bias, FusedBatchNormalization
-from keras_ddnn.model_costs import describe_layers, multiply_adds
-from keras_ddnn.models import build_ddnn, save_weights, split_ddnn
-from keras_ddnn.training import compile_ddnn
+from keras_ddnn.heads.fit import build_head
+from keras_ddnn.networks import paper as models
+from keras_ddnn.networks.cascade import as_cascade
+from keras_ddnn.networks.layers import Bias, FusedBatchNormalization
+from keras_ddnn.networks.model_costs import describe_layers, multiply_adds
+from keras_ddnn.networks.paper import (
+    build_ddnn,
+    save_weights,
+    split_ddnn,
+)
+from keras_ddnn.training.fit import compile_ddnn
 
 HEAD_INPUT_OF = {"mlp": "logits", "conv": "features"}
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)

@@ -1,9 +1,9 @@
 import subprocess
 import sys
 
-from keras_ddnn.notices import notice
+from keras_ddnn.files.notices import notice
 
-SAY = "from keras_ddnn.notices import notice; notice('pets: 3 of 40 images are animated')"
+SAY = "from keras_ddnn.files.notices import notice; notice('pets: 3 of 40 images are animated')"
 
 
 def run(code):

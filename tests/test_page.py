@@ -6,7 +6,7 @@ import pytest
 from chromium import BINARY, Page
 from toy_service import INFER, SERVED, Server, app_of
 
-from keras_ddnn.serve.wire import Tensor, encode
+from keras_ddnn.serve.protocol.wire import Tensor, encode
 
 pytestmark = [
     pytest.mark.slow,

@@ -19,7 +19,7 @@ from figures.paper.claims import CLAIMS, say
 from figures.paper.curves import draw_decisions
 from figures.paper.results import gains, read, summarise
 from figures.paper.table import cells, fill
-from keras_ddnn.rules import Entropy, OffloadRule, Random
+from keras_ddnn.rules.confidence import Entropy, OffloadRule, Random
 from tune import paper
 from tune.experiments import EPOCHS, EXPERIMENTS, FULL, QUICK, describe_decisions, describe_networks
 from tune.study import Finished
@@ -76,7 +76,7 @@ def results(toy_splits, tmp_path_factory):
     """The folder with what two seeds of every experiment leave, which no test may change."""
     results = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("keras_ddnn.mc_dropout.MCDropout", ToyDropout)
+        patch.setattr("keras_ddnn.heads.mc_dropout.MCDropout", ToyDropout)
         for name, seed in product(EXPERIMENTS, (0, 1)):
             folder = results / name / f"seed{seed}"
             folder.mkdir(parents=True)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.payload import SAMPLES, Payload
-from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.evaluation.payload import SAMPLES, Payload
 
 QUANTISATION = Quantisation(low=-4.0, step=1 / 32)
 

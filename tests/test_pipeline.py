@@ -5,7 +5,7 @@ import pytest
 
 import keras_ddnn
 from keras_ddnn import DDNNConfig, HeadConfig
-from keras_ddnn.manifest import EDGE_GRAPHS, read_manifest
+from keras_ddnn.files.manifest import EDGE_GRAPHS, read_manifest
 
 SMALL = DDNNConfig(
     local_filters=4, cloud_filters=((8,), (16,)), cloud_units=(16,), epochs=3, batch_size=16

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.models import build_ddnn
-from keras_ddnn.policy import OffloadPolicy
-from keras_ddnn.rules import Margin, Random
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.rules.confidence import Margin, Random
+from keras_ddnn.training.capture import capture
 
 CONFIG = DDNNConfig(
     local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,), precision="float32"

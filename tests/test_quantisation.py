@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_ddnn.quantisation import Quantisation
+from keras_ddnn.data.quantisation import Quantisation
 
 
 def test_values_come_back_to_half_a_step():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from keras_ddnn.readers import DEEP, SEVERAL_FRAMES, Unreadable, colour_of, read_image
+from keras_ddnn.data.readers import DEEP, SEVERAL_FRAMES, Unreadable, colour_of, read_image
 
 LEVELS = np.array([[0, 100, 200, 255]], np.uint8)
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

@@ -9,12 +9,12 @@ import pytest
 import tune.driver
 import tune.space
 from keras_ddnn import batches, config, heads, training
-from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.costs import COSTS
-from keras_ddnn.head_inputs import HEAD_INPUTS, MAP_INPUTS
-from keras_ddnn.losses import LOSSES
-from keras_ddnn.rules import RULES
-from keras_ddnn.targets import TARGETS
+from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.labels.losses import LOSSES
+from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.rules.confidence import RULES
+from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
+from keras_ddnn.tasks.classification import COSTS
 
 
 @pytest.mark.parametrize(

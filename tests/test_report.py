@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_ddnn.evaluation import compare_rules
-from keras_ddnn.report import GRID, Report
-from keras_ddnn.rules import RULES
+from keras_ddnn.evaluation.curves import compare_rules
+from keras_ddnn.evaluation.report import GRID, Report
+from keras_ddnn.rules.confidence import RULES
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.bank import EdgeOutputs
-from keras_ddnn.rules import RULES, OffloadRule
+from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.rules.confidence import RULES, OffloadRule
 
 CONFIDENT, UNSURE = [0.98, 0.01, 0.01], [0.36, 0.34, 0.30]
 

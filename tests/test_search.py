@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 from conftest import flip_a_bit, toy_split, truncate
 
-from keras_ddnn import artifact
-from keras_ddnn.datasets import load
-from keras_ddnn.labels import LABEL_SOURCES, VIEWS
-from keras_ddnn.report import Report
-from keras_ddnn.rules import CONFIDENCE_RULES
-from keras_ddnn.seal import SEAL, sha256
-from keras_ddnn.training import fit_ddnn
+from keras_ddnn.data.datasets import load
+from keras_ddnn.deploy import artifact
+from keras_ddnn.evaluation.report import Report
+from keras_ddnn.files.checksums import SEAL, sha256
+from keras_ddnn.labels.sources import LABEL_SOURCES, VIEWS
+from keras_ddnn.rules.confidence import CONFIDENCE_RULES
+from keras_ddnn.training.fit import fit_ddnn
 from tune.backbones import StoredBackbone
 from tune.cache import backbone_key
 from tune.driver import _without_backbone, run_search
@@ -180,7 +180,7 @@ def test_the_best_trial_is_in_the_artifact(output):
 DECIDE = """
 import sys
 import numpy as np
-from keras_ddnn import artifact
+from keras_ddnn.deploy import artifact
 images = np.load(sys.argv[2])["x_test"]
 policy = artifact.load_policy(sys.argv[1])
 np.savez(sys.argv[3], decisions=policy.decide(images), classes=policy.predict(images)[0])

@@ -13,8 +13,8 @@ from conftest import flip_a_bit, toy_split, truncate
 from PIL import Image
 
 from keras_ddnn.config import as_json
-from keras_ddnn.datasets import DATASETS
-from keras_ddnn.seal import sha256_of_json
+from keras_ddnn.data.datasets import DATASETS
+from keras_ddnn.files.checksums import sha256_of_json
 from tune import cluster, driver, plan, report
 from tune.output import alone_in
 from tune.search import main
@@ -397,7 +397,7 @@ from tune import cluster, driver
 from tune.search import main
 
 def train(search, splits, fingerprint, backbones):
-    from keras_ddnn.atomic import replacing_folder
+    from keras_ddnn.files.atomic import replacing_folder
     with replacing_folder(backbones / "trained"):
         pass
     with replacing_folder(backbones / "half"):

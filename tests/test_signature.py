@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from toy_manifest import CONTENT, forge
 
-from keras_ddnn.manifest import read_manifest, write_manifest
+from keras_ddnn.files.manifest import read_manifest, write_manifest
 
 PEM = serialization.Encoding.PEM
 
@@ -103,7 +103,7 @@ def test_without_the_package_the_extra_is_named(folder, keys, monkeypatch):
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
 def test_keys_made_by_openssl_as_described_sign_and_verify(folder, tmp_path):
-    from keras_ddnn import signature
+    from keras_ddnn.files import signature
 
     lines = [line.split() for line in signature.__doc__.splitlines() if "openssl" in line]
     assert len(lines) == 2
@@ -114,9 +114,9 @@ def test_keys_made_by_openssl_as_described_sign_and_verify(folder, tmp_path):
 
 
 def test_policies_devices_and_clouds_ask_for_signatures(toy_policy, tmp_path, keys):
-    from keras_ddnn.artifact import load_policy, save_policy
-    from keras_ddnn.serve.cloud import load_cloud
-    from keras_ddnn.serve.edge import EdgeRuntime
+    from keras_ddnn.deploy.artifact import load_policy, save_policy
+    from keras_ddnn.serve.cloud.network import load_cloud
+    from keras_ddnn.serve.edge.runtime import EdgeRuntime
 
     folder = tmp_path / "signed"
     save_policy(toy_policy, folder, sign=keys[0])
@@ -131,7 +131,8 @@ def test_policies_devices_and_clouds_ask_for_signatures(toy_policy, tmp_path, ke
 def test_both_command_lines_refuse_what_is_not_signed(
     toy_artifact, keys, machine, capsys, monkeypatch
 ):
-    from keras_ddnn.serve import cloud, edge
+    from keras_ddnn.serve.cloud import __main__ as cloud
+    from keras_ddnn.serve.edge import __main__ as edge
 
     arguments = [str(toy_artifact), "--verify-key", str(keys[1])]
     arguments += ["--images", "nowhere"] if machine == "edge" else []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ddnn.config import as_json
-from keras_ddnn.labels import LABEL_SOURCES, STAGES
+from keras_ddnn.labels.sources import LABEL_SOURCES, STAGES
 from tune.space import DIMENSIONS, SEARCH_PRESETS, SearchConfig
 
 WIDE = SearchConfig(

@@ -5,9 +5,9 @@ import pytest
 from conftest import outcomes, random_outcomes
 from scipy.stats import bootstrap
 
-from keras_ddnn.bank import Bank, EdgeOutputs
-from keras_ddnn.evaluation import OffloadCurve
-from keras_ddnn.statistics import (
+from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.evaluation.statistics import (
     Interval,
     RankedSamples,
     audc_gain,

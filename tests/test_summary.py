@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from keras_ddnn.evaluation import compare_rules
-from keras_ddnn.payload import Payload
-from keras_ddnn.report import Report
-from keras_ddnn.rules import untrained_rules
+from keras_ddnn.evaluation.curves import compare_rules
+from keras_ddnn.evaluation.payload import Payload
+from keras_ddnn.evaluation.report import Report
+from keras_ddnn.rules.confidence import untrained_rules
 from tune import summary
 
 WIDE = Payload(16384, 8192, 6543.2, 3072, 2345.6, lossless=False)

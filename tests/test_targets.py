@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_ddnn.targets import TARGETS
+from keras_ddnn.labels.targets import TARGETS
 
 
 def test_hard_labels_are_one_above_the_quantile(four_cases):

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.projector import ProjectorConfig
 
-from keras_ddnn.tensorboard import (
+from keras_ddnn.training.tensorboard import (
     write_benefit,
     write_figure,
     write_hparams,
@@ -191,7 +191,7 @@ def test_the_sample_depends_on_the_seed_alone(tmp_path):
 
 
 def test_large_images_shrink_to_fit_a_texture(tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_ddnn.tensorboard.MAX_SPRITE_PIXELS", 64)
+    monkeypatch.setattr("keras_ddnn.training.tensorboard.MAX_SPRITE_PIXELS", 64)
     write_projector(tmp_path, np.eye(4), {}, np.zeros((4, 100, 50, 3), np.uint8))
     sprite = tf.io.decode_png((tmp_path / "sprite.png").read_bytes())
     assert max(sprite.shape) <= 64

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from keras_ddnn.capture import capture
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.heads import fit_head
-from keras_ddnn.models import build_ddnn
-from keras_ddnn.training import SCHEDULES, compile_ddnn, fit_ddnn
+from keras_ddnn.heads.fit import fit_head
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.training.capture import capture
+from keras_ddnn.training.fit import SCHEDULES, compile_ddnn, fit_ddnn
 
 SMALL = DDNNConfig(
     local_filters=8,

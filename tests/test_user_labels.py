@@ -11,16 +11,17 @@ from PIL import Image
 
 import keras_ddnn
 from keras_ddnn import DDNNConfig, HeadConfig, OffloadPolicy, Split
-from keras_ddnn.artifact import load_policy, save_policy
-from keras_ddnn.capture import capture
-from keras_ddnn.classes import Classes
-from keras_ddnn.co_training import CoTrainedHead
-from keras_ddnn.datasets import as_split, read_training_data
-from keras_ddnn.manifest import read_manifest
-from keras_ddnn.rules import Margin
-from keras_ddnn.serve.drift import DriftGuard
-from keras_ddnn.serve.edge import EdgeRuntime, main
-from keras_ddnn.training import fit_ddnn
+from keras_ddnn.data.classes import Classes
+from keras_ddnn.data.datasets import as_split, read_training_data
+from keras_ddnn.deploy.artifact import load_policy, save_policy
+from keras_ddnn.files.manifest import read_manifest
+from keras_ddnn.heads.co_training import CoTrainedHead
+from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.serve.drift.guard import DriftGuard
+from keras_ddnn.serve.edge.__main__ import main
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.training.capture import capture
+from keras_ddnn.training.fit import fit_ddnn
 
 SMALL = DDNNConfig(
     local_filters=4,

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ddnn.weights import rebuild
+from keras_ddnn.networks.weights import rebuild
 
 
 def build(units=2):

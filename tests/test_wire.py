@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from keras_ddnn.serve.wire import DATATYPES, HEADER_LENGTH, Tensor, WireError, decode, encode
+from keras_ddnn.serve.protocol.wire import (
+    DATATYPES,
+    HEADER_LENGTH,
+    Tensor,
+    WireError,
+    decode,
+    encode,
+)
 
 FEATURES = Tensor("features", np.arange(12, dtype=np.float16).reshape(1, 2, 2, 3))
 JSON = st.recursive(

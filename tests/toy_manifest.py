@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from keras_ddnn.seal import sha256_of_json
+from keras_ddnn.files.checksums import sha256_of_json
 
 DDNN = {
     "local_filters": 4,

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from keras_ddnn.serve.listening import bound_socket
-from keras_ddnn.serve.server import server_of
-from keras_ddnn.serve.service import make_app
+from keras_ddnn.serve.cloud.listening import bound_socket
+from keras_ddnn.serve.cloud.server import server_of
+from keras_ddnn.serve.cloud.service import make_app
 
 INFER = "/v2/models/ddnn/infer"
 # What a cloud service reads in the manifest of the network below.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ddnn.atomic import write_json
-from keras_ddnn.bank import Bank
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
-from keras_ddnn.datasets import Splits
-from keras_ddnn.labels import Judgement
-from keras_ddnn.seal import sealed_folder
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.datasets import Splits
+from keras_ddnn.files.atomic import write_json
+from keras_ddnn.files.checksums import sealed_folder
+from keras_ddnn.labels.sources import Judgement
 from tune.cache import backbone_key, set_damaged_aside, trained
 from tune.space import Backbone
 
@@ -62,8 +62,8 @@ def _require_finite_loss(history: Mapping) -> None:
 
 
 def _train_deployed(splits, backbone, folder, announce) -> dict:
-    from keras_ddnn.models import save_weights
-    from keras_ddnn.training import fit_ddnn
+    from keras_ddnn.networks.paper import save_weights
+    from keras_ddnn.training.fit import fit_ddnn
 
     fitted = fit_ddnn(
         splits.train,
@@ -86,7 +86,7 @@ def _train_deployed(splits, backbone, folder, announce) -> dict:
 
 
 def _train_fold(splits, backbone, folder, announce) -> dict:
-    from keras_ddnn.training import fit_fold
+    from keras_ddnn.training.fit import fit_fold
 
     judgement = fit_fold(
         splits.train,
@@ -101,9 +101,9 @@ def _train_fold(splits, backbone, folder, announce) -> dict:
 
 
 def _train_along(splits, backbone, folder, announce) -> dict:
-    from keras_ddnn.artifact import save_head
-    from keras_ddnn.co_training import CoTrainedHead
-    from keras_ddnn.training import fit_ddnn
+    from keras_ddnn.deploy.artifact import save_head
+    from keras_ddnn.heads.co_training import CoTrainedHead
+    from keras_ddnn.training.fit import fit_ddnn
 
     start = max(backbone.ddnn.epochs // 2, backbone.ddnn.wide_epochs)  # one set of features
     along = CoTrainedHead(splits.train, splits.val, backbone.along, start)
@@ -174,7 +174,7 @@ class StoredBackbone:
 
     def co_trained_head(self, config: HeadConfig):
         """Return the `HeadRule` that was trained along with this network's twin."""
-        from keras_ddnn.artifact import load_head
+        from keras_ddnn.deploy.artifact import load_head
 
         folder = self._folder_of(Backbone(self.ddnn, along=config))
         record = json.loads((folder / RECORD).read_text())
@@ -185,7 +185,7 @@ class StoredBackbone:
         folder = self.folder / f"augmented{views}"
         if not trained(folder):
             set_damaged_aside(folder)
-            from keras_ddnn.training import augmented_bank
+            from keras_ddnn.training.fit import augmented_bank
 
             bank = augmented_bank(self.model(), self.ddnn, self.bank, views)
             # Two trials may ask at once: both capture the same, and the first to finish stays.
@@ -198,8 +198,8 @@ class StoredBackbone:
 
     def model(self):
         """Rebuild the Keras model and read its weights."""
-        from keras_ddnn.models import build_ddnn
-        from keras_ddnn.weights import rebuild
+        from keras_ddnn.networks.paper import build_ddnn
+        from keras_ddnn.networks.weights import rebuild
 
         shape = self.images["train"].shape[1:]
         build = partial(build_ddnn, shape, self.num_classes, self.ddnn)

@@ -5,14 +5,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from keras_ddnn.config import as_json
-from keras_ddnn.labels import FOLDS
-from keras_ddnn.seal import (
+from keras_ddnn.files.checksums import (
     damage_of_folder,
     read_sealed_json,
     set_aside,
     sha256_of_json,
     write_sealed_json,
 )
+from keras_ddnn.labels.sources import FOLDS
 from tune.space import Backbone, SearchConfig, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
@@ -84,7 +84,7 @@ class Records:
 
     def head(self, key: str, record: dict):
         """Return the `HeadRule` of a finished trial and its record, with the training's history."""
-        from keras_ddnn.artifact import load_head
+        from keras_ddnn.deploy.artifact import load_head
 
         head = load_head(self.weights(key), record["head"])
         head.history = record["history"]

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from keras_ddnn.checks import require_count, require_utf8
-from keras_ddnn.datasets import Splits
+from keras_ddnn.data.datasets import Splits
+from keras_ddnn.files.checks import require_count, require_utf8
 from tune import cluster, report
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
 from tune.failures import grouped, reason_of

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from keras_ddnn.bank import Bank
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.costs import COSTS, benefit, oracle_scores, threshold_for_fraction
-from keras_ddnn.diagnostics import BankFacts
-from keras_ddnn.disagreement import disagreement, examples
-from keras_ddnn.evaluation import compare_rules, decision_accuracy, routed_accuracy
-from keras_ddnn.labels import STAGES
-from keras_ddnn.report import Report
-from keras_ddnn.rules import untrained_rules
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.benefits import benefit, threshold_for_fraction
+from keras_ddnn.evaluation.curves import compare_rules, decision_accuracy, routed_accuracy
+from keras_ddnn.evaluation.diagnostics import BankFacts
+from keras_ddnn.evaluation.oracle_gap import disagreement, examples, oracle_scores
+from keras_ddnn.evaluation.report import Report
+from keras_ddnn.labels.sources import STAGES
+from keras_ddnn.rules.confidence import untrained_rules
+from keras_ddnn.tasks.classification import COSTS
 from tune.space import Backbone, SearchConfig, Trial
 from tune.study import Finished
 
@@ -253,7 +254,7 @@ def _stages(finished):
 
 
 def _mc_dropout(finished):
-    from keras_ddnn.mc_dropout import MEASURES, MCDropout
+    from keras_ddnn.heads.mc_dropout import MEASURES, MCDropout
 
     model = _only_backbone(finished).model()
     rules = {

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keras_ddnn.anchored import Anchor
-from keras_ddnn.atomic import replacing_file, write_json
-from keras_ddnn.certificate import violation_rate
 from keras_ddnn.config import PRESETS, HeadConfig
-from keras_ddnn.costs import oracle_scores
-from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.labels import LABEL_SOURCES, STAGES, leakage_report
-from keras_ddnn.rules import CONFIDENCE_RULES, RULES, Margin, untrained_rules
-from keras_ddnn.statistics import audc_replicates, gain_of_replicates, over_seeds
+from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.evaluation.oracle_gap import oracle_scores
+from keras_ddnn.evaluation.statistics import audc_replicates, gain_of_replicates, over_seeds
+from keras_ddnn.files.atomic import replacing_file, write_json
+from keras_ddnn.labels.sources import LABEL_SOURCES, STAGES, leakage_report
+from keras_ddnn.rules.certificate import violation_rate
+from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, Margin, untrained_rules
+from keras_ddnn.rules.inputs import HEAD_INPUTS
 from tune.failures import run_command
 from tune.space import SearchConfig
 from tune.study import GO_ON, Finished, run_search_of, study_parser, train_shared

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keras_ddnn.atomic import replacing_file, replacing_folder, write_json
 from keras_ddnn.config import HeadConfig, as_json
+from keras_ddnn.files.atomic import replacing_file, replacing_folder, write_json
 from tune.experiments import EXPERIMENTS, FULL, QUICK, Scale
 from tune.failures import run_command
 from tune.space import SearchConfig
@@ -115,9 +115,9 @@ def architectures() -> dict[str, list[dict]]:
     """Describe the networks of Figures 1, 5 and 9 of the paper, layer by layer."""
     import keras
 
-    from keras_ddnn.heads import build_head
-    from keras_ddnn.model_costs import describe_layers
-    from keras_ddnn.models import build_ddnn
+    from keras_ddnn.heads.fit import build_head
+    from keras_ddnn.networks.model_costs import describe_layers
+    from keras_ddnn.networks.paper import build_ddnn
 
     keras.backend.clear_session()  # layers without a name are numbered from here
     plain = HeadConfig(input="logits_plus", architecture="paper_mlp", depth=4, target="hard")

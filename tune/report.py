@@ -11,13 +11,13 @@ from rich.table import Table
 
 from figures import diagnosis as diagnosis_figure
 from figures import offload_curve
-from keras_ddnn.atomic import replacing_file, write_json
 from keras_ddnn.config import feature_quantisation
-from keras_ddnn.datasets import Splits
-from keras_ddnn.diagnose import DIAGNOSIS
-from keras_ddnn.diagnostics import diagnose
-from keras_ddnn.payload import FORMS, Payload
-from keras_ddnn.report import Report
+from keras_ddnn.data.datasets import Splits
+from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
+from keras_ddnn.evaluation.diagnostics import diagnose
+from keras_ddnn.evaluation.payload import FORMS, Payload
+from keras_ddnn.evaluation.report import Report
+from keras_ddnn.files.atomic import replacing_file, write_json
 from tune import cluster, summary
 from tune.backbones import StoredBackbone
 from tune.cache import Records, backbone_key
@@ -162,7 +162,7 @@ def write(
         reasons = grouped(row["reason"] for row in unfinished)
         raise RuntimeError(f"no trial finished: {reasons}; see {output / 'results.csv'}")
 
-    from keras_ddnn.artifact import save_policy
+    from keras_ddnn.deploy.artifact import save_policy
 
     report, policy, val_bank, diagnosis = _report_on_test(
         search,
@@ -221,8 +221,8 @@ def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
 
 def _report_on_test(search, splits, fingerprint, backbones, output, records):
     """Report on the finished trials, whose records come best first."""
+    from keras_ddnn.deploy.policy import OffloadPolicy
     from keras_ddnn.pipeline import make_report
-    from keras_ddnn.policy import OffloadPolicy
 
     ranked = {key: search.trial(record["choices"]) for key, record in records.items()}
     best = next(iter(ranked.values()))
@@ -260,7 +260,7 @@ def _report_on_test(search, splits, fingerprint, backbones, output, records):
 
 
 def _write_tensorboard(search, fingerprint, backbones, output, figure):
-    from keras_ddnn.tensorboard import write_figure, write_hparams_experiment
+    from keras_ddnn.training.tensorboard import write_figure, write_hparams_experiment
 
     root = output / "tensorboard"
     for backbone in search.backbones():

@@ -7,13 +7,13 @@ from functools import partial
 from typing import get_args
 
 from keras_ddnn.config import PRESETS, HeadArchitecture
-from keras_ddnn.costs import COSTS
-from keras_ddnn.datasets import DATASETS
-from keras_ddnn.head_inputs import HEAD_INPUTS
-from keras_ddnn.labels import LABEL_SOURCES
-from keras_ddnn.losses import LOSSES
-from keras_ddnn.readers import BACKGROUND_HELP, SCALE_HELP
-from keras_ddnn.targets import TARGETS
+from keras_ddnn.data.datasets import DATASETS
+from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
+from keras_ddnn.labels.losses import LOSSES
+from keras_ddnn.labels.sources import LABEL_SOURCES
+from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.rules.inputs import HEAD_INPUTS
+from keras_ddnn.tasks.classification import COSTS
 from tune.failures import run_command
 from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
 

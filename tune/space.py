@@ -8,7 +8,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from keras_ddnn.checks import require_choice, require_count, require_fraction, require_seed
 from keras_ddnn.config import (
     ADDED,
     PRESETS,
@@ -16,10 +15,11 @@ from keras_ddnn.config import (
     HeadConfig,
     resolve_config,
 )
-from keras_ddnn.head_inputs import MAP_INPUTS
-from keras_ddnn.labels import LABEL_SOURCES, fold_config, staged_config
-from keras_ddnn.losses import LOSSES
-from keras_ddnn.targets import TARGETS
+from keras_ddnn.files.checks import require_choice, require_count, require_fraction, require_seed
+from keras_ddnn.labels.losses import LOSSES
+from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config, staged_config
+from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.rules.inputs import MAP_INPUTS
 
 MEMBERS = 16  # of a stack at most: two cores want two stacks
 

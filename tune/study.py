@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_ddnn.datasets import Splits, load
-from keras_ddnn.labels import require_samples
+from keras_ddnn.data.datasets import Splits, load
+from keras_ddnn.labels.sources import require_samples
 from tune.backbones import StoredBackbone
 from tune.cache import Records
 from tune.failures import grouped

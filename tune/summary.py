@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from keras_ddnn.diagnose import DIAGNOSIS
-from keras_ddnn.report import Report
+from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
+from keras_ddnn.evaluation.report import Report
 from tune.failures import grouped
 
 console = Console()

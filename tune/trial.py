@@ -3,9 +3,9 @@
 import time
 from pathlib import Path
 
-from keras_ddnn.evaluation import compare_rules
-from keras_ddnn.rules import untrained_rules
-from keras_ddnn.seal import sealed_folder
+from keras_ddnn.evaluation.curves import compare_rules
+from keras_ddnn.files.checksums import sealed_folder
+from keras_ddnn.rules.confidence import untrained_rules
 from tune.backbones import StoredBackbone
 from tune.cache import Records, trial_key
 from tune.space import SearchConfig
@@ -48,8 +48,8 @@ def head_trials(
 
     import keras
 
-    from keras_ddnn.artifact import save_head
-    from keras_ddnn.tensorboard import write_hparams, write_scalars
+    from keras_ddnn.deploy.artifact import save_head
+    from keras_ddnn.training.tensorboard import write_hparams, write_scalars
 
     keras.backend.clear_session()  # the worker is reused
     start = time.perf_counter()
@@ -94,8 +94,8 @@ def _fit(backbone, configs):
     import keras
     from ray import tune
 
-    from keras_ddnn.head_stack import fit_heads
-    from keras_ddnn.heads import fit_head
+    from keras_ddnn.heads.fit import fit_head
+    from keras_ddnn.heads.stack import fit_heads
 
     if len(configs) == 1:
         report_epoch = keras.callbacks.LambdaCallback(

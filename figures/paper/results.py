@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from keras_ddnn.statistics import over_seeds
+from keras_ddnn.evaluation.statistics import over_seeds
 
 
 def read(folder: Path, experiment: str, table: str) -> pd.DataFrame:

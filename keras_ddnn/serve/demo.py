@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
-from keras_ddnn.checks import require_positive
-from keras_ddnn.manifest import EDGE_GRAPHS, artifact_of, read_manifest
+from keras_ddnn.files.checks import require_positive
+from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, read_manifest
 from keras_ddnn.serve.slow_link import SlowLink
 
 SEARCH = "search.json"  # of a run: tells the dataset
@@ -70,7 +70,7 @@ def _test_data(dataset: str):
         return
     import numpy as np
 
-    from keras_ddnn.datasets import load
+    from keras_ddnn.data.datasets import load
 
     splits = load(dataset)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,226 @@
+"""Image files as pixels: one pure function for whatever a file holds."""
+
+import re
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_ddnn.files.checks import require_choice, require_positive
+from keras_ddnn.files.notices import notice
+
+IMAGE_SUFFIXES = {
+    *(".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+}
+WHITE = (255, 255, 255)
+# Two commands read images, and have the same options for it.
+BACKGROUND_HELP = "colour behind transparent pixels, #rrggbb or r,g,b; white if not given"
+SCALE_HELP = "value of white in grey images of more than 8 bits; that of their depth if not given"
+SEVERAL_FRAMES = "have several frames; the first is read"
+DEEP = "have more than 8 bits a value; 8 are kept"
+
+_DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
+_UNKNOWN_DEPTH = ("I", "F")
+_PHOTOMETRIC, _BITS, _WHITE_IS_ZERO = 262, 258, 0  # tags of a TIFF
+_SHALLOW_GREY = {"L;2": 85, "L;4": 17}  # what PIL multiplies pixels by, but not their tRNS
+_FILTERS = threading.Lock()  # of warnings: they belong to the process
+
+
+class Picture(NamedTuple):
+    """The pixels of a file, uint8 (h, w, channels), and remarks on what of it they do not hold."""
+
+    pixels: np.ndarray
+    remarks: tuple[str, ...]
+
+
+class Unreadable(ValueError):
+    """The file is damaged, or holds no image that PIL reads."""
+
+
+class _Refused(ValueError):
+    """An image that PIL reads, but whose pixels have no clear meaning."""
+
+
+def read_image(
+    file, channels: int = 3, *, background: tuple = WHITE, scale: float | None = None
+) -> Picture:
+    """Read an image as a person sees it: upright, with its colours, in 8 bits a value.
+
+    Args:
+        file: A path or an open binary file.
+        channels: 3 for RGB, 1 for grey.
+        background: RGB in 0..255, seen through transparent pixels.
+        scale: The value that means white in grey images of more than 8 bits. None takes that of
+            their depth; 32-bit integers and floats have none.
+
+    Returns:
+        Picture. Its remarks are among `SEVERAL_FRAMES` and `DEEP`.
+
+    Raises:
+        Unreadable: The file is damaged, or PIL knows no such image.
+        ValueError: White is not known, values are not in 0..scale, the image is larger than PIL
+            trusts, or an argument is out of range.
+    """
+    require_choice("number of channels", channels, (1, 3))
+    if scale is not None:
+        require_positive(scale=scale)
+    try:
+        return _read(file, channels, background, scale)
+    except _Refused as error:
+        raise ValueError(f"{file}: {error}") from None
+    except Exception as error:  # PIL raises whatever its parsers of damaged files stumble on
+        reason = " ".join(f"{error}".split()) or type(error).__name__
+        raise Unreadable(
+            f"{file}: expected an image, received a file PIL cannot read: {reason}"
+        ) from error
+
+
+def read_groups(groups: Sequence[Sequence[Path]], root: Path, **reading) -> list[np.ndarray]:
+    """Read groups of files of one size, and say in a line each what they hold beside their pixels.
+
+    Args:
+        groups: Paths below `root`.
+        root: Folder that messages name.
+        reading: Keywords of `read_image`.
+
+    Returns:
+        An array a group, uint8 (n, h, w, channels).
+
+    Raises:
+        ValueError: Files cannot be read, all of which are listed; or images differ in size.
+    """
+    arrays, damaged, odd, remarks, shape = [], [], [], Counter(), None
+    for files in groups:
+        array = None
+        for i, file in enumerate(files):
+            try:
+                picture = read_image(file, **reading)
+            except Unreadable as error:
+                damaged.append((file, error))
+                continue
+            remarks.update(picture.remarks)
+            shape = shape or picture.pixels.shape
+            if picture.pixels.shape != shape:
+                odd.append((file, picture.pixels.shape))
+            elif not damaged and not odd:
+                array = np.empty((len(files), *shape), np.uint8) if array is None else array
+                array[i] = picture.pixels
+        arrays.append(array)
+    total = sum(map(len, groups))
+    if len(damaged) == 1:
+        raise damaged[0][1]
+    if damaged:
+        names = ", ".join(str(file.relative_to(root)) for file, _ in damaged)
+        raise ValueError(
+            f"{root}: expected images, received {len(damaged)} of {total:,} files that PIL cannot "
+            f"read: {names}"
+        )
+    if odd:
+        file, received = odd[0]
+        raise ValueError(
+            f"{file}: expected {shape[0]}×{shape[1]} pixels (height×width) like the first image, "
+            f"received {received[0]}×{received[1]}; {len(odd):,} of {total:,} images differ"
+        )
+    for remark, count in remarks.items():
+        notice(f"{root}: {count:,} of {total:,} images {remark}")
+    return arrays
+
+
+def colour_of(given: str | Sequence[int] | None) -> tuple[int, int, int]:
+    """Return RGB in 0..255 of "#rrggbb", "r,g,b" or three numbers; white of None.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if given is None:
+        return WHITE
+    numbers = given
+    if isinstance(given, str):
+        digits = re.fullmatch("#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", given.strip().lower())
+        numbers = [int(pair, 16) for pair in digits.groups()] if digits else _numbers(given)
+    colour = tuple(numbers)
+    if len(colour) != 3 or not all(n in range(256) for n in colour):
+        raise ValueError(f"background must be #rrggbb or three numbers of 0..255; got {given!r}")
+    return tuple(map(int, colour))
+
+
+def _numbers(text):
+    parts = re.split(r"[\s,]+", text.strip())
+    return [int(part) for part in parts if part.isascii() and part.isdigit()]
+
+
+def _read(file, channels, background, scale):
+    from PIL import Image, ImageOps
+
+    with _open(file) as image:
+        raw, tags = _raw_mode(image), getattr(image, "tag_v2", {})
+        wide_colour = ";16" in raw and image.mode not in _DEEP_GREY
+        remarks = (SEVERAL_FRAMES,) if getattr(image, "is_animated", False) else ()
+        image = ImageOps.exif_transpose(image)
+    if wide_colour and scale is not None:
+        raise _Refused("expected grey values for --scale, received colours of 16 bits")
+    if image.mode in _UNKNOWN_DEPTH and scale is None:
+        raise _Refused(
+            f"expected a known value of white, received mode {image.mode}, which has none: name "
+            "the value with --scale (scale= of keras_ddnn.load)"
+        )
+    see_through = image.info.get("transparency")
+    if wide_colour or image.mode in (*_DEEP_GREY, *_UNKNOWN_DEPTH):
+        remarks += (DEEP,)
+    if image.mode in (*_DEEP_GREY, *_UNKNOWN_DEPTH):
+        white = scale or 2.0 ** tags.get(_BITS, (16,))[0] - 1
+        inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        image = _in_eight_bits(np.asarray(image), white, inverted, see_through)
+    elif isinstance(see_through, tuple) and wide_colour:
+        image.info["transparency"] = tuple(value >> 8 for value in see_through)
+    elif isinstance(see_through, int) and raw in _SHALLOW_GREY:
+        image.info["transparency"] = see_through * _SHALLOW_GREY[raw]
+    if image.has_transparency_data:
+        below = Image.new("RGBA", image.size, (*background, 255))
+        image = Image.alpha_composite(below, image.convert("RGBA"))
+    if image.mode != "L":
+        image = image.convert("RGB")  # PIL knows no way from LAB to L
+    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    return Picture(pixels.reshape(*pixels.shape[:2], channels), remarks)
+
+
+def _open(file):
+    from PIL import Image
+
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            return Image.open(file)
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise _Refused(
+                f"expected an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels, as "
+                f"PIL.Image.MAX_IMAGE_PIXELS allows, received a larger one: {error}"
+            ) from error
+
+
+def _raw_mode(image) -> str:
+    """Return how the file stores a pixel, for example "RGB;16B"; "" where PIL does not say."""
+    args = image.tile[0][3] if getattr(image, "tile", None) else ""
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _in_eight_bits(values, white, inverted, see_through):
+    """Return values (h, w) of 0..white as a grey image, with alpha where one value means none."""
+    from PIL import Image
+
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= white):  # NaN is neither
+        raise _Refused(
+            f"expected values of 0 to {white:g}, received {low:g} to {high:g}: --scale names the "
+            "value of white"
+        )
+    levels = np.rint(values / white * 255).astype(np.uint8)
+    grey = Image.fromarray(255 - levels if inverted else levels)
+    if isinstance(see_through, int):
+        alpha = Image.fromarray(np.where(values == see_through, 0, 255).astype(np.uint8))
+        grey = Image.merge("LA", (grey, alpha))
+    return grey

@@ -1,0 +1,4 @@
+"""What runs in the end: a policy, its graphs for two machines, and the folder that holds them.
+
+It needs TensorFlow.
+"""

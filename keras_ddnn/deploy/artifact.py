@@ -1,0 +1,223 @@
+"""One folder a user can keep or ship: weights, head, threshold and a manifest with hashes.
+
+The hashes tell of damage, not of origin: an artefact of somebody else can have hashes that are
+right. It is read as data, never run as code, and its networks compute and no more; but only a
+signature tells whose artefact it is. See `save_policy(sign=…)` and `load_policy(verify_key=…)`.
+"""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, feature_quantisation
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.classes import KEY, Classes
+from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.deploy.export import export_cloud, export_edge
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.files.atomic import replacing_folder
+from keras_ddnn.files.manifest import (
+    CLOUD,
+    EDGE_GRAPHS,
+    MANIFEST,
+    read_manifest,
+    require_listed,
+    write_manifest,
+)
+from keras_ddnn.files.manifest_fields import HEAD as HEAD_SHAPE
+from keras_ddnn.files.model_card import model_card
+from keras_ddnn.files.signature import Key, private_key
+from keras_ddnn.heads.fit import HeadRule, build_head
+from keras_ddnn.heads.mc_dropout import MCDropout
+from keras_ddnn.networks.model_costs import multiply_adds
+from keras_ddnn.networks.paper import build_ddnn, save_weights
+from keras_ddnn.networks.weights import rebuild
+from keras_ddnn.rules.calibration import Calibration, operating_points
+from keras_ddnn.rules.confidence import RULES, OffloadRule
+
+DDNN_WEIGHTS = "ddnn.weights.h5"
+HEAD_WEIGHTS = "head.weights.h5"
+README = "README.md"
+TYPICAL = 256  # validation samples that give the ranges of codes
+
+# Rules that are made of networks, by their names in a manifest; the others are rows of `RULES`.
+HEAD, MC_DROPOUT = "head", "mc_dropout"
+MC_DROPOUT_FIELDS = ("passes", "measure", "seed")
+
+
+def save_policy(
+    policy: OffloadPolicy,
+    folder,
+    metrics: dict | None = None,
+    *,
+    val_bank: Bank | None = None,
+    calibration: Calibration | None = None,
+    graphs: bool = True,
+    sign: Key | None = None,
+) -> None:
+    """Write a policy to a folder, whole or not at all; an older one there is replaced.
+
+    The folder holds weights for `load_policy`, the graphs of both machines (`export_edge`,
+    `export_cloud`), a README that tells what it is, and a manifest with hashes. A rule that cannot
+    be part of a graph is kept without one for the device.
+
+    Args:
+        policy: What to save.
+        folder: Where.
+        metrics: Plain numbers to keep in the manifest.
+        val_bank: Validation samples. They give the ranges of the device's int8 graph and, unless a
+            bottleneck was trained with its own, of the codes of features, neither of which
+            there is without them, and what other thresholds would lead to.
+        calibration: Where the threshold comes from.
+        graphs: Whether to write graphs; without, the policy is saved in a blink.
+        sign: A private Ed25519 key, or the PEM file that holds it: a signature of the manifest is
+            written beside it, by which a reader with the public key knows whose artefact it is.
+            See `keras_ddnn.signature`.
+
+    Raises:
+        OSError: If the folder cannot be written.
+        ValueError: If the rule is none that `load_policy` could make again, or the key is none.
+    """
+    key = None if sign is None else private_key(sign)
+    with replacing_folder(folder) as new:
+        rule = _save_rule(policy.rule, new)
+        save_weights(policy.model, new / DDNN_WEIGHTS)
+        images = plan = None
+        trained_codes = quantisation = feature_quantisation(policy.config)
+        if val_bank is not None:
+            typical = _spread(len(val_bank), TYPICAL)
+            images = val_bank.edge.images[typical]
+            quantisation = trained_codes or Quantisation.of(val_bank.edge.features[typical])
+            plan = operating_points(policy.rule.score(val_bank.edge), val_bank)
+        if graphs:
+            _export(policy, new, images)
+        manifest = {
+            "ddnn": as_json(policy.config),
+            "input_shape": list(policy.model.input_shape[1:]),
+            "class_names": list(map(str, policy.class_names)),
+            "rule": rule,
+            "score_threshold": policy.score_threshold,
+            "metrics": _device_cost(policy) | (metrics or {}),
+            "calibration": calibration and asdict(calibration),
+            "features": {
+                "shape": list(policy.model.get_layer("features").output.shape[1:]),
+                "quantisation": quantisation and quantisation.as_json(),
+                "lossless": trained_codes is not None,  # codes say all of the features
+            },
+            "plan": plan,
+            "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
+            "platform": platform.platform(),
+        }
+        if not policy.classes.are_numbers:
+            manifest[KEY] = list(policy.classes.values)
+        found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
+        (new / README).write_text(model_card(manifest, found), encoding="utf-8")
+        write_manifest(new, manifest, key)
+
+
+def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
+    """Return the multiply-adds of the device's graph, by which its speed is measured."""
+    local = multiply_adds(policy.local_model)
+    return {} if local is None else {"device_multiply_adds": local + policy.rule.multiply_adds}
+
+
+def _export(policy, new: Path, images) -> None:
+    export_cloud(policy, new / CLOUD)
+    if policy.rule.fits_graph:
+        export_edge(policy, new / EDGE_GRAPHS["float"])
+        if images is not None:
+            export_edge(policy, new / EDGE_GRAPHS["int8"], images)
+
+
+def _spread(n: int, count: int) -> np.ndarray:
+    """Return `count` places, or n if that is less, spread evenly over 0..n-1."""
+    return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
+
+
+def load_policy(folder, verify_key: Key | None = None) -> OffloadPolicy:
+    """Read a policy saved by `save_policy`, after verifying every file.
+
+    Args:
+        folder: Where it was saved.
+        verify_key: A public Ed25519 key, or the PEM file that holds it. If given, only an artefact
+            signed by its private key is read. Without, the hashes tell that the artefact is as it
+            was written, but not by whom.
+
+    Returns:
+        OffloadPolicy: One that decides and predicts as the one saved.
+
+    Raises:
+        OSError: If the file of the key cannot be read.
+        ValueError: In one line and before anything is built, if the manifest is not as
+            `read_manifest` expects, the signature asked for is missing or of another key, or
+            the files are not those of the network that the manifest describes.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder, verify_key)
+    rule = manifest["rule"]
+    require_listed(manifest, folder, DDNN_WEIGHTS, *[HEAD_WEIGHTS] * (rule["name"] == HEAD))
+    try:
+        config = DDNNConfig(**manifest["ddnn"])
+        if rule["name"] == HEAD:
+            HeadConfig(**rule["config"])
+    except ValueError as error:
+        raise ValueError(f"{folder / MANIFEST}: {error}") from None
+    class_names = tuple(manifest["class_names"])
+    model = rebuild(
+        lambda: build_ddnn(manifest["input_shape"], len(class_names), config), folder / DDNN_WEIGHTS
+    )
+    loaded = _load_rule(folder, rule, model)
+    threshold, classes = manifest["score_threshold"], Classes.of_manifest(manifest)
+    return OffloadPolicy(model, config, loaded, threshold, class_names, classes=classes)
+
+
+def save_head(rule: HeadRule, folder: Path) -> dict:
+    """Write the weights of a head; return what `load_head` needs beside them, as plain JSON."""
+    save_weights(rule.model, folder / HEAD_WEIGHTS)
+    return {
+        "config": as_json(rule.config),
+        "input_shape": list(rule.model.input_shape[1:]),
+        "anchor": rule.anchor and rule.anchor.as_json(),
+    }
+
+
+def load_head(folder: Path, description: Mapping) -> HeadRule:
+    """Rebuild a head from its weights in a folder and what `save_head` has returned.
+
+    Raises:
+        ValueError: In one line, if the description is none, or the weights are not of this head.
+    """
+    description = {name: description[name] for name in description if name != "name"}
+    HEAD_SHAPE("head", description)
+    config = HeadConfig(**description["config"])
+    shape = tuple(description["input_shape"])
+    head = rebuild(lambda: build_head(shape, config), folder / HEAD_WEIGHTS)
+    return HeadRule(head, config, anchor=Anchor.from_json(description["anchor"]))
+
+
+def _save_rule(rule, folder: Path) -> dict:
+    """Return what the manifest says of a rule; the weights of a head go into the folder."""
+    if isinstance(rule, HeadRule):
+        return {"name": HEAD, **save_head(rule, folder)}
+    if isinstance(rule, MCDropout):
+        return {"name": MC_DROPOUT} | {name: getattr(rule, name) for name in MC_DROPOUT_FIELDS}
+    names = [name for name, row in RULES.items() if type(rule) is row]
+    if not names:
+        raise ValueError(
+            f"an artefact keeps a HeadRule, MCDropout or one of {', '.join(RULES)}; received "
+            f"{type(rule).__name__}"
+        )
+    return {"name": names[0]}
+
+
+def _load_rule(folder: Path, rule: Mapping, model) -> OffloadRule:
+    if rule["name"] == HEAD:
+        return load_head(folder, rule)
+    if rule["name"] == MC_DROPOUT:
+        return MCDropout(model, **{name: rule[name] for name in MC_DROPOUT_FIELDS})
+    return RULES[rule["name"]]()

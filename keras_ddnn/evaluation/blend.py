@@ -1,0 +1,86 @@
+"""A learned rule that is not worse than the confidence rule it starts from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.gate_costs import CostsAtGate
+from keras_ddnn.evaluation.statistics import RankedSamples, audc_replicates
+from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES
+
+WEIGHTS = np.linspace(0.0, 1.0, 21)
+RESAMPLES = 199
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The best confidence rule, corrected by a head as far as validation data support it.
+
+    Both scores are standardised as on validation data; the anchored score is
+    (1 - weight)·confidence + weight·head.
+
+    Attributes:
+        rule: A key of `RULES`.
+        weight: Of the head, in [0, 1]; with 0 the head need not be run.
+        scales: ((mean, deviation) of the confidence scores, the same of the head's).
+    """
+
+    rule: str
+    weight: float
+    scales: tuple[tuple[float, float], tuple[float, float]]
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, val_bank: Bank) -> "Anchor":
+        """Choose the confidence rule and the weight on validation data.
+
+        The rule is the one of best AUDC. The weight is the one whose gain over it, less one
+        standard error of that gain, is greatest: the further the head leads away from the rule the
+        more it must prove, and where it proves nothing, the rule that needs no training stays.
+
+        Args:
+            scores: Of a head on the samples of `val_bank`, on which it was not trained.
+            val_bank: n samples, at least two.
+        """
+        confidence = {name: RULES[name]().score(val_bank.edge) for name in CONFIDENCE_RULES}
+        name = max(CONFIDENCE_RULES, key=lambda name: _audc(confidence[name], val_bank))
+        both = confidence[name], scores
+        scales = tuple((float(s.mean()), _deviation(s)) for s in both)
+        blends = (cls(name, float(weight), scales)._blend(*both) for weight in WEIGHTS)
+        audc = np.array([audc_replicates(blend, val_bank, RESAMPLES) for blend in blends])
+        gains = audc - audc[0]  # whose weight is 0
+        surely = gains[:, 0] - gains[:, 1:].std(axis=1)
+        return cls(name, float(WEIGHTS[np.argmax(surely)]), scales)
+
+    @classmethod
+    def from_json(cls, content: Mapping | None) -> "Anchor | None":
+        """Return what `as_json` has written; None for None."""
+        if content is None:
+            return None
+        scales = tuple(tuple(scale) for scale in content["scales"])
+        return cls(content["rule"], content["weight"], scales)
+
+    def as_json(self) -> dict:
+        """Return all of it as plain JSON types."""
+        return asdict(self)
+
+    def correct(self, scores: np.ndarray, edge: EdgeOutputs) -> np.ndarray:
+        """Return the anchored scores (n,) of a head's scores (n,)."""
+        return self._blend(RULES[self.rule]().score(edge), scores)
+
+    def _blend(self, *both):
+        anchor, learned = (
+            (scores - mean) / deviation for scores, (mean, deviation) in zip(both, self.scales)
+        )
+        return (1.0 - self.weight) * anchor + self.weight * learned
+
+
+def _deviation(scores: np.ndarray) -> float:
+    deviation = float(scores.std())
+    return deviation if deviation > TINY else 1.0  # any scale will do for a constant score
+
+
+def _audc(scores: np.ndarray, samples: CostsAtGate) -> float:
+    return RankedSamples(scores, samples).audc(np.ones(len(samples), int))

@@ -1,0 +1,147 @@
+"""How good a rule is: the cost-versus-local-fraction curve and the point one would run at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.benefits import threshold_for_fraction
+from keras_ddnn.data.gate_costs import CostsAtGate
+from keras_ddnn.evaluation.oracle_gap import oracle_scores
+from keras_ddnn.evaluation.statistics import RankedSamples, audc_interval
+from keras_ddnn.rules.confidence import OffloadRule
+
+
+@dataclass(frozen=True, eq=False)
+class OffloadCurve:
+    """Mean cost at every share of samples kept local, in the order of a score.
+
+    Attributes:
+        total_cost: Sum of the costs of all n samples with 0, 1, … n of them kept local, float64 of
+            shape (n + 1,), lower is better. Where scores tie, the mean over all orders of the tied
+            samples.
+    """
+
+    total_cost: np.ndarray
+
+    @classmethod
+    def from_scores(cls, scores: np.ndarray, samples: CostsAtGate) -> "OffloadCurve":
+        """Sweep the threshold of `scores` (n,) over n samples, a `Bank` or `GateCosts`.
+
+        Raises:
+            ValueError: If there is not one finite score a sample.
+        """
+        kept, cost = RankedSamples(scores, samples).sweep(np.ones(len(samples), int))
+        return cls(np.interp(np.arange(len(samples) + 1), kept, cost))
+
+    @property
+    def local_fraction(self) -> np.ndarray:
+        """Share of samples kept local, float64 of shape (n + 1,): 0, 1/n, … 1."""
+        n = len(self.total_cost) - 1
+        return np.arange(n + 1) / n
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """1 - mean cost, float64 of shape (n + 1,): the accuracy where a wrong answer costs 1.
+
+        The first is the cloud's, the last the local network's.
+        """
+        n = len(self.total_cost) - 1
+        return (n - self.total_cost) / n
+
+    @property
+    def cloud_accuracy(self) -> float:
+        """Accuracy when everything is offloaded."""
+        return float(self.accuracy[0])
+
+    @property
+    def local_accuracy(self) -> float:
+        """Accuracy when everything stays local."""
+        return float(self.accuracy[-1])
+
+    @property
+    def audc(self) -> float:
+        """Area under the deferral curve: mean accuracy over local fractions 0 to 1."""
+        return float(np.trapezoid(self.accuracy, self.local_fraction))
+
+    @property
+    def mean_cost(self) -> float:
+        """Mean cost over local fractions 0 to 1, which is 1 - AUDC."""
+        return 1.0 - self.audc
+
+    @property
+    def apgr(self) -> float:
+        """Average performance gap recovered, (AUDC - A_local) / (A_cloud - A_local).
+
+        Random ranking has 0.5; NaN if both networks cost the same. Source: Ong et al.,
+        "RouteLLM", 2024.
+        """
+        gap = self.cloud_accuracy - self.local_accuracy
+        return (self.audc - self.local_accuracy) / gap if gap else float("nan")
+
+    def at(self, local_fraction) -> np.ndarray:
+        """Return the accuracy at one local fraction or an array of them, by interpolation."""
+        return np.interp(local_fraction, self.local_fraction, self.accuracy)
+
+
+def decision_accuracy(offloaded: np.ndarray, bank: Bank) -> float:
+    """Return the share of decisions, bool (n,), that are the oracle's."""
+    return float(np.mean(offloaded == (oracle_scores(bank) > 0)))
+
+
+def routed_accuracy(offloaded: np.ndarray, samples: CostsAtGate) -> float:
+    """Return the accuracy when the samples of `offloaded`, bool (n,), are answered by the cloud."""
+    return float((1.0 - np.where(offloaded, samples.go, samples.stay)).mean())
+
+
+def compare_rules(
+    rules: Mapping[str, OffloadRule],
+    calibration: Bank,
+    test: Bank,
+    local_fraction: float,
+    intervals: bool = False,
+) -> tuple[pd.DataFrame, dict[str, OffloadCurve]]:
+    """Evaluate rules, and the oracle, on `test`, with thresholds chosen on `calibration`.
+
+    Args:
+        rules: Name → rule.
+        calibration: Validation samples; they choose each threshold.
+        test: Samples to report on.
+        local_fraction: The share L0 to keep local.
+        intervals: Whether to add `audc_low` and `audc_high`, a 95% bootstrap interval.
+
+    Returns:
+        A table with a row a rule, best AUDC first, and the curve of each. `realised_local_fraction`
+        and `accuracy` are those at the threshold; `multiply_adds` counts the rule alone.
+
+    Raises:
+        ValueError: If `local_fraction` lies outside [0, 1] or a score is not finite.
+    """
+    scored = {
+        name: (rule.score(calibration.edge), rule.score(test.edge)) for name, rule in rules.items()
+    }
+    scored["oracle"] = (oracle_scores(calibration), oracle_scores(test))
+    curves, rows = {}, []
+    for name, (calibration_scores, scores) in scored.items():
+        threshold = threshold_for_fraction(calibration_scores, local_fraction)
+        offloaded = scores >= threshold
+        curves[name] = curve = OffloadCurve.from_scores(scores, test)
+        interval = audc_interval(scores, test) if intervals else None
+        rows.append(
+            {
+                "rule": name,
+                "audc": curve.audc,
+                "audc_low": interval.low if interval else np.nan,
+                "audc_high": interval.high if interval else np.nan,
+                "apgr": curve.apgr,
+                "score_threshold": threshold,
+                "realised_local_fraction": 1.0 - offloaded.mean(),
+                "accuracy": routed_accuracy(offloaded, test),
+                "decision_accuracy": decision_accuracy(offloaded, test),
+                "multiply_adds": rules[name].multiply_adds if name in rules else 0,
+            }
+        )
+    table = pd.DataFrame(rows).sort_values("audc", ascending=False, kind="stable")
+    return table.reset_index(drop=True), curves

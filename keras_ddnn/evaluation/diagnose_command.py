@@ -1,0 +1,26 @@
+"""Will learning help? `python -m keras_ddnn.diagnose RUN` prints the diagnosis of a search."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from keras_ddnn.evaluation.diagnostics import Diagnosis
+
+DIAGNOSIS = "diagnosis.json"
+
+
+def main(arguments=None) -> int:
+    """Print the diagnosis of a run; return 2 after one line if it holds none."""
+    parser = argparse.ArgumentParser(prog="python -m keras_ddnn.diagnose", description=__doc__)
+    parser.add_argument("run", type=Path, metavar="RUN", help="output folder of a search")
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        content = json.loads((options.run / DIAGNOSIS).read_text())
+        diagnosis = Diagnosis.from_json(content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"error: {options.run} holds no readable {DIAGNOSIS}: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(content, indent=2) if options.json else diagnosis)
+    return 0

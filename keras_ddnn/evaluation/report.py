@@ -1,0 +1,60 @@
+"""The result of a run, kept in small text files that need no Keras to be read."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.files.atomic import replacing_file, replacing_folder, write_json
+
+GRID = np.linspace(0.0, 1.0, 201)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """How every rule fares on one split of one dataset with one DDNN.
+
+    Attributes:
+        facts: Plain JSON: dataset, configurations, accuracies, multiply-adds and bytes a sample.
+        table: One row a rule, best AUDC first; see `compare_rules`, for bytes `make_report`.
+        curves: One row a local fraction 0, 0.005 … 1 (the index), one column of accuracies a rule.
+    """
+
+    facts: dict
+    table: pd.DataFrame
+    curves: pd.DataFrame
+
+    @staticmethod
+    def sample(curves: dict[str, OffloadCurve]) -> pd.DataFrame:
+        """Sample curves at the local fractions a report keeps."""
+        return pd.DataFrame(
+            {name: curve.at(GRID) for name, curve in curves.items()},
+            index=pd.Index(GRID.round(6), name="local_fraction"),
+        )
+
+    def save(self, folder) -> None:
+        """Write `report.json`, `rules.csv` and `curves.csv`, whole or not at all.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        with replacing_folder(folder) as new:
+            write_json(new / "report.json", self.facts)
+            for name, frame in (("rules", self.table), ("curves", self.curves)):
+                with replacing_file(new / f"{name}.csv") as file:
+                    frame.to_csv(file, index=name == "curves")
+
+    @classmethod
+    def load(cls, folder) -> "Report":
+        """Read a saved report.
+
+        Raises:
+            FileNotFoundError: If the folder holds none.
+        """
+        folder = Path(folder)
+        facts = json.loads((folder / "report.json").read_text())
+        table = pd.read_csv(folder / "rules.csv")
+        return cls(facts, table, pd.read_csv(folder / "curves.csv", index_col="local_fraction"))

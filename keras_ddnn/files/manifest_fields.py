@@ -1,0 +1,237 @@
+"""The fields of a manifest: one table of their types and ranges, and of what they share."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from math import prod
+
+from keras_ddnn.files.shapes import (
+    Shape,
+    boolean,
+    either,
+    integer,
+    mapping,
+    nullable,
+    number,
+    one_of,
+    record,
+    refuse,
+    sequence,
+    text,
+    variants,
+)
+
+# Larger than any network of today, smaller than what fills a memory.
+MAX_CLASSES = 1_000_000
+MAX_WIDTH = 1 << 16  # channels or units of a layer
+MAX_SIDE = 1 << 14  # pixels, or places of a map
+MAX_VALUES = 1 << 28  # of one image, map or vector
+LARGEST = sys.float_info.max
+RULE_NAMES = ("random", "entropy", "max_prob", "margin")  # `RULES`, which a device does not import
+
+
+def _array(*ranks: int) -> Shape:
+    """Return the shape of the sizes of an array whose last axis is channels or units."""
+
+    def check(path: str, value: object) -> None:
+        sequence(COUNT, min(ranks), max(ranks))(path, value)
+        if len(value) not in ranks:
+            refuse(path, f"{' or '.join(map(str, ranks))} sizes", f"{len(value)} sizes")
+        for k, side in enumerate(value[:-1]):
+            integer(1, MAX_SIDE)(f"{path}[{k}]", side)
+        if prod(value) > MAX_VALUES:
+            refuse(path, f"at most {MAX_VALUES:,} values", f"{prod(value):,} values")
+
+    return check
+
+
+def _class_values(path: str, value: object) -> None:
+    """Admit the labels that stand for the classes: all integers, or all text, each once."""
+    int64 = integer(-(1 << 63), (1 << 63) - 1)
+    kinds = (sequence(kind, 2, MAX_CLASSES) for kind in (int64, text))
+    either("a list of integers or a list of texts, 2 at least", *kinds)(path, value)
+    ((most, times),) = Counter(value).most_common(1)
+    if times > 1:
+        refuse(path, "values that differ", most)
+
+
+WIDTH = integer(1, MAX_WIDTH)
+COUNT = integer(1, 1 << 31)
+FRACTION = number(0.0, 1.0)
+FINITE = number(-LARGEST, LARGEST)
+POSITIVE = number(0.0, LARGEST, above=True)
+NOT_NAN = number()  # ±∞ is a threshold too: everything local, everything to the cloud
+PAIR = sequence(NOT_NAN, 2, 2)
+SCALE = sequence(FINITE, 2, 2)
+
+DDNN = record(
+    {
+        "local_filters": WIDTH,
+        "local_pool": boolean,
+        "local_units": WIDTH,
+        "local_dropout": FRACTION,
+        "cloud_filters": sequence(sequence(WIDTH, 1, 16), 0, 16),
+        "cloud_units": sequence(WIDTH, 0, 16),
+        "dropout": FRACTION,
+        "bottleneck": nullable(WIDTH),
+        "lambda_local": either("a number in [0, 1] or random", FRACTION, one_of("random")),
+        "epochs": COUNT,
+        "batch_size": COUNT,
+        "learning_rate": POSITIVE,
+        "schedule": text,
+        "augmentation": text,
+        "precision": text,
+        "stages": integer(0, 1 << 31),
+        "seed": integer(0, (1 << 32) - 1),
+    },
+    optional=("bottleneck",),
+)
+HEAD_CONFIG = record(
+    {
+        "input": text,
+        "architecture": text,
+        "depth": integer(1, 4),
+        "target": text,
+        "loss": text,
+        "cost": text,
+        "labels": text,
+        "anchored": boolean,
+        "local_fraction": FRACTION,
+        "oversample": boolean,
+        "dropout": FRACTION,
+        "epochs": COUNT,
+        "batch_size": COUNT,
+        "learning_rate": POSITIVE,
+        "patience": COUNT,
+        "precision": text,
+        "seed": integer(0, (1 << 32) - 1),
+    }
+)
+ANCHOR = record({"rule": one_of(*RULE_NAMES), "weight": FRACTION, "scales": sequence(SCALE, 2, 2)})
+HEAD_FIELDS = {"config": HEAD_CONFIG, "input_shape": _array(1, 3), "anchor": nullable(ANCHOR)}
+HEAD = record(HEAD_FIELDS)  # what `save_head` returns
+RULE = variants(
+    "name",
+    {
+        **{name: {} for name in RULE_NAMES},
+        "head": HEAD_FIELDS,
+        "mc_dropout": {
+            "passes": integer(1, 10_000),
+            "measure": text,
+            "seed": integer(0, (1 << 32) - 1),
+        },
+    },
+)
+# What happened on validation data, in shares; `bytes` and `seconds` where prices were known.
+OUTCOME = record(
+    {
+        "local_fraction": FRACTION,
+        "accuracy": FRACTION,
+        "accuracy_drop": number(-1.0, 1.0),
+        "disagreement": FRACTION,
+        "bytes": NOT_NAN,
+        "seconds": NOT_NAN,
+    },
+    optional=("bytes", "seconds"),
+)
+CALIBRATION = record(
+    {
+        "name": text,
+        "score_threshold": NOT_NAN,
+        "promise": text,
+        "limits": mapping(PAIR),
+        "numbers": record(
+            {
+                "n": integer(0, 1 << 53),
+                "options": mapping(nullable(NOT_NAN)),
+                "validation": OUTCOME,
+            }
+        ),
+        "prices": mapping(PAIR),
+    }
+)
+OPERATING_POINT = record(
+    {
+        "score_threshold": FINITE,
+        "local_fraction": FRACTION,
+        "accuracy": FRACTION,
+        "disagreement": FRACTION,
+    }
+)
+QUANTISATION = record({"low": FINITE, "step": POSITIVE, "bits": one_of(4, 8)})
+
+
+def _sha256(path: str, value: object) -> None:
+    if not (isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")):
+        refuse(path, "a SHA-256, 64 hex digits", value)
+
+
+def _file_name(path: str, value: object) -> None:
+    text(path, value)
+    parts = value.split("/")
+    if {"", ".", ".."} & set(parts) or "\\" in value or not value.isprintable():
+        refuse(path, "files inside the folder", value)
+
+
+CONTENT = record(
+    {
+        "schema": integer(1, 1 << 31),
+        "ddnn": DDNN,
+        "input_shape": _array(3),
+        "class_names": sequence(text, 2, MAX_CLASSES),
+        "class_values": nullable(_class_values),  # labels of the data; absent or null: 0, 1, …
+        "rule": RULE,
+        "score_threshold": NOT_NAN,
+        "metrics": mapping(number(nan=True)),
+        "calibration": nullable(CALIBRATION),
+        "features": record(
+            {"shape": _array(3), "quantisation": nullable(QUANTISATION), "lossless": boolean}
+        ),
+        "plan": nullable(sequence(OPERATING_POINT, 1, 100_000)),
+        "versions": mapping(text),
+        "platform": text,
+        "sha256": mapping(_sha256, 100_000, keys=_file_name),
+    },
+    optional=("class_values",),
+)
+
+# Says what is wrong between fields that are right each on its own; None if nothing is.
+Rule = Callable[[Mapping], str | None]
+
+
+def _one_value_a_class(content: Mapping) -> str | None:
+    values, names = content.get("class_values"), content["class_names"]
+    if values is None or len(values) == len(names):
+        return None
+    return f"class_values: expected one for each of {len(names)} classes; received {len(values)}"
+
+
+def _codes_where_features_are_codes(content: Mapping) -> str | None:
+    features = content["features"]
+    if features["quantisation"] is None:
+        return (
+            "features.quantisation: expected codes where features.lossless is true; received null"
+            if features["lossless"]
+            else None
+        )
+    if features["quantisation"]["bits"] == 4 and features["shape"][-1] % 2:
+        return (
+            "features.shape[2]: expected an even number of channels, as two codes make a byte; "
+            f"received {features['shape'][-1]}"
+        )
+    return None
+
+
+TOGETHER: tuple[Rule, ...] = (_one_value_a_class, _codes_where_features_are_codes)
+
+
+def check_content(content: object) -> None:
+    """Raise ValueError, in one line that names the field, unless a manifest is as the table says.
+
+    Args:
+        content: Plain JSON of a manifest of the present schema, without its seal.
+    """
+    CONTENT("", content)
+    for rule in TOGETHER:
+        if wrong := rule(content):
+            raise ValueError(wrong)

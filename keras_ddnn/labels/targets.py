@@ -1,0 +1,75 @@
+"""What an offload head is taught, and how its outputs make a score."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.benefits import benefit, hard_labels
+
+
+@dataclass(frozen=True)
+class Target:
+    """A way to teach offloading.
+
+    Attributes:
+        values: (bank, cost, local_fraction) → what to learn, float32 of shape (n, units).
+        score: (outputs of the head (n, units), functions of arrays as of `EdgeOutputs.xp`) → scores
+            (n,).
+        units: Outputs of the head.
+        losses: Keys of `LOSSES` that fit, the default first.
+        reads: Which of cost and local_fraction `values` looks at.
+    """
+
+    values: Callable[[Bank, str, float], np.ndarray]
+    score: Callable[[np.ndarray, ModuleType], np.ndarray]
+    units: int
+    losses: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+
+
+def _hard(bank, cost, local_fraction):
+    return hard_labels(benefit(bank, cost), local_fraction)[:, None].astype(np.float32)
+
+
+def _benefit(bank, cost, local_fraction):
+    return benefit(bank, cost)[:, None].astype(np.float32)
+
+
+def _correctness(bank, cost, local_fraction):
+    return np.stack([bank.local_correct, bank.cloud_correct], axis=1).astype(np.float32)
+
+
+def _distilled(bank, cost, local_fraction):
+    rows, probabilities = np.arange(len(bank)), bank.cloud_probabilities
+    answers = bank.edge.local_logits.argmax(axis=1), bank.cloud_logits.argmax(axis=1)
+    return np.stack([probabilities[rows, a] for a in answers], axis=1).astype(np.float32)
+
+
+def _only(outputs, xp=np):
+    return outputs[:, 0]
+
+
+def _difference(logits, xp=np):
+    return _sigmoid(logits[:, 1], xp) - _sigmoid(logits[:, 0], xp)
+
+
+def _sigmoid(x, xp):
+    # 1 / (1 + exp(-x)) in a form that keeps its digits at both ends.
+    return xp.exp(-xp.logaddexp(xp.zeros_like(x), -x))
+
+
+TARGETS = {
+    # The paper's label: 1 where B_k is at least b*. The score is a logit, good around L0.
+    "hard": Target(_hard, _only, 1, ("bce", "weighted_bce", "focal"), ("cost", "local_fraction")),
+    # B_k itself; its expectation is the right score at every L0.
+    "benefit": Target(_benefit, _only, 1, ("mse", "huber"), ("cost",)),
+    # P(local right) and P(cloud right); offloading is right iff their difference exceeds its price.
+    "correctness": Target(_correctness, _difference, 2, ("bce", "focal")),
+    # The same two as the cloud sees them: its probabilities of either answer, which say by how much
+    # where the truth says only whether, and need no true labels (Hinton et al., "Distilling the
+    # Knowledge in a Neural Network", 2015).
+    "distilled": Target(_distilled, _difference, 2, ("bce",)),
+}

@@ -1,0 +1,163 @@
+"""Layers of our own, registered so that a saved model finds them."""
+
+import keras
+import tensorflow as tf
+
+from keras_ddnn.data.quantisation import Quantisation
+
+BYTE_VALUES = 256
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation over the channels of (n, h, w, c) maps by TensorFlow's fused kernel.
+
+    Keras 3 composes the operation from a dozen elementwise ones; a single kernel makes
+    the training of a DDNN on a CPU up to twice as fast. The weights stay float32 and
+    exchangeable with those of `keras.layers.BatchNormalization`.
+
+    Source: Ioffe & Szegedy, "Batch Normalization", 2015.
+    """
+
+    def __init__(self, momentum=0.9, **kwargs):
+        super().__init__(momentum=momentum, autocast=False, **kwargs)
+
+    def get_config(self):
+        """Return the arguments that rebuild the layer; `autocast` is ours, not the caller's."""
+        return {key: value for key, value in super().get_config().items() if key != "autocast"}
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalise maps of shape (n, h, w, c) by the batch (training) or the moving statistics."""
+        training = bool(training) and self.trainable
+        empty = tf.zeros([0])
+        outputs = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=empty if training else self.moving_mean,
+            variance=empty if training else self.moving_variance,
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            for moving, batch in (
+                (self.moving_mean, outputs.batch_mean),
+                (self.moving_variance, outputs.batch_variance),
+            ):
+                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return outputs.y
+
+    def multiply_adds(self) -> int:
+        """Return none: the layer folds into the convolution before it."""
+        return 0
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class Bias(keras.layers.Layer):
+    """Adds one trained number a channel to (n, h, w, c) maps, as the bias of a convolution does.
+
+    On its own it can follow max-pooling, which it does not change: the gradient then sums a quarter
+    of the values.
+    """
+
+    def build(self, input_shape):
+        """Make the bias, zeros of shape (c,)."""
+        self.bias = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="bias")
+
+    def call(self, inputs):
+        """Add the bias to maps of shape (n, h, w, c)."""
+        return tf.nn.bias_add(inputs, self.bias)
+
+    def multiply_adds(self) -> int:
+        """Return none: a bias only adds."""
+        return 0
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class ByteDropout(keras.layers.Dropout):
+    """Dropout that draws a byte a unit, where Keras draws four.
+
+    Random numbers took 4% of the training of a DDNN on a CPU. The rate is rounded to a 256th, and
+    what is kept is scaled by the rate as rounded, so that the mean stays exact.
+
+    Source: Srivastava et al., "Dropout", 2014.
+    """
+
+    def call(self, inputs, training=False):
+        """Leave units of (n, …) out at random in training; return `inputs` otherwise."""
+        left_out = round(BYTE_VALUES * self.rate)
+        if not training or not left_out:
+            return inputs
+        if left_out == BYTE_VALUES:
+            return tf.zeros_like(inputs)
+        units = tf.size(inputs)
+        seed = tf.cast(self.seed_generator.next() % tf.int32.max, tf.int32)
+        words = tf.random.stateless_uniform([-(-units // 4)], seed, None, None, tf.uint32)
+        drawn = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:units]
+        kept = tf.reshape(drawn, tf.shape(inputs)) >= left_out
+        return inputs * (tf.cast(kept, inputs.dtype) * (BYTE_VALUES / (BYTE_VALUES - left_out)))
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class SimulatedQuantisation(keras.layers.Layer):
+    """Rounds maps of any shape to the values of codes, with a straight-through gradient.
+
+    In the range of the codes the gradient passes as if nothing were rounded; outside, where values
+    are clipped, it is zero.
+
+    Sources: Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", 2013;
+    Jacob et al., "Quantization and Training of Neural Networks", 2018.
+
+    Args:
+        low: Value of code 0.
+        step: Between two codes.
+        bits: Of a code; a `Quantisation` has all three.
+    """
+
+    def __init__(self, low: float, step: float, bits: int = 8, **kwargs):
+        super().__init__(**kwargs)
+        self.quantisation = Quantisation(low, step, bits)
+
+    def get_config(self):
+        """Return the arguments that rebuild the layer."""
+        return super().get_config() | self.quantisation.as_json()
+
+    def call(self, inputs, training=None):
+        """Return the nearest values, in the compute type, which should hold them exactly."""
+        low, step = self.quantisation.low, self.quantisation.step
+        codes = (tf.cast(inputs, tf.float32) - low) / step
+        codes = tf.clip_by_value(codes, 0.0, float(self.quantisation.highest))
+        rounded = tf.round(codes)
+        if training:
+            # The rounded codes, exactly, with the gradient of the others.
+            rounded = tf.stop_gradient(rounded) + (codes - tf.stop_gradient(codes))
+        return tf.cast(low + step * rounded, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class DepthToSpace(keras.layers.Layer):
+    """Lays the channels of each place of (n, h, w, b·b·f) out as a block: (n, b·h, b·w, f).
+
+    After a 1×1 convolution it is a transposed convolution whose blocks do not overlap (Shi et al.,
+    "Real-Time Single Image and Video Super-Resolution", 2016).
+
+    Args:
+        block: A side of the block, b.
+    """
+
+    def __init__(self, block: int, **kwargs):
+        super().__init__(**kwargs)
+        self.block = block
+
+    def get_config(self):
+        """Return the arguments that rebuild the layer."""
+        return super().get_config() | {"block": self.block}
+
+    def call(self, inputs):
+        """Return the blocks."""
+        return tf.nn.depth_to_space(inputs, self.block)
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape of the blocks."""
+        n, h, w, channels = input_shape
+        return n, self.block * h, self.block * w, channels // self.block**2

@@ -1,0 +1,268 @@
+"""Score thresholds that keep a promise: a local fraction, an accuracy drop, or a budget."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import binomtest
+
+from keras_ddnn.data.benefits import threshold_for_fraction
+from keras_ddnn.data.gate_costs import CostsAtGate
+from keras_ddnn.rules.certificate import certified_threshold, cuts
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold, and what was promised of it. `dataclasses.asdict` of it is JSON-able.
+
+    Attributes:
+        name: A key of `CALIBRATIONS`.
+        score_threshold: Samples with a score at or above it are offloaded; -∞ offloads everything.
+        promise: The promise in plain words.
+        limits: Quantity → the lowest and the highest value promised.
+        numbers: `n`, the `options` asked for, and the `validation` data's own outcome.
+        prices: Quantity → what every sample costs, and what offloading it adds.
+    """
+
+    name: str
+    score_threshold: float
+    promise: str
+    limits: dict[str, tuple[float, float]]
+    numbers: dict
+    prices: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def realised(self, scores: np.ndarray, samples: CostsAtGate) -> dict:
+        """Return what the threshold does on other data, and whether the promise is kept there.
+
+        Args:
+            scores: float of shape (n,), by the rule that was calibrated.
+            samples: The n samples scored, a `Bank` or `GateCosts`.
+
+        Returns:
+            `local_fraction`, `accuracy` and `accuracy_drop` (cloud-only accuracy minus accuracy,
+            negative where offloading less helps), in shares; `disagreement`, the share kept local
+            where the cloud answers otherwise, at least the drop; `bytes` and `seconds`, the means a
+            sample, if prices are known; `kept`, whether all of them lie within the limits. A
+            promise on the long run may be broken by the chance of a small n.
+
+        Raises:
+            ValueError: If there is not one finite score a sample.
+        """
+        outcome = _outcome(self.score_threshold, scores, samples, self.prices)
+        kept = all(low <= outcome[what] <= high for what, (low, high) in self.limits.items())
+        return outcome | {"kept": kept}
+
+    def describe(self, realised: dict) -> str:
+        """Return "promised … / realised …" for an outcome of `realised`."""
+        facts = ", ".join(
+            FORMATS[what].format(x) for what, x in realised.items() if what in FORMATS
+        )
+        verdict = "kept" if realised["kept"] else "broken"
+        return f"promised: {self.promise} / realised: {facts}; {verdict}"
+
+
+def for_local_fraction(
+    scores: np.ndarray, samples: CostsAtGate, local_fraction: float
+) -> Calibration:
+    """Keep a share of the samples local.
+
+    Args:
+        scores: float of shape (n,), of validation data.
+        samples: The n samples scored, a `Bank` or `GateCosts`.
+        local_fraction: L0, in [0, 1]; ties may leave the share below it.
+
+    Returns:
+        A calibration that promises the 95% Clopper–Pearson interval of the long-run share.
+
+    Raises:
+        ValueError: If `local_fraction` lies outside [0, 1] or a score is not finite.
+    """
+    threshold = threshold_for_fraction(_checked(scores, samples), local_fraction)
+    validation = _outcome(threshold, scores, samples)
+    interval = binomtest(int(np.sum(scores < threshold)), len(samples)).proportion_ci()
+    low, high = float(interval.low), float(interval.high)
+    promise = (
+        f"between {low:.1%} and {high:.1%} of samples stay local "
+        f"({local_fraction:.1%} asked; 95% interval from {len(samples):,} samples)"
+    )
+    options = {"local_fraction": local_fraction}
+    numbers = {"n": len(samples), "options": options, "validation": validation}
+    limits = {"local_fraction": (low, high)}
+    return Calibration("local_fraction", threshold, promise, limits, numbers)
+
+
+def operating_points(scores: np.ndarray, samples: CostsAtGate, points: int = 101) -> list[dict]:
+    """Return what one would choose a threshold from: where it leads, from all cloud to all local.
+
+    Args:
+        scores: float of shape (n,), of validation data.
+        samples: The n samples scored, a `Bank` or `GateCosts`.
+        points: Their number at most; thresholds that tie are one.
+
+    Returns:
+        A record a threshold, rising: `score_threshold`, finite, and the `local_fraction`,
+        `accuracy` and `disagreement` it has on the samples, see `Calibration.realised`.
+
+    Raises:
+        ValueError: If there is not one finite score a sample.
+    """
+    thresholds = np.quantile(_checked(scores, samples), np.linspace(0.0, 1.0, points))
+    thresholds[-1] = np.nextafter(thresholds[-1], np.inf)  # above all: everything stays local
+    outcomes = ((float(t), _outcome(t, scores, samples)) for t in np.unique(thresholds))
+    return [
+        {"score_threshold": threshold}
+        | {name: float(outcome[name]) for name in ("local_fraction", "accuracy", "disagreement")}
+        for threshold, outcome in outcomes
+    ]
+
+
+def for_accuracy_drop(
+    scores: np.ndarray, samples: CostsAtGate, max_drop: float = 0.01, delta: float = 0.1
+) -> Calibration:
+    """Keep as much local as certainly costs no more than `max_drop` of the cloud's accuracy.
+
+    Certainty is over the draw of the validation data: in a share of at least 1 - `delta` of all
+    draws, the drop expected on new samples of the same kind is at most `max_drop`. See
+    `certified_threshold`. If nothing can be certified, everything is offloaded.
+
+    Args:
+        scores: float of shape (n,), of validation data that trained neither network nor rule.
+        samples: The n samples scored, a `Bank` or `GateCosts`.
+        max_drop: The accuracy drop allowed against offloading everything, in (0, 1).
+        delta: The probability of a larger drop that is put up with, in (0, 1).
+
+    Returns:
+        A calibration that promises an accuracy drop of at most `max_drop`.
+
+    Raises:
+        ValueError: If `max_drop` or `delta` lies outside (0, 1) or a score is not finite.
+    """
+    threshold = certified_threshold(
+        _checked(scores, samples), samples.stay == 0, samples.go == 0, max_drop, delta
+    )
+    validation = _outcome(threshold, scores, samples)
+    n, probability = len(samples), f"{1 - delta:.1%}"
+    promise = (
+        f"with probability {probability} or more, accuracy is at most {max_drop:.2%} (absolute) "
+        f"below the cloud's ({validation['local_fraction']:.1%} of {n:,} samples stay local)"
+        if threshold > -np.inf
+        else f"everything is offloaded, for {n:,} samples certify no threshold at a drop of "
+        f"{max_drop:.2%} with probability {probability}"
+    )
+    options = {"max_drop": max_drop, "delta": delta}
+    numbers = {"n": n, "options": options, "validation": validation}
+    limits = {"accuracy_drop": (-1.0, max_drop)}
+    return Calibration("accuracy_drop", threshold, promise, limits, numbers)
+
+
+def for_budget(
+    scores: np.ndarray,
+    samples: CostsAtGate,
+    *,
+    max_bytes: float | None = None,
+    max_seconds: float | None = None,
+    bytes_sent: float,
+    local_seconds: float = 0.0,
+    cloud_seconds: float = 0.0,
+) -> Calibration:
+    """Offload as much as a budget allows: the smallest local fraction within it.
+
+    Within it are the means of the validation data. Other samples scatter about them and exceed a
+    budget that is used up about half of the time, by a little: √(L(1-L)/n) is the standard
+    deviation of the share offloaded.
+
+    Args:
+        scores: float of shape (n,), of validation data.
+        samples: The n samples scored, a `Bank` or `GateCosts`.
+        max_bytes: Bytes sent a sample, on average over all samples.
+        max_seconds: Latency a sample, on average over all samples.
+        bytes_sent: Bytes sent for a sample that is offloaded.
+        local_seconds: Latency of the local network and the rule, which every sample waits for.
+        cloud_seconds: Latency that offloading adds: the network both ways, and the cloud.
+
+    Returns:
+        A calibration that promises mean `bytes` and `seconds` within the budget.
+
+    Raises:
+        ValueError: If no budget is given, a price is negative, even keeping everything local
+            exceeds the budget, or a score is not finite.
+    """
+    asked = {"bytes": max_bytes, "seconds": max_seconds}
+    limits = {what: (0.0, most) for what, most in asked.items() if most is not None}
+    if not limits:
+        raise ValueError("expected max_bytes, max_seconds or both; received neither")
+    costs = {
+        "bytes_sent": bytes_sent,
+        "local_seconds": local_seconds,
+        "cloud_seconds": cloud_seconds,
+    }
+    for what, cost in costs.items():
+        if not 0 <= cost < np.inf:
+            raise ValueError(f"{what} must be finite and not negative; received {cost!r}")
+    prices = {"bytes": (0.0, bytes_sent), "seconds": (local_seconds, cloud_seconds)}
+
+    n = len(samples)
+    _, kept, thresholds = cuts(_checked(scores, samples))
+    within = np.ones(len(kept), bool)
+    for what, (_, most) in limits.items():
+        if not prices[what][0] <= most:
+            raise ValueError(
+                f"max_{what} must be at least {prices[what][0]}, the price of keeping everything "
+                f"local; received {most!r}"
+            )
+        within &= _mean_price(prices[what], n - kept, n) <= most
+    # Where everything fits, what scores lower than any validation sample is offloaded too.
+    threshold = -np.inf if within[0] else float(thresholds[np.argmax(within)])
+    validation = _outcome(threshold, scores, samples, prices)
+    allowed = " and ".join(f"{FORMATS[what].format(most)}" for what, (_, most) in limits.items())
+    promise = (
+        f"at most {allowed} on average "
+        f"({validation['local_fraction']:.1%} of {n:,} samples stay local)"
+    )
+    options = {f"max_{what}": most for what, most in asked.items()} | costs
+    numbers = {"n": n, "options": options, "validation": validation}
+    return Calibration("budget", threshold, promise, limits, numbers, prices)
+
+
+def _checked(scores, samples):
+    if scores.shape != (len(samples),) or not len(samples) or not np.isfinite(scores).all():
+        raise ValueError(
+            f"expected a finite score for each of {len(samples)} samples, at least one; received "
+            f"shape {scores.shape} with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
+        )
+    return scores
+
+
+def _mean_price(price, offloaded, n):
+    every, added = price
+    return every + offloaded * added / n
+
+
+def _outcome(threshold, scores, samples, prices=()):
+    local = _checked(scores, samples) < threshold
+    n, offloaded = len(samples), int(np.sum(~local))
+    # Summed before it is divided, so that a drop of 1 in 100 is 0.01 to the last bit.
+    added = np.sum(samples.stay[local] - samples.go[local])
+    return {
+        "local_fraction": (n - offloaded) / n,
+        "accuracy": float((n - np.sum(samples.go) - added) / n),
+        "accuracy_drop": float(added / n),
+        "disagreement": float(np.mean(local * samples.differ)),
+        **{what: float(_mean_price(prices[what], offloaded, n)) for what in prices},
+    }
+
+
+# Quantity -> how it is said.
+FORMATS = {
+    "local_fraction": "{:.1%} local",
+    "accuracy": "accuracy {:.2%}",
+    "accuracy_drop": "{:.2%} below the cloud's",
+    "bytes": "{:,.0f} bytes a sample",
+    "seconds": "{:.3g} seconds a sample",
+}
+
+# (scores (n,), Bank, options) -> Calibration
+CALIBRATIONS = {
+    "local_fraction": for_local_fraction,
+    "accuracy_drop": for_accuracy_drop,
+    "budget": for_budget,
+}

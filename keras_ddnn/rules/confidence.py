@@ -1,0 +1,120 @@
+"""Offload rules: one score a sample, from what the device knows. The higher, the more to send."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ddnn.data.bank import EdgeOutputs
+
+
+class OffloadRule(ABC):
+    """A rule that ranks samples for offloading; a threshold on its score makes the decisions.
+
+    A rule is written once. It runs in NumPy and, where `fits_graph` is true, in the graph of a
+    device: it takes its functions of arrays from `edge.xp`.
+
+    Attributes:
+        multiply_adds: Multiply-adds a sample that the rule costs on top of the local network.
+        fits_graph: Whether the rule can be part of a graph.
+    """
+
+    multiply_adds: int = 0
+    fits_graph: bool = True
+
+    @abstractmethod
+    def score(self, edge: EdgeOutputs) -> np.ndarray:
+        """Return the score of n samples, of shape (n,): higher means offload."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor as plain JSON, from which `from_config` makes it.
+
+        A rule without arguments inherits this method; any other has one of its own.
+
+        Raises:
+            ValueError: If the constructor takes arguments and the class does not say which.
+        """
+        if arguments := list(inspect.signature(type(self)).parameters):
+            raise ValueError(
+                f"{type(self).__name__} takes {', '.join(arguments)}: expected a get_config of its "
+                "own that returns them as plain JSON; received none"
+            )
+        return {}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "OffloadRule":
+        """Return the rule that `get_config` has described."""
+        return cls(**config)
+
+    def for_graph(self) -> "OffloadRule":
+        """Return the rule in the form that is traced into a graph: its own by default.
+
+        Raises:
+            ValueError: If the rule cannot be part of a graph.
+        """
+        if not self.fits_graph:
+            raise ValueError(
+                f"a device runs rules that fit a graph, such as {', '.join(CONFIDENCE_RULES)} or a "
+                f"HeadRule; received {type(self).__name__}"
+            )
+        return self
+
+
+class Random(OffloadRule):
+    """Ranks at random: the straight line between the two accuracies."""
+
+    fits_graph = False
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the seed."""
+        return {"seed": self.seed}
+
+    def score(self, edge):
+        """Return uniform numbers in [0, 1), the same ones in every call."""
+        # A separate stream: data generated with the same seed are independent of the ranking.
+        return np.random.default_rng([self.seed, 1]).random(len(edge))
+
+
+class Entropy(OffloadRule):
+    """Offloads where the local prediction has high entropy, the baseline of the paper.
+
+    Source: Teerapittayanon et al., "Distributed Deep Neural Networks over the Cloud, the Edge and
+    End Devices", 2017.
+    """
+
+    def score(self, edge):
+        """Return the entropy of the local probabilities divided by log num_classes, in [0, 1]."""
+        return edge.local_entropy
+
+
+class MaxProb(OffloadRule):
+    """Offloads where the most probable local class has low probability (Chow, 1970)."""
+
+    def score(self, edge):
+        """Return 1 - max p_local, in [0, 1]."""
+        return edge.local_rest
+
+
+class Margin(OffloadRule):
+    """Offloads where the two most probable local classes are close."""
+
+    def score(self, edge):
+        """Return 1 - (p_local of the first class - p_local of the second), in [0, 1]."""
+        return edge.local_closeness
+
+
+# The rules that need no training; the learned one is `heads.HeadRule`.
+RULES = {"random": Random, "entropy": Entropy, "max_prob": MaxProb, "margin": Margin}
+
+# `random` is there to be compared with; it is excluded from model selection.
+CONFIDENCE_RULES = tuple(name for name in RULES if name != "random")
+
+
+def untrained_rules() -> dict[str, OffloadRule]:
+    """Return a rule of every row of `RULES`, by its name."""
+    return {name: rule() for name, rule in RULES.items()}

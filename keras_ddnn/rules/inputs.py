@@ -1,0 +1,86 @@
+"""What an offload head looks at, taken from what a device knows."""
+
+from math import prod
+
+import numpy as np
+
+from keras_ddnn.data.bank import EdgeOutputs
+
+PLACES = 4  # a side, to which a feature map is pooled
+EPSILON = 1e-7  # keeps the logarithm of a probability finite
+
+
+def features(edge: EdgeOutputs) -> np.ndarray:
+    """Return the feature map that would be sent, float16 (n, h, w, f)."""
+    return edge.require("features", "the head input 'features'")
+
+
+def image(edge: EdgeOutputs) -> np.ndarray:
+    """Return the image, uint8 (n, height, width, channels)."""
+    return edge.require("images", "the head input 'image'")
+
+
+def logits(edge: EdgeOutputs) -> np.ndarray:
+    """Return the local logits, float32 (n, num_classes)."""
+    return edge.local_logits
+
+
+def logits_plus(edge: EdgeOutputs) -> np.ndarray:
+    """Return logits, normalised entropy and top-2 gap, float32 (n, num_classes + 2)."""
+    return _columns(edge, edge.local_logits, edge.local_entropy, edge.local_margin)
+
+
+def logits_rich(edge: EdgeOutputs) -> np.ndarray:
+    """Return all that the logits tell of confidence and class, float32 (n, d).
+
+    Sorted log-probabilities (num_classes), the gaps between the first four of them, the log-odds of
+    the first class against the rest, normalised entropy and top-2 gap, and the first and the second
+    class as one-hot (num_classes each).
+    """
+    xp, ranked = edge.xp, edge.local_ranked
+    logs = xp.log(ranked + EPSILON)
+    log_odds = logs[:, 0] - xp.log(edge.local_rest + EPSILON)
+    top = logs[:, :4]
+    one_hot = xp.eye(ranked.shape[1], dtype=edge.precision)
+    first, second = (xp.take(one_hot, edge.local_order[:, place], axis=0) for place in (0, 1))
+    gaps = top[:, :-1] - top[:, 1:]
+    return _columns(
+        edge, logs, gaps, log_odds, edge.local_entropy, edge.local_margin, first, second
+    )
+
+
+def logits_features(edge: EdgeOutputs) -> np.ndarray:
+    """Return `logits_rich` and the feature map pooled to 4×4 places, float32 (n, d).
+
+    A map smaller than that is kept as it is.
+    """
+    xp = edge.xp
+    pooled = xp.asarray(edge.require("features", "the head input 'logits_features'"), "float32")
+    for axis in (1, 2):
+        size = pooled.shape[axis]
+        starts = sorted({place * size // PLACES for place in range(PLACES)})
+        parts = xp.split(pooled, starts[1:], axis=axis)
+        pooled = xp.concatenate([xp.mean(part, axis=axis, keepdims=True) for part in parts], axis)
+    flat = xp.reshape(pooled, (-1, prod(pooled.shape[1:])))
+    return xp.concatenate([logits_rich(edge), flat], axis=1)
+
+
+def _columns(edge: EdgeOutputs, *parts: np.ndarray) -> np.ndarray:
+    """Join parts (n,) and (n, d) side by side, float32."""
+    xp = edge.xp
+    columns = [part if len(part.shape) == 2 else part[:, None] for part in parts]
+    return xp.concatenate([xp.asarray(part, "float32") for part in columns], axis=1)
+
+
+# EdgeOutputs -> array (n, ...), a map of rank 4 or a vector of rank 2
+HEAD_INPUTS = {
+    "features": features,
+    "image": image,
+    "logits": logits,
+    "logits_plus": logits_plus,
+    "logits_rich": logits_rich,
+    "logits_features": logits_features,
+}
+
+# Those a convolution can read; the others are vectors.
+MAP_INPUTS = ("features", "image")

@@ -1,0 +1,222 @@
+"""What the cloud serves: an application around a network.
+
+It speaks the Open Inference Protocol v2 with binary tensors (`keras_ddnn.serve.wire`).
+"""
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from importlib.resources import files
+from math import prod
+from reprlib import repr as brief
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from keras_ddnn.serve.cloud.gate import Gate, GateLimits, come_again
+from keras_ddnn.serve.cloud.metrics import CloudMetrics
+from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
+from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
+from keras_ddnn.serve.protocol.requests import request_reader
+from keras_ddnn.serve.protocol.wire import MAX_HEADER, Tensor, WireError, encode
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+NAME = "ddnn"  # of the model, in the paths of the protocol
+MODEL = f"/v2/models/{NAME}"
+MAX_BATCH, MAX_WAIT, MAX_QUEUE = 32, 0.002, MAX_SAMPLES
+DEFAULT_LIMITS = GateLimits()
+MAX_DELAY = 0.05  # seconds; a device waits for 0.25 unless told otherwise
+# The page may run its own script and fetch from this service, nothing else.
+PAGE_POLICY = (
+    "default-src 'none'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+def make_app(
+    model: Network,
+    manifest: Mapping,
+    *,
+    identity: str,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+    max_bytes: int | None = None,
+    max_batch: int = MAX_BATCH,
+    max_wait: float = MAX_WAIT,
+    max_queue: int = MAX_QUEUE,
+    max_delay: float = MAX_DELAY,
+    limits: GateLimits = DEFAULT_LIMITS,
+) -> FastAPI:
+    """Make the service around a network.
+
+    A request that cannot be answered gets a status of 4xx and `{"error": reason}` in one line; one
+    that comes when the queue is full, or when the network fails, gets 503 and may be tried again.
+    Features whose logits are not finite are refused with 422, for no class can be told from them.
+    What the protocol knows and this service does not do is refused too, not passed over.
+
+    Args:
+        model: features, float16 (n, h, w, f) → logits, float32 (n, num_classes).
+        manifest: Of its artefact; see `read_manifest`.
+        identity: The model id that a request may ask for; see `model_id`.
+        token: If given, what requests must carry as `Authorization: Bearer`, except those for
+            health and for the page's frame.
+        hosts: Names that a request may call this service by, beside its addresses; None for any.
+            Without a token, give them: else a web page can have its reader's browser ask.
+        max_bytes: Length of the longest body that is read; by default see `bytes_of_batch`.
+        max_batch: Samples of a batch.
+        max_wait: Seconds a sample may wait for others.
+        max_queue: Samples that may wait; also the most of one request.
+        max_delay: Seconds a sample may be expected to wait for its turn; what would wait longer is
+            refused.
+        limits: What is spent on clients, see `GateLimits`.
+
+    Returns:
+        FastAPI: An application whose lifespan runs the queue, and ends when that is empty.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    page_text = files("keras_ddnn.serve.cloud").joinpath("page.html").read_bytes()
+    metrics = CloudMetrics()
+    batcher = Batcher(
+        model,
+        max_batch=max_batch,
+        max_wait=max_wait,
+        max_queue=max_queue,
+        max_delay=max_delay,
+        observe=metrics.batch.observe,
+    )
+    metrics.queued.set_function(lambda: batcher.queued)
+    class_names = manifest["class_names"]
+    read_request = request_reader(manifest, identity, max_queue)
+    versioned = f"{MODEL}/versions/{identity}"
+
+    @asynccontextmanager
+    async def lifespan(_):
+        async with batcher:
+            yield
+
+    unwanted = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+    app = FastAPI(lifespan=lifespan, redirect_slashes=False, **unwanted)
+    _refuse_in_one_line(app, metrics)
+    ready_paths = ("/v2/health/ready", f"{MODEL}/ready", f"{versioned}/ready")
+    app.add_middleware(
+        Gate,
+        asked=(f"{MODEL}/infer", f"{versioned}/infer"),
+        free_paths=("/", "/v2/health/live", *ready_paths),
+        token=token,
+        hosts=hosts,
+        max_bytes=max_bytes or bytes_of_batch(manifest, max_batch),
+        lack=lambda: batcher.lack(1),
+        count=lambda status: metrics.refused.labels(str(status)).inc(),
+        limits=limits,
+    )
+
+    @app.post(f"{MODEL}/infer")
+    @app.post(f"{versioned}/infer")
+    async def infer(request: Request) -> Response:
+        body = await request.body()
+        try:
+            asked = read_request(request.headers, body)
+        except WireError as error:
+            raise HTTPException(400, str(error)) from None
+        try:
+            logits = await batcher.submit(asked.features)
+        except Unavailable as error:
+            raise HTTPException(503, str(error), come_again()) from None
+        if not np.isfinite(logits).all():
+            raise HTTPException(422, "the network has no finite logits for these features")
+        metrics.answered(len(logits), asked.answered_locally, len(body))
+        if asked.images is not None:
+            metrics.show(asked.images, [class_names[k] for k in logits.argmax(axis=1)])
+        headers, content = encode(
+            [Tensor("logits", logits)], kind="outputs", model_name=NAME, request_id=asked.id
+        )
+        metrics.seconds.observe(time.perf_counter() - request.scope["since"])
+        return Response(content, headers=headers)
+
+    @app.get("/v2/health/live")
+    async def live() -> dict:
+        return {"live": True}
+
+    async def ready() -> dict:
+        if not batcher.open:
+            raise HTTPException(503, "the service is not running", come_again())
+        return {"ready": True}
+
+    for path in ready_paths:
+        app.add_api_route(path, ready)
+
+    @app.get("/v2")
+    async def server() -> dict:
+        extensions = ["binary_tensor_data"]
+        return {"name": "ddnn", "version": version("keras_ddnn"), "extensions": extensions}
+
+    @app.get(MODEL)
+    @app.get(versioned)
+    async def metadata() -> dict:
+        return _metadata(manifest, identity)
+
+    @app.get(MODEL + "/versions/{other}")
+    @app.get(MODEL + "/versions/{other}/ready")
+    @app.post(MODEL + "/versions/{other}/infer")
+    async def unknown_version(other: str) -> Response:
+        raise HTTPException(404, f"expected version {identity} of {NAME}; received {brief(other)}")
+
+    @app.get("/metrics")
+    async def exposition() -> Response:
+        content = generate_latest(metrics.registry)
+        return Response(content, media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/state")
+    async def state() -> dict:
+        keys = ("plan", "score_threshold", "features")
+        return metrics.as_json() | {key: manifest[key] for key in keys} | {"model": identity}
+
+    @app.get("/")
+    async def page() -> Response:
+        headers = {"Content-Security-Policy": PAGE_POLICY}
+        return Response(page_text, media_type="text/html", headers=headers)
+
+    return app
+
+
+def bytes_of_batch(manifest: Mapping, samples: int = MAX_BATCH) -> int:
+    """Return the longest body a device may send by default: a batch, and at least `MAX_BYTES`.
+
+    Args:
+        manifest: Of an artefact; see `read_manifest`.
+        samples: Of the batch, sent as float16 and with their images.
+    """
+    sample = 2 * prod(manifest["features"]["shape"]) + prod(manifest["input_shape"])
+    return max(MAX_BYTES, MAX_HEADER + samples * sample)
+
+
+def _refuse_in_one_line(app: FastAPI, metrics: CloudMetrics) -> None:
+    """Answer whatever goes wrong with a reason in JSON, and count it."""
+
+    async def refuse(_, error) -> Response:
+        metrics.refused.labels(str(error.status_code)).inc()
+        # json.dumps escapes what UTF-8 cannot encode.
+        text = json.dumps({"error": str(error.detail)})
+        return Response(text, error.status_code, error.headers, "application/json")
+
+    app.add_exception_handler(AnyHTTPException, refuse)
+
+
+def _metadata(manifest, identity) -> dict:
+    def tensor(name, datatype, shape):
+        return {"name": name, "datatype": datatype, "shape": [-1, *shape]}
+
+    return {
+        "name": NAME,
+        "versions": [identity],
+        "platform": "tensorflow_savedmodel",
+        "inputs": [tensor("features", "FP16", manifest["features"]["shape"])],
+        "outputs": [tensor("logits", "FP32", [len(manifest["class_names"])])],
+    }

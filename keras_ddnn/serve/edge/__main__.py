@@ -1,0 +1,142 @@
+"""The command line of a device.
+
+    python -m keras_ddnn.serve.edge RUN --cloud http://HOST:PORT --images FOLDER
+    python -m keras_ddnn.serve.edge RUN --cloud http://HOST:PORT --check
+
+It needs NumPy and LiteRT, but neither TensorFlow nor Keras.
+"""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
+from keras_ddnn.files.checks import require_count
+from keras_ddnn.files.manifest import EDGE_GRAPHS
+from keras_ddnn.serve.edge.benchmark import benchmark
+from keras_ddnn.serve.edge.metrics import served
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.serve.edge.view import live_view, read_images, show_check, show_report
+from keras_ddnn.serve.protocol.limits import MAX_BYTES
+from keras_ddnn.serve.protocol.token_file import read_token
+
+
+def main(arguments=None) -> None:
+    """Run a device over images and report, or check its cloud; see the top of the file."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.benchmark:
+            return benchmark(options.run, options.graph, options.benchmark)
+        runtime = _runtime_of(options)
+        if options.check:
+            with runtime:
+                found = runtime.check(options.batch)
+            show_check(options.cloud, runtime, found)
+            sys.exit(2 if found.failure else 0)
+        classes, labels = _classify(runtime, options)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+    show_report(runtime.metrics, classes, labels)
+    if runtime.guard:
+        print(*runtime.guard.status()["alarms"] or ["no drift was noticed"], sep="\n")
+
+
+def _runtime_of(options) -> EdgeRuntime:
+    require_count(batch=options.batch)
+    if options.check and not options.cloud:
+        raise ValueError("--check expects --cloud, the service to check; received none")
+    return EdgeRuntime(
+        options.run,
+        options.cloud,
+        graph=options.graph,
+        deadline_s=options.deadline_ms / 1000.0,
+        token=options.token_file and read_token(options.token_file),
+        ca=options.ca,
+        share_images=options.share_images,
+        guarded=options.guard,
+        max_bytes=options.max_bytes,
+        verify_key=options.verify_key,
+    )
+
+
+def _classify(runtime, options) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the classes of the images, and the labels where they are known."""
+    classes, metrics = [], runtime.metrics
+    with ExitStack() as stack:
+        stack.enter_context(runtime)
+        if options.metrics_port is not None:
+            address = options.metrics_host, options.metrics_port
+            port = stack.enter_context(served(metrics.registry, *address))
+            print(f"metrics: http://{options.metrics_host}:{port}/metrics", flush=True)
+        if options.cloud:
+            # A service that would answer nothing is better known before images are read.
+            runtime.check(options.batch)
+            _require_welcome(runtime)
+        images, labels = read_images(
+            options.images,
+            options.dataset,
+            runtime.manifest,
+            options.limit,
+            channels=runtime.manifest["input_shape"][2],
+            background=options.background,
+            scale=options.scale,
+        )
+        stack.enter_context(live_view(len(images), metrics, lambda: runtime.breaker))
+        for start in range(0, len(images), options.batch):
+            part = slice(start, start + options.batch)
+            known = None if labels is None else labels[part]
+            classes.append(runtime.predict(images[part], known).classes)
+            _require_welcome(runtime)
+    return np.concatenate(classes), labels
+
+
+def _require_welcome(runtime) -> None:
+    if error := runtime.refusal:
+        raise ValueError(f"the cloud refuses this device ({error.cause}): {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_ddnn.serve.edge",
+        description="Classify images on this machine, asking a cloud service about the hard ones.",
+    )
+    add = parser.add_argument
+    add("run", help="a run of a search, or an artefact")
+    add("--cloud", metavar="URL", help="the service; without, all is answered here")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", help="a folder of images, in folders by class where known")
+    source.add_argument("--dataset", help="test data of a dataset, by its name or .npz file")
+    source.add_argument("--benchmark", metavar="FILE", help="time this device for keras_ddnn.cuts")
+    source.add_argument(
+        "--check",
+        action="store_true",
+        help="ask the service once, about --batch black images, and say what is found",
+    )
+    add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
+    add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
+    add("--graph", choices=EDGE_GRAPHS, default="float")
+    add("--deadline-ms", type=float, default=250.0, help="for an answer (%(default)s)")
+    add("--token-file", type=Path, help="a file with the service's token")
+    add("--ca", type=Path, help="a PEM file; the service's certificate is signed by one of these")
+    add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
+    add("--limit", type=int, help="classify the first so many images only")
+    add("--batch", type=int, default=1, help="images a call (%(default)s)")
+    add(
+        "--max-bytes",
+        type=int,
+        default=MAX_BYTES,
+        help="of a request body that the service takes (%(default)s)",
+    )
+    add("--share-images", action="store_true", help="show them on the page")
+    add("--guard", action="store_true", help="hold the local fraction, and audit what that costs")
+    add("--metrics-port", type=int, help="serve counters to Prometheus at this port; 0: a free one")
+    add("--metrics-host", default="127.0.0.1", help="and at this address (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What a device asks of the cloud, cut to what a cloud takes of one request."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.files.checks import require_count
+from keras_ddnn.serve.protocol.limits import MAX_ANSWERED_LOCALLY
+from keras_ddnn.serve.protocol.wire import Tensor, WireError, decode, encode
+
+
+class RequestWriter:
+    """Writes a device's requests, and reads their answers; threads may share it.
+
+    Args:
+        manifest: Of the artefact; see `read_manifest`.
+        identity: Of the artefact; see `model_id`.
+        in_codes: Whether features are sent as codes, not as float16.
+        share_images: Whether images are sent too.
+        max_bytes: Length of the longest body.
+        max_samples: Of one request.
+
+    Attributes:
+        sample_bytes: Of a sample in a request.
+        samples: The most that one request holds.
+
+    Raises:
+        ValueError: If a request of one sample is longer than `max_bytes`.
+    """
+
+    def __init__(
+        self,
+        manifest: Mapping,
+        identity: str,
+        *,
+        in_codes: bool,
+        share_images: bool,
+        max_bytes: int,
+        max_samples: int,
+    ):
+        require_count(max_bytes=max_bytes, max_samples=max_samples)
+        features = manifest["features"]
+        quantisation = Quantisation.from_json(features["quantisation"])
+        self._code = quantisation.codes if in_codes else _as_float16
+        self._identity, self._share_images = identity, share_images
+        self._feature_shape, self._image_shape = features["shape"], manifest["input_shape"]
+        self._num_classes = len(manifest["class_names"])
+        tensors = self._tensors(*self._blank(1))
+        self.sample_bytes = sum(tensor.array.nbytes for tensor in tensors)
+        _, body = self.blank(1, MAX_ANSWERED_LOCALLY)
+        # The header grows with the digits of the number of samples and of their bytes.
+        digits = len(str(max_samples)) + len(str(max_bytes))
+        header = len(body) - self.sample_bytes + digits * len(tensors)
+        self.samples = min(max_samples, (max_bytes - header) // self.sample_bytes)
+        if self.samples < 1:
+            raise ValueError(
+                f"expected max_bytes of at least {header + self.sample_bytes}, for one sample of "
+                f"this artefact; received {max_bytes}"
+            )
+
+    def parts(self, count: int) -> Iterator[slice]:
+        """Return which of `count` samples go into each request."""
+        return (slice(start, start + self.samples) for start in range(0, count, self.samples))
+
+    def write(
+        self, features: np.ndarray, images: np.ndarray, answered_locally: int
+    ) -> tuple[dict[str, str], bytes]:
+        """Return the HTTP headers and the body of a request.
+
+        Args:
+            features: float32 of shape (n, h, w, f), n at most `samples`.
+            images: What they come from, uint8 of shape (n, height, width, channels).
+            answered_locally: Samples that the cloud has not been told of.
+        """
+        told = min(answered_locally, MAX_ANSWERED_LOCALLY)
+        parameters = {"model": self._identity, "answered_locally": told}
+        return encode(self._tensors(features, images), parameters=parameters)
+
+    def blank(self, count: int, answered_locally: int = 0) -> tuple[dict[str, str], bytes]:
+        """Return the HTTP headers and the body of a request of `count` black images."""
+        return self.write(*self._blank(count), answered_locally)
+
+    def reader(self, count: int) -> Callable[[Mapping[str, str], bytes], np.ndarray]:
+        """Return what reads the answer to a request of `count` samples.
+
+        Returns:
+            HTTP headers, body → logits, float32 of shape (n, num_classes); it raises WireError for
+                any other answer.
+        """
+        expected = count, self._num_classes
+
+        def read(headers: Mapping[str, str], body: bytes) -> np.ndarray:
+            logits = decode(headers, body, "outputs").tensors.get("logits")
+            if logits is None or logits.shape != expected or logits.dtype != np.float32:
+                raise WireError(f"expected float32 logits of shape {expected}")
+            if not np.isfinite(logits).all():
+                raise WireError("expected finite logits")
+            return logits
+
+        return read
+
+    def _blank(self, count):
+        features = np.zeros((count, *self._feature_shape), np.float32)
+        return features, np.zeros((count, *self._image_shape), np.uint8)
+
+    def _tensors(self, features, images) -> list[Tensor]:
+        tensors = [Tensor("features", self._code(features))]
+        return tensors + ([Tensor("images", images)] if self._share_images else [])
+
+
+def _as_float16(features: np.ndarray) -> np.ndarray:
+    return features.astype(np.float16)

@@ -1,0 +1,300 @@
+"""The device at run time: it answers what it can, and asks the cloud about the rest.
+
+It needs NumPy and LiteRT, but neither TensorFlow nor Keras.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from keras_ddnn.data.classes import Classes
+from keras_ddnn.files.checks import require_choice, require_count, require_inputs, require_positive
+from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
+from keras_ddnn.files.signature import Key
+from keras_ddnn.serve.drift.guard import DriftGuard
+from keras_ddnn.serve.edge.device_graph import open_graph
+from keras_ddnn.serve.edge.metrics import EdgeMetrics
+from keras_ddnn.serve.edge.requests import RequestWriter
+from keras_ddnn.serve.protocol.causes import Unanswered
+from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
+from keras_ddnn.serve.protocol.link import CloudLink
+
+BATCH = 32  # samples at a time through the graph, and the most in a request
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeAnswer:
+    """What a device says of n images.
+
+    Attributes:
+        classes: The user's labels, integers or strings of shape (n,).
+        scores: Of the offload rule, float32 of shape (n,).
+        offloaded: Whether the cloud was to answer, bool of shape (n,).
+        causes: Why it was to and did not, so that the class is the local network's: of
+            `keras_ddnn.serve.causes.CAUSES`, str of shape (n,); empty for all others.
+        seconds: From images to answer.
+    """
+
+    classes: np.ndarray
+    scores: np.ndarray
+    offloaded: np.ndarray
+    causes: np.ndarray
+    seconds: float
+
+    @property
+    def fallback(self) -> np.ndarray:
+        """Whether the cloud was to answer and did not, bool of shape (n,)."""
+        return self.causes != ""
+
+
+@dataclass(frozen=True)
+class CloudCheck:
+    """What one request to the cloud has found.
+
+    Attributes:
+        failure: Why there was no answer that can be used; None if there was one.
+        seconds: From the request to the answer, or to giving up.
+        samples: Black images that were asked about.
+        sent_bytes: Length of the request's body.
+    """
+
+    failure: Unanswered | None
+    seconds: float
+    samples: int
+    sent_bytes: int
+
+
+class EdgeRuntime:
+    """Runs the device's part of an artefact; threads may share it.
+
+    Args:
+        folder: The artefact, or the run that it belongs to.
+        cloud_url: "http://host:port" of the cloud service; None if there is none, and the local
+            network answers everything.
+        graph: A key of `EDGE_GRAPHS`. With "float" features are sent as float16, unless a
+            bottleneck was trained to send codes; with "int8" always as codes.
+        deadline_s: Seconds from the call of `predict` to its answer; what the cloud has not
+            answered by then, the local network has.
+        token: Bearer token of the service.
+        ca: A PEM file; the service's certificate must be signed by one of these alone. None for
+            those that the system trusts.
+        share_images: Whether to send the images too, for the service's page to show.
+        failures: Requests in a row without an answer after which the cloud is left alone.
+        rest_s: For how long, in seconds, before it is tried again.
+        guarded: Whether a drift guard decides, see `DriftGuard.of`. What it draws for audit is sent
+            with what is offloaded, and waits for the cloud as long; a local answer stands.
+        max_bytes: Length of the longest request body that the service takes. What would be longer
+            is sent in several requests.
+        max_samples: The most that the service takes of one request.
+        verify_key: The public key that the artefact must be signed by; see `read_manifest`.
+
+    Attributes:
+        score_threshold: Samples with a score at or above it are offloaded, unless guarded. It may
+            be changed.
+        guard: The drift guard, or None.
+        manifest: Of the artefact.
+        classes: The labels it answers in.
+        identity: Of the artefact, see `model_id`.
+        metrics: What has happened so far.
+        requests: Writes them; it knows how long they are.
+        refusal: The latest `Unanswered` for a reason that will not go away, while the cloud has
+            never answered; None otherwise.
+
+    Raises:
+        ValueError: If a file of the artefact is missing or damaged, it holds no such graph, an
+            argument is out of range, or a request of one sample is longer than `max_bytes`.
+    """
+
+    def __init__(
+        self,
+        folder,
+        cloud_url: str | None = None,
+        *,
+        graph: str = "float",
+        deadline_s: float = 0.25,
+        token: str | None = None,
+        ca: Path | str | None = None,
+        share_images: bool = False,
+        failures: int = 3,
+        rest_s: float = 1.0,
+        guarded: bool = False,
+        max_bytes: int = MAX_BYTES,
+        max_samples: int = MAX_SAMPLES,
+        verify_key: Key | None = None,
+    ):
+        require_choice("graph", graph, EDGE_GRAPHS)
+        require_positive(deadline_s=deadline_s, rest_s=rest_s)
+        folder = artifact_of(folder)
+        self.manifest = read_manifest(folder, verify_key)
+        self.identity, self.classes = model_id(folder), Classes.of_manifest(self.manifest)
+        if EDGE_GRAPHS[graph] not in self.manifest["sha256"]:
+            raise ValueError(
+                f"{folder} holds no {EDGE_GRAPHS[graph]}: expected a rule that can be part of a "
+                f"graph, for int8 validation data too, when it was saved; received the rule "
+                f"{self.manifest['rule']['name']}"
+            )
+        self.requests = RequestWriter(
+            self.manifest,
+            self.identity,
+            in_codes=graph == "int8" or self.manifest["features"]["lossless"],
+            share_images=share_images,
+            max_bytes=max_bytes,
+            max_samples=max_samples,
+        )
+        device = open_graph(folder / EDGE_GRAPHS[graph], self.manifest)
+        self._run = device.get_signature_runner()
+        self._running = Lock()
+        self.metrics = EdgeMetrics()
+        sent = self.metrics.count_sent
+        self._link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
+        self.score_threshold = self.manifest["score_threshold"]
+        self.guard = DriftGuard.of(self.manifest) if guarded else None
+        self.deadline_s, self.max_bytes = deadline_s, max_bytes
+        self.refusal: Unanswered | None = None
+        self._counting = Lock()  # held while one of these four, or `refusal`, is read and changed
+        self._untold = 0  # samples answered here of which the cloud has not been told
+        self._has_answered = False
+        self._known_causes: set[str] = set()
+        self._closed = False
+
+    def predict(self, images: np.ndarray, labels: np.ndarray | None = None) -> EdgeAnswer:
+        """Classify uint8 images (n, h, w, c), n at least 1; no fault of the network is raised.
+
+        Args:
+            images: The images.
+            labels: For the audit alone, where they are known: the user's labels, of shape (n,);
+                where not, a negative number that is no class, an empty string or None.
+
+        Raises:
+            ValueError: If the images are of another shape or type than the artefact's, there is
+                not one label an image, or training did not have a label.
+        """
+        begin = time.monotonic()
+        require_inputs(images, self.manifest["input_shape"])
+        numbers = np.full(len(images), -1)
+        if labels is not None:
+            if np.shape(labels) != numbers.shape:
+                received = f"received shape {np.shape(labels)}"
+                raise ValueError(f"expected {len(images)} labels; {received}")
+            numbers = self.classes.encode_known(labels)
+        deadline = begin + self.deadline_s
+        parts = [
+            self._predict(*(a[start : start + BATCH] for a in (images, numbers)), deadline)
+            for start in range(0, len(images), BATCH)
+        ]
+        classes, scores, offloaded, causes = map(np.concatenate, zip(*parts))
+        seconds = time.monotonic() - begin
+        self.metrics.count(offloaded, causes, seconds, self.breaker)
+        classes = self.classes.decode(classes)
+        return EdgeAnswer(classes, scores, offloaded, causes.astype(str), seconds)
+
+    def check(self, samples: int = 1) -> CloudCheck:
+        """Ask the cloud once about black images, and return what came of it; it is no answer that
+        counts. No fault of the network is raised.
+
+        Args:
+            samples: How many, at least 1; no more are sent than `predict` sends at once.
+        """
+        require_count(samples=samples)
+        samples = min(samples, BATCH, self.requests.samples)
+        headers, body = self.requests.blank(samples)
+        begin, failure = time.monotonic(), None
+        try:
+            self._ask(headers, body, samples, begin + self.deadline_s)
+        except Unanswered as error:
+            failure = error
+        return CloudCheck(failure, time.monotonic() - begin, samples, len(body))
+
+    @property
+    def breaker(self) -> str:
+        """State of the circuit breaker: "closed" while all is well, "open" or "half-open"."""
+        return self._link.state if self._link else "closed"
+
+    def close(self) -> None:
+        """Close the connections, and log how many samples fell back by cause."""
+        if self._link:
+            self._link.close()
+        with self._counting:
+            first, self._closed = not self._closed, True
+        causes = self.metrics.causes()
+        if first and self._link and causes:
+            counts = ", ".join(f"{cause} {count:,}" for cause, count in causes.items())
+            log.warning("samples answered here for want of the cloud, by cause: %s", counts)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _predict(self, images, labels, deadline):
+        outputs = self._infer(images)
+        scores, classes = outputs["score"], outputs["local_logits"].argmax(axis=1)
+        offloaded, drawn = self._decide(scores)
+        with self._counting:
+            self._untold += int(np.sum(~offloaded))
+        cloud, answered = classes.copy(), np.zeros(len(images), bool)
+        causes = np.full(len(images), "", object)
+        sent = np.flatnonzero(offloaded | drawn)
+        for part in self.requests.parts(len(sent)):
+            rows = sent[part]
+            try:
+                logits = self._ask_about(outputs["features"][rows], images[rows], deadline)
+            except Unanswered as error:
+                causes[rows[offloaded[rows]]] = error.cause
+                self._log_once(error)
+            else:
+                cloud[rows], answered[rows] = logits.argmax(axis=1), True
+        if (learnt := drawn & answered).any():
+            self.guard.learn(*(a[learnt] for a in (offloaded, classes, cloud, labels)))
+        return np.where(offloaded, cloud, classes), scores, offloaded, causes
+
+    def _infer(self, images):
+        with self._running:
+            # The arrays belong to the interpreter, and change with its next run.
+            return {name: array.copy() for name, array in self._run(images=images).items()}
+
+    def _decide(self, scores):
+        """Return which samples to offload, and which to audit."""
+        if self.guard:
+            return self.guard.decide(scores)
+        # A score that is NaN says nothing for the local answer.
+        return ~(scores < self.score_threshold), np.zeros(len(scores), bool)
+
+    def _ask_about(self, features, images, deadline):
+        with self._counting:
+            told, self._untold = self._untold, 0
+        try:
+            headers, body = self.requests.write(features, images, told)
+            return self._ask(headers, body, len(features), deadline)
+        except BaseException:
+            with self._counting:
+                self._untold += told
+            raise
+
+    def _ask(self, headers, body, count, deadline):
+        if not self._link:
+            raise Unanswered("there is no cloud", "no-cloud")
+        try:
+            logits = self._link.ask(headers, body, deadline, self.requests.reader(count))
+        except Unanswered as error:
+            with self._counting:
+                if error.lasting and not self._has_answered:
+                    self.refusal = error
+            raise
+        with self._counting:
+            self._has_answered, self.refusal = True, None
+        return logits
+
+    def _log_once(self, error):
+        with self._counting:
+            known = error.cause in self._known_causes
+            self._known_causes.add(error.cause)
+        if not known and self._link:
+            log.warning("the cloud does not answer (%s): %s; this device does", error.cause, error)

@@ -1,0 +1,140 @@
+"""The images that a device is given, and what a person sees of its work."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from keras_ddnn.data.classes import Classes
+from keras_ddnn.data.datasets import load
+from keras_ddnn.data.folders import images_below, say_passed_over
+from keras_ddnn.data.readers import colour_of, read_groups
+from keras_ddnn.files.checks import require_count
+from keras_ddnn.serve.edge.metrics import EdgeMetrics
+from keras_ddnn.serve.edge.runtime import CloudCheck, EdgeRuntime
+
+# Causes for which it is not known whether there is anybody.
+UNREACHED = ("connection", "no-address", "time-out", "no-time", "circuit-open", "no-cloud")
+UNKNOWN = "of the cloud's nothing is known"
+SAME_MODEL = {None: "the cloud's too", "wrong-model": "and the cloud serves another"}
+
+
+def read_images(
+    folder: str | None,
+    dataset: str | None,
+    manifest: Mapping,
+    limit: int | None = None,
+    **reading,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read images from a folder, or the test data of a dataset.
+
+    Args:
+        folder: Of images of one size; in subfolders named after their classes where those are
+            known. None to read a dataset.
+        dataset: As of `load`.
+        manifest: Of the artefact.
+        limit: How many to take, from the first; None for all.
+        reading: `channels`, `background` and `scale` of `load`.
+
+    Returns:
+        uint8 of shape (n, h, w, c), and the user's labels (n,), None where they are not known.
+
+    Raises:
+        ValueError: If there are no images, they differ in size, some cannot be read, or a subfolder
+            is no class.
+    """
+    if limit is not None:
+        require_count(limit=limit)
+    if folder is None:
+        test = load(dataset, **reading).test
+        return test.images[:limit], test.user_labels[:limit]
+    root, passed = Path(folder), Counter()
+    files = list(images_below(root, passed))
+    if not files:
+        raise ValueError(f"expected images in {root}; received none")
+    files = files[:limit]
+    labels, class_names = None, manifest["class_names"]
+    if any(file.parent != root for file in files):
+        for file in files:
+            if file.parent.name not in class_names:
+                known = ", ".join(class_names)
+                raise ValueError(f"{file}: expected a folder named after a class, {known}")
+        numbers = np.array([class_names.index(file.parent.name) for file in files])
+        labels = Classes.of_manifest(manifest).decode(numbers)
+    background = colour_of(reading.pop("background", None))
+    (images,) = read_groups([files], root, background=background, **reading)
+    say_passed_over(root, passed)
+    return images, labels
+
+
+def live_view(total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> Live:
+    """Return a context that shows the counters of a device while it works.
+
+    Args:
+        total: Number of images.
+        metrics: Of the device.
+        breaker: Returns the state of its circuit breaker.
+    """
+
+    def show():
+        numbers = metrics.numbers()
+        title = f"{_answered(numbers):,} of {total:,} images"
+        table = _table(numbers, metrics.causes(), title)
+        table.add_row("circuit breaker", breaker())
+        return table
+
+    return Live(get_renderable=show, refresh_per_second=4, transient=True)
+
+
+def show_report(metrics: EdgeMetrics, classes: np.ndarray, labels: np.ndarray | None) -> None:
+    """Print what a device did, and how often it was right where labels (n,) are known."""
+    numbers = metrics.numbers()
+    table = _table(numbers, metrics.causes(), f"{_answered(numbers):,} images")
+    if labels is not None:
+        table.add_row("accuracy", f"{np.mean(classes == labels):.2%}")
+    Console().print(table)
+
+
+def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck) -> None:
+    """Print what a device has found of its cloud, a line a fact."""
+    requests, failure = runtime.requests, found.failure
+    cause = failure and failure.cause
+    facts = {
+        "cloud": url,
+        "reachable": "no" if cause in UNREACHED else "yes",
+        "answer": f"no ({cause}): {failure}" if failure else "yes",
+        "artefact": f"{runtime.identity}, {SAME_MODEL.get(cause, UNKNOWN)}",
+        "round trip": f"{1000 * found.seconds:.1f} ms",
+        "a sample": f"{requests.sample_bytes:,} bytes",
+        "a request": f"at most {requests.samples:,} samples, {runtime.max_bytes:,} bytes",
+        "this request": f"{found.samples:,} samples, {found.sent_bytes:,} bytes",
+    }
+    for name, fact in facts.items():
+        print(f"{name + ':':14}{' '.join(fact.split())}")
+
+
+def _answered(numbers) -> int:
+    return numbers["local"] + numbers["cloud"] + numbers["fallback"]
+
+
+def _table(numbers, causes, title) -> Table:
+    table = Table("", "", title=title, show_header=False)
+    n = max(_answered(numbers), 1)
+    for name, meaning in (
+        ("local", "answered here"),
+        ("cloud", "answered by the cloud"),
+        ("fallback", "answered here, for want of the cloud"),
+    ):
+        table.add_row(meaning, f"{numbers[name]:,} ({numbers[name] / n:.1%})")
+    for cause, count in causes.items():
+        table.add_row(f"  because of {cause}", f"{count:,}")
+    sent = numbers["sent_bytes"]
+    table.add_row("bytes sent", f"{sent:,} ({sent / n:,.0f} an image)")
+    for name in ("p50", "p95", "p99"):
+        if name in numbers:
+            table.add_row(f"{name} of a call", f"{1000 * numbers[name]:.2f} ms")
+    return table

@@ -1,0 +1,112 @@
+"""What a device may ask of the cloud: a message checked against the artefact that is served."""
+
+from collections.abc import Callable, Mapping
+from reprlib import repr as brief
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.serve.protocol.limits import MAX_ANSWERED_LOCALLY
+from keras_ddnn.serve.protocol.wire import WireError, decode
+
+PARAMETERS = ("model", "answered_locally", "binary_data_output")
+OUTPUT_PARAMETERS = ("binary_data",)
+
+
+class InferRequest(NamedTuple):
+    """A request that the network can answer.
+
+    Attributes:
+        features: Finite, float16 of shape (n, h, w, f).
+        images: What they come from, uint8 of shape (n, height, width, channels); None if not sent.
+        answered_locally: Samples the device has answered itself since its last request.
+        id: The device's name for the request; None where it gave none.
+    """
+
+    features: np.ndarray
+    images: np.ndarray | None
+    answered_locally: int
+    id: str | None
+
+
+Reader = Callable[[Mapping[str, str], bytes], InferRequest]
+
+
+def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader:
+    """Return what reads requests to a model.
+
+    Args:
+        manifest: Of its artefact; see `keras_ddnn.manifest.read_manifest`.
+        identity: The model id that a request may ask for.
+        max_samples: Of one request.
+
+    Returns:
+        HTTP headers, body → InferRequest; it raises WireError, with a reason, for whatever does not
+        suit the model.
+    """
+    shape, image_shape = tuple(manifest["features"]["shape"]), tuple(manifest["input_shape"])
+    quantisation = Quantisation.from_json(manifest["features"]["quantisation"])
+    shapes = {"float16": shape}
+    if quantisation:
+        shapes["uint8"] = quantisation.shape_of_codes(shape)
+
+    def read(headers: Mapping[str, str], body: bytes) -> InferRequest:
+        tensors, parameters, request_id, wanted = decode(headers, body)
+        unknown = tensors.keys() - {"features", "images"}
+        if unknown or "features" not in tensors:
+            raise WireError(
+                f"expected a tensor features and perhaps images; received {brief(list(tensors))}"
+            )
+        _require_what_is_done(parameters, wanted)
+        asked = parameters.get("model", identity)
+        if asked != identity:
+            raise WireError(f"expected model {identity}; received {brief(asked)}")
+        local = parameters.get("answered_locally", 0)
+        if type(local) is not int or not 0 <= local <= MAX_ANSWERED_LOCALLY:
+            raise WireError(
+                f"answered_locally must be an integer in 0..{MAX_ANSWERED_LOCALLY}; received "
+                f"{brief(local)}"
+            )
+        features, images = tensors["features"], tensors.get("images")
+        _require_samples("features", features, shapes)
+        if len(features) > max_samples:
+            raise WireError(f"expected at most {max_samples} samples; received {len(features)}")
+        if images is not None:
+            _require_samples("images", images, {"uint8": image_shape})
+            if len(images) != len(features):
+                raise WireError(f"expected {len(features)} images; received {len(images)}")
+        if features.dtype == np.uint8:
+            features = quantisation.values(features).astype(np.float16)
+        if not np.isfinite(features).all():
+            raise WireError("features must be finite")
+        return InferRequest(features, images, local, request_id)
+
+    return read
+
+
+def _require_what_is_done(parameters, wanted) -> None:
+    """Refuse what the protocol knows and this service does not do, rather than pass over it."""
+    if [name for name, _ in wanted] not in ([], ["logits"]):
+        names = [name for name, _ in wanted]
+        raise WireError(f"expected the output logits, once; received {brief(names)}")
+    for known, given in (
+        (PARAMETERS, parameters),
+        *((OUTPUT_PARAMETERS, own) for _, own in wanted),
+    ):
+        if unknown := given.keys() - set(known):
+            raise WireError(
+                f"expected no parameters but {', '.join(known)}; received {brief(sorted(unknown))}"
+            )
+        for name in ("binary_data_output", "binary_data"):
+            if given.get(name, True) is not True:
+                raise WireError(f"{name} must be true; received {brief(given[name])}")
+
+
+def _require_samples(name, array, shapes):
+    """Require one of the types, each of its own shape after the samples."""
+    if array.dtype.name not in shapes:
+        raise WireError(f"{name} must be {' or '.join(shapes)}; received {array.dtype.name}")
+    if array.shape[1:] != shapes[array.dtype.name]:
+        expected = ("n", *shapes[array.dtype.name])
+        raise WireError(f"{name} must have shape {expected}; received {array.shape}")

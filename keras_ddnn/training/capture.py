@@ -1,0 +1,91 @@
+"""From a model to a bank: run the two halves of a DDNN over a split and keep what they say."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.labels.sources import Judgement
+from keras_ddnn.networks.batched import as_sent, run_in_batches
+from keras_ddnn.networks.cascade import Cascade, as_cascade
+
+TINY = 1e-9  # keeps the logarithm of a mean probability finite
+
+
+def capture(network: keras.Model | Cascade, images: np.ndarray, labels: np.ndarray) -> Bank:
+    """Run a DDNN over inputs (n, ...) and labels (n,), in inference mode.
+
+    The cloud network is fed what the bank keeps and a device would send, float16 features, and not
+    the local network's own, so that deployment repeats these logits.
+
+    Args:
+        network: A `Cascade` of two tiers, or a model of `build_ddnn`.
+        images: What the local network reads, of the type of its input.
+        labels: Class numbers, int64.
+    """
+    local, cloud = (tier.model for tier in as_cascade(network).folded().tiers)
+
+    def step(batch):
+        logits, features = as_sent(local(batch, training=False))
+        return logits, features, cloud(features, training=False)["outputs"]
+
+    local_logits, features, cloud_logits = run_in_batches(step, images)
+    return Bank(EdgeOutputs(local_logits, features, images), cloud_logits, labels)
+
+
+class CaptureBank(keras.callbacks.Callback):
+    """Captures a `Bank` of every given split when training ends, with the final epoch's weights.
+
+    Args:
+        network: The `Cascade` that is trained; by default the model is one of `build_ddnn`.
+        **splits: Name → `Split`.
+
+    Attributes:
+        banks: Name → `Bank`, filled at the end of training.
+    """
+
+    def __init__(self, network: Cascade | None = None, /, **splits):
+        super().__init__()
+        self.network, self.splits = network, splits
+        self.banks = {}
+
+    def on_train_end(self, logs=None):
+        """Capture the banks."""
+        network = as_cascade(self.network or self.model)
+        for name, split in self.splits.items():
+            self.banks[name] = capture(network, split.images, split.labels)
+
+
+class CaptureStages(keras.callbacks.Callback):
+    """Averages the probabilities of both networks over the last epochs of training.
+
+    Args:
+        split: Training data.
+        stages: Number of epochs to average.
+
+    Attributes:
+        local, cloud: Mean probabilities, float32 of shape (n, num_classes).
+    """
+
+    def __init__(self, split, stages: int):
+        super().__init__()
+        self.split, self.stages = split, stages
+        self.local = self.cloud = 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add the probabilities of one of the last epochs."""
+        if epoch < self.params["epochs"] - self.stages:
+            return
+
+        def step(batch):
+            outputs = self.model(batch, training=False)
+            return tf.nn.softmax(outputs["local"]), tf.nn.softmax(outputs["cloud"])
+
+        local, cloud = run_in_batches(step, self.split.images)
+        self.local = self.local + local / self.stages
+        self.cloud = self.cloud + cloud / self.stages
+
+    def judgement(self) -> Judgement:
+        """Return logits whose softmax are the mean probabilities."""
+        local, cloud = (np.log(mean + TINY).astype(np.float32) for mean in (self.local, self.cloud))
+        return Judgement(np.arange(len(local)), local, cloud)

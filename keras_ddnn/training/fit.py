@@ -1,0 +1,363 @@
+"""Joint training of the local and the cloud network."""
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.benefits import benefit, hard_labels, threshold_for_fraction
+from keras_ddnn.data.classes import Classes
+from keras_ddnn.data.datasets import Split, read_split, read_training_data
+from keras_ddnn.labels.sources import Judgement, fold_config, fold_rows
+from keras_ddnn.networks.bottleneck_start import start_bottleneck
+from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
+from keras_ddnn.networks.paper import build_ddnn, prepare_training, resolve_precision, split_ddnn
+from keras_ddnn.training.batches import (
+    AUGMENTATIONS,
+    augmented_views,
+    steps_per_epoch,
+    training_batches,
+)
+from keras_ddnn.training.capture import CaptureBank, CaptureStages, capture
+from keras_ddnn.training.tensorboard import write_benefit, write_projector
+
+WARM_UP = 0.2  # share of the steps
+LOGGED_LOCAL_FRACTION = 0.5  # L0 of the b* shown in TensorBoard
+
+
+@dataclass(frozen=True, eq=False)
+class FittedDDNN:
+    """A trained DDNN and what it says of the data it was trained on.
+
+    Attributes:
+        cascade: The network, as trained.
+        history: Metric name → one value an epoch.
+        bank, val_bank: Captured at the end of training; `val_bank` is None without validation data.
+        stages: What the mean over the last `config.stages` epochs says of `bank`; None without.
+        config: The configuration used, presets resolved.
+        classes: The user's labels, in the order of the logits.
+        seconds: Wall time of the training and the capture.
+        network: What was trained, before: a `Cascade` of which folds are trained anew; None for the
+            network of the paper, which is made from its configuration.
+    """
+
+    cascade: Cascade
+    history: dict[str, list[float]]
+    bank: Bank
+    val_bank: Bank | None
+    stages: Judgement | None
+    config: DDNNConfig
+    classes: Classes
+    seconds: float
+    network: Cascade | None = None
+    _folds: dict[int, Judgement] = field(default_factory=dict, repr=False)
+
+    @property
+    def model(self) -> keras.Model:
+        """Inputs → {"local", "cloud"} logits."""
+        return self.cascade.model
+
+    @cached_property
+    def local_model(self) -> keras.Model:
+        """The device's half, sharing the weights of `model`; see `split_ddnn`."""
+        return split_ddnn(self.model)[0]
+
+    @cached_property
+    def cloud_model(self) -> keras.Model:
+        """The cloud's half, sharing the weights of `model`; see `split_ddnn`."""
+        return split_ddnn(self.model)[1]
+
+    def capture(self, split) -> Bank:
+        """Run the DDNN over a `Split`, or (images, labels), and return the bank.
+
+        Labels are the user's, as in training; those of the bank are class numbers.
+        """
+        split = read_split(split, self.classes, "split")
+        return capture(self.cascade, split.images, split.labels)
+
+    def augmented_bank(self, views: int) -> Bank:
+        """Capture `views` augmented copies of the training images; see `augmented_bank`."""
+        return augmented_bank(self.cascade, self.config, self.bank, views)
+
+    def fold(self, fold: int) -> Judgement:
+        """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
+        if fold not in self._folds:
+            train, val = (
+                bank and Split(bank.edge.images, bank.labels, self.classes)
+                for bank in (self.bank, self.val_bank)
+            )
+            config, count = fold_config(self.config), len(self.classes)
+            self._folds[fold] = fit_fold(train, val, config, fold, count, network=self.network)
+        return self._folds[fold]
+
+
+def fit_ddnn(
+    train,
+    val=None,
+    config: DDNNConfig | str | None = None,
+    *,
+    network: Cascade | None = None,
+    num_classes: int | None = None,
+    callbacks=(),
+    tensorboard=None,
+    verbose="auto",
+    **overrides,
+) -> FittedDDNN:
+    """Train a DDNN on the joint loss λ·L_local + (1 - λ)·L_cloud and capture its bank.
+
+    Args:
+        train, val: A `Split`, or a pair of NumPy arrays: images (n, h, w, c), uint8 or float in [0,
+            1], and labels (n,), integers or strings. Labels other than 0..k-1 are mapped to these
+            numbers, which is said in one line; see `Classes`. Without `val` the plateau schedule
+            watches the training loss.
+        config: A `DDNNConfig` or the name of a preset ("paper" by default).
+        network: What to train: a cascade of two tiers, see `split`, which is copied first. By
+            default the network of the paper, as `config` says. Of another network `config` has only
+            the recipe, and its precision is its own.
+        num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
+        callbacks: Further Keras callbacks.
+        tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
+            b*, and a projector of the local features.
+        verbose: Keras progress: "auto", 0, 1 or 2.
+        **overrides: Fields of `DDNNConfig` to replace, e.g. `epochs=5, lambda_local="random",
+            seed=1`.
+
+    Returns:
+        FittedDDNN: The model, its two halves, the history and the banks. The same seed on the same
+            machine gives the same weights; the seeds of Python, NumPy and TensorFlow are set.
+
+    Raises:
+        ValueError: On a bad configuration or bad data, before any training.
+    """
+    config = resolve_config(config, **overrides)
+    # Recorded as resolved: on another machine "auto" could mean another network.
+    config = replace(config, precision=resolve_precision(config.precision))
+    train, val = read_training_data(train, val, num_classes)
+    num_classes = len(train.classes)
+    if network is not None:
+        require_network(network, train, config)
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.seed)
+    steps = steps_per_epoch(len(train.labels), config.batch_size)
+    if config.stages:
+        callbacks = [capture_stages := CaptureStages(train, config.stages), *callbacks]
+    if tensorboard:
+        log = keras.callbacks.TensorBoard(tensorboard, write_graph=False)
+        callbacks = [log, *callbacks]
+
+    start, cascade, history = time.perf_counter(), None, {}
+    make_schedule = partial(
+        SCHEDULES[config.schedule], steps=steps, monitor="val_loss" if val else "loss"
+    )
+    for part, first, end in _parts(config):
+        before, cascade = cascade, make_network(network, train.images.shape[1:], num_classes, part)
+        model = cascade.model
+        if before is None:
+            schedule = make_schedule(part)
+        else:
+            start_bottleneck(model, before.model, train.images, feature_quantisation(part))
+            rate, left = float(before.model.optimizer.learning_rate), end - first
+            schedule = make_schedule(replace(part, learning_rate=rate, epochs=left), warm_up=0.0)
+        compile_ddnn(model, part, schedule.learning_rate)
+        capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
+        last = capture_bank if end == config.epochs else _StopAfter(end)
+        logs = model.fit(
+            _joint_batches(train, config),
+            initial_epoch=first,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            validation_data=val and (val.images, {"local": val.labels, "cloud": val.labels}),
+            validation_batch_size=500,
+            shuffle=False,  # the batches are shuffled already
+            callbacks=[*schedule.callbacks, *callbacks, last],
+            verbose=verbose,
+        ).history
+        history = {name: history.get(name, []) + values for name, values in logs.items()}
+    fitted = FittedDDNN(
+        cascade,
+        history=history,
+        bank=capture_bank.banks["train"],
+        val_bank=capture_bank.banks.get("val"),
+        stages=capture_stages.judgement() if config.stages else None,
+        config=config,
+        classes=train.classes,
+        seconds=time.perf_counter() - start,
+        network=network,
+    )
+    if tensorboard:
+        _log_bank(Path(tensorboard), fitted)
+    return fitted
+
+
+def make_network(network: Cascade | None, input_shape, num_classes: int, config) -> Cascade:
+    """Return a network to train: a copy of the one given, or the paper's by its configuration."""
+    if network is not None:
+        return network.copy()
+    return as_cascade(build_ddnn(input_shape, num_classes, config))
+
+
+def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
+    """Raise ValueError unless a network can be trained on such data by such a recipe."""
+    names = tuple(network.model.output)
+    if names != (LOCAL, CLOUD):
+        raise ValueError(f"expected a network of two tiers, local and cloud; received {names}")
+    shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
+    if shape != images:
+        raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
+    classes = network.model.output[CLOUD].shape[-1]
+    if classes != len(train.classes):
+        raise ValueError(f"the network has {classes} classes; the data have {len(train.classes)}")
+    if config.bottleneck is not None:
+        raise ValueError(
+            "a bottleneck is put into the network of the paper alone; received bottleneck="
+            f"{config.bottleneck} for another"
+        )
+
+
+def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
+    """Return the parts of a training, each with its first epoch and the one after its last.
+
+    There are two if a bottleneck is put in on the way; the second goes on at the learning rate that
+    the first has come to. Stages are counted over all of it, not in a part.
+    """
+    wide, whole = config.wide_epochs, config.epochs
+    last = replace(config, stages=0), wide, whole
+    return [(replace(last[0], bottleneck=None), 0, wide), last] if wide else [last]
+
+
+class _StopAfter(keras.callbacks.Callback):
+    """Ends a fit early, whose callbacks are to know of all epochs, those of the next fit too."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch + 1 >= self.epochs
+
+
+def fit_fold(
+    train: Split, val: Split | None, config: DDNNConfig, fold: int, num_classes: int, **options
+) -> Judgement:
+    """Train a DDNN without one fold of its training data and let it judge that fold.
+
+    Args:
+        train, val: Data of the DDNN to be deployed.
+        config: Of the fold's DDNN; see `fold_config`.
+        fold: 0 to `labels.FOLDS` - 1.
+        num_classes: Of the data, all of which a fold need not hold.
+        **options: Of `fit_ddnn`.
+    """
+    rest, held = fold_rows(train.labels, config.seed)[fold]
+    options = {"verbose": 0, **options, "num_classes": num_classes}
+    bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
+    return Judgement(held, bank.edge.local_logits, bank.cloud_logits)
+
+
+def augmented_bank(
+    network: Cascade | keras.Model, config: DDNNConfig, bank: Bank, views: int
+) -> Bank:
+    """Capture augmented copies of the images of a bank, each a sample of its own.
+
+    Args:
+        network: The DDNN; see `capture`.
+        config: What it was trained with. The copies are those of its augmentation, or crops and
+            mirrored images where it has none.
+        bank: Of the training images.
+        views: Copies of each image. Features of two views of 45,000 images take 1.5 GB.
+    """
+    name = "crop_flip" if config.augmentation == "none" else config.augmentation
+    images = augmented_views(bank.edge.images, name, views, config.seed)
+    return capture(network, images, np.tile(bank.labels, views))
+
+
+def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> None:
+    """Compile a DDNN with the joint loss, Adam and the accuracy of both outputs."""
+    optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
+    if resolve_precision(config.precision) == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    # A random λ arrives as sample weights of mean 1, one λ a step, on top of these.
+    lambda_local = 0.5 if config.lambda_local == "random" else config.lambda_local
+    model.compile(
+        optimizer,
+        loss={
+            output: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            for output in ("local", "cloud")
+        },
+        loss_weights={"local": lambda_local, "cloud": 1.0 - lambda_local},
+        metrics={"local": ["accuracy"], "cloud": ["accuracy"]},
+        # XLA made training 3 to 7 times slower on CPUs.
+        jit_compile=bool(tf.config.list_physical_devices("GPU")),
+    )
+    prepare_training(model, {output: np.zeros(1, np.int64) for output in ("local", "cloud")})
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    learning_rate: object
+    callbacks: list = field(default_factory=list)
+
+
+def _plateau(config, steps, monitor, warm_up=0.0):
+    reduce = keras.callbacks.ReduceLROnPlateau(monitor, factor=0.5, patience=2)
+    return _Schedule(config.learning_rate, [reduce])
+
+
+def _one_cycle(config, steps, monitor, warm_up=WARM_UP):
+    total = config.epochs * steps
+    if not warm_up:
+        return _Schedule(keras.optimizers.schedules.CosineDecay(config.learning_rate, total))
+    warm_up = max(1, round(warm_up * total))
+    return _Schedule(
+        keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0,
+            warmup_target=config.learning_rate,
+            warmup_steps=warm_up,
+            decay_steps=max(1, total - warm_up),
+        )
+    )
+
+
+SCHEDULES = {"plateau": _plateau, "one_cycle": _one_cycle}
+
+
+def _joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
+    augment = AUGMENTATIONS[config.augmentation]
+
+    def transform(batch, seed):
+        images, labels = batch
+        inputs, targets = augment(images, seed), {"local": labels, "cloud": labels}
+        if config.lambda_local != "random":
+            return inputs, targets
+        lambda_local = tf.random.stateless_uniform([], seed + 2)
+        weights = {"local": 2.0 * lambda_local, "cloud": 2.0 * (1.0 - lambda_local)}
+        return inputs, targets, {k: tf.fill(tf.shape(labels), w) for k, w in weights.items()}
+
+    return training_batches((train.images, train.labels), config.batch_size, config.seed, transform)
+
+
+def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
+    """Show B_k of both banks, and the local features coloured by the decision b* asks for."""
+    bank = fitted.val_bank or fitted.bank
+    benefits = {"train": benefit(fitted.bank), "validation": benefit(bank)}
+    for name, values in benefits.items():
+        threshold = threshold_for_fraction(values, LOGGED_LOCAL_FRACTION)
+        write_benefit(folder / name, values, threshold)
+    hard = hard_labels(benefits["validation"], LOGGED_LOCAL_FRACTION)
+    write_projector(
+        folder / "validation",
+        bank.edge.features.mean(axis=(1, 2), dtype=np.float32),
+        {
+            "decision": np.where(hard, "hard", "easy"),
+            "class": fitted.classes.decode(bank.labels),
+            "B_k": benefits["validation"].round(3),
+        },
+        bank.edge.images,
+    )
