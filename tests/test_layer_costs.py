@@ -224,6 +224,11 @@ def test_transforms_without_trained_weights_are_unknown_too():
     assert count(layers.MelSpectrogram(fft_length=8, sequence_stride=4), (32,)) is None
 
 
+def test_layers_that_applications_bring_along_are_known():
+    model = keras.applications.ConvNeXtTiny(weights=None, input_shape=(32, 32, 3))
+    assert multiply_adds(model) > 8 * 8 * (4 * 4 * 3) * 96  # its first layer
+
+
 def test_what_is_counted_is_the_same_however_the_model_is_wrapped():
     inputs = keras.Input(MAP, name="map")
     outputs = {"b": layers.Conv2D(**SMALL)(inputs), "a": layers.Flatten()(inputs)}

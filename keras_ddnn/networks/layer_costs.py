@@ -42,7 +42,10 @@ def _count(step: Step) -> int:
     for kind in type(operation).__mro__:
         if kind in LAYERS:
             return LAYERS[kind](step)
-        if "call" in vars(kind) and not kind.__module__.startswith("keras."):
+        of_keras = kind.__module__.startswith("keras.")
+        if of_keras and kind.__name__ in ELEMENTWISE:
+            return 0
+        if "call" in vars(kind) and not of_keras:
             break  # what it inherits does not tell what it does
     if not isinstance(operation, layers.Layer):
         return OPERATIONS.get(type(operation).__name__, _none)(step)
@@ -275,6 +278,8 @@ LAYERS: dict[type, Callable[[Step], int]] = {
     layers.PReLU: _none,
     layers.MelSpectrogram: _unknown,  # it has no weights, yet transforms
 }
+
+ELEMENTWISE = ("LayerScale",)  # of `keras.applications`, which does not export its class
 
 # Operations of `keras.ops` that make sums of products, by the names of their classes; all others
 # count 0.

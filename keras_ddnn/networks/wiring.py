@@ -186,10 +186,13 @@ class CutPoints:
     Attributes:
         order: Names of the layers that the output depends on, each after what feeds it.
         crossing: Layer → layers before it whose output is read behind it too; none at a cut.
+        repeated: Names of calls of layers that are called several times. No cut is there, for the
+            name of a layer has to tell which of its outputs travels.
     """
 
     order: tuple[str, ...]
     crossing: dict[str, tuple[str, ...]]
+    repeated: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, model: keras.Model) -> "CutPoints":
@@ -214,14 +217,16 @@ class CutPoints:
                 for before in order
                 if before in ahead and before != name and not ahead.issuperset(readers[before])
             )
-            if name in again:  # a name means the last call of its layer
-                crossing[name] += (again[name],)
-        return cls(order, crossing)
+        return cls(order, crossing, frozenset({*again, *again.values()}))
 
     @property
     def inner(self) -> tuple[str, ...]:
         """The layers at which the model can be cut: neither its input nor its output."""
-        return tuple(name for name in self.order[1:-1] if not self.crossing[name])
+        return tuple(
+            name
+            for name in self.order[1:-1]
+            if not self.crossing[name] and name not in self.repeated
+        )
 
     def require(self, name: str) -> None:
         """Raise ValueError, in one line, unless the model can be cut at a layer."""
@@ -243,6 +248,11 @@ class CutPoints:
             )
             if found is not None
         ]
+        if name in self.repeated:
+            raise ValueError(
+                f"the layer {name!r} is called several times, so that its name tells no cut; "
+                f"nearest cuts: {', '.join(nearest) or 'none'}"
+            )
         crossing = ", ".join(self.crossing[name]) or "nothing, for it is an end of the model"
         raise ValueError(
             f"a cut must carry all that the rest reads; at {name!r} there cross it also: {crossing}"
