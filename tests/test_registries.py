@@ -8,21 +8,24 @@ import pytest
 
 import tune.driver
 import tune.space
-from keras_ddnn import batches, config, heads, training
+from keras_ddnn import config
 from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.heads.fit import HEADS, keras_loss
 from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.targets import TARGETS
 from keras_ddnn.rules.confidence import RULES
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.tasks.classification import COSTS
+from keras_ddnn.training.batches import AUGMENTATIONS
+from keras_ddnn.training.fit import SCHEDULES
 
 
 @pytest.mark.parametrize(
     ("names", "implementations"),
     [
-        (config.Schedule, training.SCHEDULES),
-        (config.Augmentation, batches.AUGMENTATIONS),
-        (config.HeadArchitecture, heads.HEADS),
+        (config.Schedule, SCHEDULES),
+        (config.Augmentation, AUGMENTATIONS),
+        (config.HeadArchitecture, HEADS),
         (tune.space.Scheduler, tune.driver.SCHEDULERS),
     ],
 )
@@ -69,7 +72,7 @@ def test_a_rule_can_be_made_by_name_and_says_what_it_is(name, four_cases):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_is_a_keras_loss_that_a_right_output_makes_small(name):
-    loss = heads.keras_loss(name)
+    loss = keras_loss(name)
     assert isinstance(loss, keras.losses.Loss)
     right, wrong = (9.0, -9.0) if LOSSES[name].from_logits else (1.0, -1.0)
     assert float(loss([[1.0]], [[right]])) < 0.01 < 1.0 < float(loss([[1.0]], [[wrong]]))

@@ -215,3 +215,7 @@ def _write(rule: SavedRule, report: Report, output: Path) -> None:
         f"{rule.calibration.name}"
     )
     print(f"{output / REPORT}: table and curves; python -m figures --results {output / REPORT}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """What the cloud serves: an application around a network.
 
-It speaks the Open Inference Protocol v2 with binary tensors (`keras_ddnn.serve.wire`).
+It speaks the Open Inference Protocol v2 with binary tensors (`keras_ddnn.serve.protocol.wire`).
 """
 
 import json

@@ -37,7 +37,7 @@ class EdgeAnswer:
         scores: Of the offload rule, float32 of shape (n,).
         offloaded: Whether the cloud was to answer, bool of shape (n,).
         causes: Why it was to and did not, so that the class is the local network's: of
-            `keras_ddnn.serve.causes.CAUSES`, str of shape (n,); empty for all others.
+            `keras_ddnn.serve.protocol.causes.CAUSES`, str of shape (n,); empty for all others.
         seconds: From images to answer.
     """
 

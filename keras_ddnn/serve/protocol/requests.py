@@ -37,7 +37,7 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
     """Return what reads requests to a model.
 
     Args:
-        manifest: Of its artefact; see `keras_ddnn.manifest.read_manifest`.
+        manifest: Of its artefact; see `keras_ddnn.files.manifest.read_manifest`.
         identity: The model id that a request may ask for.
         max_samples: Of one request.
 
