@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from figures import diagnosis, honest_labels, offload_curve
+from figures import cuts, diagnosis, honest_labels, offload_curve
 from figures.paper.catalogue import PAPER_FIGURES
 from figures.paper.claims import say
 from figures.paper.table import fill
@@ -27,6 +27,7 @@ FIGURES = {
         ("table.csv",),
         lambda folder: honest_labels.draw(pd.read_csv(folder / "table.csv")),
     ),
+    "cuts.png": (("cuts.csv",), lambda folder: cuts.draw(pd.read_csv(folder / "cuts.csv"))),
     **PAPER_FIGURES,
 }
 

@@ -55,7 +55,7 @@ _FILE_OF = {
     "load": "data.datasets",
     "load_policy": "deploy.artifact",
     "load_rule": "labels.rule_file",
-    "multiply_adds": "networks.paper",
+    "multiply_adds": "networks.model_costs",
     "oracle_scores": "evaluation.oracle_gap",
     "over_seeds": "evaluation.statistics",
     "run": "pipeline",

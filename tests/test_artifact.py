@@ -22,6 +22,7 @@ from keras_ddnn.files.checksums import sha256
 from keras_ddnn.files.manifest import SCHEMA, read_manifest
 from keras_ddnn.heads.fit import HeadRule, build_head
 from keras_ddnn.heads.mc_dropout import MCDropout
+from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.rules.calibration import for_local_fraction
 from keras_ddnn.rules.confidence import RULES, Margin, Random
@@ -140,10 +141,12 @@ def test_an_anchored_head_keeps_its_anchor_and_decides_as_before(tmp_path, weigh
     np.testing.assert_array_equal(loaded.decide(IMAGES), decisions)
 
 
-def test_the_manifest_says_what_the_artefact_is(folder):
+def test_the_manifest_says_what_the_artefact_is(folder, policy):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["class_names"] == ["a", "b", "c"]
-    assert manifest["metrics"] == {"val_audc": 0.8}
+    policy = make_policy()
+    device = multiply_adds(policy.local_model) + policy.rule.multiply_adds
+    assert manifest["metrics"] == {"val_audc": 0.8, "device_multiply_adds": device}
     assert manifest["rule"]["config"]["input"] == "features"
     assert set(manifest["sha256"]) == {"ddnn.weights.h5", "head.weights.h5", "README.md"}
     assert (

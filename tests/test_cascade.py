@@ -52,6 +52,34 @@ def test_a_misspelt_layer_is_answered_with_near_names():
         split(residual(), "nrm")
 
 
+def test_a_layer_that_is_called_twice_is_no_cut_but_what_lies_between_is():
+    inputs, twice = keras.Input((6,)), layers.Dense(6, name="twice")
+    x = twice(layers.ReLU(name="between")(twice(inputs)))
+    model = keras.Model(inputs, layers.Dense(2, name="scores")(x))
+    assert CutPoints.of(model).inner == ("between",)
+    x = np.ones((2, 6), np.float32)
+    local, cloud = (tier.model for tier in split(model, "between").tiers)
+    logits = cloud.predict(local.predict(x, verbose=0)["features"], verbose=0)["outputs"]
+    np.testing.assert_allclose(logits, model.predict(x, verbose=0), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"'twice' is called several times.*cuts: between"):
+        split(model, "twice")
+
+
+def test_two_calls_side_by_side_are_no_cut():
+    inputs, shared = keras.Input((6,)), layers.Dense(6, name="shared")
+    x = layers.Add(name="sum")([shared(layers.ReLU()(inputs)), shared(inputs)])
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    assert CutPoints.of(model).inner == ("sum",)
+
+
+def test_a_model_may_begin_with_arithmetic():
+    images = keras.Input((32, 32, 3))
+    x = layers.Conv2D(4, 3, name="conv")(images / 255.0)
+    model = keras.Model(images, layers.Dense(3)(layers.GlobalMaxPooling2D()(x)))
+    logits = split(model, "conv").model.predict(IMAGES, verbose=0)["cloud"]
+    np.testing.assert_allclose(logits, model.predict(IMAGES, verbose=0), atol=1e-5)
+
+
 def test_the_parts_compute_what_the_model_did(caplog):
     model = residual()
     cascade = split(model, "sum")

@@ -11,10 +11,9 @@ from keras_ddnn.heads.fit import build_head
 from keras_ddnn.networks import paper as models
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization
+from keras_ddnn.networks.model_costs import describe_layers, multiply_adds
 from keras_ddnn.networks.paper import (
     build_ddnn,
-    describe_layers,
-    multiply_adds,
     save_weights,
     split_ddnn,
 )

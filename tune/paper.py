@@ -116,7 +116,8 @@ def architectures() -> dict[str, list[dict]]:
     import keras
 
     from keras_ddnn.heads.fit import build_head
-    from keras_ddnn.networks.paper import build_ddnn, describe_layers
+    from keras_ddnn.networks.model_costs import describe_layers
+    from keras_ddnn.networks.paper import build_ddnn
 
     keras.backend.clear_session()  # layers without a name are numbered from here
     plain = HeadConfig(input="logits_plus", architecture="paper_mlp", depth=4, target="hard")

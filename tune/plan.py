@@ -110,7 +110,8 @@ def measure_networks(
     shape: tuple, num_classes: int, configs: list[DDNNConfig]
 ) -> dict[DDNNConfig, Network]:
     """Build each network once, without training, and measure it; λ and seed make no difference."""
-    from keras_ddnn.networks.paper import build_ddnn, multiply_adds
+    from keras_ddnn.networks.model_costs import multiply_adds
+    from keras_ddnn.networks.paper import build_ddnn
 
     networks = {}
     for config in configs:

@@ -34,6 +34,7 @@ from keras_ddnn.files.model_card import model_card
 from keras_ddnn.files.signature import Key, private_key
 from keras_ddnn.heads.fit import HeadRule, build_head
 from keras_ddnn.heads.mc_dropout import MCDropout
+from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn, save_weights
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.calibration import Calibration, operating_points
@@ -101,7 +102,7 @@ def save_policy(
             "class_names": list(map(str, policy.class_names)),
             "rule": rule,
             "score_threshold": policy.score_threshold,
-            "metrics": metrics or {},
+            "metrics": _device_cost(policy) | (metrics or {}),
             "calibration": calibration and asdict(calibration),
             "features": {
                 "shape": list(policy.model.get_layer("features").output.shape[1:]),
@@ -117,6 +118,12 @@ def save_policy(
         found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
         (new / README).write_text(model_card(manifest, found), encoding="utf-8")
         write_manifest(new, manifest, key)
+
+
+def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
+    """Return the multiply-adds of the device's graph, by which its speed is measured."""
+    local = multiply_adds(policy.local_model)
+    return {} if local is None else {"device_multiply_adds": local + policy.rule.multiply_adds}
 
 
 def _export(policy, new: Path, images) -> None:

@@ -2,14 +2,19 @@
 
 import math
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.data.readers import read_image
 
 SAMPLES = 256  # measured of a bank
 PNG_CHANNELS = (1, 2, 3, 4)
@@ -54,7 +59,7 @@ class Payload:
             codes=codes[0].nbytes,
             codes_zlib=_mean(len(zlib.compress(sample.tobytes())) for sample in codes),
             image=images[0].nbytes,
-            image_png=_mean(map(_png_bytes, images)) if png else math.nan,
+            image_png=_mean(map(png_bytes, images)) if png else math.nan,
             lossless=quantisation is not None,
         )
 
@@ -86,7 +91,34 @@ def _mean(lengths) -> float:
     return float(np.mean([*lengths]))
 
 
-def _png_bytes(image: np.ndarray) -> int:
+def png_bytes(image: np.ndarray) -> int:
+    """Return the bytes of a uint8 image (h, w, c) as PNG, c one of `PNG_CHANNELS`."""
     file = BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "png")
     return file.tell()
+
+
+def mean_png_bytes(folder: str | Path, shape: Sequence[int]) -> tuple[float, int]:
+    """Return the mean bytes of the images of a folder as PNG, and of how many they are.
+
+    Args:
+        folder: Of image files, in subfolders or not; up to `SAMPLES` are read, spread evenly.
+        shape: (height, width, channels) to which each is brought; channels 1 or 3.
+
+    Raises:
+        OSError: If the folder cannot be read.
+        ValueError: If the folder holds no image, one of them cannot be read, or the channels are
+            others.
+    """
+    height, width, channels = shape
+    passed: Counter = Counter()
+    files = [*images_below(Path(folder), passed)]
+    if not files:
+        raise ValueError(f"expected images in {folder}; received none")
+    say_passed_over(Path(folder), passed)
+    lengths = []
+    for place in np.unique(np.linspace(0, len(files) - 1, SAMPLES).astype(int)):
+        pixels = read_image(files[place], channels).pixels
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        lengths.append(png_bytes(np.asarray(image.resize((width, height))).reshape(shape)))
+    return _mean(lengths), len(lengths)

@@ -16,9 +16,9 @@ from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedNetwork, require_samples
 from keras_ddnn.labels.targets import TARGETS
 from keras_ddnn.networks.layers import FusedBatchNormalization
+from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import (
     compute_policy,
-    multiply_adds,
     prepare_training,
     resolve_precision,
 )

@@ -256,7 +256,8 @@ def prepared(
         return preprocess(inputs)
     if inputs.dtype == model.inputs[0].dtype:
         return inputs
-    first = [model.get_layer(name) for name in list(wiring(model))[1 : 1 + FIRST_LAYERS]]
+    operations = {operation.name: operation for operation in model.operations}
+    first = [operations.get(name) for name in list(wiring(model))[1 : 1 + FIRST_LAYERS]]
     if not any(isinstance(layer, RESCALES) for layer in first):
         notice(
             f"the model {model.name!r} does not rescale its images: it gets pixels of 0 to 255; "

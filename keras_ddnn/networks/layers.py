@@ -47,6 +47,10 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
                 moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs.y
 
+    def multiply_adds(self) -> int:
+        """Return none: the layer folds into the convolution before it."""
+        return 0
+
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
 class Bias(keras.layers.Layer):
@@ -63,6 +67,10 @@ class Bias(keras.layers.Layer):
     def call(self, inputs):
         """Add the bias to maps of shape (n, h, w, c)."""
         return tf.nn.bias_add(inputs, self.bias)
+
+    def multiply_adds(self) -> int:
+        """Return none: a bias only adds."""
+        return 0
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")

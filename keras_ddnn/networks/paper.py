@@ -2,7 +2,6 @@
 
 import re
 from functools import partial
-from math import prod
 from pathlib import Path
 
 import keras
@@ -130,56 +129,6 @@ def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     )
     cloud_model = keras.Model(features, model.get_layer("cloud").output, name="cloud")
     return local_model, cloud_model
-
-
-def multiply_adds(model: keras.Model) -> int:
-    """Count the multiply-adds of one sample in the convolutions and dense layers of a model.
-
-    Args:
-        model: A DDNN, one of its halves or a head.
-
-    Returns:
-        Their number. Normalisation folds into the convolution before it; activations and pooling
-            are not counted.
-    """
-    return sum(map(_layer_multiply_adds, model.layers))
-
-
-def describe_layers(model: keras.Model) -> list[dict]:
-    """Describe each layer of a model in plain JSON types, to draw it where Keras is not loaded.
-
-    Args:
-        model: A DDNN, one of its halves or a head.
-
-    Returns:
-        A record a layer, after those of the layers that feed it: `name`; `kind`, the name of its
-            class; `shape` of one output, without n; `parameters`; `multiply_adds` a sample; and
-            `inputs`, the names of the layers that feed it, none for an input layer. `parameters`
-            sum to `model.count_params()`, `multiply_adds` to those of the model.
-    """
-    # The public `layer.input` is that of the whole model, also where a half begins after it.
-    nodes = [node for level in model._nodes_by_depth.values() for node in level]
-    inputs = {
-        node.operation.name: [parent.operation.name for parent in node.parent_nodes]
-        for node in nodes
-    }
-    return [
-        {
-            "name": layer.name,
-            "kind": type(layer).__name__,
-            "shape": list(layer.output.shape[1:]),
-            "parameters": layer.count_params(),
-            "multiply_adds": _layer_multiply_adds(layer),
-            "inputs": inputs[layer.name],
-        }
-        for layer in model.layers
-    ]
-
-
-def _layer_multiply_adds(layer) -> int:
-    if not isinstance(layer, layers.Conv2D | layers.Dense):
-        return 0
-    return prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
 
 
 def resolve_precision(precision: str) -> str:

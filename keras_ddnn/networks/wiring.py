@@ -1,59 +1,182 @@
 """Which layers of a functional Keras model feed which, and where the model can be cut in two."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import keras
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a tensor of a functional model comes from.
+
+    Attributes:
+        layer: Name of the layer or operation that makes it.
+        call: Which call of that layer makes it, from 0.
+        output: Which output of that call it is, from 0.
+    """
+
+    layer: str
+    call: int
+    output: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCall:
+    """One call of a layer of a functional model.
+
+    Attributes:
+        layer: Name of the layer or operation.
+        number: Which call of that layer it is, from 0.
+        name: The name of the layer for its last call, which is the one that `layer.output` of a
+            layer called once means; an earlier call has its number behind.
+        arguments: "args" and "kwargs" as the model's configuration holds them; none for an input.
+    """
+
+    layer: str
+    number: int
+    name: str
+    arguments: Mapping[str, object]
+
+    @property
+    def reads(self) -> list[Address]:
+        """The tensors among the arguments, each once."""
+        return [*_tensors(self.arguments)]
+
+
+def functional_config(model: keras.Model) -> dict:
+    """Return the public configuration of a functional model: its layers and their calls.
+
+    Args:
+        model: Functional, or Sequential with an input shape; whole, or a part that begins at an
+            inner layer.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if not isinstance(model, keras.Function | keras.Sequential) or not model.built:
+        raise ValueError(
+            "expected a functional Keras model, or a Sequential one with an input shape; received "
+            f"{type(model).__name__}"
+        )
+    config = model.get_config()
+    if not any("inbound_nodes" in layer for layer in config.get("layers", ())):
+        # A Sequential model, or a class of its own that describes itself in its own way.
+        config = keras.Model(model.inputs, model.outputs, name=model.name).get_config()
+    return config
+
+
+def layer_calls(config: Mapping) -> list[LayerCall]:
+    """Return the calls of all layers of a `functional_config`, each after those it reads."""
+    calls = {}
+    for layer in config["layers"]:
+        name, nodes = layer["name"], layer["inbound_nodes"] or [{}]
+        for number, arguments in enumerate(nodes):
+            last = number == len(nodes) - 1
+            label = name if last else f"{name} (call {number + 1})"
+            calls[name, number] = LayerCall(name, number, label, arguments)
+    feeds = {
+        key: [(address.layer, address.call) for address in call.reads]
+        for key, call in calls.items()
+    }
+    return [calls[key] for key in _ordered(feeds)]
+
+
+def recorded_tensors(config: Mapping) -> dict[Address, keras.KerasTensor]:
+    """Return the tensors that the layers of a `functional_config` read, with their shapes."""
+    return _tensors([layer["inbound_nodes"] for layer in config["layers"]])
+
+
+def input_addresses(config: Mapping) -> list[Address]:
+    """Return the inputs of a `functional_config`, in the order of `model.inputs`."""
+    return _addresses(config["input_layers"])
+
+
+def output_addresses(model: keras.Model, config: Mapping) -> list[Address]:
+    """Return the outputs of a model and its `functional_config`, in the order of `model.outputs`.
+
+    Here alone Keras numbers the calls of a nested functional model from 1.
+    """
+    nested = {o.name for o in operations_of(model) if isinstance(o, keras.Function)}
+    found = _addresses(config["output_layers"])
+    return [replace(a, call=a.call - 1) if a.layer in nested else a for a in found]
+
+
+def operations_of(model: keras.Model) -> list[keras.Operation]:
+    """Return the layers and operations of a functional or Sequential model."""
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    return model.operations
+
+
+def _addresses(places: object) -> list[Address]:
+    """Return the tensors of ["layer", call, output], or of any structure of such."""
+
+    def read(place):
+        if isinstance(place, Mapping):
+            return {name: read(value) for name, value in place.items()}
+        if place and isinstance(place[0], str):
+            return Address(*place)
+        return [read(value) for value in place]
+
+    return keras.tree.flatten(read(places))
+
+
 def wiring(model: keras.Model) -> dict[str, list[str]]:
     """Return the layers that feed each layer of a functional model.
 
-    It reads the model's public configuration. A layer that is called several times counts once,
-    with all that feeds it.
+    It reads the model's public configuration.
 
     Args:
         model: A functional model, whole or a part that begins at an inner layer.
 
     Returns:
         Name of a layer or operation → names of those that feed it, in an order in which each comes
-            after what feeds it. An input layer has none.
+            after what feeds it. An input layer has none. The name of a layer that is called
+            several times means its last call; each earlier call is an entry of its own, see
+            `LayerCall.name`.
     """
-    feeds = {
-        layer["name"]: list(dict.fromkeys(_histories(layer["inbound_nodes"])))
-        for layer in model.get_config()["layers"]
+    return _names(layer_calls(functional_config(model)))
+
+
+def _names(calls: Sequence[LayerCall]) -> dict[str, list[str]]:
+    """Return the name of each call → the names of those that feed it."""
+    names = {(call.layer, call.number): call.name for call in calls}
+    return {
+        call.name: list(dict.fromkeys(names[a.layer, a.call] for a in call.reads)) for call in calls
     }
-    order: dict[str, list[str]] = {}
-    for name in feeds:
-        _visit(name, feeds, order)
-    return order
 
 
-def _visit(name: str, feeds: Mapping[str, list[str]], order: dict[str, list[str]]) -> None:
-    """Append a layer and all before it to `order`, without recursion: networks are deep."""
-    stack = [name]
-    while stack:
-        top = stack[-1]
-        missing = [before for before in feeds[top] if before not in order]
-        if top in order or not missing:
-            order.setdefault(top, feeds[top])
-            stack.pop()
-        else:
-            stack += missing
+def _ordered(feeds: Mapping) -> list:
+    """Return all keys, each after what feeds it, without recursion: networks are deep."""
+    order: dict = {}
+    for key in feeds:
+        stack = [key]
+        while stack:
+            top = stack[-1]
+            missing = [before for before in feeds[top] if before not in order]
+            if top in order or not missing:
+                order[top] = None
+                stack.pop()
+            else:
+                stack += missing
+    return list(order)
 
 
-def _histories(config: object) -> Iterator[str]:
-    """Yield the names of the layers whose tensors a part of a configuration holds."""
-    if isinstance(config, Mapping):
-        if config.get("class_name") == "__keras_tensor__":
-            yield config["config"]["keras_history"][0]
-        else:
-            for value in config.values():
-                yield from _histories(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _histories(value)
+def _tensors(arguments: object) -> dict[Address, keras.KerasTensor]:
+    """Return the tensors that a part of a configuration holds, each once."""
+    found: dict[Address, keras.KerasTensor] = {}
+    if isinstance(arguments, Mapping):
+        if arguments.get("class_name") == "__keras_tensor__":
+            tensor = arguments["config"]
+            address = Address(*tensor["keras_history"])
+            return {address: keras.KerasTensor(tensor["shape"], tensor["dtype"])}
+        arguments = [*arguments.values()]
+    if isinstance(arguments, list | tuple):
+        for value in arguments:
+            found |= _tensors(value)
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,17 +186,24 @@ class CutPoints:
     Attributes:
         order: Names of the layers that the output depends on, each after what feeds it.
         crossing: Layer → layers before it whose output is read behind it too; none at a cut.
+        repeated: Names of calls of layers that are called several times. No cut is there, for the
+            name of a layer has to tell which of its outputs travels.
     """
 
     order: tuple[str, ...]
     crossing: dict[str, tuple[str, ...]]
+    repeated: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, model: keras.Model) -> "CutPoints":
         """Find them in a functional model of one input and one output tensor."""
-        feeds = wiring(model)
-        (output,) = (operation.name for operation in _outputs(model))
-        needed = _before(output, feeds)
+        config = functional_config(model)
+        (output,) = output_addresses(model, config)
+        calls = layer_calls(config)
+        again = {call.name: call.layer for call in calls if call.name != call.layer}
+        last = next(c.name for c in calls if (c.layer, c.number) == (output.layer, output.call))
+        feeds = _names(calls)
+        needed = _before(last, feeds)
         order = tuple(name for name in feeds if name in needed)
         readers: dict[str, list[str]] = {name: [] for name in order}
         for name in order:
@@ -87,12 +217,16 @@ class CutPoints:
                 for before in order
                 if before in ahead and before != name and not ahead.issuperset(readers[before])
             )
-        return cls(order, crossing)
+        return cls(order, crossing, frozenset({*again, *again.values()}))
 
     @property
     def inner(self) -> tuple[str, ...]:
         """The layers at which the model can be cut: neither its input nor its output."""
-        return tuple(name for name in self.order[1:-1] if not self.crossing[name])
+        return tuple(
+            name
+            for name in self.order[1:-1]
+            if not self.crossing[name] and name not in self.repeated
+        )
 
     def require(self, name: str) -> None:
         """Raise ValueError, in one line, unless the model can be cut at a layer."""
@@ -114,30 +248,16 @@ class CutPoints:
             )
             if found is not None
         ]
+        if name in self.repeated:
+            raise ValueError(
+                f"the layer {name!r} is called several times, so that its name tells no cut; "
+                f"nearest cuts: {', '.join(nearest) or 'none'}"
+            )
         crossing = ", ".join(self.crossing[name]) or "nothing, for it is an end of the model"
         raise ValueError(
             f"a cut must carry all that the rest reads; at {name!r} there cross it also: {crossing}"
             f"; nearest cuts: {', '.join(nearest) or 'none'}"
         )
-
-
-def _outputs(model: keras.Model) -> list:
-    """Return the operations that make the outputs of a functional model."""
-    names = list(dict.fromkeys(_histories_of_outputs(model.get_config()["output_layers"])))
-    operations = {operation.name: operation for operation in model.operations}
-    return [operations[name] for name in names]
-
-
-def _histories_of_outputs(config: object) -> Iterator[str]:
-    """Yield the layers of ["name", 0, 0], of a list of such, or of a dict of such."""
-    if isinstance(config, Mapping):
-        for value in config.values():
-            yield from _histories_of_outputs(value)
-    elif config and isinstance(config[0], str):
-        yield config[0]
-    else:
-        for value in config:
-            yield from _histories_of_outputs(value)
 
 
 def _before(name: str, feeds: Mapping[str, list[str]]) -> set[str]:

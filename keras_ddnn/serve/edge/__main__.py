@@ -16,6 +16,7 @@ import numpy as np
 from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.files.manifest import EDGE_GRAPHS
+from keras_ddnn.serve.edge.benchmark import benchmark
 from keras_ddnn.serve.edge.metrics import served
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.edge.view import live_view, read_images, show_check, show_report
@@ -28,6 +29,8 @@ def main(arguments=None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        if options.benchmark:
+            return benchmark(options.run, options.graph, options.benchmark)
         runtime = _runtime_of(options)
         if options.check:
             with runtime:
@@ -107,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", help="a folder of images, in folders by class where known")
     source.add_argument("--dataset", help="test data of a dataset, by its name or .npz file")
+    source.add_argument("--benchmark", metavar="FILE", help="time this device for keras_ddnn.cuts")
     source.add_argument(
         "--check",
         action="store_true",

@@ -1,0 +1,224 @@
+"""Where to cut? `python -m keras_ddnn.cuts MODEL` says what each cut of a model costs.
+
+    python -m keras_ddnn.cuts MobileNetV2 --input-shape 96 96 3 --classes 10 \\
+        --device-gmacs 2 --cloud-gmacs 100 --bandwidth-mbps 10 --round-trip-ms 40
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import NoReturn
+
+from keras_ddnn.evaluation.cut_latency import (
+    ENDS,
+    SENT_AS,
+    CutLatency,
+    Machines,
+    cut_latencies,
+    read_rate,
+)
+from keras_ddnn.files.atomic import replacing_file
+
+UNKNOWN = "unknown"
+BITS = (32, 8)  # of a weight and of a value of an activation, on the device
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 2 after one line on standard error for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        rows, said = _computed(options)
+        if options.csv:
+            _write_csv(rows, options.csv)
+        if options.figure:
+            _draw(rows, options.figure)
+    except (OSError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    _show(rows, options.model)
+    print(*said, sep="\n")
+    return 0
+
+
+def _computed(options: argparse.Namespace) -> tuple[list[CutLatency], list[str]]:
+    """Return the table, and what is said below it."""
+    rate = read_rate(options.rate) if options.rate else 1e9 * options.device_gmacs
+    machines = Machines(
+        device_rate=rate,
+        cloud_rate=1e9 * options.cloud_gmacs,
+        bytes_per_second=1e6 / 8 * options.bandwidth_mbps,
+        round_trip_s=options.round_trip_ms / 1e3,
+    )
+    # Imported only now, so that --help and a misspelt option answer at once.
+    from keras_ddnn.evaluation.payload import mean_png_bytes
+    from keras_ddnn.networks.model_costs import cut_costs, unknown_layers
+    from keras_ddnn.networks.named_models import named_model
+
+    model = named_model(options.model, options.input_shape, options.classes, options.seed)
+    costs = cut_costs(model, options.input_shape, options.device_bits // 8)
+    said, png = [], None
+    if options.images:
+        shape = options.input_shape or model.inputs[0].shape[1:]
+        if len(shape) != 3 or None in shape:
+            raise ValueError(f"--images needs inputs (height, width, channels); received {shape}")
+        png, count = mean_png_bytes(options.images, shape)
+        said.append(f"as PNG: the mean of {count} images of {'×'.join(map(str, shape))}")
+    rows = cut_latencies(costs, machines, options.local_fraction, options.sent_as, png)
+    said += [
+        f"device {rate / 1e9:.4g} and cloud {options.cloud_gmacs:g} GMAC/s, "
+        f"{options.bandwidth_mbps:g} Mbit/s, round trip {options.round_trip_ms:g} ms; features "
+        f"sent as {options.sent_as}; times go with multiply-adds",
+        "kept: device and exit; offloaded: device, exit, transfer, round trip and cloud; mean: at "
+        f"a local fraction of {options.local_fraction:g}",
+        "exit: one dense layer behind pooling, or the one that the model has; it is not in the "
+        "parameters and activations",
+        f"on the device a weight and a value take {options.device_bits} bits; peak: tensors that "
+        "are kept at one time, layer by layer; layers without multiply-adds that keep the size "
+        "work in place",
+        "*: Pareto-optimal in device multiply-adds, bytes sent and latency offloaded "
+        "(Neurosurgeon, 2017; SPINN, 2020)",
+    ]
+    if left_out := [row.layer for row in rows if row.pareto is None]:
+        causes = unknown_layers(model, options.input_shape)
+        why = f"of {causes[0]} are unknown" if causes else "or sizes are unknown"
+        said.append(
+            f"left out of the Pareto set: {len(left_out)} rows, since the multiply-adds {why}; "
+            "give a layer a method multiply_adds(), an open size --input-shape"
+        )
+    return rows, [*said, *_best(rows)]
+
+
+def _best(rows: Sequence[CutLatency]) -> list[str]:
+    """Say which cut is the fastest, and what not to cut would take."""
+    timed = [row for row in rows if row.mean_ms is not None]
+    cuts = [row for row in timed if row.layer not in ENDS]
+    if not cuts:
+        return []
+    best = min(cuts, key=lambda row: row.mean_ms)
+    others = [f"{row.layer} {row.mean_ms:.4g} ms" for row in timed if row.layer in ENDS]
+    return [
+        f"least mean latency: cut behind {best.layer}, {best.mean_ms:.4g} ms; {', '.join(others)}"
+    ]
+
+
+def _show(rows: Sequence[CutLatency], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, caption_justify="left", padding=(0, 1))
+    table.add_column("cut behind", no_wrap=True)
+    for _, heading in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.layer, *(cell(row) for cell, _ in COLUMNS))
+    # A line that a narrow terminal breaks is better than digits that are left out.
+    needed = Console(width=1000).measure(table).maximum
+    Console(width=max(Console().width, needed)).print(table)
+
+
+def _number(name: str, unit: float, digits: int) -> Callable[[CutLatency], str]:
+    def cell(row: CutLatency) -> str:
+        value = getattr(row, name)
+        never = name == "kept_ms" and value is None and row.offloaded_ms is not None
+        if never:
+            return "–"  # all samples are sent
+        if value is None:
+            return UNKNOWN
+        small = 0 < value / unit < 10**-digits
+        return f"{value / unit:.1g}" if small else f"{value / unit:,.{digits}f}"
+
+    return cell
+
+
+COLUMNS: tuple[tuple[Callable[[CutLatency], str], str], ...] = (
+    (_number("device_multiply_adds", 1e6, 2), "device\nMMAC"),
+    (_number("exit_multiply_adds", 1e6, 3), "exit\nMMAC"),
+    (_number("parameter_bytes", 1e3, 1), "parameters\nkB"),
+    (_number("peak_activation_bytes", 1e3, 1), "peak act.\nkB"),
+    (_number("float16_bytes", 1e3, 2), "float16\nkB"),
+    (_number("int8_bytes", 1e3, 2), "8-bit\nkB"),
+    (_number("kept_ms", 1, 2), "kept\nms"),
+    (_number("offloaded_ms", 1, 2), "offloaded\nms"),
+    (_number("mean_ms", 1, 2), "mean\nms"),
+    (lambda row: "*" if row.pareto else "", "*"),
+)
+
+
+def _write_csv(rows: Sequence[CutLatency], path: Path) -> None:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, [field.name for field in fields(CutLatency)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, rows))  # None is an empty cell
+    with replacing_file(path) as target:
+        target.write(file.getvalue().encode())
+
+
+def _draw(rows: Sequence[CutLatency], path: Path) -> None:
+    import pandas as pd
+
+    from figures.cuts import draw
+
+    draw(pd.DataFrame(map(asdict, rows))).savefig(path)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0; received {text}")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    return 0.0 if float(text) == 0 else _positive(text)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer above 0; received {text}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m keras_ddnn.cuts",
+        description="Say, for each layer at which a model can be cut, what the device computes, "
+        "what travels, and how long a sample takes.",
+    )
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        help="package.module:function, a .keras file, a model of keras.applications, or paper",
+    )
+    add("--input-shape", type=_count, nargs="+", metavar="N", help="of one sample, as 96 96 3")
+    add("--classes", type=_count, help="of a model that is known by its name")
+    device = parser.add_mutually_exclusive_group(required=True)
+    unit = "10^9 multiply-adds per second"
+    device.add_argument("--device-gmacs", type=_positive, help=f"{unit} of the device")
+    device.add_argument(
+        "--rate", type=Path, metavar="FILE", help="what `serve.edge --benchmark` has measured"
+    )
+    add("--cloud-gmacs", type=_positive, required=True, help=f"{unit} of the cloud")
+    add("--bandwidth-mbps", type=_positive, required=True, help="10^6 bits per second of the line")
+    add("--round-trip-ms", type=_not_negative, required=True, help="of the line")
+    add("--local-fraction", type=float, default=0.5, help="answered by the device (%(default)s)")
+    add("--sent-as", choices=SENT_AS, default=SENT_AS[0], help="form of features (%(default)s)")
+    add("--device-bits", type=int, choices=BITS, default=BITS[0], help="of a value (%(default)s)")
+    add("--images", type=Path, metavar="FOLDER", help="whose mean size as PNG is a row too")
+    add("--figure", type=Path, metavar="FILE", help="draw all cuts")
+    add("--csv", type=Path, metavar="FILE", help="write the table, in bytes and milliseconds")
+    add("--seed", type=int, default=0, help="set before a function makes the model (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

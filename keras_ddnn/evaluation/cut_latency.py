@@ -1,0 +1,168 @@
+"""What a cut of a model costs a sample in time, given two machines and the line between them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from keras_ddnn.files.checks import require_choice, require_fraction, require_positive
+
+CLOUD_ONLY, DEVICE_ONLY = "cloud only", "device only"  # beside the layers of a model
+AS_PNG = "cloud only, as PNG"
+ENDS = (CLOUD_ONLY, AS_PNG, DEVICE_ONLY)
+SENT_AS = ("float16", "int8")
+RATE = "multiply_adds_per_second"  # of a device, in the file of `serve.edge --benchmark`
+
+
+@dataclass(frozen=True)
+class CutCosts:
+    """What it takes to cut a model at a layer; None is what is not known.
+
+    Attributes:
+        layer: Name of the layer whose output travels; `CLOUD_ONLY` if the input does, and
+            `DEVICE_ONLY` if nothing does.
+        device_multiply_adds: Of the device up to the layer, without an exit.
+        exit_multiply_adds: Of the device's own classifier behind the layer.
+        cloud_multiply_adds: Of the rest.
+        parameter_bytes: Of the weights up to the layer, those of normalisation among them.
+        peak_activation_bytes: The most that tensors take which must be kept at one time.
+        float16_bytes: Of what travels, in float16; of an input, as it is.
+        int8_bytes: Of what travels, in codes of eight bits; of an input, as it is.
+    """
+
+    layer: str
+    device_multiply_adds: int | None
+    exit_multiply_adds: int | None
+    cloud_multiply_adds: int | None
+    parameter_bytes: int
+    peak_activation_bytes: int | None
+    float16_bytes: float | None
+    int8_bytes: float | None
+
+
+@dataclass(frozen=True)
+class Machines:
+    """A device, a cloud and the line between them; a machine's time goes with its multiply-adds.
+
+    Attributes:
+        device_rate: Multiply-adds of the device per second.
+        cloud_rate: Multiply-adds of the cloud per second.
+        bytes_per_second: Of the line.
+        round_trip_s: Of the line, in seconds, 0 or more.
+    """
+
+    device_rate: float
+    cloud_rate: float
+    bytes_per_second: float
+    round_trip_s: float
+
+    def __post_init__(self):
+        values = asdict(self)
+        if self.round_trip_s == 0:
+            del values["round_trip_s"]
+        require_positive(**values)
+
+
+@dataclass(frozen=True)
+class CutLatency(CutCosts):
+    """A cut with its latencies, in milliseconds; None is what is not known or does not happen.
+
+    Attributes:
+        sent_bytes: Of a sample that is offloaded, in the form that was asked for.
+        kept_ms: Of a sample that the device answers: up to the layer, and the exit.
+        offloaded_ms: Of a sample that the cloud answers: the same, for the exit decides; then the
+            transfer, the round trip and the rest of the model.
+        mean_ms: Of both, at the local fraction.
+        pareto: Whether no other cut is at least as good in device multiply-adds, bytes sent and
+            latency offloaded, and better in one; None where one of them is not known.
+    """
+
+    sent_bytes: float | None = None
+    kept_ms: float | None = None
+    offloaded_ms: float | None = None
+    mean_ms: float | None = None
+    pareto: bool | None = None
+
+    @property
+    def compared(self) -> tuple[float | None, float | None, float | None]:
+        """What the Pareto set is about: lower is better in each."""
+        return self.device_multiply_adds, self.sent_bytes, self.offloaded_ms
+
+
+def cut_latencies(
+    costs: Sequence[CutCosts],
+    machines: Machines,
+    local_fraction: float = 0.5,
+    sent_as: str = "float16",
+    png_bytes: float | None = None,
+) -> list[CutLatency]:
+    """Return what each cut costs in time, and which cuts are Pareto-optimal.
+
+    Sources: Kang et al., "Neurosurgeon", 2017, choose the cut of least latency; Laskaridis et al.,
+    "SPINN", 2020, add exits, and choose among cuts by several costs.
+
+    Args:
+        costs: See `model_costs.cut_costs`.
+        machines: What runs them.
+        local_fraction: Of the samples, those the device answers, in [0, 1].
+        sent_as: One of `SENT_AS`.
+        png_bytes: Of a mean input as PNG; if given, there is a row for it.
+
+    Raises:
+        ValueError: If an argument lies outside its range.
+    """
+    require_fraction("local_fraction", local_fraction)
+    require_choice("form", sent_as, SENT_AS)
+    rows = []
+    for cost in costs:
+        rows.append(_timed(cost, machines, local_fraction, sent_as))
+        if cost.layer == CLOUD_ONLY and png_bytes is not None:
+            png = replace(cost, layer=AS_PNG, float16_bytes=png_bytes, int8_bytes=png_bytes)
+            rows.append(_timed(png, machines, local_fraction, sent_as))
+    known = [row.compared for row in rows if None not in row.compared]
+    return [
+        row if None in row.compared else replace(row, pareto=not _dominated(row.compared, known))
+        for row in rows
+    ]
+
+
+def _timed(cost: CutCosts, machines: Machines, local_fraction: float, sent_as: str) -> CutLatency:
+    sent = cost.float16_bytes if sent_as == "float16" else cost.int8_bytes
+    row = CutLatency(**asdict(cost), sent_bytes=sent)
+    needed = (cost.device_multiply_adds, cost.exit_multiply_adds, cost.cloud_multiply_adds, sent)
+    if None in needed:
+        return row
+    device, exit, cloud, sent = needed
+    kept = 1e3 * (device + exit) / machines.device_rate
+    if cost.layer == DEVICE_ONLY:
+        return replace(row, kept_ms=kept, offloaded_ms=kept, mean_ms=kept)
+    line = sent / machines.bytes_per_second + machines.round_trip_s
+    offloaded = kept + 1e3 * (line + cloud / machines.cloud_rate)
+    if cost.layer in (CLOUD_ONLY, AS_PNG):  # nobody decides: all samples are sent
+        return replace(row, offloaded_ms=offloaded, mean_ms=offloaded)
+    mean = local_fraction * kept + (1 - local_fraction) * offloaded
+    return replace(row, kept_ms=kept, offloaded_ms=offloaded, mean_ms=mean)
+
+
+def _dominated(costs: tuple[float, ...], others: Sequence[tuple[float, ...]]) -> bool:
+    return any(
+        other != costs and all(theirs <= ours for theirs, ours in zip(other, costs))
+        for other in others
+    )
+
+
+def read_rate(path: str | Path) -> float:
+    """Return the multiply-adds per second that `serve.edge --benchmark` has measured.
+
+    Raises:
+        ValueError: If the file cannot be read, or holds no such number.
+    """
+    try:
+        rate = json.loads(Path(path).read_text())[RATE]
+        require_positive(**{RATE: rate})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected the file of `serve.edge --benchmark`, with {RATE} above 0; received "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return float(rate)

@@ -1,0 +1,88 @@
+"""Keras models by a name on a command line: a function, a file, or a network that is known."""
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+
+import keras
+
+from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
+from keras_ddnn.networks.paper import build_ddnn
+
+PAPER = "paper"
+PAPER_SHAPE, PAPER_CLASSES = (32, 32, 3), 10
+
+
+def named_model(
+    name: str,
+    input_shape: Sequence[int] | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+) -> keras.Model:
+    """Return the model that a name stands for.
+
+    Args:
+        name: "package.module:function", a function without arguments that returns a model; a
+            `.keras` file, of which no code is run; a model of `keras.applications`, made without
+            weights; or "paper", the DDNN of the paper.
+        input_shape: Shape of one sample, without n, of a network that is known by its name; a
+            function or a file makes its own.
+        classes: Number of classes of a network that is known by its name.
+        seed: Set before a function is called, after all Keras state is cleared, so that the same
+            code gives the same weights and names of layers.
+
+    Raises:
+        ValueError: If there is no such model, or it cannot be made; in one line.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    if name == PAPER:
+        return build_ddnn(input_shape or PAPER_SHAPE, classes or PAPER_CLASSES)
+    if ":" in name or name.endswith(".keras"):
+        if classes is not None:
+            raise ValueError(f"the model {name!r} has classes of its own; leave out --classes")
+        model = _from_function(name) if ":" in name else _from_file(name)
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"{name}: expected a Keras model; received {type(model).__name__}")
+        return model
+    known = {n: f for n, f in vars(keras.applications).items() if n[0].isupper()}
+    if name not in known:
+        near = get_close_matches(name, [*known, PAPER], n=3, cutoff=0.4)
+        hint = f"; near names: {', '.join(near)}" if near else ""
+        raise ValueError(
+            f"unknown model {name!r}: expected package.module:function, a .keras file, a model of "
+            f"keras.applications or {PAPER!r}{hint}"
+        )
+    given = {"input_shape": input_shape and tuple(input_shape), "classes": classes}
+    return _made(known[name], name, {k: v for k, v in given.items() if v is not None})
+
+
+def _from_function(name: str):
+    module, _, function = name.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        make = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{name}: expected package.module:function; {_one_line(error)}") from error
+    return _made(make, name)
+
+
+def _from_file(name: str):
+    try:
+        return keras.saving.load_model(name, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises what a damaged file happens to break
+        raise ValueError(f"{name}: expected a .keras file; {_one_line(error)}") from error
+
+
+def _made(make, name: str, options: dict | None = None):
+    try:
+        return make(**({"weights": None} | options if options is not None else {}))
+    except Exception as error:  # it is the user's code
+        raise ValueError(f"{name} raised {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
