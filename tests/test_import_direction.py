@@ -69,6 +69,7 @@ SERVE_FILES = (
     "serve.requests",
     "serve.batching",
     "serve.cloud_metrics",
+    "serve.turns",
     "serve.gate",
     "serve.service",
     "serve.logs",
