@@ -9,13 +9,13 @@ import hmac
 import json
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from reprlib import repr as brief
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keras_ddnn.serve.turns import Turns
 
@@ -23,6 +23,8 @@ FREE_BYTES = 64 << 10  # of each body; the number of connections bounds their su
 RETRY_SECONDS = (1, 3)
 
 Count = Callable[[int], None]
+Headers = Mapping[bytes, bytes]
+Answer = Callable[[Scope, Headers, bytes], Awaitable[ASGIApp]]
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ class Gate:
     wait, which costs nothing.
 
     Args:
-        app: What is behind.
-        asked: Paths that take a body by POST; it is read here, all of it, before the app is called.
+        app: What answers all other requests.
+        answer: What answers those that have a body: scope, headers, body → response; it may raise
+            Refused.
+        asked: Their paths, by POST.
         free_paths: Paths that need no token.
         token: What the others must carry as `Authorization: Bearer`; None for nothing.
         hosts: Names that a Host header may hold, beside every address; None for any. A web page
@@ -93,6 +97,7 @@ class Gate:
     def __init__(
         self,
         app: ASGIApp,
+        answer: Answer,
         *,
         asked: Collection[str],
         free_paths: Collection[str],
@@ -103,7 +108,7 @@ class Gate:
         count: Count,
         limits: GateLimits,
     ):
-        self.app = app
+        self.app, self.answer = app, answer
         self.asked, self.free_paths = frozenset(asked), frozenset(free_paths)
         self.expected = token and f"Bearer {token}".encode()
         self.hosts = None if hosts is None else {name.lower() for name in hosts}
@@ -121,7 +126,7 @@ class Gate:
         headers = dict(scope["headers"])
         try:
             self._check(scope["path"], headers)
-            if scope["method"] == "POST" and scope["path"] in self.asked:
+            if scope["path"] in self.asked:
                 await self._ask(scope, headers, receive, send)
             else:
                 await self.app(scope, receive, send)
@@ -178,6 +183,8 @@ class Gate:
                 raise Refused(401, reason, {"WWW-Authenticate": "Bearer"})
 
     async def _ask(self, scope, headers, receive, send) -> None:
+        if scope["method"] != "POST":
+            raise Refused(405, "expected POST", {"Allow": "POST"})
         scope["since"] = time.perf_counter()
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
         if coding.lower() != "identity":
@@ -190,7 +197,8 @@ class Gate:
         try:
             share.grow(declared)
             body = await self._read(receive, share)
-            await self.app(scope, _given(body, receive), send)
+            response = await self.answer(scope, headers, body)
+            await response(scope, receive, send)
         finally:
             share.end()
 
@@ -273,13 +281,3 @@ def _is_known(host: str, names: Collection[str]) -> bool:
         ip_address(name)
         return True  # nobody can make an address lead elsewhere
     return False
-
-
-def _given(body: bytes, receive: Receive) -> Receive:
-    """Return what gives a body that is here already, and then what `receive` gives."""
-    left = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def give() -> Message:
-        return left.pop() if left else await receive()
-
-    return give
