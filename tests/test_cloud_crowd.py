@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from select import select
 
 import numpy as np
 import pytest
@@ -181,18 +182,18 @@ def test_who_comes_back_at_once_over_the_same_connection_waits():
         assert time.monotonic() - begin >= SOON / 2
 
 
-def test_the_longer_too_many_are_refused_the_later_they_hear_of_it():
-    def refused(port):
-        with connect(port) as line:
-            begin = time.monotonic()
-            assert ask(line) == 503
-            return time.monotonic() - begin
-
-    with full_service(limits=GateLimits(refusals_per_second=4.0)) as port:
-        begin, first = time.monotonic(), min(refused(port) for _ in range(3))
-        assert first < 0.05
-        while refused(port) < first + 0.05:
+def test_of_more_refusals_than_may_be_told_the_newest_is_told_first():
+    with full_service(limits=GateLimits(refusals_per_second=4.0)) as port, ExitStack() as stack:
+        lines = [stack.enter_context(connect(port)) for _ in range(12)]
+        for line in lines:
+            line.sendall(b"".join(request()))
+            time.sleep(0.01)
+        told, begin = [], time.monotonic()
+        while len(told) < 11:
             assert time.monotonic() < begin + PATIENCE / 2
+            told += [line for line in select(lines, [], [], 0.01)[0] if line not in told]
+        assert time.monotonic() - begin >= 0.3  # nine at once, and four a second
+        assert told[9:11] == [lines[11], lines[10]]
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -9,21 +9,22 @@ import hmac
 import json
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from reprlib import repr as brief
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from keras_ddnn.serve.cloud.turns import Turns
 
 FREE_BYTES = 64 << 10  # of each body; the number of connections bounds their sum
-BURST_SECONDS = 2.0  # of refusals that may be told at once
-DEBT_SECONDS = 0.25  # of refusals told before their turn, which keep the pressure in mind
-PATIENCE_LOST = 0.1  # seconds of delay of a refusal for each second of too many
 RETRY_SECONDS = (1, 3)
 
 Count = Callable[[int], None]
+Headers = Mapping[bytes, bytes]
+Answer = Callable[[Scope, Headers, bytes], Awaitable[ASGIApp]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class GateLimits:
         hold_seconds: That a connection is not read after a refusal for want of room; less than
             any `Retry-After`.
         linger_seconds: For a client that sends all of its body before it reads that it is refused.
-        refusals_per_second: For want of room, that are told without delay.
+        refusals_per_second: For want of room, that are told.
     """
 
     body_seconds: float = 10.0
@@ -61,15 +62,12 @@ class Refused(Exception):
         self.status, self.reason, self.headers = status, reason, dict(headers or {})
 
 
-def come_again(delay: float = 0.0) -> dict[str, str]:
+def come_again() -> dict[str, str]:
     """Return the header that says when to ask again, which differs from client to client.
 
     Clients that were refused together would otherwise come back together.
-
-    Args:
-        delay: Seconds that refusals have to wait for their turn, which tells how many there are.
     """
-    return {"Retry-After": str(random.randint(*RETRY_SECONDS) + int(delay))}
+    return {"Retry-After": str(random.randint(*RETRY_SECONDS))}
 
 
 class Gate:
@@ -77,13 +75,15 @@ class Gate:
 
     A client that is refused for want of room may come back at once, whatever it is told, and
     hundreds of them would keep the service from its work. So its next request on the same
-    connection is not looked at before `hold_seconds`, in which whoever obeys does not ask. Those
-    that come over new connections are told ever later, the longer there are more than
-    `refusals_per_second`. To wait costs nothing.
+    connection is not looked at before `hold_seconds`, in which whoever obeys does not ask; and of
+    those that come over new connections, no more than `refusals_per_second` are told. The others
+    wait, which costs nothing.
 
     Args:
-        app: What is behind.
-        asked: Paths that take a body by POST; it is read here, all of it, before the app is called.
+        app: What answers all other requests.
+        answer: What answers those that have a body: scope, headers, body → response; it may raise
+            Refused.
+        asked: Their paths, by POST.
         free_paths: Paths that need no token.
         token: What the others must carry as `Authorization: Bearer`; None for nothing.
         hosts: Names that a Host header may hold, beside every address; None for any. A web page
@@ -97,6 +97,7 @@ class Gate:
     def __init__(
         self,
         app: ASGIApp,
+        answer: Answer,
         *,
         asked: Collection[str],
         free_paths: Collection[str],
@@ -107,15 +108,14 @@ class Gate:
         count: Count,
         limits: GateLimits,
     ):
-        self.app = app
+        self.app, self.answer = app, answer
         self.asked, self.free_paths = frozenset(asked), frozenset(free_paths)
         self.expected = token and f"Bearer {token}".encode()
         self.hosts = None if hosts is None else {name.lower() for name in hosts}
         self.max_bytes, self.budget = max_bytes, max(limits.budget, max_bytes)
         self.lack, self.count = lack, count
         self.limits = limits
-        self._turn = 0.0  # of the latest refusal, by the loop's clock
-        self._pressed_since = 0.0  # by the same clock
+        self._turns = Turns(limits.refusals_per_second)
         self._held = 0  # bytes of the budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,7 +126,7 @@ class Gate:
         headers = dict(scope["headers"])
         try:
             self._check(scope["path"], headers)
-            if scope["method"] == "POST" and scope["path"] in self.asked:
+            if scope["path"] in self.asked:
                 await self._ask(scope, headers, receive, send)
             else:
                 await self.app(scope, receive, send)
@@ -183,20 +183,22 @@ class Gate:
                 raise Refused(401, reason, {"WWW-Authenticate": "Bearer"})
 
     async def _ask(self, scope, headers, receive, send) -> None:
+        if scope["method"] != "POST":
+            raise Refused(405, "expected POST", {"Allow": "POST"})
         scope["since"] = time.perf_counter()
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
         if coding.lower() != "identity":
             raise Refused(415, f"expected a body that is not compressed; received {brief(coding)}")
         declared = self._declared(headers)
         if reason := self._lack(declared):
-            delay = self._wait_for_turn()
-            await asyncio.sleep(delay)
-            raise Refused(503, reason, come_again(delay))
+            await self._turns.take()
+            raise Refused(503, reason, come_again())
         share = _Share(self)
         try:
             share.grow(declared)
             body = await self._read(receive, share)
-            await self.app(scope, _given(body, receive), send)
+            response = await self.answer(scope, headers, body)
+            await response(scope, receive, send)
         finally:
             share.end()
 
@@ -207,20 +209,6 @@ class Gate:
         if self._held + _beyond_free(declared) > self.budget:
             return f"{self.budget} bytes of other requests are held already"
         return None
-
-    def _wait_for_turn(self) -> float:
-        """Return the seconds until the next refusal may be told.
-
-        At first they are few: whoever obeys must hear of it in time. The longer too many come, the
-        less do they obey.
-        """
-        now = asyncio.get_running_loop().time()
-        self._turn = max(self._turn, now - BURST_SECONDS) + 1.0 / self.limits.refusals_per_second
-        if self._turn <= now - BURST_SECONDS / 2:
-            self._pressed_since = now
-        longest = PATIENCE_LOST * (now - self._pressed_since)
-        self._turn = min(self._turn, now + max(longest, DEBT_SECONDS))
-        return max(0.0, min(self._turn - now, longest))
 
     def _declared(self, headers) -> int:
         text = headers.get(b"content-length", b"")
@@ -293,13 +281,3 @@ def _is_known(host: str, names: Collection[str]) -> bool:
         ip_address(name)
         return True  # nobody can make an address lead elsewhere
     return False
-
-
-def _given(body: bytes, receive: Receive) -> Receive:
-    """Return what gives a body that is here already, and then what `receive` gives."""
-    left = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def give() -> Message:
-        return left.pop() if left else await receive()
-
-    return give

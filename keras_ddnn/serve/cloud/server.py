@@ -201,13 +201,13 @@ def server_of(
     header_seconds: float = HEADER_SECONDS,
     tls: ssl.SSLContext | None = None,
 ) -> uvicorn.Server:
-    """Return a server, to be run by `run(sockets=[listener])`; see `keras_ddnn.serve.listening`.
+    """Return a server, to be run by `run(sockets=[listener])`; see `keras_ddnn.serve.cloud.listening`.
 
     Args:
         app: What it serves.
         most: Connections at a time; see `Crowd`.
         header_seconds: That a client may take to send a header, or to take an answer.
-        tls: For https; see `keras_ddnn.serve.listening`.
+        tls: For https; see `keras_ddnn.serve.cloud.listening`.
     """
     crowd = Crowd(most, header_seconds)
     connection = type("Connection", (_Connection,), {"crowd": crowd})

@@ -13,11 +13,12 @@ from math import prod
 from reprlib import repr as brief
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.types import ASGIApp, Scope
 
-from keras_ddnn.serve.cloud.gate import Gate, GateLimits, come_again
+from keras_ddnn.serve.cloud.gate import Gate, GateLimits, Headers, Refused, come_again
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
@@ -51,7 +52,7 @@ def make_app(
     max_queue: int = MAX_QUEUE,
     max_delay: float = MAX_DELAY,
     limits: GateLimits = DEFAULT_LIMITS,
-) -> FastAPI:
+) -> ASGIApp:
     """Make the service around a network.
 
     A request that cannot be answered gets a status of 4xx and `{"error": reason}` in one line; one
@@ -76,7 +77,7 @@ def make_app(
         limits: What is spent on clients, see `GateLimits`.
 
     Returns:
-        FastAPI: An application whose lifespan runs the queue, and ends when that is empty.
+        An ASGI application whose lifespan runs the queue, and ends when that is empty.
 
     Raises:
         ValueError: If a number is out of range.
@@ -105,40 +106,26 @@ def make_app(
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, **unwanted)
     _refuse_in_one_line(app, metrics)
     ready_paths = ("/v2/health/ready", f"{MODEL}/ready", f"{versioned}/ready")
-    app.add_middleware(
-        Gate,
-        asked=(f"{MODEL}/infer", f"{versioned}/infer"),
-        free_paths=("/", "/v2/health/live", *ready_paths),
-        token=token,
-        hosts=hosts,
-        max_bytes=max_bytes or bytes_of_batch(manifest, max_batch),
-        lack=lambda: batcher.lack(1),
-        count=lambda status: metrics.refused.labels(str(status)).inc(),
-        limits=limits,
-    )
 
-    @app.post(f"{MODEL}/infer")
-    @app.post(f"{versioned}/infer")
-    async def infer(request: Request) -> Response:
-        body = await request.body()
+    async def infer(scope: Scope, headers: Headers, body: bytes) -> Response:
+        text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         try:
-            asked = read_request(request.headers, body)
-        except WireError as error:
-            raise HTTPException(400, str(error)) from None
-        try:
+            asked = read_request(text, body)
             logits = await batcher.submit(asked.features)
+        except WireError as error:
+            raise Refused(400, str(error)) from None
         except Unavailable as error:
-            raise HTTPException(503, str(error), come_again()) from None
+            raise Refused(503, str(error), come_again()) from None
         if not np.isfinite(logits).all():
-            raise HTTPException(422, "the network has no finite logits for these features")
+            raise Refused(422, "the network has no finite logits for these features")
         metrics.answered(len(logits), asked.answered_locally, len(body))
         if asked.images is not None:
             metrics.show(asked.images, [class_names[k] for k in logits.argmax(axis=1)])
-        headers, content = encode(
+        answer, content = encode(
             [Tensor("logits", logits)], kind="outputs", model_name=NAME, request_id=asked.id
         )
-        metrics.seconds.observe(time.perf_counter() - request.scope["since"])
-        return Response(content, headers=headers)
+        metrics.seconds.observe(time.perf_counter() - scope["since"])
+        return Response(content, headers=answer)
 
     @app.get("/v2/health/live")
     async def live() -> dict:
@@ -183,7 +170,18 @@ def make_app(
         headers = {"Content-Security-Policy": PAGE_POLICY}
         return Response(page_text, media_type="text/html", headers=headers)
 
-    return app
+    return Gate(
+        app,
+        infer,
+        asked=(f"{MODEL}/infer", f"{versioned}/infer"),
+        free_paths=("/", "/v2/health/live", *ready_paths),
+        token=token,
+        hosts=hosts,
+        max_bytes=max_bytes or bytes_of_batch(manifest, max_batch),
+        lack=lambda: batcher.lack(1),
+        count=lambda status: metrics.refused.labels(str(status)).inc(),
+        limits=limits,
+    )
 
 
 def bytes_of_batch(manifest: Mapping, samples: int = MAX_BATCH) -> int:
