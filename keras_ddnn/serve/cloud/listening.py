@@ -5,7 +5,7 @@ import socket
 import ssl
 from pathlib import Path
 
-SPARE_DESCRIPTORS = 128  # for whatever is no connection
+SPARE_DESCRIPTORS = 384  # for files, and connections on their way in and out
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
