@@ -201,7 +201,7 @@ def server_of(
     header_seconds: float = HEADER_SECONDS,
     tls: ssl.SSLContext | None = None,
 ) -> uvicorn.Server:
-    """Return a server, to be run by `run(sockets=[listener])`; see `keras_ddnn.serve.cloud.listening`.
+    """Return a server, to be run by `run(sockets=[listener])`; see `listening.bound_socket`.
 
     Args:
         app: What it serves.
