@@ -7,6 +7,8 @@ package, or asking a command for `--help`, does not wait for TensorFlow.
 
 from importlib import import_module
 
+from keras_ddnn.files.extras import extras_named
+
 __version__ = "0.1.0"
 
 # Public name -> file
@@ -71,7 +73,8 @@ __all__ = sorted(_FILE_OF)
 def __getattr__(name):
     if name not in _FILE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+    with extras_named():
+        return getattr(import_module(f"{__name__}.{_FILE_OF[name]}"), name)
 
 
 def __dir__():

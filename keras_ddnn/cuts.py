@@ -3,6 +3,8 @@
 import sys
 
 from keras_ddnn.deploy.cuts_command import main
+from keras_ddnn.files.extras import extras_of_a_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with extras_of_a_command():
+        sys.exit(main())

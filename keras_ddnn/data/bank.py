@@ -8,11 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from keras_ddnn.data.outputs import as_rows, checked_outputs
 from keras_ddnn.files.atomic import replacing_file
-from keras_ddnn.tasks.classification import normalised_entropy
+from keras_ddnn.tasks.classification import normalised_entropy, softmax
 
 NO_FEATURES = np.empty(0, np.float16)  # stands for None in a file
 
@@ -64,9 +63,7 @@ class EdgeOutputs:
     @cached_property
     def local_probabilities(self) -> np.ndarray:
         """Softmax of the local logits, of shape (n, num_classes)."""
-        logits = self.xp.asarray(self.local_logits, self.precision)
-        powers = self.xp.exp(logits - self.xp.max(logits, axis=1, keepdims=True))
-        return powers / self.xp.sum(powers, axis=1, keepdims=True)
+        return softmax(self.xp.asarray(self.local_logits, self.precision), self.xp)
 
     @cached_property
     def local_entropy(self) -> np.ndarray:
@@ -172,7 +169,7 @@ class Bank:
     @cached_property
     def cloud_probabilities(self) -> np.ndarray:
         """Softmax of the cloud logits, float64 of shape (n, num_classes)."""
-        return softmax(self.cloud_logits.astype(np.float64), axis=1)
+        return softmax(self.cloud_logits.astype(np.float64))
 
     @cached_property
     def local_correct(self) -> np.ndarray:

@@ -7,6 +7,17 @@ import numpy as np
 TINY = float(np.finfo(np.float32).tiny)  # keeps the logarithm of a probability of 0 finite
 
 
+def softmax(logits: np.ndarray, xp: ModuleType = np) -> np.ndarray:
+    """Return probabilities of logits (n, num_classes), of the same type.
+
+    Args:
+        logits: Finite floats.
+        xp: NumPy, or `tensorflow.experimental.numpy` in a graph.
+    """
+    powers = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
+    return powers / xp.sum(powers, axis=1, keepdims=True)
+
+
 def normalised_entropy(probabilities: np.ndarray, xp: ModuleType = np) -> np.ndarray:
     """Return the entropy of (n, num_classes) over log num_classes, of shape (n,), in [0, 1].
 
