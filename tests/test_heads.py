@@ -9,8 +9,9 @@ from keras_ddnn.data.bank import Bank, EdgeOutputs
 from keras_ddnn.deploy.artifact import load_head, save_head
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.heads.architectures import HEADS, build_head
 from keras_ddnn.heads.co_training import CoTrainedHead
-from keras_ddnn.heads.fit import HEADS, HeadRule, build_head, fit_head
+from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import Banks, Predictions
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import Margin

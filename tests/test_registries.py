@@ -10,14 +10,15 @@ import tune.driver
 import tune.space
 from keras_ddnn import config
 from keras_ddnn.data.bank import EdgeOutputs
-from keras_ddnn.heads.fit import HEADS, keras_loss
+from keras_ddnn.heads.architectures import HEADS
+from keras_ddnn.heads.fit import keras_loss
 from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.targets import TARGETS
 from keras_ddnn.rules.confidence import RULES
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.tasks.classification import COSTS
 from keras_ddnn.training.batches import AUGMENTATIONS
-from keras_ddnn.training.fit import SCHEDULES
+from keras_ddnn.training.schedules import SCHEDULES
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads.fit import fit_head
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.training.capture import capture
-from keras_ddnn.training.fit import SCHEDULES, compile_ddnn, fit_ddnn
+from keras_ddnn.training.fit import fit_ddnn
+from keras_ddnn.training.joint import compile_ddnn
+from keras_ddnn.training.schedules import SCHEDULES
 
 SMALL = DDNNConfig(
     local_filters=8,

@@ -7,9 +7,8 @@ memory, and stands in front of FastAPI, so that it costs no routing either.
 import asyncio
 import hmac
 import json
-import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,12 +16,12 @@ from reprlib import repr as brief
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from keras_ddnn.serve.cloud.refusals import Refused, come_again
+
 FREE_BYTES = 64 << 10  # of each body; the number of connections bounds their sum
 BURST_SECONDS = 2.0  # of refusals that may be told at once
 DEBT_SECONDS = 0.25  # of refusals told before their turn, which keep the pressure in mind
 PATIENCE_LOST = 0.1  # seconds of delay of a refusal for each second of too many
-RETRY_SECONDS = (1, 3)
-
 Count = Callable[[int], None]
 
 
@@ -45,31 +44,6 @@ class GateLimits:
     hold_seconds: float = 0.9
     linger_seconds: float = 2.0
     refusals_per_second: float = 300.0
-
-
-class Refused(Exception):
-    """A request that is not let in.
-
-    Attributes:
-        status: Of HTTP.
-        reason: One line.
-        headers: Further ones of the answer.
-    """
-
-    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None):
-        super().__init__(reason)
-        self.status, self.reason, self.headers = status, reason, dict(headers or {})
-
-
-def come_again(delay: float = 0.0) -> dict[str, str]:
-    """Return the header that says when to ask again, which differs from client to client.
-
-    Clients that were refused together would otherwise come back together.
-
-    Args:
-        delay: Seconds that refusals have to wait for their turn, which tells how many there are.
-    """
-    return {"Retry-After": str(random.randint(*RETRY_SECONDS) + int(delay))}
 
 
 class Gate:

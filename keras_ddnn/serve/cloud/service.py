@@ -17,8 +17,9 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from keras_ddnn.serve.cloud.gate import Gate, GateLimits, come_again
+from keras_ddnn.serve.cloud.gate import Gate, GateLimits
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
+from keras_ddnn.serve.cloud.refusals import come_again
 from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.requests import request_reader
