@@ -1,6 +1,7 @@
 """Keras models of offload heads."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import assert_never
 
 import keras
 from keras import layers
@@ -17,7 +18,7 @@ CONV_DROPOUT = 0.3
 CONV_WEIGHT_DECAY = 1e-5
 
 
-def build_head(input_shape, config: HeadConfig) -> keras.Model:
+def build_head(input_shape: Sequence[int], config: HeadConfig) -> keras.Model:
     """Build an offload head.
 
     Args:
@@ -37,35 +38,39 @@ def build_head(input_shape, config: HeadConfig) -> keras.Model:
         x = layers.Rescaling(1 / 127.5, -1.0, dtype=policy, name="rescaling")(inputs)
     else:
         x = inputs
-    x = HEADS[config.architecture](x, config, policy)
+    match config.architecture:
+        case "mlp":
+            x = _dense_layers(x, config.depth, config.dropout, policy)
+        case "paper_mlp":
+            x = _dense_layers(x, config.depth, 0.0, policy)
+        case "conv":
+            x = _convolutions(x, config.depth, policy)
+        case _:
+            assert_never(config.architecture)
+    x = layers.Dense(TARGETS[config.target].units, dtype="float32", name="outputs")(x)
+    if config.architecture == "paper_mlp":
+        # (1 + tanh z)/2 = sigmoid(2z): the paper's ending, as the logit of a probability.
+        x = layers.Rescaling(2.0, dtype="float32", name="doubled")(x)
     return keras.Model(inputs, x, name="head")
 
 
-def _outputs(config):
-    return layers.Dense(TARGETS[config.target].units, dtype="float32", name="outputs")
-
-
-def _mlp(x, config, policy):
-    widths = VECTOR_WIDTHS[: config.depth]
+def _dense_layers(
+    x: keras.KerasTensor, depth: int, dropout: float, policy: str
+) -> keras.KerasTensor:
+    widths = VECTOR_WIDTHS[:depth]
     if len(x.shape) == 4:
-        widths = (MAP_WIDTH,) * config.depth
+        widths = (MAP_WIDTH,) * depth
         x = layers.Flatten(dtype=policy)(x)
     for width in widths:
         x = layers.Dense(width, activation="relu", dtype=policy)(x)
-        if config.dropout:
-            x = layers.Dropout(config.dropout, dtype=policy)(x)
-    return _outputs(config)(x)
+        if dropout:
+            x = layers.Dropout(dropout, dtype=policy)(x)
+    return x
 
 
-def _paper_mlp(x, config, policy):
-    config = replace(config, dropout=0.0)
-    # (1 + tanh z)/2 = sigmoid(2z): the paper's ending, as the logit of a probability.
-    return layers.Rescaling(2.0, dtype="float32", name="doubled")(_mlp(x, config, policy))
-
-
-def _conv(x, config, policy):
+def _convolutions(x: keras.KerasTensor, depth: int, policy: str) -> keras.KerasTensor:
     for filters in CONV_FILTERS:
-        for _ in range(config.depth):
+        for _ in range(depth):
             x = layers.Conv2D(
                 filters,
                 3,
@@ -78,8 +83,4 @@ def _conv(x, config, policy):
             x = layers.ReLU(dtype=policy)(x)
         x = layers.MaxPooling2D(2, padding="same", dtype=policy)(x)
         x = layers.Dropout(CONV_DROPOUT, dtype=policy)(x)
-    x = layers.GlobalAveragePooling2D(dtype="float32")(x)
-    return _outputs(config)(x)
-
-
-HEADS = {"mlp": _mlp, "paper_mlp": _paper_mlp, "conv": _conv}
+    return layers.GlobalAveragePooling2D(dtype="float32")(x)

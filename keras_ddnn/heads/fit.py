@@ -9,13 +9,12 @@ from keras import layers
 from sklearn.utils.class_weight import compute_sample_weight
 
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.bank import Bank, EdgeOutputs
 from keras_ddnn.evaluation.blend import Anchor
-from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.heads.architectures import build_head
-from keras_ddnn.labels.losses import LOSSES
+from keras_ddnn.heads.early_stopping import EarlyStopping
 from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedNetwork, require_samples
-from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.rules.confidence import OffloadRule
@@ -98,7 +97,7 @@ def fit_head(
     head.compile(
         keras.optimizers.Adam(config.learning_rate),
         loss=keras_loss(config.loss),
-        metrics=_metrics(config.loss),
+        metrics=[metric_of(config.loss)],
         jit_compile=False,
     )
     prepare_training(head, values[:1])
@@ -116,16 +115,13 @@ def fit_head(
         validation_batch_size=PREDICT_BATCH,
         shuffle=False,  # the batches are shuffled already
         callbacks=[
-            _ValidationAUDC(backbone.val_bank, material.val_inputs, config),
-            keras.callbacks.EarlyStopping(
-                "val_audc", mode="max", patience=config.patience, restore_best_weights=True
-            ),
+            _KeepBest(EarlyStopping(config, backbone.val_bank), material.val_inputs),
             *callbacks,
         ],
         verbose=verbose,
     )
-    val_scores = _score(head, material.val_inputs, config)
-    return HeadRule(head, config, history.history, anchor_of(config, val_scores, backbone.val_bank))
+    anchor = fit_anchor(HeadRule(head, config), backbone.val_bank)
+    return HeadRule(head, config, history.history, anchor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,29 +184,33 @@ def copy_weights(source: keras.Model, head: keras.Model) -> None:
             layer.finalize_state()  # it computes with copies of its weights
 
 
-def anchor_of(config: HeadConfig, val_scores: np.ndarray, val_bank) -> Anchor | None:
+def fit_anchor(rule: HeadRule, val_bank: Bank) -> Anchor | None:
     """Return the anchor of a trained head, if its configuration asks for one."""
-    return Anchor.fit(val_scores, val_bank) if config.anchored else None
+    return Anchor.fit(rule.score(val_bank.edge), val_bank) if rule.config.anchored else None
 
 
-class _ValidationAUDC(keras.callbacks.Callback):
-    """Adds "val_audc" to the logs: what the head is for, of which its loss is a stand-in."""
+class _KeepBest(keras.callbacks.Callback):
+    """Adds "val_audc" to the logs, stops early and restores the weights of the best epoch."""
 
-    def __init__(self, bank, inputs, config):
+    def __init__(self, stopping: EarlyStopping, val_inputs: np.ndarray):
         super().__init__()
-        self.bank, self.inputs, self.config = bank, inputs, config
+        self.stopping, self.val_inputs = stopping, val_inputs
+        self.weights = []
 
     def on_epoch_end(self, epoch, logs=None):
-        scores = _score(self.model, self.inputs, self.config)
-        logs["val_audc"] = OffloadCurve.from_scores(scores, self.bank).audc
+        outputs = _predict_in_batches(self.model, self.val_inputs)
+        logs["val_audc"] = audc = self.stopping.audc(outputs)
+        if self.stopping.is_best(audc):
+            self.weights = self.model.get_weights()
+        if not self.stopping.running:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.weights)
 
 
 def _predict_in_batches(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     return model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
-
-
-def _score(model, inputs, config) -> np.ndarray:
-    return TARGETS[config.target].score(_predict_in_batches(model, inputs), np)
 
 
 def keras_loss(name: str, **options) -> keras.losses.Loss:
@@ -220,10 +220,11 @@ def keras_loss(name: str, **options) -> keras.losses.Loss:
     return getattr(keras.losses, loss.keras_class)(**options)
 
 
-def _metrics(loss: str) -> list[keras.metrics.Metric]:
+def metric_of(loss: str) -> keras.metrics.Metric:
+    """Return what is logged beside a loss: the accuracy of labels, or the mean absolute error."""
     if LOSSES[loss].from_logits:
-        return [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")]
-    return [keras.metrics.MeanAbsoluteError(name="mae")]
+        return keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
+    return keras.metrics.MeanAbsoluteError(name="mae")
 
 
 def _oversample(inputs, labels, seed):

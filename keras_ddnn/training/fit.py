@@ -22,7 +22,7 @@ from keras_ddnn.training.batches import (
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
 from keras_ddnn.training.joint import compile_ddnn, joint_batches
-from keras_ddnn.training.schedules import SCHEDULES
+from keras_ddnn.training.schedules import learning_rate_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
 
 LOGGED_LOCAL_FRACTION = 0.5  # L0 of the b* shown in TensorBoard
@@ -150,19 +150,17 @@ def fit_ddnn(
         callbacks = [log, *callbacks]
 
     start, cascade, history = time.perf_counter(), None, {}
-    make_schedule = partial(
-        SCHEDULES[config.schedule], steps=steps, monitor="val_loss" if val else "loss"
-    )
+    make_rate = partial(learning_rate_of, steps=steps, monitor="val_loss" if val else "loss")
     for part, first, end in _parts(config):
         before, cascade = cascade, make_network(network, train.images.shape[1:], num_classes, part)
         model = cascade.model
         if before is None:
-            schedule = make_schedule(part)
+            rate = make_rate(part)
         else:
             start_bottleneck(model, before.model, train.images, feature_quantisation(part))
-            rate, left = float(before.model.optimizer.learning_rate), end - first
-            schedule = make_schedule(replace(part, learning_rate=rate, epochs=left), warm_up=0.0)
-        compile_ddnn(model, part, schedule.learning_rate)
+            reached, left = float(before.model.optimizer.learning_rate), end - first
+            rate = make_rate(replace(part, learning_rate=reached, epochs=left), warm_up=0.0)
+        compile_ddnn(model, part, rate.initial)
         capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
         last = capture_bank if end == config.epochs else _StopAfter(end)
         logs = model.fit(
@@ -173,7 +171,7 @@ def fit_ddnn(
             validation_data=val and (val.images, {"local": val.labels, "cloud": val.labels}),
             validation_batch_size=500,
             shuffle=False,  # the batches are shuffled already
-            callbacks=[*schedule.callbacks, *callbacks, last],
+            callbacks=[*rate.callbacks, *callbacks, last],
             verbose=verbose,
         ).history
         history = {name: history.get(name, []) + values for name, values in logs.items()}

@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.datasets import Split
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
-from keras_ddnn.training.batches import AUGMENTATIONS, training_batches
+from keras_ddnn.training.batches import augmentation, training_batches
 
 
 def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> None:
@@ -33,7 +33,7 @@ def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> 
 
 def joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
     """Yield endless batches: inputs, labels of both outputs, and for a random λ their weights."""
-    augment = AUGMENTATIONS[config.augmentation]
+    augment = augmentation(config.augmentation)
 
     def transform(batch, seed):
         images, labels = batch
