@@ -42,7 +42,7 @@ _FILE_OF = {
     "audc_gain": "evaluation.statistics",
     "benefit": "data.benefits",
     "build_ddnn": "networks.paper",
-    "build_head": "heads.fit",
+    "build_head": "heads.architectures",
     "chain": "networks.cascade",
     "compare_rules": "evaluation.curves",
     "fit_ddnn": "training.fit",

@@ -13,9 +13,8 @@ from keras_ddnn.files.checks import (
     require_positive,
     require_seed,
 )
-from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.sources import LABEL_SOURCES
-from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.tasks.classification import COSTS
 

@@ -20,7 +20,8 @@ from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.files import manifest_fields
 from keras_ddnn.files.checksums import sha256
 from keras_ddnn.files.manifest import SCHEMA, read_manifest
-from keras_ddnn.heads.fit import HeadRule, build_head
+from keras_ddnn.heads.architectures import build_head
+from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn

@@ -1,8 +1,11 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_ddnn.training.batches import AUGMENTATIONS, PAD, steps_per_epoch, training_batches
+from keras_ddnn.config import Augmentation
+from keras_ddnn.training.batches import PAD, augmentation, steps_per_epoch, training_batches
 
 SEED = tf.constant([0, 1], tf.int64)
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
@@ -36,15 +39,15 @@ def test_every_epoch_is_augmented_anew():
     assert len({float(value) for value in noise.take(3)}) == 3
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", get_args(Augmentation))
 def test_augmented_images_keep_their_shape_and_type(name):
-    augmented = AUGMENTATIONS[name](tf.constant(IMAGES), SEED)
+    augmented = augmentation(name)(tf.constant(IMAGES), SEED)
     assert augmented.shape == IMAGES.shape
     assert augmented.dtype == tf.uint8
 
 
 def test_flip_mirrors_about_half_of_the_images():
-    flipped = AUGMENTATIONS["flip"](tf.constant(IMAGES), SEED).numpy()
+    flipped = augmentation("flip")(tf.constant(IMAGES), SEED).numpy()
     same = (flipped == IMAGES).all(axis=(1, 2, 3))
     mirrored = (flipped == IMAGES[:, :, ::-1]).all(axis=(1, 2, 3))
     assert (same ^ mirrored).all()
@@ -52,12 +55,12 @@ def test_flip_mirrors_about_half_of_the_images():
 
 
 def test_an_image_is_cropped_and_then_mirrored_as_each_alone_would_do():
-    cropped, both = (AUGMENTATIONS[n](tf.constant(IMAGES), SEED) for n in ("crop", "crop_flip"))
-    np.testing.assert_array_equal(both, AUGMENTATIONS["flip"](cropped, SEED))
+    cropped, both = (augmentation(n)(tf.constant(IMAGES), SEED) for n in ("crop", "crop_flip"))
+    np.testing.assert_array_equal(both, augmentation("flip")(cropped, SEED))
 
 
 def test_crop_shifts_an_image_by_up_to_the_padding():
-    cropped = AUGMENTATIONS["crop"](tf.constant(IMAGES), SEED).numpy()
+    cropped = augmentation("crop")(tf.constant(IMAGES), SEED).numpy()
     padded = np.pad(IMAGES, [(0, 0), (PAD, PAD), (PAD, PAD), (0, 0)], mode="reflect")
     shifts = set()
     for image, canvas in zip(cropped, padded):

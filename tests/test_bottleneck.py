@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keras_ddnn.config import DDNNConfig, feature_quantisation
-from keras_ddnn.networks.bottleneck_start import start_bottleneck
 from keras_ddnn.networks.layers import FusedBatchNormalization
 from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.training.bottleneck_start import start_bottleneck
 
 CONFIG = DDNNConfig(
     local_filters=4, cloud_filters=((4,), (8, 8)), cloud_units=(8,), precision="float32"

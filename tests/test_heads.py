@@ -1,16 +1,18 @@
 from dataclasses import replace
+from typing import get_args
 
 import keras
 import numpy as np
 import pytest
 
-from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.config import DDNNConfig, HeadArchitecture, HeadConfig
 from keras_ddnn.data.bank import Bank, EdgeOutputs
 from keras_ddnn.deploy.artifact import load_head, save_head
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.co_training import CoTrainedHead
-from keras_ddnn.heads.fit import HEADS, HeadRule, build_head, fit_head
+from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import Banks, Predictions
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import Margin
@@ -105,7 +107,11 @@ def test_an_anchored_head_that_knows_nothing_is_not_run_and_costs_nothing(banks)
     ("name", "architecture"),
     [
         *((name, "mlp") for name in HEAD_INPUTS),
-        *(("features", architecture) for architecture in HEADS if architecture != "mlp"),
+        *(
+            ("features", architecture)
+            for architecture in get_args(HeadArchitecture)
+            if architecture != "mlp"
+        ),
         ("image", "conv"),
         ("image", "paper_mlp"),
     ],

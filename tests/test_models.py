@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
-from keras_ddnn.heads.fit import build_head
+from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.networks import paper as models
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization
@@ -17,7 +17,7 @@ from keras_ddnn.networks.paper import (
     save_weights,
     split_ddnn,
 )
-from keras_ddnn.training.fit import compile_ddnn
+from keras_ddnn.training.joint import compile_ddnn
 
 HEAD_INPUT_OF = {"mlp": "logits", "conv": "features"}
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)

@@ -21,7 +21,8 @@ from figures.paper.results import gains, read, summarise
 from figures.paper.table import cells, fill
 from keras_ddnn.rules.confidence import Entropy, OffloadRule, Random
 from tune import paper
-from tune.experiments import EPOCHS, EXPERIMENTS, FULL, QUICK, describe_decisions, describe_networks
+from tune.experiments import EXPERIMENTS, FULL, QUICK
+from tune.measures import EPOCHS, describe_decisions, describe_networks
 from tune.study import Finished
 
 HISTORY = {name: [0.5 + 0.01 * n for n in range(EPOCHS)] for name in ("accuracy", "val_accuracy")}

@@ -1,36 +1,15 @@
 """Every named choice has an implementation, and every implementation a name and a meaning."""
 
-from typing import get_args
-
 import keras
 import numpy as np
 import pytest
 
-import tune.driver
-import tune.space
-from keras_ddnn import config
 from keras_ddnn.data.bank import EdgeOutputs
-from keras_ddnn.heads.fit import HEADS, keras_loss
-from keras_ddnn.labels.losses import LOSSES
-from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.heads.fit import keras_loss
+from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.confidence import RULES
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.tasks.classification import COSTS
-from keras_ddnn.training.batches import AUGMENTATIONS
-from keras_ddnn.training.fit import SCHEDULES
-
-
-@pytest.mark.parametrize(
-    ("names", "implementations"),
-    [
-        (config.Schedule, SCHEDULES),
-        (config.Augmentation, AUGMENTATIONS),
-        (config.HeadArchitecture, HEADS),
-        (tune.space.Scheduler, tune.driver.SCHEDULERS),
-    ],
-)
-def test_the_names_a_config_accepts_are_those_implemented(names, implementations):
-    assert get_args(names) == tuple(implementations)
 
 
 @pytest.mark.parametrize("name", COSTS)

@@ -7,7 +7,9 @@ from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.heads.fit import fit_head
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.training.capture import capture
-from keras_ddnn.training.fit import SCHEDULES, compile_ddnn, fit_ddnn
+from keras_ddnn.training.fit import fit_ddnn
+from keras_ddnn.training.joint import compile_ddnn
+from keras_ddnn.training.schedules import learning_rate_of
 
 SMALL = DDNNConfig(
     local_filters=8,
@@ -150,7 +152,7 @@ def test_a_bottleneck_is_put_in_on_the_way_and_callbacks_see_one_training(toy_sp
 
 def test_the_one_cycle_schedule_warms_up_over_a_fifth_and_ends_at_zero():
     config = DDNNConfig(schedule="one_cycle", learning_rate=3e-3, epochs=10)
-    rate = SCHEDULES["one_cycle"](config, steps=10, monitor="loss").learning_rate
+    rate = learning_rate_of(config, steps=10, monitor="loss").initial
     assert float(rate(0)) == 0.0
     assert float(rate(10)) == pytest.approx(1.5e-3)
     assert float(rate(20)) == pytest.approx(3e-3)

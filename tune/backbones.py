@@ -185,7 +185,7 @@ class StoredNetwork:
         folder = self.folder / f"augmented{views}"
         if not trained(folder):
             set_damaged_aside(folder)
-            from keras_ddnn.training.fit import augmented_bank
+            from keras_ddnn.training.capture import augmented_bank
 
             bank = augmented_bank(self.model(), self.ddnn, self.bank, views)
             # Two trials may ask at once: both capture the same, and the first to finish stays.

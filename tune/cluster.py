@@ -9,6 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import assert_never
+
+from tune.space import Scheduler
 
 # Ray's own OMP_NUM_THREADS does not bind TensorFlow. With one thread a worker, sums are made in one
 # order, and a search repeats to the last bit.
@@ -228,3 +231,16 @@ def resources_of(backbones: int, hosts: list[dict[str, float]]) -> dict:
         "num_gpus": int(gpu),
         "runtime_env": {"env_vars": environment(threads)},
     }
+
+
+def scheduler(name: Scheduler):
+    """Return Tune's scheduler of trials; None for its default, which starts them in order."""
+    match name:
+        case "fifo":
+            return None
+        case "asha":
+            from ray.tune.schedulers import ASHAScheduler
+
+            return ASHAScheduler(time_attr="training_iteration", grace_period=2)
+        case _:
+            assert_never(name)

@@ -213,7 +213,7 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
                 metric="val_audc",
                 mode="max",
                 search_alg=algorithm,
-                scheduler=SCHEDULERS[search.scheduler](),
+                scheduler=cluster.scheduler(search.scheduler),
                 num_samples=todo if algorithm else 1,  # of the grid of stacks
                 reuse_actors=True,
             ),
@@ -289,12 +289,3 @@ def _space(search, fingerprint, done, unfinished):
     )
     choices = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
     return {"choices": choices}, algorithm, search.trials - len(done), []
-
-
-def _asha():
-    from ray.tune.schedulers import ASHAScheduler
-
-    return ASHAScheduler(time_attr="training_iteration", grace_period=2)
-
-
-SCHEDULERS = {"fifo": lambda: None, "asha": _asha}

@@ -115,7 +115,7 @@ def architectures() -> dict[str, list[dict]]:
     """Describe the networks of Figures 1, 5 and 9 of the paper, layer by layer."""
     import keras
 
-    from keras_ddnn.heads.fit import build_head
+    from keras_ddnn.heads.architectures import build_head
     from keras_ddnn.networks.model_costs import describe_layers
     from keras_ddnn.networks.paper import build_ddnn
 

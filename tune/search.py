@@ -9,9 +9,8 @@ from typing import get_args
 from keras_ddnn.config import PRESETS, HeadArchitecture
 from keras_ddnn.data.datasets import DATASETS
 from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
-from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.sources import LABEL_SOURCES
-from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.tasks.classification import COSTS
 from tune.failures import run_command

@@ -16,9 +16,8 @@ from keras_ddnn.config import (
     resolve_config,
 )
 from keras_ddnn.files.checks import require_choice, require_count, require_fraction, require_seed
-from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config, staged_config
-from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
 
 MEMBERS = 16  # of a stack at most: two cores want two stacks

@@ -32,7 +32,8 @@ from keras_ddnn.files.manifest import (
 from keras_ddnn.files.manifest_fields import HEAD as HEAD_SHAPE
 from keras_ddnn.files.model_card import model_card
 from keras_ddnn.files.signature import Key, private_key
-from keras_ddnn.heads.fit import HeadRule, build_head
+from keras_ddnn.heads.architectures import build_head
+from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn, save_weights

@@ -9,28 +9,18 @@ from keras import layers
 from sklearn.utils.class_weight import compute_sample_weight
 
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.bank import Bank, EdgeOutputs
 from keras_ddnn.evaluation.blend import Anchor
-from keras_ddnn.evaluation.curves import OffloadCurve
-from keras_ddnn.labels.losses import LOSSES
+from keras_ddnn.heads.architectures import build_head
+from keras_ddnn.heads.early_stopping import EarlyStopping
 from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedNetwork, require_samples
-from keras_ddnn.labels.targets import TARGETS
-from keras_ddnn.networks.layers import FusedBatchNormalization
+from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.networks.model_costs import multiply_adds
-from keras_ddnn.networks.paper import (
-    compute_policy,
-    prepare_training,
-    resolve_precision,
-)
+from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.rules.confidence import OffloadRule
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.training.batches import crop_flip, steps_per_epoch, training_batches
 
-VECTOR_WIDTHS = (256, 128, 64, 32)
-MAP_WIDTH = 128
-CONV_FILTERS = (16, 32, 32, 64)
-CONV_DROPOUT = 0.3
-CONV_WEIGHT_DECAY = 1e-5
 PREDICT_BATCH = 500
 
 
@@ -70,30 +60,6 @@ class HeadRule(OffloadRule):
         return rule
 
 
-def build_head(input_shape, config: HeadConfig) -> keras.Model:
-    """Build an offload head.
-
-    Args:
-        input_shape: Shape of one sample of `HEAD_INPUTS[config.input]`, without n.
-        config: Its architecture, depth and target.
-
-    Returns:
-        Keras model, (n, *input_shape) → float32 (n, units): logits, or B_k for the target
-        "benefit". The first layer of a head on vectors normalises them and must be adapted to
-        training data.
-    """
-    policy = compute_policy(config.precision) if len(input_shape) == 3 else "float32"
-    inputs = keras.Input(input_shape, dtype="uint8" if config.input == "image" else None)
-    if len(input_shape) == 1:
-        x = layers.Normalization(name="normalization")(inputs)
-    elif config.input == "image":
-        x = layers.Rescaling(1 / 127.5, -1.0, dtype=policy, name="rescaling")(inputs)
-    else:
-        x = inputs
-    x = HEADS[config.architecture](x, config, policy)
-    return keras.Model(inputs, x, name="head")
-
-
 def fit_head(
     backbone: TrainedNetwork,
     config: HeadConfig | None = None,
@@ -131,7 +97,7 @@ def fit_head(
     head.compile(
         keras.optimizers.Adam(config.learning_rate),
         loss=keras_loss(config.loss),
-        metrics=_metrics(config.loss),
+        metrics=[metric_of(config.loss)],
         jit_compile=False,
     )
     prepare_training(head, values[:1])
@@ -149,16 +115,13 @@ def fit_head(
         validation_batch_size=PREDICT_BATCH,
         shuffle=False,  # the batches are shuffled already
         callbacks=[
-            _ValidationAUDC(backbone.val_bank, material.val_inputs, config),
-            keras.callbacks.EarlyStopping(
-                "val_audc", mode="max", patience=config.patience, restore_best_weights=True
-            ),
+            _KeepBest(EarlyStopping(config, backbone.val_bank), material.val_inputs),
             *callbacks,
         ],
         verbose=verbose,
     )
-    val_scores = _score(head, material.val_inputs, config)
-    return HeadRule(head, config, history.history, anchor_of(config, val_scores, backbone.val_bank))
+    anchor = fit_anchor(HeadRule(head, config), backbone.val_bank)
+    return HeadRule(head, config, history.history, anchor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,29 +184,33 @@ def copy_weights(source: keras.Model, head: keras.Model) -> None:
             layer.finalize_state()  # it computes with copies of its weights
 
 
-def anchor_of(config: HeadConfig, val_scores: np.ndarray, val_bank) -> Anchor | None:
+def fit_anchor(rule: HeadRule, val_bank: Bank) -> Anchor | None:
     """Return the anchor of a trained head, if its configuration asks for one."""
-    return Anchor.fit(val_scores, val_bank) if config.anchored else None
+    return Anchor.fit(rule.score(val_bank.edge), val_bank) if rule.config.anchored else None
 
 
-class _ValidationAUDC(keras.callbacks.Callback):
-    """Adds "val_audc" to the logs: what the head is for, of which its loss is a stand-in."""
+class _KeepBest(keras.callbacks.Callback):
+    """Adds "val_audc" to the logs, stops early and restores the weights of the best epoch."""
 
-    def __init__(self, bank, inputs, config):
+    def __init__(self, stopping: EarlyStopping, val_inputs: np.ndarray):
         super().__init__()
-        self.bank, self.inputs, self.config = bank, inputs, config
+        self.stopping, self.val_inputs = stopping, val_inputs
+        self.weights = []
 
     def on_epoch_end(self, epoch, logs=None):
-        scores = _score(self.model, self.inputs, self.config)
-        logs["val_audc"] = OffloadCurve.from_scores(scores, self.bank).audc
+        outputs = _predict_in_batches(self.model, self.val_inputs)
+        logs["val_audc"] = audc = self.stopping.audc(outputs)
+        if self.stopping.is_best(audc):
+            self.weights = self.model.get_weights()
+        if not self.stopping.running:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self.model.set_weights(self.weights)
 
 
 def _predict_in_batches(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     return model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
-
-
-def _score(model, inputs, config) -> np.ndarray:
-    return TARGETS[config.target].score(_predict_in_batches(model, inputs), np)
 
 
 def keras_loss(name: str, **options) -> keras.losses.Loss:
@@ -253,10 +220,11 @@ def keras_loss(name: str, **options) -> keras.losses.Loss:
     return getattr(keras.losses, loss.keras_class)(**options)
 
 
-def _metrics(loss: str) -> list[keras.metrics.Metric]:
+def metric_of(loss: str) -> keras.metrics.Metric:
+    """Return what is logged beside a loss: the accuracy of labels, or the mean absolute error."""
     if LOSSES[loss].from_logits:
-        return [keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")]
-    return [keras.metrics.MeanAbsoluteError(name="mae")]
+        return keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
+    return keras.metrics.MeanAbsoluteError(name="mae")
 
 
 def _oversample(inputs, labels, seed):
@@ -268,47 +236,3 @@ def _oversample(inputs, labels, seed):
     sampler = SMOTE(k_neighbors=min(5, minority - 1), random_state=seed)
     inputs, labels = sampler.fit_resample(inputs, labels[:, 0].astype(np.int64))
     return inputs.astype(np.float32), labels[:, None].astype(np.float32)
-
-
-def _outputs(config):
-    return layers.Dense(TARGETS[config.target].units, dtype="float32", name="outputs")
-
-
-def _mlp(x, config, policy):
-    widths = VECTOR_WIDTHS[: config.depth]
-    if len(x.shape) == 4:
-        widths = (MAP_WIDTH,) * config.depth
-        x = layers.Flatten(dtype=policy)(x)
-    for width in widths:
-        x = layers.Dense(width, activation="relu", dtype=policy)(x)
-        if config.dropout:
-            x = layers.Dropout(config.dropout, dtype=policy)(x)
-    return _outputs(config)(x)
-
-
-def _paper_mlp(x, config, policy):
-    config = replace(config, dropout=0.0)
-    # (1 + tanh z)/2 = sigmoid(2z): the paper's ending, as the logit of a probability.
-    return layers.Rescaling(2.0, dtype="float32", name="doubled")(_mlp(x, config, policy))
-
-
-def _conv(x, config, policy):
-    for filters in CONV_FILTERS:
-        for _ in range(config.depth):
-            x = layers.Conv2D(
-                filters,
-                3,
-                padding="same",
-                use_bias=False,
-                kernel_regularizer=keras.regularizers.L2(CONV_WEIGHT_DECAY),
-                dtype=policy,
-            )(x)
-            x = FusedBatchNormalization(dtype=policy)(x)
-            x = layers.ReLU(dtype=policy)(x)
-        x = layers.MaxPooling2D(2, padding="same", dtype=policy)(x)
-        x = layers.Dropout(CONV_DROPOUT, dtype=policy)(x)
-    x = layers.GlobalAveragePooling2D(dtype="float32")(x)
-    return _outputs(config)(x)
-
-
-HEADS = {"mlp": _mlp, "paper_mlp": _paper_mlp, "conv": _conv}

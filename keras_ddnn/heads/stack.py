@@ -9,19 +9,19 @@ import tensorflow as tf
 from keras import layers
 
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.heads.early_stopping import EarlyStopping
 from keras_ddnn.heads.fit import (
     PREDICT_BATCH,
     HeadRule,
-    anchor_of,
+    fit_anchor,
     fit_head,
     head_materials,
     initial_head,
     keras_loss,
+    metric_of,
 )
-from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.sources import TrainedNetwork
-from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.labels.targets import LOSSES
 from keras_ddnn.networks.paper import compute_policy, resolve_precision
 from keras_ddnn.training.batches import steps_per_epoch, training_batches
 
@@ -140,10 +140,11 @@ def _fit_stack(backbone, configs) -> list[HeadRule]:
     val_values = np.stack([m.val_values for m in materials])
 
     histories = [{} for _ in configs]
-    best, waited = np.full(len(configs), -np.inf), np.zeros(len(configs), int)
+    metric_names = [metric_of(config.loss).name for config in configs]
+    stopping = [EarlyStopping(config, backbone.val_bank) for config in configs]
     for _ in range(first.epochs):
-        running = waited < [config.patience for config in configs]
-        if not running.any():
+        running = [member for member, one in enumerate(stopping) if one.running]
+        if not running:
             break
         logs = dict(zip(("loss", "metric"), train().numpy()))
         outputs = np.concatenate(
@@ -155,23 +156,19 @@ def _fit_stack(backbone, configs) -> list[HeadRule]:
         )
         val_logs = _measure(configs, outputs, val_values, np.ones(outputs.shape[:2], np.float32))
         logs |= dict(zip(("val_loss", "val_metric"), np.array(val_logs)))
-        for member in np.flatnonzero(running):
-            config = configs[member]
-            scores = TARGETS[config.target].score(outputs[member], np)
-            audc = OffloadCurve.from_scores(scores, backbone.val_bank).audc
-            metric = "accuracy" if LOSSES[config.loss].from_logits else "mae"
-            row = {name.replace("metric", metric): float(v[member]) for name, v in logs.items()}
+        for member in running:
+            audc = stopping[member].audc(outputs[member])
+            row = {
+                name.replace("metric", metric_names[member]): float(values[member])
+                for name, values in logs.items()
+            }
             for name, value in (row | {"val_audc": audc}).items():
                 histories[member].setdefault(name, []).append(value)
-            if audc > best[member]:
-                best[member], waited[member] = audc, 0
+            if stopping[member].is_best(audc):
                 stack.keep(member)
-            else:
-                waited[member] += 1
     rules = []
     for head, config, history in zip(heads, configs, histories):
-        val_scores = HeadRule(head, config).score(backbone.val_bank.edge)
-        anchor = anchor_of(config, val_scores, backbone.val_bank)
+        anchor = fit_anchor(HeadRule(head, config), backbone.val_bank)
         rules.append(HeadRule(head, config, history, anchor))
     return rules
 

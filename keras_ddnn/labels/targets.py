@@ -1,4 +1,4 @@
-"""What an offload head is taught, and how its outputs make a score."""
+"""What an offload head is taught, by which losses, and how its outputs make a score."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,31 @@ import numpy as np
 
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.benefits import benefit, hard_labels
+
+
+@dataclass(frozen=True)
+class HeadLoss:
+    """A loss of `keras.losses`.
+
+    Attributes:
+        keras_class: Its name.
+        from_logits: Whether it reads logits of a label, and not numbers of any size.
+        balanced: Whether easy and hard samples weigh the same in total, whatever L0 is.
+    """
+
+    keras_class: str
+    from_logits: bool = True
+    balanced: bool = False
+
+
+LOSSES = {
+    "bce": HeadLoss("BinaryCrossentropy"),
+    "weighted_bce": HeadLoss("BinaryCrossentropy", balanced=True),
+    # Lin et al., "Focal Loss for Dense Object Detection", 2017, with its γ = 2.
+    "focal": HeadLoss("BinaryFocalCrossentropy"),
+    "mse": HeadLoss("MeanSquaredError", from_logits=False),
+    "huber": HeadLoss("Huber", from_logits=False),
+}
 
 
 @dataclass(frozen=True)

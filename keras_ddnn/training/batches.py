@@ -1,7 +1,12 @@
 """Training batches: shuffled indices, gathered and augmented inside the TensorFlow graph."""
 
+from collections.abc import Callable
+from typing import assert_never
+
 import numpy as np
 import tensorflow as tf
+
+from keras_ddnn.config import Augmentation
 
 PAD = 4
 VIEW_BATCH = 1000
@@ -38,25 +43,40 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     return max(1, n // batch_size)
 
 
-def crop(images, seed):
+def augmentation(name: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Return what augments images (n, h, w, c) in the graph, given them and a seed (2,)."""
+    match name:
+        case "none":
+            return lambda images, seed: images
+        case "crop":
+            return crop
+        case "flip":
+            return flip
+        case "crop_flip":
+            return crop_flip
+        case _:
+            assert_never(name)
+
+
+def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Shift each image of (n, h, w, c) by up to 4 pixels, filling the border by reflection."""
     down, right = _shifts(images, seed)
     return _take(images, down + tf.range(images.shape[1]), right + tf.range(images.shape[2]))
 
 
-def flip(images, seed):
+def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Mirror half of the images of (n, h, w, c) left to right."""
     rows = tf.broadcast_to(tf.range(images.shape[1]), (tf.shape(images)[0], images.shape[1]))
     return _take(images, rows, _columns(images, seed))
 
 
-def crop_flip(images, seed):
+def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Shift each image as `crop` does and mirror half of them."""
     down, right = _shifts(images, seed)
     return _take(images, down + tf.range(images.shape[1]), right + _columns(images, seed))
 
 
-def _shifts(images, seed):
+def _shifts(images: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
     """Return how far each image moves down and right, int32 of (n, 1) each."""
     shape = (2, tf.shape(images)[0], 1)
     return tf.unstack(
@@ -64,14 +84,14 @@ def _shifts(images, seed):
     )
 
 
-def _columns(images, seed):
+def _columns(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return which column of the image comes where, int32 (n, w): mirrored in half of them."""
     columns = tf.range(images.shape[2])
     mirror = tf.random.stateless_uniform((tf.shape(images)[0], 1), seed + 1) < 0.5
     return tf.where(mirror, columns[::-1], columns)
 
 
-def _take(images, rows, columns):
+def _take(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """Take rows (n, h) and columns (n, w) of each image, mirrored where they lie outside.
 
     One gather of whole pixels: padding, cropping and mirroring one after another took ten times as
@@ -84,22 +104,22 @@ def _take(images, rows, columns):
     return tf.gather(tf.reshape(images, (-1, channels)), pixels)
 
 
-def _reflect(places, size):
+def _reflect(places: tf.Tensor, size: int) -> tf.Tensor:
     """Bring places from -size + 1 to 2·size - 2 back inside by reflection at the outermost ones."""
     last = size - 1
     return last - tf.abs(last - tf.abs(places))
 
 
-def augmented_views(images, name: str, views: int, seed: int) -> np.ndarray:
+def augmented_views(images: np.ndarray, name: Augmentation, views: int, seed: int) -> np.ndarray:
     """Return `views` augmented copies of uint8 images (n, h, w, c), one after another, as uint8.
 
     Args:
         images: What to augment.
-        name: A key of `AUGMENTATIONS`.
+        name: The augmentation.
         views: Copies of each image.
         seed: Of the augmentation.
     """
-    augment = tf.function(AUGMENTATIONS[name], reduce_retracing=True)
+    augment = tf.function(augmentation(name), reduce_retracing=True)
     copies = np.empty((views, *images.shape), images.dtype)
     for view in range(views):
         for start in range(0, len(images), VIEW_BATCH):
@@ -107,11 +127,3 @@ def augmented_views(images, name: str, views: int, seed: int) -> np.ndarray:
             step = tf.constant([seed, view * len(images) + start], tf.int64)
             copies[view, rows] = augment(tf.constant(images[rows]), step).numpy()
     return copies.reshape(-1, *images.shape[1:])
-
-
-AUGMENTATIONS = {
-    "none": lambda images, seed: images,
-    "crop": crop,
-    "flip": flip,
-    "crop_flip": crop_flip,
-}

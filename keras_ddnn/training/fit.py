@@ -7,7 +7,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.data.bank import Bank
@@ -15,19 +14,17 @@ from keras_ddnn.data.benefits import benefit, hard_labels, threshold_for_fractio
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split, read_training_data
 from keras_ddnn.labels.sources import Predictions, fold_config, fold_rows
-from keras_ddnn.networks.bottleneck_start import start_bottleneck
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
-from keras_ddnn.networks.paper import build_ddnn, prepare_training, resolve_precision, split_ddnn
+from keras_ddnn.networks.paper import build_ddnn, resolve_precision, split_ddnn
 from keras_ddnn.training.batches import (
-    AUGMENTATIONS,
-    augmented_views,
     steps_per_epoch,
-    training_batches,
 )
-from keras_ddnn.training.capture import CaptureBank, CaptureStages, capture
+from keras_ddnn.training.bottleneck_start import start_bottleneck
+from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
+from keras_ddnn.training.joint import compile_ddnn, joint_batches
+from keras_ddnn.training.schedules import learning_rate_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
 
-WARM_UP = 0.2  # share of the steps
 LOGGED_LOCAL_FRACTION = 0.5  # L0 of the b* shown in TensorBoard
 
 
@@ -153,30 +150,28 @@ def fit_ddnn(
         callbacks = [log, *callbacks]
 
     start, cascade, history = time.perf_counter(), None, {}
-    make_schedule = partial(
-        SCHEDULES[config.schedule], steps=steps, monitor="val_loss" if val else "loss"
-    )
+    make_rate = partial(learning_rate_of, steps=steps, monitor="val_loss" if val else "loss")
     for part, first, end in _parts(config):
         before, cascade = cascade, make_network(network, train.images.shape[1:], num_classes, part)
         model = cascade.model
         if before is None:
-            schedule = make_schedule(part)
+            rate = make_rate(part)
         else:
             start_bottleneck(model, before.model, train.images, feature_quantisation(part))
-            rate, left = float(before.model.optimizer.learning_rate), end - first
-            schedule = make_schedule(replace(part, learning_rate=rate, epochs=left), warm_up=0.0)
-        compile_ddnn(model, part, schedule.learning_rate)
+            reached, left = float(before.model.optimizer.learning_rate), end - first
+            rate = make_rate(replace(part, learning_rate=reached, epochs=left), warm_up=0.0)
+        compile_ddnn(model, part, rate.initial)
         capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
         last = capture_bank if end == config.epochs else _StopAfter(end)
         logs = model.fit(
-            _joint_batches(train, config),
+            joint_batches(train, config),
             initial_epoch=first,
             epochs=config.epochs,
             steps_per_epoch=steps,
             validation_data=val and (val.images, {"local": val.labels, "cloud": val.labels}),
             validation_batch_size=500,
             shuffle=False,  # the batches are shuffled already
-            callbacks=[*schedule.callbacks, *callbacks, last],
+            callbacks=[*rate.callbacks, *callbacks, last],
             verbose=verbose,
         ).history
         history = {name: history.get(name, []) + values for name, values in logs.items()}
@@ -259,88 +254,6 @@ def fit_fold(
     options = {"verbose": 0, **options, "num_classes": num_classes}
     bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
     return Predictions(held, bank.edge.local_logits, bank.cloud_logits)
-
-
-def augmented_bank(
-    network: Cascade | keras.Model, config: DDNNConfig, bank: Bank, views: int
-) -> Bank:
-    """Capture augmented copies of the images of a bank, each a sample of its own.
-
-    Args:
-        network: The DDNN; see `capture`.
-        config: What it was trained with. The copies are those of its augmentation, or crops and
-            mirrored images where it has none.
-        bank: Of the training images.
-        views: Copies of each image. Features of two views of 45,000 images take 1.5 GB.
-    """
-    name = "crop_flip" if config.augmentation == "none" else config.augmentation
-    images = augmented_views(bank.edge.images, name, views, config.seed)
-    return capture(network, images, np.tile(bank.labels, views))
-
-
-def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> None:
-    """Compile a DDNN with the joint loss, Adam and the accuracy of both outputs."""
-    optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
-    if resolve_precision(config.precision) == "float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    # A random λ arrives as sample weights of mean 1, one λ a step, on top of these.
-    lambda_local = 0.5 if config.lambda_local == "random" else config.lambda_local
-    model.compile(
-        optimizer,
-        loss={
-            output: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            for output in ("local", "cloud")
-        },
-        loss_weights={"local": lambda_local, "cloud": 1.0 - lambda_local},
-        metrics={"local": ["accuracy"], "cloud": ["accuracy"]},
-        # XLA made training 3 to 7 times slower on CPUs.
-        jit_compile=bool(tf.config.list_physical_devices("GPU")),
-    )
-    prepare_training(model, {output: np.zeros(1, np.int64) for output in ("local", "cloud")})
-
-
-@dataclass(frozen=True)
-class _Schedule:
-    learning_rate: object
-    callbacks: list = field(default_factory=list)
-
-
-def _plateau(config, steps, monitor, warm_up=0.0):
-    reduce = keras.callbacks.ReduceLROnPlateau(monitor, factor=0.5, patience=2)
-    return _Schedule(config.learning_rate, [reduce])
-
-
-def _one_cycle(config, steps, monitor, warm_up=WARM_UP):
-    total = config.epochs * steps
-    if not warm_up:
-        return _Schedule(keras.optimizers.schedules.CosineDecay(config.learning_rate, total))
-    warm_up = max(1, round(warm_up * total))
-    return _Schedule(
-        keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
-            warmup_target=config.learning_rate,
-            warmup_steps=warm_up,
-            decay_steps=max(1, total - warm_up),
-        )
-    )
-
-
-SCHEDULES = {"plateau": _plateau, "one_cycle": _one_cycle}
-
-
-def _joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
-    augment = AUGMENTATIONS[config.augmentation]
-
-    def transform(batch, seed):
-        images, labels = batch
-        inputs, targets = augment(images, seed), {"local": labels, "cloud": labels}
-        if config.lambda_local != "random":
-            return inputs, targets
-        lambda_local = tf.random.stateless_uniform([], seed + 2)
-        weights = {"local": 2.0 * lambda_local, "cloud": 2.0 * (1.0 - lambda_local)}
-        return inputs, targets, {k: tf.fill(tf.shape(labels), w) for k, w in weights.items()}
-
-    return training_batches((train.images, train.labels), config.batch_size, config.seed, transform)
 
 
 def _log_bank(folder: Path, fitted: FittedDDNN) -> None:

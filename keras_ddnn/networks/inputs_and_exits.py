@@ -1,0 +1,195 @@
+"""What a model gets to become a part of a cascade: inputs as users have them, logits, exits."""
+
+from collections.abc import Callable
+
+import keras
+from keras import layers
+
+from keras_ddnn.files.notices import notice
+from keras_ddnn.networks.wiring import CutPoints, wiring
+
+IMAGE_CHANNELS = (1, 3, 4)
+RESCALES = (layers.Rescaling, layers.Normalization)  # they take integers as they come
+FIRST_LAYERS = 3  # among which a model rescales its images, if it does
+POOLING = {
+    3: layers.GlobalAveragePooling1D,
+    4: layers.GlobalAveragePooling2D,
+    5: layers.GlobalAveragePooling3D,
+}
+
+Exit = Callable[[keras.KerasTensor], keras.KerasTensor]
+
+
+def functional(model: keras.Model) -> keras.Model:
+    """Return a model as a functional one of one input and one output (n, num_classes).
+
+    Raises:
+        ValueError: If it is none: subclassed, Sequential without an input shape, of several inputs
+            or outputs, or of an output that has not one score a class.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    try:
+        inputs, outputs = model.inputs, model.outputs
+        functional_model = bool(inputs) and hasattr(model, "operations")
+    except (AttributeError, ValueError):
+        functional_model = False
+    if not functional_model:
+        raise ValueError(
+            "expected a functional Keras model, or a Sequential one with an input shape; received "
+            f"{type(model).__name__}: build it by keras.Model(inputs, outputs)"
+        )
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise ValueError(
+            f"expected a model of one input and one output; received {len(inputs)} and "
+            f"{len(outputs)}"
+        )
+    shape = outputs[0].shape
+    if len(shape) != 2 or not shape[-1] or shape[-1] < 2:
+        raise ValueError(f"expected an output (n, num_classes), two or more; received {shape}")
+    if isinstance(model.output, list | tuple | dict):
+        model = keras.Model(inputs[0], outputs[0], name=model.name)
+    return model
+
+
+def raw_input(model: keras.Model) -> keras.KerasTensor:
+    """Return an input for what users have: uint8 for images, else the type that the model takes."""
+    tensor = model.inputs[0]
+    image = len(tensor.shape) == 4 and tensor.shape[-1] in IMAGE_CHANNELS
+    if image and tensor.dtype.startswith("float"):
+        return keras.Input(tensor.shape[1:], dtype="uint8", name="images")
+    return keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name)
+
+
+def prepared(
+    inputs: keras.KerasTensor, model: keras.Model, preprocess: layers.Layer | None
+) -> keras.KerasTensor:
+    """Return what the first layer of a model reads, made of raw inputs."""
+    if preprocess is not None:
+        return preprocess(inputs)
+    if inputs.dtype == model.inputs[0].dtype:
+        return inputs
+    operations = {operation.name: operation for operation in model.operations}
+    first = [operations.get(name) for name in list(wiring(model))[1 : 1 + FIRST_LAYERS]]
+    if not any(isinstance(layer, RESCALES) for layer in first):
+        notice(
+            f"the model {model.name!r} does not rescale its images: it gets pixels of 0 to 255; "
+            "pass preprocess, a Keras layer, if it was made for another range"
+        )
+    if isinstance(first[0], RESCALES):
+        return inputs
+    return layers.Rescaling(1.0, name=f"{model.name}_as_float")(inputs)
+
+
+def resized(inputs: keras.KerasTensor, model: keras.Model, name: str) -> keras.KerasTensor:
+    """Return images of the size that a model takes; other inputs must have that shape already."""
+    expected, received = model.inputs[0].shape[1:], inputs.shape[1:]
+    if expected == received:
+        return inputs
+    if len(expected) != 3 or expected[-1] != received[-1]:
+        raise ValueError(
+            f"the model {name!r} takes inputs of shape {expected}; received {received}, and only "
+            "the sides of images are resized"
+        )
+    # It keeps the type: resized images are pixels again.
+    return layers.Resizing(*expected[:2], dtype=inputs.dtype, name=f"{name}_resized")(inputs)
+
+
+def logits_on(
+    inputs: keras.KerasTensor, model: keras.Model, prefix: str = ""
+) -> dict[str, keras.KerasTensor]:
+    """Copy a model with its weights onto a tensor, without a softmax at its end.
+
+    Args:
+        inputs: What the first layer reads.
+        model: What to copy; see `functional`.
+        prefix: Of the names of the copied layers.
+
+    Returns:
+        Name of a layer of `model` → the output of its copy.
+
+    Raises:
+        ValueError: If its outputs are neither logits nor made by a softmax that can be left out.
+    """
+    last = last_operation(model)
+    activation = _activation(last)
+    if activation not in ("linear", "softmax") or (
+        activation == "softmax" and isinstance(last, keras.Model)
+    ):
+        raise ValueError(
+            f"outputs must be logits, or a softmax of them at the end; received {activation!r} in "
+            f"{last.name!r} of the model {model.name!r}"
+        )
+    if activation == "softmax":
+        notice(f"the softmax of {last.name!r} is left out: outputs are logits from here on")
+
+    def clone(operation):
+        config = operation.get_config()
+        if isinstance(operation, layers.Layer):
+            config = config | {"name": prefix + operation.name}
+        if operation is last and activation == "softmax":
+            if not operation.weights:
+                return layers.Identity(name=config["name"])
+            config = config | {"activation": "linear"}
+        return type(operation).from_config(config)
+
+    tensors, copies = {}, {}
+
+    def call(operation, *arguments, **options):
+        name = operation.name.removeprefix(prefix)
+        copies[name] = operation
+        tensors[name] = operation(*arguments, **options)
+        return tensors[name]
+
+    # `clone_model` returns a model of its own input; what it calls on the way hangs on `inputs`.
+    structure = [inputs] if isinstance(model.input, list | tuple) else inputs
+    keras.models.clone_model(
+        model, input_tensors=structure, clone_function=clone, call_function=call
+    )
+    for layer in model.layers:
+        if layer.weights:
+            copies[layer.name].set_weights(layer.get_weights())
+    return tensors
+
+
+def make_exit(
+    exit: Exit | int | None, tensor: keras.KerasTensor, num_classes: int, name: str
+) -> keras.KerasTensor:
+    """Return the logits of an exit that reads a tensor; see `split`.
+
+    Raises:
+        ValueError: If a function makes something else than (n, num_classes).
+    """
+    if callable(exit):
+        logits = exit(tensor)
+        if tuple(logits.shape) != (None, num_classes):
+            raise ValueError(
+                f"an exit must make logits of shape (n, {num_classes}); received {logits.shape}"
+            )
+        return as_output(logits, name)
+    rank = len(tensor.shape)
+    x = POOLING[rank](name=f"{name}_pool")(tensor) if rank in POOLING else tensor
+    if exit:
+        x = layers.Dense(exit, activation="relu", name=f"{name}_dense")(x)
+    return layers.Dense(num_classes, dtype="float32", name=name)(x)
+
+
+def as_output(logits: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Return logits as a float32 output of a name, by which losses and metrics find it."""
+    return layers.Identity(dtype="float32", name=name)(logits)
+
+
+def last_operation(model: keras.Model) -> keras.Operation:
+    """Return the operation that makes the output of a functional model."""
+    name = CutPoints.of(model).order[-1]
+    return next(operation for operation in model.operations if operation.name == name)
+
+
+def _activation(operation) -> str:
+    """Return the name of the activation that an operation ends with, "linear" for none."""
+    if isinstance(operation, keras.Model):
+        return _activation(last_operation(functional(operation)))
+    if isinstance(operation, layers.Softmax):
+        return "softmax"
+    function = getattr(operation, "activation", keras.activations.linear)
+    return getattr(function, "__name__", type(function).__name__)
