@@ -13,6 +13,7 @@ from keras_ddnn.files.checksums import SEAL, sealed_folder
 from tune import cache
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
 from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.workspace import Workspace
 
 DATA = "f00d"
 DDNN = DDNNConfig()
@@ -195,13 +196,14 @@ def test_a_full_disk_leaves_what_was_finished_and_no_litter(tmp_path, monkeypatc
 
 def test_a_search_has_the_records_of_its_own_data_only(tmp_path):
     search = SearchConfig(depth=(1, 2, 3))
-    records = Records(tmp_path)
-    written = {trial_key(DATA, trial): {"choices": trial.choices()} for trial in search.grid()}
-    for name, record in written.items():
-        write(records, name, record)
-    assert records.all(search, DATA) == written
-    assert list(records.all(search, DATA)) == sorted(written)
-    assert records.all(search, "beef") == {}
+    workspace = Workspace(DATA, tmp_path / "backbones", tmp_path)
+    written = {trial: {"choices": trial.choices()} for trial in search.grid()}
+    for trial, record in written.items():
+        write(workspace.records, workspace.key(trial), record)
+    assert workspace.trials(search) == written
+    keys = list(map(workspace.key, workspace.trials(search)))
+    assert keys == sorted(keys)
+    assert replace(workspace, fingerprint="beef").trials(search) == {}
 
 
 @pytest.mark.parametrize("table", ["{}", "[]", "3", '{"bank.npz": 3}', "[" * 100_000])

@@ -1,6 +1,7 @@
 """Backbones and trial records, found by the content of what made them."""
 
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from keras_ddnn.files.checksums import (
     write_sealed_json,
 )
 from keras_ddnn.labels.sources import FOLDS
-from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.space import NetworkSpec, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
 VERSION = 3
@@ -90,11 +91,8 @@ class Records:
         head.history = record["history"]
         return head
 
-    def all(self, search: SearchConfig, fingerprint: str) -> dict[str, dict]:
-        """Return the records of a search by their keys, in order; not those of earlier data."""
-        records = {path.stem: self.read(path.stem) for path in sorted(self.folder.glob("*.json"))}
-        return {
-            key: record
-            for key, record in records.items()
-            if record and key == trial_key(fingerprint, search.trial(record["choices"]))
-        }
+    def __iter__(self) -> Iterator[tuple[str, dict]]:
+        """Yield the key and the record of each finished trial, in order of the keys."""
+        for path in sorted(self.folder.glob("*.json")):
+            if record := self.read(path.stem):
+                yield path.stem, record

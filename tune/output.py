@@ -13,9 +13,9 @@ from keras_ddnn.files.atomic import remove_leftovers, write_json
 from keras_ddnn.files.checksums import sha256_of_json
 from tune import cluster
 from tune.space import SearchConfig
+from tune.workspace import TRIALS
 
 CONFIG = "search.json"
-TRIALS = "trials"
 A_DAY = 24 * 3600.0  # backbones may just be written by a search on another machine
 DYING_SECONDS = 5.0  # of workers, after Ray has ended
 

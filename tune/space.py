@@ -227,11 +227,15 @@ class Trial:
     ddnn: DDNNConfig
     head: HeadConfig
 
+    @property
+    def network(self) -> NetworkSpec:
+        """The network it is deployed on."""
+        return NetworkSpec(self.ddnn)
+
     def backbones(self) -> list[NetworkSpec]:
         """Return the networks it needs: the deployed one, and the folds its labels ask for."""
-        deployed = NetworkSpec(self.ddnn)
         folds = range(LABEL_SOURCES[self.head.labels].folds)
-        return [deployed, *map(deployed.of_fold, folds)]
+        return [self.network, *map(self.network.of_fold, folds)]
 
     def name(self) -> str:
         """Return what tells it from the other trials of a search, fit for a folder's name."""
