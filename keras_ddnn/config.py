@@ -1,6 +1,7 @@
 """What is built and how it is trained, as frozen, validated records, and the named presets."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from numbers import Integral
 from typing import Literal, get_args
@@ -24,10 +25,6 @@ Schedule = Literal["plateau", "one_cycle"]
 Augmentation = Literal["none", "crop", "flip", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
-
-# Of a field that `as_json` leaves out at its default: what was made before the field existed keeps
-# its content address.
-ADDED = {"added": True}
 
 # Sixteen codes about zero, for the unit Gaussian that normalisation makes of a bottleneck: near the
 # best step, 0.335 (Max, "Quantizing for Minimum Distortion", 1960), and such that float16 and
@@ -74,7 +71,7 @@ class DDNNConfig:
     cloud_filters: tuple[tuple[int, ...], ...] = ((32, 32), (64, 64, 128))
     cloud_units: tuple[int, ...] = (256, 64)
     dropout: float = 0.25
-    bottleneck: int | None = field(default=None, metadata=ADDED)
+    bottleneck: int | None = None
 
     lambda_local: float | Literal["random"] = 0.5
     epochs: int = 20
@@ -276,14 +273,24 @@ def feature_quantisation(config: DDNNConfig) -> Quantisation | None:
 
 
 def as_json(config) -> dict:
-    """Return a config dataclass as plain JSON types, fit for hashing and for reading back.
+    """Return all fields of a config dataclass as plain JSON types, fit for reading back."""
+    return {name: _plain(value) for name, value in asdict(config).items()}
 
-    A field that is younger than results people keep is left out where it has its default.
+
+def differences(kind: type, content: Mapping) -> dict:
+    """Return what differs from the defaults of a config dataclass: the content of an address.
+
+    What was kept before a field existed is found as long as the field has its default. In turn a
+    default means something as long as it is never changed: who changes one raises `VERSION` of
+    `tune.cache`.
+
+    Args:
+        kind: The dataclass.
+        content: Its fields, or some of them, as plain JSON; see `as_json`.
     """
-    content = asdict(config)
-    for each in fields(config):
-        if each.metadata.get("added") and content[each.name] == each.default:
-            del content[each.name]
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in content.items()
-    }
+    usual = {field.name: _plain(field.default) for field in fields(kind)}
+    return {name: v for name, v in content.items() if name not in usual or v != usual[name]}
+
+
+def _plain(value):
+    return [*map(_plain, value)] if isinstance(value, tuple) else value

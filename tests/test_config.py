@@ -12,6 +12,7 @@ from keras_ddnn.config import (
     DDNNConfig,
     HeadConfig,
     as_json,
+    differences,
     feature_quantisation,
     resolve_config,
 )
@@ -107,9 +108,13 @@ def test_a_config_read_back_from_json_equals_and_hashes_as_the_one_written(confi
     assert hash(read) == hash(config)
 
 
-def test_json_says_nothing_of_a_bottleneck_where_there_is_none():
-    assert "bottleneck" not in as_json(DDNNConfig())
-    assert as_json(DDNNConfig(bottleneck=4)) == as_json(DDNNConfig()) | {"bottleneck": 4}
+def test_what_differs_from_the_defaults_is_all_that_an_address_names():
+    assert (
+        differences(DDNNConfig, as_json(DDNNConfig(cloud_filters=[[32, 32], [64, 64, 128]]))) == {}
+    )
+    changed = {"bottleneck": 4, "cloud_units": [8], "lambda_local": "random"}
+    assert differences(DDNNConfig, as_json(DDNNConfig(**changed))) == changed
+    assert differences(DDNNConfig, {"unknown": 1, "seed": 0}) == {"unknown": 1}
 
 
 def test_every_code_of_a_bottleneck_comes_back_through_half_precision():

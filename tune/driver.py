@@ -14,6 +14,7 @@ from tune.cache import set_damaged_aside, trained
 from tune.failures import grouped, reason_of
 from tune.output import alone_in, check_output, prepare_output, tidied
 from tune.plan import Plan, load_data, make_plan, measure_networks
+from tune.rekeying import rekey
 from tune.space import DIMENSIONS, NetworkSpec, SearchConfig, Trial
 from tune.workspace import Workspace
 
@@ -64,6 +65,7 @@ def run_search(
     workspace = Workspace(splits.fingerprint(), backbones, output)
     with alone_in(output), tidied(output, backbones):
         prepare_output(search, output, overwrite)
+        rekey(workspace, search)
         cluster.start(address, num_cpus)
         if address is None:
             _warn(search, splits, workspace, num_cpus)
@@ -80,7 +82,9 @@ def plan_search(
     """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
     output, backbones = _absolute(output, backbones)
     splits = load_data(search, data_dir, reading)
-    return make_plan(search, splits, Workspace(splits.fingerprint(), backbones, output))
+    workspace = Workspace(splits.fingerprint(), backbones, output)
+    rekey(workspace, search)
+    return make_plan(search, splits, workspace)
 
 
 def _warn(search, splits, workspace, num_cpus) -> None:
@@ -110,7 +114,9 @@ def train_backbones(
     folder = Path(backbones).absolute()
     with tidied(None, folder):
         cluster.start(None, num_cpus)
-        if failed := _train_backbones([*wanted], splits, Workspace(splits.fingerprint(), folder)):
+        workspace = Workspace(splits.fingerprint(), folder)
+        rekey(workspace)
+        if failed := _train_backbones([*wanted], splits, workspace):
             raise _failure_of(failed)
 
 

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
 
 from keras_ddnn.config import (
-    ADDED,
     PRESETS,
     DDNNConfig,
     HeadConfig,
@@ -59,7 +58,7 @@ class SearchConfig:
     local_dropout: float | None = None
     stages: int = 0
     lambda_local: tuple = (0.5,)
-    bottleneck: tuple[int | None, ...] = field(default=(None,), metadata=ADDED)
+    bottleneck: tuple[int | None, ...] = (None,)
     seed: tuple[int, ...] = (0,)
     local_fraction: tuple[float, ...] = (0.5,)
     input: tuple[str, ...] = ("logits_plus",)
