@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
+from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checksums import sealed_folder
+from keras_ddnn.files.records import as_json
 from keras_ddnn.labels.sources import Predictions
 from tune.cache import set_damaged_aside, trained
 from tune.space import NetworkSpec

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from keras_ddnn.config import as_json, differences
 from keras_ddnn.files.checksums import (
     damage_of_folder,
     read_sealed_json,
@@ -13,6 +12,7 @@ from keras_ddnn.files.checksums import (
     sha256_of_json,
     write_sealed_json,
 )
+from keras_ddnn.files.records import as_json, differences
 from keras_ddnn.labels.sources import FOLDS
 from tune.space import NetworkSpec, Trial
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from keras_ddnn.config import as_json, differences
 from keras_ddnn.files.atomic import remove_leftovers, write_json
 from keras_ddnn.files.checksums import sha256_of_json
+from keras_ddnn.files.records import as_json, differences
 from tune import cluster
 from tune.space import SearchConfig
 from tune.workspace import TRIALS

@@ -8,8 +8,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
+from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.files.checksums import read_sealed_json, sha256_of_json
+from keras_ddnn.files.records import as_json
 from keras_ddnn.labels.sources import FOLDS
 from tune.cache import ADDRESS
 from tune.space import NetworkSpec, SearchConfig
