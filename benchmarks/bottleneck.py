@@ -25,6 +25,7 @@ from keras_ddnn.files.atomic import replacing_file, write_json
 from tune.backbones import StoredNetwork
 from tune.driver import train_backbones
 from tune.space import NetworkSpec
+from tune.workspace import Workspace
 
 NETWORKS = ("local", "cloud")
 
@@ -45,9 +46,10 @@ def main() -> None:
     train_backbones(
         map(NetworkSpec, configs.values()), splits, options.backbones, num_cpus=options.num_cpus
     )
+    workspace = Workspace(splits.fingerprint(), Path(options.backbones))
     rows = []
     for (channels, seed), config in configs.items():
-        backbone = StoredNetwork.of(options.backbones, splits.fingerprint(), config, splits)
+        backbone = StoredNetwork.of(workspace, NetworkSpec(config), splits)
         bank = backbone.test_bank
         payload = Payload.of(bank.edge, feature_quantisation(config))
         correct = {"local": bank.local_correct, "cloud": bank.cloud_correct}

@@ -1,11 +1,11 @@
 """What is built and how it is trained, as frozen, validated records, and the named presets."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from numbers import Integral
 from typing import Literal, get_args
 
-from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.data.quantisation import BOTTLENECK_CODES, Quantisation
 from keras_ddnn.files.checks import (
     require_choice,
     require_count,
@@ -13,6 +13,7 @@ from keras_ddnn.files.checks import (
     require_positive,
     require_seed,
 )
+from keras_ddnn.files.records import as_json as as_json
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
@@ -24,21 +25,13 @@ Augmentation = Literal["none", "crop", "flip", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
 
-# Of a field that `as_json` leaves out at its default: what was made before the field existed keeps
-# its content address.
-ADDED = {"added": True}
-
-# Sixteen codes about zero, for the unit Gaussian that normalisation makes of a bottleneck: near the
-# best step, 0.335 (Max, "Quantizing for Minimum Distortion", 1960), and such that float16 and
-# bfloat16 hold every value exactly.
-BOTTLENECK_CODES = Quantisation(low=-7.5 * 0.375, step=0.375, bits=4)
 BLOCK = 2  # a side, of the places that a bottleneck narrows together
 NARROW = 0.5  # share of the epochs that are trained with a bottleneck
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDNNConfig:
-    """Architecture and joint training of a DDNN; the defaults are the networks of the paper.
+class PaperOptions:
+    """Architecture of the networks of the paper, which are the defaults.
 
     Attributes:
         local_filters, local_pool, local_units: The local network: 3×3 convolution, optional 2×2
@@ -50,20 +43,10 @@ class DDNNConfig:
             each block and each dense layer.
         bottleneck: Channels of the map that a device sends, an even number, of half the sides of
             the local feature map, in 4-bit codes it is trained with; see `feature_quantisation`
-            and `wide_epochs`. None sends the whole local feature map.
-        lambda_local: Weight of the local loss, in [0, 1]; the cloud's is 1 - λ. "random" draws λ
-            uniformly at every step.
-        schedule: "plateau" halves `learning_rate` when the validation loss stalls; "one_cycle"
-            warms up to it over the first fifth of the steps, then follows a cosine to zero.
-        augmentation: "crop" pads by 4 pixels of reflection and crops at random; "flip" mirrors half
-            of the images; "crop_flip" does both.
-        precision: Compute type; weights, logits and losses stay float32. "auto" takes bfloat16
-            where the hardware multiplies it natively, float16 on older GPUs and float32 elsewhere.
-        stages: Last epochs whose mean probabilities on the training data are kept, for the labels
-            "stage_averaged"; 0 for none. Each costs one more pass over the training data.
+            and `DDNNConfig.wide_epochs`. None sends the whole local feature map.
 
     Raises:
-        ValueError: If a field lies outside its range or a name is unknown.
+        ValueError: If a field lies outside its range.
     """
 
     local_filters: int = 32
@@ -73,33 +56,15 @@ class DDNNConfig:
     cloud_filters: tuple[tuple[int, ...], ...] = ((32, 32), (64, 64, 128))
     cloud_units: tuple[int, ...] = (256, 64)
     dropout: float = 0.25
-    bottleneck: int | None = field(default=None, metadata=ADDED)
-
-    lambda_local: float | Literal["random"] = 0.5
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    schedule: Schedule = "plateau"
-    augmentation: Augmentation = "none"
-    precision: Precision = "auto"
-    stages: int = 0
-    seed: int = 0
+    bottleneck: int | None = None
 
     def __post_init__(self):
-        # Equal configs must have one JSON text: no lists beside tuples, no 1 beside 1.0.
+        # Normalise types so that equal configs hash alike.
         object.__setattr__(self, "cloud_filters", tuple(tuple(b) for b in self.cloud_filters))
         object.__setattr__(self, "cloud_units", tuple(self.cloud_units))
-        if self.lambda_local != "random":
-            require_fraction("lambda_local", self.lambda_local)
-            object.__setattr__(self, "lambda_local", float(self.lambda_local))
         require_fraction("local_dropout", self.local_dropout)
         require_fraction("dropout", self.dropout)
-        require_count(
-            local_filters=self.local_filters,
-            local_units=self.local_units,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-        )
+        require_count(local_filters=self.local_filters, local_units=self.local_units)
         if self.bottleneck is not None:
             require_count(bottleneck=self.bottleneck)
             most = BLOCK**2 * self.local_filters
@@ -115,6 +80,46 @@ class DDNNConfig:
             )
         for width in chain(*self.cloud_filters, self.cloud_units):
             require_count(cloud_width=width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Recipe of a joint training, of any network; the defaults are the paper's.
+
+    Attributes:
+        lambda_local: Weight of the local loss, in [0, 1]; the cloud's is 1 - λ. "random" draws λ
+            uniformly at every step.
+        epochs, batch_size: Of Adam.
+        learning_rate, schedule: "plateau" halves `learning_rate` when the validation loss stalls;
+            "one_cycle" warms up to it over the first fifth of the steps, then follows a cosine to
+            zero.
+        augmentation: "crop" pads by 4 pixels of reflection and crops at random; "flip" mirrors half
+            of the images; "crop_flip" does both.
+        precision: Compute type; weights, logits and losses stay float32. "auto" takes bfloat16
+            where the hardware multiplies it natively, float16 on older GPUs and float32 elsewhere.
+        stages: Last epochs whose mean probabilities on the training data are kept, for the labels
+            "stage_averaged"; 0 for none. Each costs one more pass over the training data.
+        seed: Seed of the weight initialisation and shuffling.
+
+    Raises:
+        ValueError: If a field lies outside its range or a name is unknown.
+    """
+
+    lambda_local: float | Literal["random"] = 0.5
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Schedule = "plateau"
+    augmentation: Augmentation = "none"
+    precision: Precision = "auto"
+    stages: int = 0
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.lambda_local != "random":
+            require_fraction("lambda_local", self.lambda_local)
+            object.__setattr__(self, "lambda_local", float(self.lambda_local))
+        require_count(epochs=self.epochs, batch_size=self.batch_size)
         if not isinstance(self.stages, Integral) or not 0 <= self.stages <= self.epochs:
             raise ValueError(
                 f"stages must lie in 0..epochs={self.epochs}; received {self.stages!r}"
@@ -125,6 +130,30 @@ class DDNNConfig:
         require_choice("precision", self.precision, get_args(Precision))
         require_seed("seed", self.seed)
 
+
+@dataclass(frozen=True, kw_only=True)
+class DDNNConfig(TrainingConfig, PaperOptions):
+    """The network of the paper and its recipe: all fields of `PaperOptions` and `TrainingConfig`.
+
+    Of another network the recipe alone is used.
+    """
+
+    def __post_init__(self):
+        PaperOptions.__post_init__(self)
+        TrainingConfig.__post_init__(self)
+
+    @property
+    def network(self) -> PaperOptions:
+        """Its architecture."""
+        return PaperOptions(
+            **{each.name: getattr(self, each.name) for each in fields(PaperOptions)}
+        )
+
+    @property
+    def recipe(self) -> TrainingConfig:
+        """Its recipe."""
+        return _part(TrainingConfig, self)
+
     @property
     def wide_epochs(self) -> int:
         """First epochs, trained before a bottleneck is put in; 0 if there is none.
@@ -134,6 +163,10 @@ class DDNNConfig:
         if self.bottleneck is None:
             return 0
         return self.epochs - max(1, round(NARROW * self.epochs))
+
+
+def _part(kind: type, config: DDNNConfig):
+    return kind(**{each.name: getattr(config, each.name) for each in fields(kind)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,16 +255,8 @@ class HeadConfig:
 
 # The members of a stack read the same batches, and do the same with them.
 STACKED_ALIKE = (
-    "input",
-    "architecture",
-    "depth",
-    "labels",
-    "dropout",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "precision",
-    "seed",
+    *("input", "architecture", "depth", "labels", "dropout", "epochs", "batch_size"),
+    *("learning_rate", "precision", "seed"),
 )
 
 # Super-convergence (Smith & Topin, 2018): a high learning rate, warmed up and annealed once.
@@ -272,17 +297,3 @@ def feature_quantisation(config: DDNNConfig) -> Quantisation | None:
     `Quantisation` must be fitted to features, to half a step.
     """
     return None if config.bottleneck is None else BOTTLENECK_CODES
-
-
-def as_json(config) -> dict:
-    """Return a config dataclass as plain JSON types, fit for hashing and for reading back.
-
-    A field that is younger than results people keep is left out where it has its default.
-    """
-    content = asdict(config)
-    for each in fields(config):
-        if each.metadata.get("added") and content[each.name] == each.default:
-            del content[each.name]
-    return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in content.items()
-    }

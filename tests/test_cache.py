@@ -1,18 +1,19 @@
 """Content addresses: equal for equal content, different for any difference."""
 
 import errno
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 from conftest import flip_a_bit, truncate
 
-from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.files.checksums import SEAL, sealed_folder
 from tune import cache
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
 from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.workspace import Workspace
 
 DATA = "f00d"
 DDNN = DDNNConfig()
@@ -70,9 +71,70 @@ def test_equal_content_has_equal_keys():
     assert key() == key(DDNNConfig(), replace(HEAD))
 
 
-def test_what_was_made_before_there_were_bottlenecks_is_found():
-    assert network() == "55c475d718f7c9e1"
-    assert key(head=HeadConfig()) == "a75e78eb48f56ae2"
+def test_an_address_stays_that_of_its_version():
+    assert cache.VERSION == 4
+    assert network() == "2d35fe99dab80643"
+    assert network(DDNNConfig(bottleneck=4, cloud_units=(8,)), fold=1) == "00c5b6205c43a3dc"
+    assert key(head=HeadConfig()) == "50f73f08cd2245b8"
+
+
+# An address leaves out what has its default. Who changes one of these, or adds a field, changes it
+# here; who changes one raises VERSION too, or what was kept by the old default is taken for new.
+DEFAULTS_OF_VERSION_4 = {
+    DDNNConfig: {
+        "local_filters": 32,
+        "local_pool": True,
+        "local_units": 64,
+        "local_dropout": 0.0,
+        "cloud_filters": [[32, 32], [64, 64, 128]],
+        "cloud_units": [256, 64],
+        "dropout": 0.25,
+        "bottleneck": None,
+        "lambda_local": 0.5,
+        "epochs": 20,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "schedule": "plateau",
+        "augmentation": "none",
+        "precision": "auto",
+        "stages": 0,
+        "seed": 0,
+    },
+    HeadConfig: {
+        "input": "logits_rich",
+        "architecture": "mlp",
+        "depth": 1,
+        "target": "distilled",
+        "loss": "bce",
+        "cost": "true_class",
+        "labels": "final_epoch",
+        "anchored": True,
+        "local_fraction": 0.5,
+        "oversample": False,
+        "dropout": 0.3,
+        "epochs": 10,
+        "batch_size": 256,
+        "learning_rate": 1e-3,
+        "patience": 3,
+        "precision": "auto",
+        "seed": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", DEFAULTS_OF_VERSION_4)
+def test_no_default_changes_without_a_new_version(kind):
+    assert cache.VERSION == 4
+    assert as_json(kind()) == DEFAULTS_OF_VERSION_4[kind]
+
+
+def test_a_younger_field_changes_no_address_as_long_as_it_has_its_default():
+    @dataclass(frozen=True, kw_only=True)
+    class Younger(DDNNConfig):
+        dilation: int = 1
+
+    assert network(Younger(epochs=3)) == network(DDNNConfig(epochs=3))
+    assert network(Younger(dilation=2)) != network()
 
 
 def test_a_twin_that_a_head_is_trained_along_has_a_key_of_its_own_for_each_head():
@@ -195,13 +257,14 @@ def test_a_full_disk_leaves_what_was_finished_and_no_litter(tmp_path, monkeypatc
 
 def test_a_search_has_the_records_of_its_own_data_only(tmp_path):
     search = SearchConfig(depth=(1, 2, 3))
-    records = Records(tmp_path)
-    written = {trial_key(DATA, trial): {"choices": trial.choices()} for trial in search.grid()}
-    for name, record in written.items():
-        write(records, name, record)
-    assert records.all(search, DATA) == written
-    assert list(records.all(search, DATA)) == sorted(written)
-    assert records.all(search, "beef") == {}
+    workspace = Workspace(DATA, tmp_path / "backbones", tmp_path)
+    written = {trial: {"choices": trial.choices()} for trial in search.grid()}
+    for trial, record in written.items():
+        write(workspace.records, workspace.key(trial), record)
+    assert workspace.trials(search) == written
+    keys = list(map(workspace.key, workspace.trials(search)))
+    assert keys == sorted(keys)
+    assert replace(workspace, fingerprint="beef").trials(search) == {}
 
 
 @pytest.mark.parametrize("table", ["{}", "[]", "3", '{"bank.npz": 3}', "[" * 100_000])

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import fields
 
 import ml_dtypes
 import numpy as np
@@ -11,10 +12,13 @@ from keras_ddnn.config import (
     PRESETS,
     DDNNConfig,
     HeadConfig,
-    as_json,
+    PaperOptions,
+    TrainingConfig,
     feature_quantisation,
     resolve_config,
 )
+from keras_ddnn.files.records import as_json, differences
+from keras_ddnn.networks.named_models import NETWORKS
 
 
 @pytest.mark.parametrize(
@@ -107,9 +111,13 @@ def test_a_config_read_back_from_json_equals_and_hashes_as_the_one_written(confi
     assert hash(read) == hash(config)
 
 
-def test_json_says_nothing_of_a_bottleneck_where_there_is_none():
-    assert "bottleneck" not in as_json(DDNNConfig())
-    assert as_json(DDNNConfig(bottleneck=4)) == as_json(DDNNConfig()) | {"bottleneck": 4}
+def test_what_differs_from_the_defaults_is_all_that_an_address_names():
+    assert (
+        differences(DDNNConfig, as_json(DDNNConfig(cloud_filters=[[32, 32], [64, 64, 128]]))) == {}
+    )
+    changed = {"bottleneck": 4, "cloud_units": [8], "lambda_local": "random"}
+    assert differences(DDNNConfig, as_json(DDNNConfig(**changed))) == changed
+    assert differences(DDNNConfig, {"unknown": 1, "seed": 0}) == {"unknown": 1}
 
 
 def test_every_code_of_a_bottleneck_comes_back_through_half_precision():
@@ -147,3 +155,21 @@ def test_a_preset_is_named_and_its_fields_replaced():
 def test_an_unknown_preset_or_field_or_a_bad_value_is_refused(arguments, overrides, message):
     with pytest.raises(ValueError, match=message):
         resolve_config(*arguments, **overrides)
+
+
+def test_the_paper_s_config_is_an_architecture_and_a_recipe_which_share_no_field():
+    names = [{field.name for field in fields(kind)} for kind in (PaperOptions, TrainingConfig)]
+    assert not names[0] & names[1]
+    assert names[0] | names[1] == {field.name for field in fields(DDNNConfig)}
+    config = DDNNConfig(cloud_units=[8], bottleneck=4, epochs=3, lambda_local="random")
+    assert config.network == PaperOptions(cloud_units=(8,), bottleneck=4)
+    assert config.recipe == TrainingConfig(epochs=3, lambda_local="random")
+    assert DDNNConfig(**as_json(config.network), **as_json(config.recipe)) == config
+
+
+def test_the_paper_is_the_first_row_of_the_known_networks():
+    name, row = next(iter(NETWORKS.items()))
+    model = row.build((16, 16, 3), 3, PaperOptions(local_filters=4), "float32")
+    assert name == "paper"
+    assert tuple(model.output) == ("local", "cloud")
+    assert model.get_layer(row.at).output.shape == (None, 8, 8, 4)

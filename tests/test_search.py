@@ -25,7 +25,8 @@ from keras_ddnn.training.fit import fit_ddnn
 from tune.backbones import StoredNetwork
 from tune.cache import backbone_key
 from tune.driver import _without_backbone, run_search
-from tune.space import DIMENSIONS, SearchConfig
+from tune.space import DIMENSIONS, NetworkSpec, SearchConfig
+from tune.workspace import Workspace
 
 FILES = {
     *(
@@ -240,7 +241,8 @@ def test_a_stored_backbone_teaches_what_the_fitted_one_would(judged, tmp_path):
     images = {name: getattr(splits, name).images for name in ("train", "val")}
     config = search.backbones()[0].ddnn
     root = shutil.copytree(output.parent / "backbones", tmp_path / "backbones")
-    stored = StoredNetwork(root, splits.fingerprint(), config, images, splits.num_classes)
+    workspace = Workspace(splits.fingerprint(), root)
+    stored = StoredNetwork(workspace, NetworkSpec(config), images, splits.num_classes)
     fitted = fit_ddnn(splits.train, splits.val, config, verbose=0)
     for source in LABEL_SOURCES.keys() - {"cross_fitted"}:
         there, here = (
@@ -327,12 +329,12 @@ def test_damaged_files_are_set_aside_and_made_again(search, copy, damage):
 
 def test_trials_of_a_backbone_that_failed_are_rows_with_its_reason(search):
     lost = search.backbones()[0]
-    rows = _without_backbone(search, "f00d", {lost: "OutOfMemoryError: killed"})
+    rows = _without_backbone(search, Workspace("f00d", Path()), {lost: "OutOfMemoryError: killed"})
     assert {row["lambda_local"] for row in rows.values()} == {lost.ddnn.lambda_local}
     assert len(rows) == len(search.grid()) / 2
     reasons = {row["reason"] for row in rows.values()}
     assert reasons == {f"no backbone {lost.name()}: OutOfMemoryError: killed"}
-    assert _without_backbone(search, "f00d", {}) == {}
+    assert _without_backbone(search, Workspace("f00d", Path()), {}) == {}
 
 
 @pytest.mark.slow

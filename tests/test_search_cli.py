@@ -396,7 +396,8 @@ import sys, time
 from tune import cluster, driver
 from tune.search import main
 
-def train(search, splits, fingerprint, backbones):
+def train(wanted, splits, workspace):
+    backbones = workspace.backbones
     from keras_ddnn.files.atomic import replacing_folder
     with replacing_folder(backbones / "trained"):
         pass

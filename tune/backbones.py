@@ -3,20 +3,22 @@
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
+from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checksums import sealed_folder
+from keras_ddnn.files.records import as_json
 from keras_ddnn.labels.sources import Predictions
-from tune.cache import backbone_key, set_damaged_aside, trained
+from tune.cache import set_damaged_aside, trained
 from tune.space import NetworkSpec
+from tune.workspace import Workspace
 
 WEIGHTS = "ddnn.weights.h5"
 JUDGEMENT = "judgement.npz"
@@ -123,29 +125,32 @@ class StoredNetwork:
     """A `TrainedNetwork` on disk, read as far as it is used.
 
     Attributes:
-        root: Folder of the trained backbones.
-        fingerprint: Of the dataset.
-        ddnn: Of the deployed DDNN.
+        workspace: Where it is.
+        spec: Of the deployed network.
         images: {"train", "val"} → uint8 images, and "test" for the report.
         num_classes: Of the data.
     """
 
-    root: Path
-    fingerprint: str
-    ddnn: DDNNConfig
+    workspace: Workspace
+    spec: NetworkSpec
     images: dict
     num_classes: int
 
     @classmethod
-    def of(cls, root: Path, fingerprint: str, ddnn: DDNNConfig, splits: Splits):
+    def of(cls, workspace: Workspace, spec: NetworkSpec, splits: Splits) -> "StoredNetwork":
         """Return the stored backbone with all images, those of the test data too: for a report."""
         images = {name: getattr(splits, name).images for name in ("train", "val", "test")}
-        return cls(root, fingerprint, ddnn, images, splits.num_classes)
+        return cls(workspace, spec, images, splits.num_classes)
+
+    @property
+    def ddnn(self) -> DDNNConfig:
+        """How it was trained."""
+        return self.spec.ddnn
 
     @property
     def folder(self) -> Path:
         """The folder of the deployed DDNN."""
-        return self._folder_of(NetworkSpec(self.ddnn))
+        return self.workspace.backbone(self.spec)
 
     @cached_property
     def bank(self) -> Bank:
@@ -170,13 +175,13 @@ class StoredNetwork:
 
     def fold(self, fold: int) -> Predictions:
         """Return what the DDNN trained without a fold says of it."""
-        return Predictions.load(self._folder_of(NetworkSpec(self.ddnn).of_fold(fold)) / JUDGEMENT)
+        return Predictions.load(self.workspace.backbone(self.spec.of_fold(fold)) / JUDGEMENT)
 
     def co_trained_head(self, config: HeadConfig):
         """Return the `HeadRule` that was trained along with this network's twin."""
         from keras_ddnn.deploy.artifact import load_head
 
-        folder = self._folder_of(NetworkSpec(self.ddnn, along=config))
+        folder = self.workspace.backbone(replace(self.spec, along=config))
         record = json.loads((folder / RECORD).read_text())
         return load_head(folder, record["head"])
 
@@ -204,9 +209,6 @@ class StoredNetwork:
         shape = self.images["train"].shape[1:]
         build = partial(build_ddnn, shape, self.num_classes, self.ddnn)
         return rebuild(build, self.folder / WEIGHTS)
-
-    def _folder_of(self, backbone):
-        return Path(self.root) / backbone_key(self.fingerprint, backbone)
 
     def _bank(self, name):
         return Bank.load(self.folder / f"{name}.npz", self.images[name])

@@ -1,10 +1,10 @@
 """Backbones and trial records, found by the content of what made them."""
 
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from keras_ddnn.config import as_json
 from keras_ddnn.files.checksums import (
     damage_of_folder,
     read_sealed_json,
@@ -12,27 +12,33 @@ from keras_ddnn.files.checksums import (
     sha256_of_json,
     write_sealed_json,
 )
+from keras_ddnn.files.records import as_json, differences
 from keras_ddnn.labels.sources import FOLDS
-from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.space import NetworkSpec, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
-VERSION = 3
+# An address names what differs from the defaults alone: a default that changes changes a meaning.
+VERSION = 4
 ADDRESS = 16  # hexadecimal digits of a content address
 
 
 def backbone_key(fingerprint: str, backbone: NetworkSpec) -> str:
     """Return the content address of a backbone: dataset, architecture, λ, seed, training, fold."""
-    content = {"version": VERSION, "data": fingerprint, "ddnn": as_json(backbone.ddnn)}
+    content = {"version": VERSION, "data": fingerprint, "ddnn": _content(backbone.ddnn)}
     content["fold"] = None if backbone.fold is None else [backbone.fold, FOLDS]
-    content["along"] = backbone.along and as_json(backbone.along)
+    content["along"] = backbone.along and _content(backbone.along)
     return sha256_of_json(content)[:ADDRESS]
 
 
 def trial_key(fingerprint: str, trial: Trial) -> str:
     """Return the content address of a head trial: its backbone and its head."""
     backbone = backbone_key(fingerprint, NetworkSpec(trial.ddnn))
-    content = {"version": VERSION, "backbone": backbone, "head": as_json(trial.head)}
+    content = {"version": VERSION, "backbone": backbone, "head": _content(trial.head)}
     return sha256_of_json(content)[:ADDRESS]
+
+
+def _content(config) -> dict:
+    return differences(type(config), as_json(config))
 
 
 def trained(folder: Path) -> bool:
@@ -90,11 +96,8 @@ class Records:
         head.history = record["history"]
         return head
 
-    def all(self, search: SearchConfig, fingerprint: str) -> dict[str, dict]:
-        """Return the records of a search by their keys, in order; not those of earlier data."""
-        records = {path.stem: self.read(path.stem) for path in sorted(self.folder.glob("*.json"))}
-        return {
-            key: record
-            for key, record in records.items()
-            if record and key == trial_key(fingerprint, search.trial(record["choices"]))
-        }
+    def __iter__(self) -> Iterator[tuple[str, dict]]:
+        """Yield the key and the record of each finished trial, in order of the keys."""
+        for path in sorted(self.folder.glob("*.json")):
+            if record := self.read(path.stem):
+                yield path.stem, record

@@ -10,11 +10,13 @@ from pathlib import Path
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.files.checks import require_count, require_utf8
 from tune import cluster, report
-from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
+from tune.cache import set_damaged_aside, trained
 from tune.failures import grouped, reason_of
-from tune.output import TRIALS, alone_in, check_output, prepare_output, tidied
+from tune.output import alone_in, check_output, prepare_output, tidied
 from tune.plan import Plan, load_data, make_plan, measure_networks
+from tune.rekeying import rekey
 from tune.space import DIMENSIONS, NetworkSpec, SearchConfig, Trial
+from tune.workspace import Workspace
 
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
 
@@ -60,15 +62,16 @@ def run_search(
     output, backbones = _absolute(output, backbones)
     check_output(search, output, resume, overwrite)
     splits = load_data(search, data_dir, reading)
-    fingerprint = splits.fingerprint()
+    workspace = Workspace(splits.fingerprint(), backbones, output)
     with alone_in(output), tidied(output, backbones):
         prepare_output(search, output, overwrite)
+        rekey(workspace, search)
         cluster.start(address, num_cpus)
         if address is None:
-            _warn(search, splits, backbones, output, num_cpus)
-        failed = _train_backbones(search.backbones(), splits, fingerprint, backbones)
-        unfinished = _run_trials(search, splits, fingerprint, backbones, output, failed)
-        write(search, splits, fingerprint, backbones, output, unfinished)
+            _warn(search, splits, workspace, num_cpus)
+        failed = _train_backbones(search.backbones(), splits, workspace)
+        unfinished = _run_trials(search, splits, workspace, failed)
+        write(search, splits, workspace, unfinished)
         shutil.rmtree(output / RAY_STATE, ignore_errors=True)
     return output
 
@@ -79,16 +82,18 @@ def plan_search(
     """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
     output, backbones = _absolute(output, backbones)
     splits = load_data(search, data_dir, reading)
-    return make_plan(search, splits, backbones, output)
+    workspace = Workspace(splits.fingerprint(), backbones, output)
+    rekey(workspace, search)
+    return make_plan(search, splits, workspace)
 
 
-def _warn(search, splits, backbones, output, num_cpus) -> None:
+def _warn(search, splits, workspace, num_cpus) -> None:
     """Say what will not fit into memory or on the disk of this machine."""
     # In this process TensorFlow would take the memory of a GPU.
     measure = partial(cluster.in_worker, measure_networks)
     workers = num_cpus or os.cpu_count()
-    plan = make_plan(search, splits, backbones, output, measure=measure, workers=workers)
-    for line in plan.warnings(backbones):
+    plan = make_plan(search, splits, workspace, measure=measure, workers=workers)
+    for line in plan.warnings(workspace.backbones):
         print(f"warning: {line}", file=sys.stderr)
 
 
@@ -109,7 +114,9 @@ def train_backbones(
     folder = Path(backbones).absolute()
     with tidied(None, folder):
         cluster.start(None, num_cpus)
-        if failed := _train_backbones([*wanted], splits, splits.fingerprint(), folder):
+        workspace = Workspace(splits.fingerprint(), folder)
+        rekey(workspace)
+        if failed := _train_backbones([*wanted], splits, workspace):
             raise _failure_of(failed)
 
 
@@ -122,7 +129,7 @@ def _absolute(output, backbones) -> tuple[Path, Path]:
     return output, backbones
 
 
-def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[NetworkSpec, str]:
+def _train_backbones(wanted, splits, workspace) -> dict[NetworkSpec, str]:
     """Train what is missing; return the reason of each backbone whose training failed.
 
     Raises:
@@ -136,7 +143,7 @@ def _train_backbones(wanted, splits, fingerprint, backbones) -> dict[NetworkSpec
     missing = {
         str(folder): backbone
         for backbone in wanted
-        if not trained(folder := backbones / backbone_key(fingerprint, backbone))
+        if not trained(folder := workspace.backbone(backbone))
     }
     if not missing:
         return {}
@@ -178,34 +185,30 @@ def _failure_of(failed: dict[NetworkSpec, str]) -> RuntimeError:
     return RuntimeError(f"training the backbone {names} failed: {grouped(failed.values())}")
 
 
-def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[dict]:
+def _run_trials(search, splits, workspace, failed) -> list[dict]:
     """Run what is not recorded yet; return a row for each trial that did not finish.
 
     Trials that need one of the failed backbones are not run.
     """
     from ray import tune
 
-    from tune.trial import asked_choices, head_trials
+    from tune.trial import asked_trials, head_trials
 
-    records = Records(output / TRIALS)
-    records.set_damaged_aside()
-    done = records.all(search, fingerprint)
-    unfinished = _without_backbone(search, fingerprint, failed)
-    space, algorithm, todo, stacks = _space(search, fingerprint, done, unfinished)
+    workspace.records.set_damaged_aside()
+    done = workspace.trials(search)
+    unfinished = _without_backbone(search, workspace, failed)
+    space, algorithm, todo, stacks = _space(search, done, unfinished)
     if todo <= 0:
         return list(unfinished.values())
-    stacks = [[trial.choices() for trial in stack] for stack in stacks]
     trainable = tune.with_parameters(
         head_trials,
         stacks=stacks,
         search=search,
-        fingerprint=fingerprint,
-        backbones=str(backbones),
-        output=str(output),
+        workspace=workspace,
         images={"train": splits.train.images, "val": splits.val.images},
         num_classes=splits.num_classes,
     )
-    with report.TrialProgress(stacks or [[{}] * todo]) as progress:
+    with report.TrialProgress(stacks or [[None] * todo]) as progress:
         results = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             param_space=space,
@@ -219,37 +222,33 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
             ),
             run_config=tune.RunConfig(
                 name=RAY_STATE,
-                storage_path=str(output),
+                storage_path=str(workspace.output),
                 verbose=0,
                 callbacks=[progress],
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         ).fit()
-    recorded = records.all(search, fingerprint)
-    ended = [
-        (search.trial(choices), result)
-        for asked, result in zip(progress.trials, results, strict=True)
-        for choices in asked_choices(asked.config, stacks)
-    ]
-    for trial, result in ended:
-        if (key := trial_key(fingerprint, trial)) not in recorded:
-            status = "failed" if result.error else "stopped"
-            reason = reason_of(result.error) if result.error else "stopped early"
-            val_audc = result.metrics.get("val_audc")
-            unfinished[key] = _unfinished(key, trial, status, reason, val_audc)
+    recorded = workspace.trials(search)
+    for asked, result in zip(progress.trials, results, strict=True):
+        for trial in asked_trials(asked.config, stacks, search):
+            if trial not in recorded:
+                status = "failed" if result.error else "stopped"
+                reason = reason_of(result.error) if result.error else "stopped early"
+                val_audc, key = result.metrics.get("val_audc"), workspace.key(trial)
+                unfinished[trial] = _unfinished(key, trial, status, reason, val_audc)
     return list(unfinished.values())
 
 
-def _without_backbone(search, fingerprint, failed: dict[NetworkSpec, str]) -> dict[str, dict]:
-    """Return the rows of the trials that cannot be run, by key.
+def _without_backbone(search, workspace, failed: dict[NetworkSpec, str]) -> dict[Trial, dict]:
+    """Return the trials that cannot be run, each with its row.
 
     Optuna's are not known before; they fail when they are asked for.
     """
     rows = {}
     for trial in search.sample() if failed and search.searcher != "optuna" else ():
         for backbone in failed.keys() & set(trial.backbones()):
-            key, reason = trial_key(fingerprint, trial), f"{backbone.name()}: {failed[backbone]}"
-            rows[key] = _unfinished(key, trial, "failed", f"no backbone {reason}")
+            reason = f"no backbone {backbone.name()}: {failed[backbone]}"
+            rows[trial] = _unfinished(workspace.key(trial), trial, "failed", reason)
     return rows
 
 
@@ -259,17 +258,14 @@ def _unfinished(key: str, trial: Trial, status: str, reason: str, val_audc=None)
     return row | trial.choices() | {"val_audc": val_audc}
 
 
-def _space(search, fingerprint, done, unfinished):
+def _space(search, done, unfinished):
     """Return Tune's space, its search algorithm, the number of heads left, and their stacks."""
     from ray import tune
 
     if search.searcher != "optuna":
-        keys = done.keys() | unfinished
+        known = done.keys() | unfinished
         stacks = search.stacks()
-        missing = [
-            [trial for trial in stack if trial_key(fingerprint, trial) not in keys]
-            for stack in stacks
-        ]
+        missing = [[trial for trial in stack if trial not in known] for stack in stacks]
         todo = [stack for stack, left in zip(stacks, missing) if left]
         space = {"stack": tune.grid_search(list(range(len(todo))))}
         return space, None, sum(map(len, missing)), todo

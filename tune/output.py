@@ -8,14 +8,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from keras_ddnn.config import as_json
 from keras_ddnn.files.atomic import remove_leftovers, write_json
 from keras_ddnn.files.checksums import sha256_of_json
+from keras_ddnn.files.records import as_json, differences
 from tune import cluster
 from tune.space import SearchConfig
+from tune.workspace import TRIALS
 
 CONFIG = "search.json"
-TRIALS = "trials"
 A_DAY = 24 * 3600.0  # backbones may just be written by a search on another machine
 DYING_SECONDS = 5.0  # of workers, after Ray has ended
 
@@ -28,7 +28,7 @@ def check_output(search: SearchConfig, output: Path, resume: bool, overwrite: bo
             raise ValueError(f"{output} exists and holds no search: choose another --output")
         if not (resume or overwrite):
             raise ValueError(f"{output} holds a search: pass --resume or --overwrite")
-        asked = json.loads(json.dumps(as_json(search)))
+        asked = differences(SearchConfig, as_json(search))
         if resume and not overwrite and _read_config(output) not in (asked, None):
             raise ValueError(
                 f"{output} holds another search than the one asked for; to resume it repeat "
@@ -37,7 +37,7 @@ def check_output(search: SearchConfig, output: Path, resume: bool, overwrite: bo
 
 
 def _read_config(output):
-    """Return what was searched, or None if the file is damaged.
+    """Return what of a search differed from the defaults, or None if the file is damaged.
 
     The records of the trials, which are found by their content, tell as well what fits.
     """
@@ -46,7 +46,7 @@ def _read_config(output):
         expected = config.pop("sha256")
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
-    return config if sha256_of_json(config) == expected else None
+    return differences(SearchConfig, config) if sha256_of_json(config) == expected else None
 
 
 @contextmanager

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keras_ddnn.config import HeadConfig, as_json
+from keras_ddnn.config import HeadConfig
 from keras_ddnn.files.atomic import replacing_file, replacing_folder, write_json
+from keras_ddnn.files.records import as_json, differences
 from tune.experiments import EXPERIMENTS, FULL, QUICK, Scale
 from tune.failures import run_command
 from tune.space import SearchConfig
@@ -76,8 +77,8 @@ def _holds(folder: Path, search: SearchConfig) -> bool:
     """Return whether a folder holds what a search has found; raise if it is another search's."""
     if not folder.exists():
         return False
-    asked = json.loads(json.dumps(as_json(search)))
-    if json.loads((folder / SEARCH).read_text()) != asked:
+    asked = differences(SearchConfig, as_json(search))
+    if differences(SearchConfig, json.loads((folder / SEARCH).read_text())) != asked:
         raise ValueError(
             f"{folder} holds another experiment than the one asked for: repeat its options (see "
             f"{folder / SEARCH}) or choose another --output"

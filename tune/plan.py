@@ -10,8 +10,9 @@ from pathlib import Path
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
-from tune.cache import Records, backbone_key, trained, trial_key
+from tune.cache import trained
 from tune.space import SearchConfig
+from tune.workspace import Workspace
 
 # For the estimate only. Measured on 2 cores in float32.
 MULTIPLY_ADDS_PER_CORE_SECOND = 6e10
@@ -134,8 +135,7 @@ def _itemsize(layer) -> int:
 def make_plan(
     search: SearchConfig,
     splits: Splits,
-    backbones,
-    output,
+    workspace: Workspace,
     *,
     measure: Callable = measure_networks,
     workers: int | None = None,
@@ -145,26 +145,19 @@ def make_plan(
     Args:
         search: What to search.
         splits: The loaded data.
-        backbones: Folder of trained backbones.
-        output: Folder of the search.
+        workspace: Where its networks and its results are.
         measure: `measure_networks`, here or elsewhere.
         workers: How many backbones are trained at once; one a core by default.
     """
-    fingerprint = splits.fingerprint()
     missing = [
-        backbone
-        for backbone in search.backbones()
-        if not trained(Path(backbones) / backbone_key(fingerprint, backbone))
+        backbone for backbone in search.backbones() if not trained(workspace.backbone(backbone))
     ]
-    done = Records(Path(output) / "trials").all(search, fingerprint)
+    done = workspace.trials(search)
     if search.searcher == "optuna":
         trials, left = search.trials, [1] * (search.trials - len(done))
     else:
         trials = len(search.sample())
-        left = [
-            sum(trial_key(fingerprint, trial) not in done for trial in stack)
-            for stack in search.stacks()
-        ]
+        left = [sum(trial not in done for trial in stack) for stack in search.stacks()]
 
     configs = [replace(backbone.ddnn, lambda_local=0.5, seed=0) for backbone in missing]
     networks = (

@@ -20,12 +20,11 @@ from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import replacing_file, write_json
 from tune import cluster, summary
 from tune.backbones import StoredNetwork
-from tune.cache import Records, backbone_key
 from tune.failures import grouped
 from tune.plan import Plan, gigabytes
-from tune.space import DIMENSIONS, NetworkSpec, SearchConfig
+from tune.space import DIMENSIONS, NetworkSpec, SearchConfig, Trial
 from tune.summary import console
-from tune.trial import asked_choices
+from tune.workspace import Workspace
 
 HPARAMS_METRICS = ("val_audc", "val_apgr", "val_gain_over_margin")
 
@@ -75,7 +74,7 @@ class TrialProgress(Callback):
         stacks: As of `tune.trial.head_trials`.
     """
 
-    def __init__(self, stacks: list[list[dict]]):
+    def __init__(self, stacks: list[list[Trial | None]]):
         self.stacks = stacks
         self.best = float("-inf")
         self.trials = []
@@ -109,7 +108,7 @@ class TrialProgress(Callback):
         console.print(f"[red]failed[/red] {trial.config}")
 
     def _heads(self, trial) -> int:
-        return len(asked_choices(trial.config, self.stacks))
+        return len(self.stacks[trial.config["stack"]]) if "stack" in trial.config else 1
 
     def on_experiment_end(self, trials, **info):
         """Keep what was asked: the result of a trial whose worker was killed does not tell."""
@@ -130,9 +129,7 @@ def _progress(before: str, after: str) -> Progress:
 def write(
     search: SearchConfig,
     splits: Splits,
-    fingerprint: str,
-    backbones: Path,
-    output: Path,
+    workspace: Workspace,
     unfinished: list[dict],
 ) -> Report:
     """Write the results of a search and print them; the test data are read here and only here.
@@ -143,18 +140,17 @@ def write(
     Raises:
         RuntimeError: If no trial finished.
     """
-    records = Records(output / "trials").all(search, fingerprint)
-    trials = {key: search.trial(record["choices"]) for key, record in records.items()}
+    output, records = workspace.output, workspace.trials(search)
     networks = {
-        ddnn: _measure(StoredNetwork.of(backbones, fingerprint, ddnn, splits))
-        for ddnn in dict.fromkeys(trial.ddnn for trial in trials.values())
+        network: _measure(StoredNetwork.of(workspace, network, splits))
+        for network in dict.fromkeys(trial.network for trial in records)
     }
     rows = [
-        {"trial": key, "status": "finished"}
+        {"trial": workspace.key(trial), "status": "finished"}
         | trial.choices()
-        | records[key]["metrics"]
-        | networks[trial.ddnn]
-        for key, trial in trials.items()
+        | record["metrics"]
+        | networks[trial.network]
+        for trial, record in records.items()
     ]
     results = _write_results(rows + unfinished, output)
     finished = results[results["status"] == "finished"]
@@ -164,14 +160,9 @@ def write(
 
     from keras_ddnn.deploy.artifact import save_policy
 
-    report, policy, val_bank, diagnosis = _report_on_test(
-        search,
-        splits,
-        fingerprint,
-        backbones,
-        output,
-        {key: records[key] for key in finished["trial"]},
-    )
+    by_key = {workspace.key(trial): (trial, record) for trial, record in records.items()}
+    ranked = dict(by_key[key] for key in finished["trial"])
+    report, policy, val_bank, diagnosis = _report_on_test(search, splits, workspace, ranked)
     report.save(output / "report")
     figure = offload_curve.draw(report)
     figure.savefig(output / "curve.png")
@@ -180,7 +171,7 @@ def write(
     best = finished.iloc[0]
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
     save_policy(policy, output / "artifact", metrics, val_bank=val_bank)
-    _write_tensorboard(search, fingerprint, backbones, output, figure)
+    _write_tensorboard(search, workspace, figure)
     summary.show(report, results, output)
     return report
 
@@ -219,21 +210,18 @@ def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
     return results
 
 
-def _report_on_test(search, splits, fingerprint, backbones, output, records):
-    """Report on the finished trials, whose records come best first."""
+def _report_on_test(search, splits, workspace, ranked: dict[Trial, dict]):
+    """Report on the finished trials, which come best first with their records."""
     from keras_ddnn.deploy.policy import OffloadPolicy
     from keras_ddnn.pipeline import make_report
 
-    ranked = {key: search.trial(record["choices"]) for key, record in records.items()}
-    best = next(iter(ranked.values()))
-    keys = {}  # of the best head of each input
-    for key, trial in ranked.items():
-        if trial.ddnn == best.ddnn:
-            keys.setdefault(trial.head.input, key)
-    stored = Records(output / "trials")
-    heads = {name: stored.head(key, records[key]) for name, key in keys.items()}
+    best = next(iter(ranked))
+    heads = {}  # the best of each input
+    for trial, record in ranked.items():
+        if trial.network == best.network and trial.head.input not in heads:
+            heads[trial.head.input] = workspace.head(trial, record)
 
-    backbone = StoredNetwork.of(backbones, fingerprint, best.ddnn, splits)
+    backbone = StoredNetwork.of(workspace, best.network, splits)
     model = backbone.model()
     fraction = search.target_fraction
     report = make_report(
@@ -259,13 +247,13 @@ def _report_on_test(search, splits, fingerprint, backbones, output, records):
     return report, policy, backbone.val_bank, diagnosis
 
 
-def _write_tensorboard(search, fingerprint, backbones, output, figure):
+def _write_tensorboard(search, workspace, figure):
     from keras_ddnn.training.tensorboard import write_figure, write_hparams_experiment
 
-    root = output / "tensorboard"
+    root = workspace.output / "tensorboard"
     for backbone in search.backbones():
         if backbone.deployed:
-            log = backbones / backbone_key(fingerprint, backbone) / "tensorboard"
+            log = workspace.backbone(backbone) / "tensorboard"
             shutil.copytree(log, root / f"backbone-{backbone.name()}", dirs_exist_ok=True)
     write_figure(root, "accuracy against local fraction", figure)
     choices = {name: list(getattr(search, name)) for name in DIMENSIONS}

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
 
 from keras_ddnn.config import (
-    ADDED,
     PRESETS,
     DDNNConfig,
     HeadConfig,
@@ -58,7 +57,7 @@ class SearchConfig:
     local_dropout: float | None = None
     stages: int = 0
     lambda_local: tuple = (0.5,)
-    bottleneck: tuple[int | None, ...] = field(default=(None,), metadata=ADDED)
+    bottleneck: tuple[int | None, ...] = (None,)
     seed: tuple[int, ...] = (0,)
     local_fraction: tuple[float, ...] = (0.5,)
     input: tuple[str, ...] = ("logits_plus",)
@@ -226,11 +225,15 @@ class Trial:
     ddnn: DDNNConfig
     head: HeadConfig
 
+    @property
+    def network(self) -> NetworkSpec:
+        """The network it is deployed on."""
+        return NetworkSpec(self.ddnn)
+
     def backbones(self) -> list[NetworkSpec]:
         """Return the networks it needs: the deployed one, and the folds its labels ask for."""
-        deployed = NetworkSpec(self.ddnn)
         folds = range(LABEL_SOURCES[self.head.labels].folds)
-        return [deployed, *map(deployed.of_fold, folds)]
+        return [self.network, *map(self.network.of_fold, folds)]
 
     def name(self) -> str:
         """Return what tells it from the other trials of a search, fit for a folder's name."""

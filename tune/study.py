@@ -8,9 +8,9 @@ from pathlib import Path
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.labels.sources import require_samples
 from tune.backbones import StoredNetwork
-from tune.cache import Records
 from tune.failures import grouped
 from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.workspace import Workspace
 
 GO_ON = "run the same command again to go on"
 
@@ -32,7 +32,9 @@ class Finished:
     backbone: Callable[[object], StoredNetwork]
 
     @classmethod
-    def of(cls, search, splits, fingerprint, backbones, output, unfinished) -> "Finished":
+    def of(
+        cls, search: SearchConfig, splits: Splits, workspace: Workspace, unfinished: list[dict]
+    ) -> "Finished":
         """Read it; the arguments are those of `tune.report.write`.
 
         Raises:
@@ -41,10 +43,9 @@ class Finished:
         if unfinished:
             reasons = grouped(row["reason"] for row in unfinished)
             raise RuntimeError(f"{len(unfinished)} trials did not finish: {reasons}")
-        records = Records(output / "trials")
         heads = {
-            search.trial(record["choices"]): records.head(key, record)
-            for key, record in records.all(search, fingerprint).items()
+            trial: workspace.head(trial, record)
+            for trial, record in workspace.trials(search).items()
         }
         (seed,) = search.seed
         return cls(
@@ -52,7 +53,7 @@ class Finished:
             splits,
             heads,
             lambda weight: StoredNetwork.of(
-                backbones, fingerprint, search.backbone(weight, seed), splits
+                workspace, NetworkSpec(search.backbone(weight, seed)), splits
             ),
         )
 

@@ -1,23 +1,20 @@
 """Head trials, as they run in a Ray worker, a stack of them at a time. Keras is imported inside."""
 
 import time
-from pathlib import Path
 
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.rules.confidence import untrained_rules
 from tune.backbones import StoredNetwork
-from tune.cache import Records, trial_key
-from tune.space import SearchConfig
+from tune.space import SearchConfig, Trial
+from tune.workspace import Workspace
 
 
 def head_trials(
     config: dict,
-    stacks: list[list[dict]],
+    stacks: list[list[Trial]],
     search: SearchConfig,
-    fingerprint: str,
-    backbones: str,
-    output: str,
+    workspace: Workspace,
     images: dict,
     num_classes: int,
 ) -> None:
@@ -28,19 +25,16 @@ def head_trials(
 
     Args:
         config: {"stack": which of `stacks`}, or {"choices": those of one head}.
-        stacks: Of each head of each stack, one choice in every dimension of the space.
+        stacks: The trials of each stack.
         search: The search they belong to.
-        fingerprint: Of the dataset.
-        backbones: Folder of the trained backbones.
-        output: Folder of the search.
+        workspace: Where its networks and its results are.
         images: {"train", "val"} → uint8 images, shared between the trials.
         num_classes: Of the data.
     """
     from ray import tune
 
-    asked = asked_choices(config, stacks)
-    trials = {trial_key(fingerprint, trial): trial for trial in map(search.trial, asked)}
-    records = Records(Path(output) / "trials")
+    trials = {workspace.key(trial): trial for trial in asked_trials(config, stacks, search)}
+    records = workspace.records
     recorded = {key: record for key in trials if (record := records.read(key))}
     if recorded.keys() == trials.keys():  # optuna may ask for the same trial twice
         tune.report(next(iter(recorded.values()))["metrics"])
@@ -53,17 +47,17 @@ def head_trials(
 
     keras.backend.clear_session()  # the worker is reused
     start = time.perf_counter()
-    ddnn = next(iter(trials.values())).ddnn
-    backbone = StoredNetwork(Path(backbones), fingerprint, ddnn, images, num_classes)
+    spec = next(iter(trials.values())).network
+    backbone = StoredNetwork(workspace, spec, images, num_classes)
     fitted, error = _fit(backbone, [trial.head for trial in trials.values()])
     heads = {key: head for key, head in zip(trials, fitted) if head}
     measured = _measure(heads, backbone.val_bank, search.target_fraction) if heads else {}
     seconds = (time.perf_counter() - start) / len(trials)
-    for (key, trial), choices in zip(trials.items(), asked):
+    for key, trial in trials.items():
         if key in recorded or key not in heads:
             continue
         history = heads[key].history
-        log = Path(output) / "tensorboard" / trial.name()
+        log = workspace.output / "tensorboard" / trial.name()
         write_scalars(log, {f"head/{name}": values for name, values in history.items()})
         write_hparams(log, key, trial.choices(), measured[key])
         with sealed_folder(records.weights(key)) as new:
@@ -72,7 +66,8 @@ def head_trials(
             key,
             {
                 "choices": trial.choices(),
-                "asked": choices,  # the plain choices above may be outside the space
+                # The plain choices above may be outside the space.
+                "asked": config.get("choices", trial.choices()),
                 "metrics": measured[key],
                 "head": description,
                 "history": history,
@@ -84,9 +79,9 @@ def head_trials(
     tune.report(max(measured.values(), key=lambda metrics: metrics["val_audc"]))
 
 
-def asked_choices(config: dict, stacks: list[list[dict]]) -> list[dict]:
-    """Return the choices of each head that one Tune trial stands for."""
-    return stacks[config["stack"]] if "stack" in config else [config["choices"]]
+def asked_trials(config: dict, stacks: list[list[Trial]], search: SearchConfig) -> list[Trial]:
+    """Return each head trial that one Tune trial stands for."""
+    return stacks[config["stack"]] if "stack" in config else [search.trial(config["choices"])]
 
 
 def _fit(backbone, configs):

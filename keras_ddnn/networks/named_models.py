@@ -1,18 +1,43 @@
 """Keras models by a name on a command line: a function, a file, or a network that is known."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import keras
 
+from keras_ddnn.config import DDNNConfig, PaperOptions
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
 from keras_ddnn.networks.paper import build_ddnn
 
-PAPER = "paper"
-PAPER_SHAPE, PAPER_CLASSES = (32, 32, 3), 10
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is known by its name: one Keras model with an output for each tier.
+
+    Attributes:
+        options: Record of its architecture; see `PaperOptions`.
+        build: (input shape, number of classes, options, precision) → the model.
+        at: Name of the layer whose output travels.
+        shape, classes: Of the data it was made for.
+    """
+
+    options: type
+    build: Callable[[Sequence[int], int, Any, str], keras.Model]
+    at: str
+    shape: tuple[int, ...]
+    classes: int
+
+
+def _paper(shape: Sequence[int], classes: int, options: PaperOptions, precision: str):
+    return build_ddnn(shape, classes, DDNNConfig(**asdict(options), precision=precision))
+
+
+NETWORKS = {"paper": Network(PaperOptions, _paper, "features", (32, 32, 3), 10)}
 
 
 def named_model(
@@ -26,7 +51,7 @@ def named_model(
     Args:
         name: "package.module:function", a function without arguments that returns a model; a
             `.keras` file, of which no code is run; a model of `keras.applications`, made without
-            weights; or "paper", the DDNN of the paper.
+            weights; or a key of `NETWORKS`.
         input_shape: Shape of one sample, without n, of a network that is known by its name; a
             function or a file makes its own.
         classes: Number of classes of a network that is known by its name.
@@ -38,8 +63,9 @@ def named_model(
     """
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    if name == PAPER:
-        return build_ddnn(input_shape or PAPER_SHAPE, classes or PAPER_CLASSES)
+    if row := NETWORKS.get(name):
+        shape = input_shape or row.shape
+        return row.build(shape, classes or row.classes, row.options(), DDNNConfig.precision)
     if ":" in name or name.endswith(".keras"):
         if classes is not None:
             raise ValueError(f"the model {name!r} has classes of its own; leave out --classes")
@@ -49,11 +75,11 @@ def named_model(
         return model
     known = {n: f for n, f in vars(keras.applications).items() if n[0].isupper()}
     if name not in known:
-        near = get_close_matches(name, [*known, PAPER], n=3, cutoff=0.4)
+        near = get_close_matches(name, [*known, *NETWORKS], n=3, cutoff=0.4)
         hint = f"; near names: {', '.join(near)}" if near else ""
         raise ValueError(
             f"unknown model {name!r}: expected package.module:function, a .keras file, a model of "
-            f"keras.applications or {PAPER!r}{hint}"
+            f"keras.applications or one of {', '.join(NETWORKS)}{hint}"
         )
     given = {"input_shape": input_shape and tuple(input_shape), "classes": classes}
     return _made(known[name], name, {k: v for k, v in given.items() if v is not None})

@@ -1,0 +1,28 @@
+"""Frozen records of options as plain JSON, and what an address names of them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+
+
+def as_json(config) -> dict:
+    """Return all fields of a config dataclass as plain JSON types, fit for reading back."""
+    return {name: _plain(value) for name, value in asdict(config).items()}
+
+
+def differences(kind: type, content: Mapping) -> dict:
+    """Return what differs from the defaults of a config dataclass: the content of an address.
+
+    What was kept before a field existed is found as long as the field has its default. In turn a
+    default means something as long as it is never changed: who changes one raises `VERSION` of
+    `tune.cache`.
+
+    Args:
+        kind: The dataclass.
+        content: Its fields, or some of them, as plain JSON; see `as_json`.
+    """
+    usual = {field.name: _plain(field.default) for field in fields(kind)}
+    return {name: v for name, v in content.items() if name not in usual or v != usual[name]}
+
+
+def _plain(value):
+    return [*map(_plain, value)] if isinstance(value, tuple) else value

@@ -1,0 +1,46 @@
+"""Where the results of searches on one dataset are, found by the content of what made them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune.cache import Records, backbone_key, trial_key
+from tune.space import NetworkSpec, SearchConfig, Trial
+
+TRIALS = "trials"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The trained networks of a dataset, and the folder of one search on them.
+
+    Attributes:
+        fingerprint: Of the dataset.
+        backbones: Folder of trained networks, shared by searches.
+        output: Folder of the search; None where networks alone are wanted.
+    """
+
+    fingerprint: str
+    backbones: Path
+    output: Path | None = None
+
+    def backbone(self, spec: NetworkSpec) -> Path:
+        """Return the folder of a network, trained or not."""
+        return self.backbones / backbone_key(self.fingerprint, spec)
+
+    def key(self, trial: Trial) -> str:
+        """Return the content address of a trial."""
+        return trial_key(self.fingerprint, trial)
+
+    @property
+    def records(self) -> Records:
+        """The finished trials of the search, whatever data they were made on."""
+        return Records(self.output / TRIALS)
+
+    def trials(self, search: SearchConfig) -> dict[Trial, dict]:
+        """Return the finished trials of a search on these data with their records, by key."""
+        records = ((key, search.trial(record["choices"]), record) for key, record in self.records)
+        return {trial: record for key, trial, record in records if key == self.key(trial)}
+
+    def head(self, trial: Trial, record: dict):
+        """Return the `HeadRule` of a finished trial, with the history of its training."""
+        return self.records.head(self.key(trial), record)
