@@ -157,6 +157,18 @@ def test_a_check_says_what_it_finds(toy_artifact, token_file, capsys):
     assert found["this request"].startswith("4 samples, 2,")
 
 
+def test_a_check_says_that_it_asks_about_fewer_images_than_it_was_told(
+    toy_artifact, token_file, capsys
+):
+    flags = ["--check", "--batch", "100000", "--token-file", token_file(TOKEN), *PATIENT]
+    with served(service(toy_artifact)) as url, pytest.raises(SystemExit) as ending:
+        main([str(toy_artifact), "--cloud", url, *flags])
+    assert ending.value.code == 0
+    (line,) = [li for li in capsys.readouterr().out.splitlines() if li.startswith("this request")]
+    assert "32 samples" in line
+    assert line.endswith("--batch asks for 100,000, no more go at once")
+
+
 @pytest.mark.parametrize(
     ("token", "identity", "facts"),
     [

@@ -35,7 +35,7 @@ def main(arguments=None) -> None:
         if options.check:
             with runtime:
                 found = runtime.check(options.batch)
-            show_check(options.cloud, runtime, found)
+            show_check(options.cloud, runtime, found, options.batch)
             sys.exit(2 if found.failure else 0)
         classes, labels = _classify(runtime, options)
     except (OSError, ValueError) as error:
