@@ -22,7 +22,7 @@ def main(arguments=None) -> int:
     """Run the command line; return its exit code.
 
     After one line on standard error it is 2 for bad input, 1 for a search that failed, 130 for one
-    that was interrupted, and 143 for one that was terminated.
+    that was interrupted, 143 for one that was terminated, and 129 for one whose terminal has gone.
     """
     options = _parser().parse_args(arguments)
     return run_command(

@@ -215,8 +215,9 @@ def _no_name_of_another_class(content: Mapping) -> str | None:
     for k, name in enumerate(names):
         if places.get(name, k) != k:
             return (
-                f"class_names[{k}]: expected the name of the class whose label is {short(values[k])} "
-                f"in class_values; received {short(name)}, the label of class {places[name]}"
+                f"class_names[{k}]: expected a name of the class whose label is "
+                f"{short(values[k])} in class_values; received {short(name)}, the label of class "
+                f"{places[name]}"
             )
     return None
 
