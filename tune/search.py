@@ -9,6 +9,8 @@ from typing import get_args
 from keras_ddnn.config import PRESETS, HeadArchitecture
 from keras_ddnn.data.datasets import DATASETS
 from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
+from keras_ddnn.files.manifest import sign_artifact
+from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import TARGETS
@@ -35,10 +37,11 @@ def _run(options) -> None:
     # Imported only now, so that --help and a misspelt option answer at once.
     from tune import driver, report
 
+    key = _key(options.sign)
     if options.dry_run:
         report.show_plan(driver.plan_search(search, options.output, **_data(options)))
         return
-    driver.run_search(
+    output = driver.run_search(
         search,
         options.output,
         **_data(options),
@@ -47,6 +50,18 @@ def _run(options) -> None:
         address=options.address,
         num_cpus=options.num_cpus,
     )
+    if key is not None:
+        sign_artifact(output, key)
+
+
+def _key(path: str | None):
+    """Return the private key of a PEM file, which is read before anything is trained."""
+    try:
+        return None if path is None else private_key(path)
+    except OSError as error:
+        raise ValueError(
+            f"--sign {path}: {error.strerror}: name the PEM file of a private key"
+        ) from None
 
 
 def _search_config(options) -> SearchConfig:
@@ -75,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", default="runs/search", help="folder of the results")
     add("--resume", action="store_true", help="go on with an interrupted search in --output")
     add("--overwrite", action="store_true", help="delete an older search in --output first")
+    add("--sign", metavar="KEY", help="PEM file of the private key that signs the artefact")
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--traceback", action="store_true", help="where an error comes from, instead of one line")
 

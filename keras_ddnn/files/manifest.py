@@ -53,8 +53,23 @@ def write_manifest(folder, content: dict, sign: Key | None = None) -> None:
     (folder / SIGNATURE).unlink(missing_ok=True)  # of an older manifest
     write_json(folder / MANIFEST, content | {SEAL: sha256_of_json(content)})
     if key is not None:
-        with replacing_file(folder / SIGNATURE) as file:
-            file.write(key.sign((folder / MANIFEST).read_bytes()))
+        _sign(folder, key)
+
+
+def sign_artifact(folder, key: Key) -> None:
+    """Sign an artefact where it is, in place of a signature that it has.
+
+    Args:
+        folder: The artefact, or the run that it belongs to.
+        key: A private Ed25519 key, or the PEM file that holds it.
+
+    Raises:
+        OSError: If the key cannot be read or the folder cannot be written.
+        ValueError: If the key is none, or the artefact is damaged, which nobody should sign.
+    """
+    key, folder = private_key(key), artifact_of(folder)
+    read_manifest(folder)
+    _sign(folder, key)
 
 
 def read_manifest(folder, verify_key: Key | None = None) -> dict:
@@ -127,6 +142,11 @@ def artifact_of(run) -> Path:
     """Return the artefact of a run: its folder `artifact`, or the folder itself if it is one."""
     run = Path(run)
     return run if (run / MANIFEST).exists() else run / "artifact"
+
+
+def _sign(folder: Path, key) -> None:
+    with replacing_file(folder / SIGNATURE) as file:
+        file.write(key.sign((folder / MANIFEST).read_bytes()))
 
 
 def _read(path: Path) -> bytes:
