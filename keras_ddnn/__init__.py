@@ -62,6 +62,7 @@ _FILE_OF = {
     "over_seeds": "evaluation.statistics",
     "run": "pipeline",
     "save_policy": "deploy.artifact",
+    "sign_artifact": "files.manifest",
     "split": "networks.cascade",
     "split_ddnn": "networks.paper",
     "threshold_for_fraction": "data.benefits",

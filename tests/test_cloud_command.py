@@ -1,5 +1,7 @@
 """What the cloud's command refuses before it loads anything, and the names it answers to."""
 
+import os
+import signal
 import socket
 import sys
 
@@ -9,6 +11,7 @@ from fastapi.testclient import TestClient
 from toy_service import app_of
 
 from keras_ddnn.serve.cloud import __main__ as cloud
+from keras_ddnn.serve.cloud import logs, server
 
 
 @pytest.fixture
@@ -21,6 +24,7 @@ def run_command(monkeypatch, capsys):
             cloud.main()
         assert end.value.code == 2
         said = capsys.readouterr().err
+        assert said.splitlines()[-1].startswith("error: ")
         assert said.count("\n") == lines
         return said
 
@@ -108,3 +112,29 @@ def test_the_command_lets_itself_be_called_by_the_names_it_is_given(monkeypatch)
     with pytest.raises(SystemExit):
         cloud.main()
     assert {"localhost", "127.0.0.1", "a.example", "b.example"} <= given["hosts"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_service_with_its_own_exit_code_and_one_line(
+    monkeypatch, capsys, number, code
+):
+    def network(features):
+        return features
+
+    def load(*_):
+        return network, {"features": {"shape": [2, 2, 3]}}, "0123"
+
+    async def started(self, sockets=None):
+        await startup(self, sockets)
+        os.kill(os.getpid(), number)
+
+    startup = server._Server.startup
+    monkeypatch.setattr(server._Server, "startup", started)
+    monkeypatch.setattr(cloud, "load_cloud", load)
+    monkeypatch.setattr(cloud, "make_app", lambda *_, **options: app_of())
+    monkeypatch.setattr(logs, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["cloud", "run", "--port", "0"])
+    with pytest.raises(SystemExit) as end:
+        cloud.main()
+    assert end.value.code == code
+    assert capsys.readouterr().err.splitlines()[-1].endswith(": the service has ended")

@@ -1,12 +1,18 @@
 """Both machines on this one, over a slow link."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from threading import Thread
 
 import numpy as np
 import pytest
 from conftest import toy_split
 
+from keras_ddnn.files.signals import interruptible
+from keras_ddnn.serve import demo
 from keras_ddnn.serve.demo import main
 
 
@@ -18,6 +24,49 @@ def test_a_run_without_an_artefact_is_refused_before_anything_is_started(tmp_pat
 def test_an_artefact_that_does_not_tell_its_dataset_asks_for_one(toy_artifact, capsys):
     assert main([str(toy_artifact)]) == 2
     assert "name one by --dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_while_the_cloud_starts_ends_both_machines_in_one_line(
+    toy_artifact, tmp_path, monkeypatch, capsys, number, code, word
+):
+    (tmp_path / "toy.npz").touch()
+    clouds = []
+
+    def wait(process, _):
+        clouds.append(process)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(demo, "_wait_for", wait)
+    assert main([str(toy_artifact), "--dataset", str(tmp_path / "toy.npz")]) == code
+    assert capsys.readouterr().err == f"{word}: the demonstration has ended\n"
+    assert clouds[0].returncode is not None
+
+
+DEVICE = """
+import signal, sys, time
+def end(number, _):
+    print("interrupted: 3 of 5 images are classified", file=sys.stderr)
+    sys.exit(130)
+signal.signal(signal.SIGINT, end)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_signal_is_passed_on_to_the_device_which_says_what_it_did(capfd):
+    def interrupt():
+        while "ready" not in capfd.readouterr().out:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt).start()
+    with interruptible() as received:
+        assert demo._wait_for_device([sys.executable, "-c", DEVICE], received) == 130
+    assert capfd.readouterr().err == "interrupted: 3 of 5 images are classified\n"
 
 
 @pytest.mark.slow

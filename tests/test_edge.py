@@ -354,8 +354,24 @@ def test_an_artefact_without_a_graph_is_refused(toy_policy, tmp_path):
     from keras_ddnn.deploy.artifact import save_policy
 
     save_policy(toy_policy, tmp_path / "artifact", graphs=False)
-    with pytest.raises(ValueError, match=r"holds no edge\.tflite.*the rule margin"):
+    with pytest.raises(
+        ValueError, match=r"holds no edge\.tflite.*graphs=False, or its rule, margin"
+    ):
         EdgeRuntime(tmp_path / "artifact")
+
+
+def test_an_artefact_without_an_int8_graph_names_what_is_missing_and_the_remedy(
+    toy_policy, tmp_path
+):
+    from keras_ddnn.deploy.artifact import save_policy
+
+    save_policy(toy_policy, tmp_path / "artifact")
+    with pytest.raises(
+        ValueError, match=r"holds no edge_int8.*without validation data: save"
+    ) as no:
+        EdgeRuntime(tmp_path / "artifact", graph="int8")
+    assert "val_bank=..." in str(no.value)
+    assert "rule" not in str(no.value)
 
 
 def save_images(folder):

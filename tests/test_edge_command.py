@@ -1,6 +1,8 @@
 """The command of a device says why a cloud does not answer, and ends where it never would."""
 
 import logging
+import os
+import signal
 import socket
 from contextlib import contextmanager
 from urllib.error import URLError
@@ -157,6 +159,18 @@ def test_a_check_says_what_it_finds(toy_artifact, token_file, capsys):
     assert found["this request"].startswith("4 samples, 2,")
 
 
+def test_a_check_says_that_it_asks_about_fewer_images_than_it_was_told(
+    toy_artifact, token_file, capsys
+):
+    flags = ["--check", "--batch", "100000", "--token-file", token_file(TOKEN), *PATIENT]
+    with served(service(toy_artifact)) as url, pytest.raises(SystemExit) as ending:
+        main([str(toy_artifact), "--cloud", url, *flags])
+    assert ending.value.code == 0
+    (line,) = [li for li in capsys.readouterr().out.splitlines() if li.startswith("this request")]
+    assert "32 samples" in line
+    assert line.endswith("--batch asks for 100,000, no more go at once")
+
+
 @pytest.mark.parametrize(
     ("token", "identity", "facts"),
     [
@@ -280,3 +294,40 @@ def test_what_a_device_sends_at_once_is_no_longer_than_it_is_told(toy_artifact, 
         sizes = [len(body) for _, body in server.requests]
     assert 1500 < max(sizes) <= 2000
     assert "because of" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_the_command_with_what_it_has_done_so_far(
+    toy_artifact, images, monkeypatch, capsys, number, code, word
+):
+    predict, batches = EdgeRuntime.predict, []
+
+    def predict_and_interrupt(self, *arguments):
+        batches.append(arguments)
+        if len(batches) == 4:
+            os.kill(os.getpid(), number)
+        return predict(self, *arguments)
+
+    monkeypatch.setattr(EdgeRuntime, "predict", predict_and_interrupt)
+    with pytest.raises(SystemExit) as ending:
+        main([str(toy_artifact), "--images", str(images), "--batch", "10"])
+    assert ending.value.code == code
+    printed = capsys.readouterr()
+    assert printed.err == f"{word}: 30 of 100 images are classified\n"
+    assert "30 images" in printed.out
+    assert "accuracy" in printed.out
+
+
+def test_a_signal_before_the_first_image_is_one_line(toy_artifact, images, monkeypatch, capsys):
+    monkeypatch.setattr(
+        EdgeRuntime, "predict", lambda *_: os.kill(os.getpid(), signal.SIGINT) or 1 / 0
+    )
+    with pytest.raises(SystemExit) as ending:
+        main([str(toy_artifact), "--images", str(images)])
+    assert ending.value.code == 130
+    printed = capsys.readouterr()
+    assert printed.err == "interrupted: no image is classified yet\n"
+    assert printed.out == ""

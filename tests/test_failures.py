@@ -32,7 +32,11 @@ def test_an_error_of_a_worker_ends_a_command_as_one_of_its_own_would(capsys):
 
 @pytest.mark.parametrize(
     ("number", "code", "word"),
-    [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")],
+    [
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "hung up"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
 )
 def test_a_signal_ends_a_command_after_its_clean_up(capsys, number, code, word):
     cleaned = []
@@ -41,12 +45,20 @@ def test_a_signal_ends_a_command_after_its_clean_up(capsys, number, code, word):
         try:
             os.kill(os.getpid(), number)
         finally:
-            if number == signal.SIGTERM:
+            if number != signal.SIGINT:
                 os.kill(os.getpid(), number)  # a second one does not cut it short
             cleaned.append(True)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(number)
     assert run_command(work, "run it again") == code
     assert capsys.readouterr().err == f"{word}: run it again\n"
     assert cleaned == [True]
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_command_after_nohup_outlives_its_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_command(lambda: os.kill(os.getpid(), signal.SIGHUP), "run it again") == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

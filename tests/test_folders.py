@@ -38,6 +38,15 @@ def refusal(root, expected, **reading):
     return str(caught.value)
 
 
+ORDER = "classes 0 to 1 are the folders 'cat', 'dog', in this order"
+
+
+def other_notes(caplog):
+    """Return what is said beside the order of the classes, which always is."""
+    assert caplog.messages.count(ORDER) == 1
+    return [message for message in caplog.messages if message != ORDER]
+
+
 # --- splits -----------------------------------------------------------------------------------
 
 
@@ -73,7 +82,7 @@ def test_folder_that_is_no_split_is_named_with_its_images(pets, caplog):
     write(pets / "extra" / "cat" / "0.png")
     write(pets / "cover.png")
     load(pets)
-    (message,) = caplog.messages
+    (message,) = other_notes(caplog)
     assert message.endswith(
         "not read, because it is no train, val or test: extra (1 images), "
         "1 images beside the splits"
@@ -109,6 +118,43 @@ def test_class_whose_name_is_not_utf8_is_refused_before_images_are_read(pets):
     refusal(pets, "the name of a class must be UTF-8, as reports are; received 'caf")
 
 
+def rename_cat(pets, name):
+    for what in ("train", "test"):
+        (pets / what / "cat").rename(pets / what / name)
+
+
+def test_class_whose_name_has_a_line_break_is_refused(pets):
+    rename_cat(pets, "c\nat")
+    assert "must be one line; received 'c\\nat': rename it" in refusal(pets, "name of a class")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["9", "10", "100"], "classes 0 to 2 are the folders '10', '100', '9', in this order"),
+        (["0", "1"], None),
+        (
+            [f"c{i:02}" for i in range(22)],
+            ", ".join(f"'c{i:02}'" for i in range(20)) + " and 2 others, in this order",
+        ),
+    ],
+    ids=["numbers", "numbers in order", "many"],
+)
+def test_note_says_which_class_is_which_folder(tmp_path, caplog, names, said):
+    for what in ("train", "val", "test"):
+        for name in names:
+            write(tmp_path / what / name / "0.png", size=(16, 16))
+    load(tmp_path)
+    assert len(caplog.messages) == (said is not None)
+    assert all(message.endswith(said) for message in caplog.messages)
+
+
+def test_two_classes_that_are_one_folder_are_refused(pets):
+    for what in ("train", "test"):
+        (pets / what / "cow").symlink_to(pets / what / "cat", target_is_directory=True)
+    assert "train/cow: expected a folder of its own" in refusal(pets, "link to that of 'cat'")
+
+
 def test_path_that_is_not_utf8_is_refused(pets):
     root = pets.rename(pets.with_name(os.fsdecode(b"caf\xe9")))
     refusal(root, "the path of a dataset must be UTF-8")
@@ -124,7 +170,21 @@ def test_what_systems_leave_in_folders_is_passed_over(pets, caplog):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"no image")
     assert len(load(pets).train) == 8
-    assert caplog.messages == []
+    assert other_notes(caplog) == []
+
+
+def test_hidden_images_are_counted(pets, caplog):
+    add_val(pets, "val")
+    for name in ("train/cat/.0.png", "test/dog/.1.JPG", "test/dog/.notes"):
+        (pets / name).write_bytes(b"")
+    assert len(load(pets).train) == 8
+    (message,) = other_notes(caplog)
+    assert message.endswith("2 images are not read, because their names begin with a dot")
+
+
+def test_pipe_among_images_is_refused_and_not_waited_for(pets):
+    os.mkfifo(pets / "train" / "cat" / "9.png")
+    refusal(pets, r"train/cat/9\.png: expected an image.* no regular file")
 
 
 def test_files_of_other_suffixes_are_counted(pets, caplog):
@@ -133,7 +193,7 @@ def test_files_of_other_suffixes_are_counted(pets, caplog):
         (pets / name).parent.mkdir(exist_ok=True)
         (pets / name).write_bytes(b"")
     load(pets)
-    (message,) = caplog.messages
+    (message,) = other_notes(caplog)
     expected = "4 files are not read, because of their suffix: .csv (1), .heic (2), none (1)"
     assert message.endswith(expected)
 
@@ -162,7 +222,7 @@ def test_images_of_several_frames_are_counted(pets, caplog):
             pets / "train" / "cat" / f"a{i}.gif", save_all=True, append_images=frames[1:]
         )
     assert load(pets).train.images[-6:-4, 0, 0, 0].tolist() == [10, 10]
-    (message,) = caplog.messages
+    (message,) = other_notes(caplog)
     assert message.endswith("2 of 16 images have several frames; the first is read")
 
 

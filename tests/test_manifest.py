@@ -73,6 +73,32 @@ def test_what_is_no_manifest_is_refused(folder, content):
         read_manifest(folder)
 
 
+def test_an_integer_of_thousands_of_digits_is_refused_in_our_words(folder):
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(
+        text.replace(f'"schema": {SCHEMA}', '"schema": ' + "9" * 5000)
+    )
+    with pytest.raises(
+        ValueError, match="expected integers of at most 1,000 digits; received one of 5,000"
+    ):
+        read_manifest(folder)
+
+
+def test_a_folder_without_a_manifest_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match="run a search first, or name its output folder"):
+        read_manifest(tmp_path / "nowhere")
+
+
+def test_hashes_that_differ_are_cut_to_what_a_person_compares(folder):
+    flip_a_bit(folder / "weights")
+    with pytest.raises(ValueError, match=r"SHA-256 [0-9a-f]{16}…; received [0-9a-f]{16}…: copy"):
+        read_manifest(folder)
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace("Linux", "Minix"))
+    with pytest.raises(ValueError, match=r"SHA-256 [0-9a-f]{16}…; received [0-9a-f]{16}…: copy"):
+        read_manifest(folder)
+
+
 @pytest.mark.parametrize("depth", [100, 900, 3000])
 def test_deep_nesting_is_refused_in_one_line(folder, depth):
     nested = "[" * depth + "]" * depth
@@ -130,8 +156,9 @@ WRONG = [
     ("rule.input_shape", [2, 2], "1 or 3 sizes; received '2 sizes'"),
     ("rule.anchor.rule", "oracle", "rule.anchor.rule: expected one of"),
     ("rule.anchor.scales.0", [0.5], r"rule.anchor.scales\[0\]: expected a list of 2 items"),
-    ("score_threshold", math.nan, "score_threshold: expected a number, not NaN; received nan"),
-    ("score_threshold", None, "score_threshold: expected a number, not NaN; received None"),
+    ("score_threshold", math.nan, "not NaN; inf means send none .* -inf send all; received nan"),
+    ("score_threshold", None, "score_threshold: expected a number, not NaN; .* received None"),
+    ("class_values", ["b", "a"], r"class_names\[0\]: .* label is 'b' .* received 'a', .* class 1"),
     ("score_threshold", 10**400, "score_threshold: expected a number"),
     ("metrics", [], "metrics: expected an object with named fields"),
     ("metrics.val_audc", "good", "metrics.val_audc: expected a number; received 'good'"),
@@ -186,7 +213,7 @@ def test_all_local_and_all_to_the_cloud_are_thresholds(folder, threshold):
     assert read_manifest(folder)["score_threshold"] == threshold
 
 
-@pytest.mark.parametrize("values", [[10, 20], [-1, 2**62], ["yes", "no"], None])
+@pytest.mark.parametrize("values", [[10, 20], [-1, 2**62], ["yes", "no"], ["a", "b"], None])
 def test_the_labels_of_the_data_are_kept(folder, values):
     write_manifest(folder, CONTENT | {"class_values": values})
     assert read_manifest(folder)["class_values"] == values

@@ -1,6 +1,7 @@
 """Image files as pixels: range, transparency, colours, orientation, and what is refused."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -238,6 +239,48 @@ def test_photo_taken_upright_is_upright(form):
     assert pixels[16:].max() <= 5
 
 
+UPRIGHT = {  # EXIF orientation -> what is stored, of the array that is seen
+    1: lambda seen: seen,
+    2: lambda seen: seen[:, ::-1],
+    3: lambda seen: seen[::-1, ::-1],
+    4: lambda seen: seen[::-1],
+    5: lambda seen: seen.swapaxes(0, 1),
+    6: np.rot90,
+    7: lambda seen: seen[::-1, ::-1].swapaxes(0, 1),
+    8: lambda seen: np.rot90(seen, -1),
+}
+FORMS = [
+    *(("TIFF", mode, kind) for mode in ("L", "I;16", "RGB") for kind in ("raw", "tiff_lzw")),
+    *(("PNG", mode, None) for mode in ("L", "I;16", "RGB")),
+    *(("JPEG", mode, None) for mode in ("L", "RGB")),
+]
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize(("form", "mode", "compression"), FORMS)
+def test_file_of_every_orientation_reads_as_the_upright_array(
+    tmp_path, form, mode, compression, orientation
+):
+    across, down = np.arange(24) * 8, np.arange(16) * 4
+    seen = (down[:, None] + across).astype(np.uint8)  # in no direction like itself
+    if mode == "RGB":
+        seen = np.stack([seen, seen // 2, 255 - seen], axis=-1)
+    stored = np.ascontiguousarray(UPRIGHT[orientation](seen))
+    if mode == "I;16":
+        stored = stored.astype(np.uint16) * 257
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = tmp_path / "photo"
+    options = {"compression": compression} if compression else {}
+    if form == "JPEG":
+        options = {"quality": 100, "subsampling": 0}
+    Image.fromarray(stored).save(path, form, exif=exif, **options)
+    pixels = pixels_of(path).astype(int)
+    expected = seen if mode == "RGB" else np.repeat(seen[..., None], 3, axis=2)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels - expected).max() <= (4 if form == "JPEG" else 0)
+
+
 # --- frames -----------------------------------------------------------------------------------
 
 
@@ -269,6 +312,14 @@ def test_damaged_file_is_refused_in_one_line(form, tmp_path):
         with pytest.raises(Unreadable, match=f"{path}: expected an image") as caught:
             read_image(path)
         assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "0.png")  # of which a reader waits for a writer
+    (tmp_path / "1.png").symlink_to("/dev/zero")
+    for name in ("0.png", "1.png"):
+        with pytest.raises(Unreadable, match=f"{name}: expected an image.* no regular file"):
+            read_image(tmp_path / name)
 
 
 def outcome(content):

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from toy_manifest import CONTENT, forge
 
-from keras_ddnn.files.manifest import read_manifest, write_manifest
+from keras_ddnn.files.manifest import read_manifest, sign_artifact, write_manifest
 
 PEM = serialization.Encoding.PEM
 
@@ -45,6 +45,48 @@ def folder(tmp_path, keys):
 
 def test_a_signed_artefact_is_read_with_the_key_and_without(folder, keys):
     assert read_manifest(folder, keys[1]) == read_manifest(folder)
+
+
+def test_an_artefact_is_signed_where_it_is_and_nothing_else_changes(folder, keys, tmp_path):
+    write_manifest(folder, CONTENT)
+    before = (folder / "manifest.json").read_bytes()
+    theirs, _ = write_pair(tmp_path, "theirs")
+    sign_artifact(folder, theirs)
+    sign_artifact(tmp_path, keys[0])  # the run that it belongs to
+    assert read_manifest(folder, keys[1])
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+def test_a_damaged_artefact_is_not_signed(folder, keys):
+    write_manifest(folder, CONTENT)
+    (folder / "weights").write_bytes(b"others!")
+    with pytest.raises(ValueError, match="weights is damaged"):
+        sign_artifact(folder, keys[0])
+    assert not (folder / "manifest.sig").exists()
+
+
+def test_a_search_signs_its_artefact_and_reads_the_key_before_it_trains(
+    folder, keys, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("ray")
+    from tune import driver
+    from tune.search import main
+
+    write_manifest(folder, CONTENT)
+    ran = []
+    monkeypatch.setattr(driver, "run_search", lambda *_, **__: ran.append(1) or tmp_path)
+    for wrong in (keys[1], tmp_path / "nowhere.pem"):
+        assert main(["--sign", str(wrong)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(wrong) in line
+    assert not ran
+    assert main(["--sign", str(keys[0])]) == 0
+    assert read_manifest(folder, keys[1])
+
+
+def test_a_private_key_where_a_public_one_is_wanted_comes_with_the_remedy(folder, keys):
+    with pytest.raises(ValueError, match=rf"openssl pkey -in {keys[0]} -pubout -out public\.pem"):
+        read_manifest(folder, keys[0])
 
 
 def test_an_unsigned_artefact_is_refused_where_a_key_is_asked_for(folder, keys):

@@ -1,10 +1,10 @@
 """How a command ends when something fails: one line that says why, and an exit code."""
 
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+
+from keras_ddnn.files.signals import ending_of, interruptible
 
 SHOWN = 5  # different reasons; a search has thousands of trials at most, and one cause as a rule
 
@@ -27,19 +27,20 @@ def run_command(run: Callable[[], object], go_on: str, traceback: bool = False) 
     """Run what a command does; return its exit code, after one line on standard error if it fails.
 
     Args:
-        run: What it does. SIGTERM interrupts it as Ctrl-C does, so that it can clean up.
+        run: What it does. SIGTERM and SIGHUP interrupt it as Ctrl-C does, so that it can clean up.
         go_on: How to go on after an interruption, or once there is room again.
         traceback: Let errors through, for those who want to see where they come from.
 
     Returns:
-        2 for bad input (ValueError), 1 for any other failure, 130 after Ctrl-C, 143 after SIGTERM.
+        2 for bad input (ValueError), 1 for any other failure, 130 after Ctrl-C, 143 after SIGTERM,
+        129 after SIGHUP.
     """
-    with _terminable() as received:
+    with interruptible() as received:
         try:
             run()
         except KeyboardInterrupt:
-            code, what = (143, "terminated") if received else (130, "interrupted")
-            return _end(code, f"{what}: {go_on}")
+            code, word = ending_of(received)
+            return _end(code, f"{word}: {go_on}")
         except Exception as error:
             if traceback:
                 raise
@@ -68,27 +69,3 @@ def _first_line(error: BaseException) -> str:
 def _end(code: int, message: str) -> int:
     print(message, file=sys.stderr)
     return code
-
-
-@contextmanager
-def _terminable():
-    """Raise KeyboardInterrupt at the first SIGTERM; yield a list that then holds the signal.
-
-    KeyboardInterrupt, because Ray's C++ lets no other exception of a signal handler through.
-    """
-    received = []
-
-    def interrupt(number, _):
-        if not received:  # a second one must not interrupt the cleaning up
-            received.append(number)
-            raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread, to which signals come
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -9,6 +9,8 @@ from typing import get_args
 from keras_ddnn.config import PRESETS, HeadArchitecture
 from keras_ddnn.data.datasets import DATASETS
 from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
+from keras_ddnn.files.manifest import sign_artifact
+from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS
@@ -21,7 +23,7 @@ def main(arguments=None) -> int:
     """Run the command line; return its exit code.
 
     After one line on standard error it is 2 for bad input, 1 for a search that failed, 130 for one
-    that was interrupted, and 143 for one that was terminated.
+    that was interrupted, 143 for one that was terminated, and 129 for one whose terminal has gone.
     """
     options = _parser().parse_args(arguments)
     return run_command(
@@ -34,10 +36,11 @@ def _run(options) -> None:
     # Imported only now, so that --help and a misspelt option answer at once.
     from tune import driver, report
 
+    key = _key(options.sign)
     if options.dry_run:
         report.show_plan(driver.plan_search(search, options.output, **_data(options)))
         return
-    driver.run_search(
+    output = driver.run_search(
         search,
         options.output,
         **_data(options),
@@ -46,6 +49,18 @@ def _run(options) -> None:
         address=options.address,
         num_cpus=options.num_cpus,
     )
+    if key is not None:
+        sign_artifact(output, key)
+
+
+def _key(path: str | None):
+    """Return the private key of a PEM file, which is read before anything is trained."""
+    try:
+        return None if path is None else private_key(path)
+    except OSError as error:
+        raise ValueError(
+            f"--sign {path}: {error.strerror}: name the PEM file of a private key"
+        ) from None
 
 
 def _search_config(options) -> SearchConfig:
@@ -74,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", default="runs/search", help="folder of the results")
     add("--resume", action="store_true", help="go on with an interrupted search in --output")
     add("--overwrite", action="store_true", help="delete an older search in --output first")
+    add("--sign", metavar="KEY", help="PEM file of the private key that signs the artefact")
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--traceback", action="store_true", help="where an error comes from, instead of one line")
 

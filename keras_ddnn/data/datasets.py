@@ -21,6 +21,7 @@ from keras_ddnn.files.notices import notice
 
 MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
 VALIDATION_FRACTION = 0.1
+NAMED = 20  # class folders that a note lists
 CLUTTERED_SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
 
 
@@ -207,6 +208,13 @@ def _from_npz(path, seed):
 def _from_folder(root, seed, reading):
     arrays, class_names = read_folder(root, **reading)
     splits = {what: as_split(*pair, len(class_names), what) for what, pair in arrays.items()}
+    if class_names != Classes.numbered(len(class_names)).names:
+        names = ", ".join(map(repr, class_names[:NAMED]))
+        more = len(class_names) - NAMED
+        others = f" and {more:,} others" if more > 0 else ""
+        notice(
+            f"classes 0 to {len(class_names) - 1} are the folders {names}{others}, in this order"
+        )
     return _assemble(root.name, splits, class_names, seed)
 
 

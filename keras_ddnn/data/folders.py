@@ -1,4 +1,8 @@
-"""Folders of images, laid out as split/class/image. What is passed over is said, in one line."""
+"""Folders of images, laid out as split/class/image. What is passed over is said, in one line.
+
+Hidden files, whose names begin with a dot, are not read. Those that look like images are counted,
+except for the `._x.png` that macOS lays beside each `x.png`; hidden folders are not looked into.
+"""
 
 import os
 import re
@@ -18,6 +22,7 @@ SPELLINGS = {  # in lower case, also before "set", as in training_set
     "test": ("test", "testing"),
 }
 LEFT_BY_SYSTEMS = {"desktop.ini", "thumbs.db"}  # beside files whose names begin with a dot
+HIDDEN = "hidden"  # no suffix: those begin with a dot
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -36,13 +41,18 @@ def read_folder(root: Path, **reading) -> tuple[Arrays, tuple[str, ...]]:
     Raises:
         ValueError: A split is missing or there twice; splits do not have the same classes; a class
             has no images; images lie beside or below the class folders, cannot be read or differ in
-            size; the name of a class is not UTF-8.
+            size; the name of a class is not one line of UTF-8, or two of a split are one folder.
     """
     passed = Counter()
     folders = _splits_of(root, passed)
     class_names = _subfolders(folders["train"])
     for name in class_names:
         require_utf8(f"{folders['train']}: the name of a class", name)
+        if len(name.splitlines()) != 1:
+            raise ValueError(
+                f"{folders['train']}: the name of a class must be one line; received {name!r}: "
+                "rename it"
+            )
     files, labels = {}, {}
     for what, folder in folders.items():
         found, expected = (", ".join(names) for names in (_subfolders(folder), class_names))
@@ -51,6 +61,7 @@ def read_folder(root: Path, **reading) -> tuple[Arrays, tuple[str, ...]]:
             raise ValueError(f"{folder}: expected {wanted}, received {found or 'none'}")
         if stray := _images_in(folder, passed):
             raise ValueError(f"{stray[0]}: expected images in class folders, received one outside")
+        _require_different([folder / name for name in class_names])
         files[what], labels[what] = _files_of(folder, class_names, passed)
     arrays = read_groups(list(files.values()), root, **reading)
     say_passed_over(root, passed)
@@ -62,7 +73,7 @@ def images_below(folder: Path, passed: Counter, above: tuple = ()) -> Iterator[P
 
     Args:
         folder: The folder.
-        passed: Counts the other files, by their suffix.
+        passed: Counts the other files, by their suffix, and hidden images.
         above: Folders to leave out: a link may lead back to one that it is in.
 
     Raises:
@@ -76,10 +87,14 @@ def images_below(folder: Path, passed: Counter, above: tuple = ()) -> Iterator[P
 
 
 def say_passed_over(root: Path, passed: Counter) -> None:
-    """Say in one line how many files are no images, by suffix."""
-    if passed:
-        kinds = ", ".join(f"{suffix} ({count:,})" for suffix, count in sorted(passed.items()))
-        notice(f"{root}: {passed.total():,} files are not read, because of their suffix: {kinds}")
+    """Say in one line each how many files are no images, by suffix, and how many are hidden."""
+    others = {suffix: count for suffix, count in sorted(passed.items()) if suffix != HIDDEN}
+    if others:
+        kinds = ", ".join(f"{suffix} ({count:,})" for suffix, count in others.items())
+        total = sum(others.values())
+        notice(f"{root}: {total:,} files are not read, because of their suffix: {kinds}")
+    if hidden := passed[HIDDEN]:
+        notice(f"{root}: {hidden:,} images are not read, because their names begin with a dot")
 
 
 def _splits_of(root, passed):
@@ -125,22 +140,39 @@ def _files_of(folder, class_names, passed):
     return files, np.array(labels, np.int64)
 
 
+def _require_different(folders: list[Path]) -> None:
+    """Refuse two classes that a symbolic link makes one, whose images would be of both."""
+    places: dict[Path, Path] = {}
+    for folder in folders:
+        if (first := places.setdefault(folder.resolve(), folder)) is not folder:
+            raise ValueError(
+                f"{folder}: expected a folder of its own for each class, received a symbolic link "
+                f"to that of {first.name!r}: delete the link, or replace it by a folder"
+            )
+
+
 def _subfolders(folder) -> list[str]:
-    return sorted(path.name for path in _visible(folder) if path.is_dir())
+    return sorted(
+        entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_hidden(entry.name)
+    )
 
 
 def _images_in(folder, passed) -> list[Path]:
     """Return the images in a folder; a link to nothing counts, for it is missed when it is read."""
-    files = sorted(path for path in _visible(folder) if not path.is_dir())
-    passed.update(
-        file.suffix.lower() or "none" for file in files if file.suffix.lower() not in IMAGE_SUFFIXES
-    )
-    return [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = []
+    for entry in os.scandir(folder):
+        path = Path(entry.path)
+        suffix = path.suffix.lower()
+        if _is_hidden(entry.name):
+            left_by_macos = entry.name.startswith("._")
+            if suffix in IMAGE_SUFFIXES and not left_by_macos and not path.is_dir():
+                passed[HIDDEN] += 1
+        elif suffix in IMAGE_SUFFIXES and not path.is_dir():
+            images.append(path)
+        elif not path.is_dir():
+            passed[suffix or "none"] += 1
+    return sorted(images)
 
 
-def _visible(folder) -> Iterator[Path]:
-    return (
-        Path(entry.path)
-        for entry in os.scandir(folder)
-        if not entry.name.startswith(".") and entry.name.lower() not in LEFT_BY_SYSTEMS
-    )
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LEFT_BY_SYSTEMS

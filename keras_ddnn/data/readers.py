@@ -1,12 +1,15 @@
 """Image files as pixels: one pure function for whatever a file holds."""
 
+import os
 import re
+import stat
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -156,7 +159,8 @@ def _numbers(text):
 def _read(file, channels, background, scale):
     from PIL import Image, ImageOps
 
-    with _open(file) as image:
+    # Of a path PIL maps some files into memory, and turns only their size, not their pixels.
+    with _as_file(file) as opened, _open(opened) as image:
         raw, tags = _raw_mode(image), getattr(image, "tag_v2", {})
         wide_colour = ";16" in raw and image.mode not in _DEEP_GREY
         remarks = (SEVERAL_FRAMES,) if getattr(image, "is_animated", False) else ()
@@ -188,13 +192,23 @@ def _read(file, channels, background, scale):
     return Picture(pixels.reshape(*pixels.shape[:2], channels), remarks)
 
 
+def _as_file(file) -> AbstractContextManager[IO[bytes]]:
+    if not isinstance(file, str | os.PathLike):
+        return nullcontext(file)
+    if not stat.S_ISREG(os.stat(file).st_mode):  # to open a pipe would wait for ever
+        raise OSError("it is no regular file")
+    return open(file, "rb")
+
+
 def _open(file):
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             return Image.open(file)
+        except UnidentifiedImageError:  # whose message shows the file as Python does
+            raise UnidentifiedImageError("it is in no format that PIL knows") from None
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise _Refused(
                 f"expected an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels, as "

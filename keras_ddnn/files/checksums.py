@@ -94,8 +94,13 @@ def damage(file: Path, expected: str) -> str | None:
     if not file.is_file():
         return f"{file} is missing"
     if (received := sha256(file)) != expected:
-        return f"{file} is damaged: expected SHA-256 {expected}; received {received}"
+        return f"{file} is damaged: expected SHA-256 {cut(expected)}; received {cut(received)}"
     return None
+
+
+def cut(digest: str) -> str:
+    """Return as much of a hash in hex as a person compares."""
+    return f"{digest[:16]}…"
 
 
 def write_sealed_json(path, content: dict) -> None:
@@ -115,7 +120,9 @@ def read_sealed_json(path) -> dict:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__} {error}") from error
     if (received := sha256_of_json(content)) != expected:
-        raise ValueError(f"{path} is damaged: expected SHA-256 {expected}; received {received}")
+        raise ValueError(
+            f"{path} is damaged: expected SHA-256 {cut(expected)}; received {cut(received)}"
+        )
     return content
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_ddnn.files.atomic import replacing_file, write_json
-from keras_ddnn.files.checksums import damage, files_of, sha256, sha256_of_json
+from keras_ddnn.files.checksums import cut, damage, files_of, sha256, sha256_of_json
 from keras_ddnn.files.manifest_fields import check_content
 from keras_ddnn.files.shapes import short
 from keras_ddnn.files.signature import Key, private_key, public_key, require_signature
@@ -19,6 +19,8 @@ SCHEMA = 5
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"  # of the bytes of the manifest; optional
 MAX_BYTES = 16 << 20  # of a manifest
+MAX_DIGITS = 1000  # of an integer in it; Python itself refuses 4,300
+AGAIN = ": copy the artefact again"
 EDGE_GRAPHS = {"float": "edge.tflite", "int8": "edge_int8.tflite"}  # see `export_edge`
 CLOUD = "cloud"  # a folder; see `export_cloud`
 SEAL = "seal"  # the key of the hash of all other keys
@@ -51,8 +53,23 @@ def write_manifest(folder, content: dict, sign: Key | None = None) -> None:
     (folder / SIGNATURE).unlink(missing_ok=True)  # of an older manifest
     write_json(folder / MANIFEST, content | {SEAL: sha256_of_json(content)})
     if key is not None:
-        with replacing_file(folder / SIGNATURE) as file:
-            file.write(key.sign((folder / MANIFEST).read_bytes()))
+        _sign(folder, key)
+
+
+def sign_artifact(folder, key: Key) -> None:
+    """Sign an artefact where it is, in place of a signature that it has.
+
+    Args:
+        folder: The artefact, or the run that it belongs to.
+        key: A private Ed25519 key, or the PEM file that holds it.
+
+    Raises:
+        OSError: If the key cannot be read or the folder cannot be written.
+        ValueError: If the key is none, or the artefact is damaged, which nobody should sign.
+    """
+    key, folder = private_key(key), artifact_of(folder)
+    read_manifest(folder)
+    _sign(folder, key)
 
 
 def read_manifest(folder, verify_key: Key | None = None) -> dict:
@@ -82,14 +99,17 @@ def read_manifest(folder, verify_key: Key | None = None) -> dict:
         if key is not None:
             require_signature(text, folder / SIGNATURE, key)
     except OSError as error:
-        raise ValueError(f"{folder} holds no readable {MANIFEST}: {error}") from error
+        raise ValueError(
+            f"{folder} holds no readable {MANIFEST}: run a search first, or name its output folder "
+            f"({error.strerror})"
+        ) from error
     manifest, sealed, expected = _parse(text, path)
     schema = manifest.get("schema")
     if schema not in (4, SCHEMA):
         raise ValueError(f"{path}: expected schema {SCHEMA}; received {short(schema)}")
     if sealed != expected:
         raise ValueError(
-            f"{path} is damaged: expected SHA-256 {short(expected)}; received {sealed}"
+            f"{path} is damaged: expected SHA-256 {_cut(expected)}; received {_cut(sealed)}{AGAIN}"
         )
     manifest = manifest if schema == SCHEMA else _from_schema_4(manifest)
     _check(manifest, path)
@@ -101,7 +121,7 @@ def read_manifest(folder, verify_key: Key | None = None) -> dict:
         )
     for name, expected in hashes.items():
         if wrong := damage(folder / name, expected):
-            raise ValueError(wrong)
+            raise ValueError(f"{wrong}{AGAIN}")
     return manifest
 
 
@@ -124,6 +144,11 @@ def artifact_of(run) -> Path:
     return run if (run / MANIFEST).exists() else run / "artifact"
 
 
+def _sign(folder: Path, key) -> None:
+    with replacing_file(folder / SIGNATURE) as file:
+        file.write(key.sign((folder / MANIFEST).read_bytes()))
+
+
 def _read(path: Path) -> bytes:
     with open(path, "rb") as file:
         text = file.read(MAX_BYTES + 1)
@@ -135,13 +160,24 @@ def _read(path: Path) -> bytes:
 def _parse(text: bytes, path: Path) -> tuple[dict, str, object]:
     """Return a manifest, the hash of what it says and the one that it claims."""
     try:
-        manifest = json.loads(text)
+        manifest = json.loads(text, parse_int=_integer)
         if not isinstance(manifest, dict):
             raise ValueError(f"expected an object with named fields; received {text[:20]!r}")
         claimed = manifest.pop(SEAL, None)
         return manifest, sha256_of_json(manifest), claimed
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.parent} holds no readable {MANIFEST}: {error}") from error
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        expected = f"expected integers of at most {MAX_DIGITS:,} digits"
+        raise ValueError(f"{expected}; received one of {len(digits):,}")
+    return int(digits)
+
+
+def _cut(digest: object) -> str:
+    return cut(digest) if isinstance(digest, str) else short(digest)
 
 
 def _check(content: Mapping, path: Path) -> None:

@@ -17,6 +17,7 @@ from keras_ddnn.files.shapes import (
     record,
     refuse,
     sequence,
+    short,
     text,
     variants,
 )
@@ -60,7 +61,8 @@ COUNT = integer(1, 1 << 31)
 FRACTION = number(0.0, 1.0)
 FINITE = number(-LARGEST, LARGEST)
 POSITIVE = number(0.0, LARGEST, above=True)
-NOT_NAN = number()  # ±∞ is a threshold too: everything local, everything to the cloud
+NOT_NAN = number()
+THRESHOLD = either("a number, not NaN; inf means send none to the cloud, -inf send all", NOT_NAN)
 PAIR = sequence(NOT_NAN, 2, 2)
 SCALE = sequence(FINITE, 2, 2)
 
@@ -137,7 +139,7 @@ OUTCOME = record(
 CALIBRATION = record(
     {
         "name": text,
-        "score_threshold": NOT_NAN,
+        "score_threshold": THRESHOLD,
         "promise": text,
         "limits": mapping(PAIR),
         "numbers": record(
@@ -181,7 +183,7 @@ CONTENT = record(
         "class_names": sequence(text, 2, MAX_CLASSES),
         "class_values": nullable(_class_values),  # labels of the data; absent or null: 0, 1, …
         "rule": RULE,
-        "score_threshold": NOT_NAN,
+        "score_threshold": THRESHOLD,
         "metrics": mapping(number(nan=True)),
         "calibration": nullable(CALIBRATION),
         "features": record(
@@ -206,6 +208,20 @@ def _one_value_a_class(content: Mapping) -> str | None:
     return f"class_values: expected one for each of {len(names)} classes; received {len(values)}"
 
 
+def _no_name_of_another_class(content: Mapping) -> str | None:
+    """Names may be others than the labels, but not the labels in another order."""
+    values, names = content.get("class_values"), content["class_names"]
+    places = {value: k for k, value in enumerate(values or ()) if isinstance(value, str)}
+    for k, name in enumerate(names):
+        if places.get(name, k) != k:
+            return (
+                f"class_names[{k}]: expected a name of the class whose label is "
+                f"{short(values[k])} in class_values; received {short(name)}, the label of class "
+                f"{places[name]}"
+            )
+    return None
+
+
 def _codes_where_features_are_codes(content: Mapping) -> str | None:
     features = content["features"]
     if features["quantisation"] is None:
@@ -222,7 +238,11 @@ def _codes_where_features_are_codes(content: Mapping) -> str | None:
     return None
 
 
-TOGETHER: tuple[Rule, ...] = (_one_value_a_class, _codes_where_features_are_codes)
+TOGETHER: tuple[Rule, ...] = (
+    _one_value_a_class,
+    _no_name_of_another_class,
+    _codes_where_features_are_codes,
+)
 
 
 def check_content(content: object) -> None:

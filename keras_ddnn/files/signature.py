@@ -48,7 +48,10 @@ def require_signature(content: bytes, path: Path, key: "Ed25519PublicKey") -> No
     from cryptography.exceptions import InvalidSignature
 
     if not path.is_file():
-        raise ValueError(f"{path.parent} is not signed: expected {path.name}; received none")
+        raise ValueError(
+            f"{path.parent} is not signed: expected {path.name}; received none: ask whoever "
+            "saved it to sign it by keras_ddnn.sign_artifact"
+        )
     try:
         key.verify(path.read_bytes(), content)
     except InvalidSignature:
@@ -79,9 +82,15 @@ def _key(key: Key, kind: str):
     remedy = f"expected an unencrypted {kind} Ed25519 key in a PEM file"
     if not isinstance(key, str | Path):
         raise ValueError(f"{remedy}; received {type(key).__name__}")
+    content = Path(key).read_bytes()
     try:
-        loaded = load(Path(key).read_bytes(), **options)
+        loaded = load(content, **options)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if kind == "public" and b"PRIVATE KEY" in content:
+            raise ValueError(
+                f"{key}: {remedy}; received a private key: make its public one by "
+                f"openssl pkey -in {key} -pubout -out public.pem"
+            ) from None
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(f"{key}: {remedy}; {reason}") from None
     if not isinstance(loaded, expected):

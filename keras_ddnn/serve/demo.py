@@ -8,6 +8,7 @@ Cloud and device are processes of their own, as they would be on two machines.
 import argparse
 import asyncio
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -20,24 +21,39 @@ from urllib.request import urlopen
 
 from keras_ddnn.files.checks import require_positive
 from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, read_manifest
+from keras_ddnn.files.signals import ENDINGS, ending_of, interruptible
 from keras_ddnn.serve.slow_link import SlowLink
 
 SEARCH = "search.json"  # of a run: tells the dataset
+ENDING_SECONDS = 10.0  # that a device may take to say what it has done
 READY_SECONDS = 120.0  # TensorFlow takes its time
 MEGABIT = 1e6
 
 
 def main(arguments=None) -> int:
-    """Start cloud, link and device, and print what the device reports."""
+    """Start cloud, link and device, and print what the device reports; return the exit code.
+
+    It is the device's, or 2 for bad input, 1 if the cloud cannot start, 130 after Ctrl-C, 143 after
+    SIGTERM and 129 after SIGHUP.
+    """
     options = _parser().parse_args(arguments)
-    try:
-        if options.bandwidth_mbps is not None:
-            require_positive(bandwidth_mbps=options.bandwidth_mbps)
-        read_manifest(artifact_of(options.run))
-        dataset = options.dataset or _dataset_of(options.run)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with interruptible() as received:
+        try:
+            return _run(options, received)
+        except (ValueError, RuntimeError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2 if isinstance(error, ValueError) else 1
+        except KeyboardInterrupt:
+            code, word = ending_of(received)
+            print(f"{word}: the demonstration has ended", file=sys.stderr)
+            return code
+
+
+def _run(options, received) -> int:
+    if options.bandwidth_mbps is not None:
+        require_positive(bandwidth_mbps=options.bandwidth_mbps)
+    read_manifest(artifact_of(options.run))
+    dataset = options.dataset or _dataset_of(options.run)
     link = {
         "round_trip": options.round_trip_ms / 1000,
         "bandwidth": options.bandwidth_mbps and options.bandwidth_mbps * MEGABIT,
@@ -52,7 +68,29 @@ def main(arguments=None) -> int:
     ):
         print(f"the page of the service: http://127.0.0.1:{port}/", flush=True)
         cloud = ["--cloud", f"http://127.0.0.1:{far}"]
-        return subprocess.call([*device, *cloud, "--dataset", test_data])
+        return _wait_for_device([*device, *cloud, "--dataset", test_data], received)
+
+
+def _wait_for_device(command: list[str], received: list[signal.Signals]) -> int:
+    """Return the exit code of a device, to which a signal is passed on; it then says what it did.
+
+    Args:
+        command: What starts it.
+        received: Of `interruptible`.
+    """
+    # In a session of its own, so that Ctrl-C reaches it once, by way of this process.
+    device = subprocess.Popen(command, start_new_session=True)
+    try:
+        return device.wait()
+    except KeyboardInterrupt:
+        device.send_signal(received[0])
+        code = device.wait(ENDING_SECONDS)
+        if code not in {ending.code for ending in ENDINGS.values()}:
+            raise
+        return code
+    finally:
+        device.kill()
+        device.wait()
 
 
 def _dataset_of(run: str) -> str:
@@ -100,7 +138,10 @@ def running_cloud(run, *flags: str, port: int | None = None):
     port = port or _free_port()
     command = [sys.executable, "-m", "keras_ddnn.serve.cloud", str(run), "--port", str(port)]
     process = subprocess.Popen(
-        [*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is not for it: it ends when it is no longer needed
     )
     try:
         _wait_for(process, f"http://127.0.0.1:{port}/v2/health/ready")

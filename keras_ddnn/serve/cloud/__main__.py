@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_ddnn.files.checks import require_count, require_positive
+from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.serve.cloud.listening import bound_socket, room_for_connections, tls_context
 from keras_ddnn.serve.cloud.network import load_cloud
 from keras_ddnn.serve.cloud.service import MAX_BATCH, MAX_DELAY, MAX_QUEUE, MAX_WAIT, make_app
@@ -22,47 +23,57 @@ from keras_ddnn.serve.protocol.token_file import read_token
 
 
 def main() -> None:
-    """Serve an artefact until a signal; what is queued then is still answered."""
+    """Serve an artefact until a signal; what is queued then is still answered.
+
+    The exit code is 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
+    """
     parser = _parser()
     options = parser.parse_args()
+    with interruptible() as received:
+        try:
+            _serve(options)
+        except (OSError, ValueError) as error:
+            parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+        except KeyboardInterrupt:  # uvicorn raises the signal again, once it has answered
+            code, word = ending_of(received)
+            parser.exit(code, f"{word}: the service has ended\n")
 
+
+def _serve(options: argparse.Namespace) -> None:
     from keras_ddnn.serve.cloud.logs import log_to_stderr
     from keras_ddnn.serve.cloud.server import MAX_CONNECTIONS, server_of
 
-    try:
-        require_count(max_batch=options.max_batch, queue=options.queue)
-        require_positive(max_delay_ms=options.max_delay_ms)
-        if not 0.0 <= options.max_wait_ms < float("inf"):
-            raise ValueError(f"max_wait_ms must be at least 0; received {options.max_wait_ms}")
-        if options.max_bytes is not None:
-            require_count(max_bytes=options.max_bytes)
-        token = options.token_file and read_token(options.token_file)
-        tls = _tls(options)
-        room = room_for_connections(MAX_CONNECTIONS)
-        listener = bound_socket(options.host, options.port)
-        _require_guard(listener, options, token, tls)
-        # All that can be refused at once has been, for this takes seconds.
-        network, manifest, identity = load_cloud(options.run, options.verify_key)
-        app = make_app(
-            network,
-            manifest,
-            identity=identity,
-            token=token,
-            hosts={"localhost", socket.gethostname(), options.host, *options.allow_host},
-            max_bytes=options.max_bytes,
-            max_batch=options.max_batch,
-            max_wait=options.max_wait_ms / 1000,
-            max_queue=options.queue,
-            max_delay=options.max_delay_ms / 1000,
-        )
-        # The kernels prepare themselves at the first batch, for which no client should wait.
-        network(np.zeros((1, *manifest["features"]["shape"]), np.float16))
-        log_to_stderr()
-        address = f"{'https' if tls else 'http'}://{options.host}:{listener.getsockname()[1]}"
-        print(f"serving {options.run}, model {identity}, at {address}", file=sys.stderr)
-        server_of(app, most=room, tls=tls).run(sockets=[listener])
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{error}\n")
+    require_count(max_batch=options.max_batch, queue=options.queue)
+    require_positive(max_delay_ms=options.max_delay_ms)
+    if not 0.0 <= options.max_wait_ms < float("inf"):
+        raise ValueError(f"max_wait_ms must be at least 0; received {options.max_wait_ms}")
+    if options.max_bytes is not None:
+        require_count(max_bytes=options.max_bytes)
+    token = options.token_file and read_token(options.token_file)
+    tls = _tls(options)
+    room = room_for_connections(MAX_CONNECTIONS)
+    listener = bound_socket(options.host, options.port)
+    _require_guard(listener, options, token, tls)
+    # All that can be refused at once has been, for this takes seconds.
+    network, manifest, identity = load_cloud(options.run, options.verify_key)
+    app = make_app(
+        network,
+        manifest,
+        identity=identity,
+        token=token,
+        hosts={"localhost", socket.gethostname(), options.host, *options.allow_host},
+        max_bytes=options.max_bytes,
+        max_batch=options.max_batch,
+        max_wait=options.max_wait_ms / 1000,
+        max_queue=options.queue,
+        max_delay=options.max_delay_ms / 1000,
+    )
+    # The kernels prepare themselves at the first batch, for which no client should wait.
+    network(np.zeros((1, *manifest["features"]["shape"]), np.float16))
+    log_to_stderr()
+    address = f"{'https' if tls else 'http'}://{options.host}:{listener.getsockname()[1]}"
+    print(f"serving {options.run}, model {identity}, at {address}", file=sys.stderr)
+    server_of(app, most=room, tls=tls).run(sockets=[listener])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ It needs NumPy and LiteRT, but neither TensorFlow nor Keras.
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ import numpy as np
 from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.files.manifest import EDGE_GRAPHS
+from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.serve.edge.benchmark import benchmark
-from keras_ddnn.serve.edge.metrics import served
+from keras_ddnn.serve.edge.metrics import EdgeMetrics, served
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.edge.view import live_view, read_images, show_check, show_report
 from keras_ddnn.serve.protocol.limits import MAX_BYTES
@@ -28,19 +30,54 @@ def main(arguments=None) -> None:
     """Run a device over images and report, or check its cloud; see the top of the file."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    try:
-        if options.benchmark:
-            return benchmark(options.run, options.graph, options.benchmark)
-        runtime = _runtime_of(options)
-        if options.check:
-            with runtime:
-                found = runtime.check(options.batch)
-            show_check(options.cloud, runtime, found)
-            sys.exit(2 if found.failure else 0)
-        classes, labels = _classify(runtime, options)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {' '.join(str(error).split())}\n")
-    show_report(runtime.metrics, classes, labels)
+    done = _Done()
+    with interruptible() as received:
+        try:
+            return _run(options, done)
+        except (OSError, ValueError) as error:
+            parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+        except KeyboardInterrupt:
+            code, word = ending_of(received)
+            if done.classes:
+                done.show()
+            parser.exit(code, f"{word}: {done.told}\n")
+
+
+@dataclass
+class _Done:
+    """What a device has classified so far."""
+
+    metrics: EdgeMetrics | None = None
+    classes: list[np.ndarray] = field(default_factory=list)
+    labels: np.ndarray | None = None
+    total: int = 0
+
+    @property
+    def told(self) -> str:
+        count = sum(map(len, self.classes))
+        return (
+            f"{count:,} of {self.total:,} images are classified"
+            if count
+            else "no image is classified yet"
+        )
+
+    def show(self) -> None:
+        classes = np.concatenate(self.classes)
+        labels = None if self.labels is None else self.labels[: len(classes)]
+        show_report(self.metrics, classes, labels)
+
+
+def _run(options, done: _Done) -> None:
+    if options.benchmark:
+        return benchmark(options.run, options.graph, options.benchmark)
+    runtime = _runtime_of(options)
+    if options.check:
+        with runtime:
+            found = runtime.check(options.batch)
+        show_check(options.cloud, runtime, found, options.batch)
+        sys.exit(2 if found.failure else 0)
+    _classify(runtime, options, done)
+    done.show()
     if runtime.guard:
         print(*runtime.guard.status()["alarms"] or ["no drift was noticed"], sep="\n")
 
@@ -63,9 +100,9 @@ def _runtime_of(options) -> EdgeRuntime:
     )
 
 
-def _classify(runtime, options) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the classes of the images, and the labels where they are known."""
-    classes, metrics = [], runtime.metrics
+def _classify(runtime, options, done: _Done) -> None:
+    """Classify the images, a batch at a time."""
+    done.metrics = metrics = runtime.metrics
     with ExitStack() as stack:
         stack.enter_context(runtime)
         if options.metrics_port is not None:
@@ -85,13 +122,13 @@ def _classify(runtime, options) -> tuple[np.ndarray, np.ndarray | None]:
             background=options.background,
             scale=options.scale,
         )
+        done.labels, done.total = labels, len(images)
         stack.enter_context(live_view(len(images), metrics, lambda: runtime.breaker))
         for start in range(0, len(images), options.batch):
             part = slice(start, start + options.batch)
             known = None if labels is None else labels[part]
-            classes.append(runtime.predict(images[part], known).classes)
+            done.classes.append(runtime.predict(images[part], known).classes)
             _require_welcome(runtime)
-    return np.concatenate(classes), labels
 
 
 def _require_welcome(runtime) -> None:

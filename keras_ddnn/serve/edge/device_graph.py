@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from keras_ddnn.files.manifest import EDGE_GRAPHS
+
 
 def open_graph(path: Path, manifest: Mapping) -> Interpreter:
     """Open a graph of `export_edge` on one thread.
@@ -49,6 +51,27 @@ def open_graph(path: Path, manifest: Mapping) -> Interpreter:
             f"{path}: expected {_said(expected)}, as its manifest says; received {_said(received)}"
         )
     return interpreter
+
+
+def graph_of(folder: Path, manifest: Mapping, graph: str) -> Path:
+    """Return the file of a graph, a key of `EDGE_GRAPHS`, in an artefact.
+
+    Raises:
+        ValueError: If the artefact holds none.
+    """
+    files = manifest["sha256"]
+    if (name := EDGE_GRAPHS[graph]) in files:
+        return folder / name
+    if EDGE_GRAPHS["float"] in files:
+        raise ValueError(
+            f"{folder} holds no {name}, for it was saved without validation data: save the policy "
+            "again by save_policy(..., val_bank=...), or use --graph float"
+        )
+    raise ValueError(
+        f"{folder} holds no {name}: it was saved by graphs=False, or its rule, "
+        f"{manifest['rule']['name']}, cannot be part of a graph: save it again with graphs and "
+        "another rule"
+    )
 
 
 def _said(tensors: Mapping) -> str:

@@ -16,7 +16,7 @@ from keras_ddnn.files.checks import require_choice, require_count, require_input
 from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.drift.guard import DriftGuard
-from keras_ddnn.serve.edge.device_graph import open_graph
+from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.requests import RequestWriter
 from keras_ddnn.serve.protocol.causes import Unanswered
@@ -133,12 +133,7 @@ class EdgeRuntime:
         folder = artifact_of(folder)
         self.manifest = read_manifest(folder, verify_key)
         self.identity, self.classes = model_id(folder), Classes.of_manifest(self.manifest)
-        if EDGE_GRAPHS[graph] not in self.manifest["sha256"]:
-            raise ValueError(
-                f"{folder} holds no {EDGE_GRAPHS[graph]}: expected a rule that can be part of a "
-                f"graph, for int8 validation data too, when it was saved; received the rule "
-                f"{self.manifest['rule']['name']}"
-            )
+        path = graph_of(folder, self.manifest, graph)
         self.requests = RequestWriter(
             self.manifest,
             self.identity,
@@ -147,7 +142,7 @@ class EdgeRuntime:
             max_bytes=max_bytes,
             max_samples=max_samples,
         )
-        device = open_graph(folder / EDGE_GRAPHS[graph], self.manifest)
+        device = open_graph(path, self.manifest)
         self._run = device.get_signature_runner()
         self._running = Lock()
         self.metrics = EdgeMetrics()

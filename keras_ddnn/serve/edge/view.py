@@ -99,8 +99,15 @@ def show_report(metrics: EdgeMetrics, classes: np.ndarray, labels: np.ndarray | 
     Console().print(table)
 
 
-def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck) -> None:
-    """Print what a device has found of its cloud, a line a fact."""
+def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck, asked: int) -> None:
+    """Print what a device has found of its cloud, a line a fact.
+
+    Args:
+        url: Of the cloud.
+        runtime: The device.
+        found: What it has found.
+        asked: Samples that it was told to ask about; it sends no more at once than it ever does.
+    """
     requests, failure = runtime.requests, found.failure
     cause = failure and failure.cause
     facts = {
@@ -111,7 +118,8 @@ def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck) -> None:
         "round trip": f"{1000 * found.seconds:.1f} ms",
         "a sample": f"{requests.sample_bytes:,} bytes",
         "a request": f"at most {requests.samples:,} samples, {runtime.max_bytes:,} bytes",
-        "this request": f"{found.samples:,} samples, {found.sent_bytes:,} bytes",
+        "this request": f"{found.samples:,} samples, {found.sent_bytes:,} bytes"
+        + (f"; --batch asks for {asked:,}, no more go at once" * (found.samples < asked)),
     }
     for name, fact in facts.items():
         print(f"{name + ':':14}{' '.join(fact.split())}")
