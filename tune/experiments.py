@@ -16,7 +16,8 @@ from keras_ddnn.evaluation.report import Report
 from keras_ddnn.labels.sources import STAGES
 from keras_ddnn.rules.confidence import untrained_rules
 from keras_ddnn.tasks.classification import COSTS
-from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.space import SearchConfig
+from tune.specs import NetworkSpec, Trial
 from tune.study import Finished
 
 PAPER_FRACTION = 0.54  # L0 at which the paper counts noise, border and the oracle's decisions
