@@ -24,7 +24,7 @@ from keras_ddnn.evaluation.statistics import over_seeds
 from keras_ddnn.files.atomic import replacing_file, write_json
 from tune.backbones import StoredNetwork
 from tune.driver import train_backbones
-from tune.space import NetworkSpec
+from tune.specs import NetworkSpec
 from tune.workspace import Workspace
 
 NETWORKS = ("local", "cloud")

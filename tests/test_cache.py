@@ -12,7 +12,8 @@ from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.files.checksums import SEAL, sealed_folder
 from tune import cache
 from tune.cache import Records, backbone_key, set_damaged_aside, trained, trial_key
-from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.space import SearchConfig
+from tune.specs import NetworkSpec, Trial
 from tune.workspace import Workspace
 
 DATA = "f00d"

@@ -11,7 +11,8 @@ from tune import cache
 from tune.cache import trained
 from tune.output import check_output, prepare_output
 from tune.rekeying import rekey
-from tune.space import NetworkSpec, SearchConfig
+from tune.space import SearchConfig
+from tune.specs import NetworkSpec
 from tune.workspace import Workspace
 
 DATA = "f00d"

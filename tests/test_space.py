@@ -8,7 +8,8 @@ import pytest
 
 from keras_ddnn.config import as_json
 from keras_ddnn.labels.sources import LABEL_SOURCES, STAGES
-from tune.space import DIMENSIONS, SEARCH_PRESETS, SearchConfig
+from tune.space import SEARCH_PRESETS, SearchConfig
+from tune.specs import DIMENSIONS
 
 WIDE = SearchConfig(
     lambda_local=(0.3, 0.7, "random"),

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,14 @@ from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.files.records import as_json
 from keras_ddnn.labels.sources import Predictions
 from tune.cache import set_damaged_aside, trained
-from tune.space import NetworkSpec
+from tune.networks import built, untrained
+from tune.specs import NetworkSpec
 from tune.workspace import Workspace
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_ddnn.networks.cascade import Cascade
 
 WEIGHTS = "ddnn.weights.h5"
 JUDGEMENT = "judgement.npz"
@@ -26,7 +33,7 @@ STAGES = "stages.npz"
 RECORD = "backbone.json"
 
 
-def train_backbone(splits: Splits, backbone: NetworkSpec, folder: str, epochs) -> None:
+def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, epochs) -> None:
     """Train one DDNN and keep in a folder what trials and the report need of it.
 
     Of the deployed DDNN that is its weights, its three banks and its TensorBoard log; of a fold
@@ -35,7 +42,7 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, folder: str, epochs) -
     Args:
         splits: The data.
         backbone: What to train.
-        folder: Appears once everything in it is complete.
+        workspace: Its folder there appears once everything in it is complete.
         epochs: Ray queue that is told (backbone, epoch, Keras logs) after each epoch, and
             (backbone, -1, None) when the training begins.
     """
@@ -48,12 +55,16 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, folder: str, epochs) -
             (backbone, epoch, dict(logs))
         )
     )
-    with sealed_folder(folder) as new:
+    shape, networks = splits.train.images.shape[1:], workspace.networks
+    network = untrained(backbone, shape, splits.num_classes, networks)
+    options = {"network": network, "num_classes": splits.num_classes, "verbose": 0}
+    with sealed_folder(workspace.backbone(backbone)) as new:
         record = {"ddnn": as_json(backbone.ddnn), "fold": backbone.fold}
+        record["cut"] = backbone.cut and asdict(backbone.cut)
         train = _train_deployed if backbone.deployed else _train_fold
         if backbone.along:
             train = _train_along
-        write_json(new / RECORD, record | train(splits, backbone, new, announce))
+        write_json(new / RECORD, record | train(splits, backbone, new, announce, options))
 
 
 def _require_finite_loss(history: Mapping) -> None:
@@ -63,7 +74,7 @@ def _require_finite_loss(history: Mapping) -> None:
             raise ValueError(f"the training has diverged: loss {loss} in epoch {epoch}")
 
 
-def _train_deployed(splits, backbone, folder, announce) -> dict:
+def _train_deployed(splits, backbone, folder, announce, options) -> dict:
     from keras_ddnn.networks.paper import save_weights
     from keras_ddnn.training.fit import fit_ddnn
 
@@ -71,10 +82,9 @@ def _train_deployed(splits, backbone, folder, announce) -> dict:
         splits.train,
         splits.val,
         backbone.ddnn,
-        num_classes=splits.num_classes,
         tensorboard=folder / "tensorboard",
         callbacks=[announce],
-        verbose=0,
+        **options,
     )
     _require_finite_loss(fitted.history)
     save_weights(fitted.model, folder / WEIGHTS)
@@ -87,22 +97,16 @@ def _train_deployed(splits, backbone, folder, announce) -> dict:
     return {"history": fitted.history, "seconds": fitted.seconds}
 
 
-def _train_fold(splits, backbone, folder, announce) -> dict:
+def _train_fold(splits, backbone, folder, announce, options) -> dict:
     from keras_ddnn.training.fit import fit_fold
 
-    judgement = fit_fold(
-        splits.train,
-        splits.val,
-        backbone.ddnn,
-        backbone.fold,
-        splits.num_classes,
-        callbacks=[announce],
-    )
+    config, fold = backbone.ddnn, backbone.fold
+    judgement = fit_fold(splits.train, splits.val, config, fold, callbacks=[announce], **options)
     judgement.save(folder / JUDGEMENT)
     return {}
 
 
-def _train_along(splits, backbone, folder, announce) -> dict:
+def _train_along(splits, backbone, folder, announce, options) -> dict:
     from keras_ddnn.deploy.artifact import save_head
     from keras_ddnn.heads.co_training import CoTrainedHead
     from keras_ddnn.training.fit import fit_ddnn
@@ -113,9 +117,8 @@ def _train_along(splits, backbone, folder, announce) -> dict:
         splits.train,
         splits.val,
         backbone.ddnn,
-        num_classes=splits.num_classes,
         callbacks=[announce, along],
-        verbose=0,
+        **options,
     )
     return {"head": save_head(along.head, folder)}
 
@@ -192,7 +195,7 @@ class StoredNetwork:
             set_damaged_aside(folder)
             from keras_ddnn.training.capture import augmented_bank
 
-            bank = augmented_bank(self.model(), self.ddnn, self.bank, views)
+            bank = augmented_bank(self.cascade(), self.ddnn, self.bank, views)
             # Two trials may ask at once: both capture the same, and the first to finish stays.
             with suppress(FileExistsError), sealed_folder(folder) as new:
                 np.save(new / "images.npy", bank.edge.images)
@@ -201,14 +204,24 @@ class StoredNetwork:
                     raise FileExistsError(folder)
         return Bank.load(folder / "bank.npz", np.load(folder / "images.npy", mmap_mode="r"))
 
-    def model(self):
-        """Rebuild the Keras model and read its weights."""
-        from keras_ddnn.networks.paper import build_ddnn
-        from keras_ddnn.networks.weights import rebuild
-
+    def cascade(self) -> "Cascade":
+        """Make the network anew and read its weights."""
         shape = self.images["train"].shape[1:]
-        build = partial(build_ddnn, shape, self.num_classes, self.ddnn)
-        return rebuild(build, self.folder / WEIGHTS)
+        if self.spec.cut is None:
+            from keras_ddnn.networks.cascade import as_cascade
+            from keras_ddnn.networks.paper import build_ddnn
+            from keras_ddnn.networks.weights import rebuild
+
+            build = partial(build_ddnn, shape, self.num_classes, self.ddnn)
+            return as_cascade(rebuild(build, self.folder / WEIGHTS))
+        # The file is our own, and the user's code is made for one call.
+        cascade = built(self.spec, shape, self.num_classes)
+        cascade.model.load_weights(self.folder / WEIGHTS)
+        return cascade
+
+    def model(self) -> "keras.Model":
+        """Make the network anew as one Keras model; see `cascade`."""
+        return self.cascade().model
 
     def _bank(self, name):
         return Bank.load(self.folder / f"{name}.npz", self.images[name])

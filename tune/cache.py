@@ -14,7 +14,7 @@ from keras_ddnn.files.checksums import (
 )
 from keras_ddnn.files.records import as_json, differences
 from keras_ddnn.labels.sources import FOLDS
-from tune.space import NetworkSpec, Trial
+from tune.specs import NetworkSpec, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
 # An address names what differs from the defaults alone: a default that changes changes a meaning.
@@ -22,17 +22,29 @@ VERSION = 4
 ADDRESS = 16  # hexadecimal digits of a content address
 
 
-def backbone_key(fingerprint: str, backbone: NetworkSpec) -> str:
-    """Return the content address of a backbone: dataset, architecture, λ, seed, training, fold."""
-    content = {"version": VERSION, "data": fingerprint, "ddnn": _content(backbone.ddnn)}
+def backbone_key(fingerprint: str, backbone: NetworkSpec, network: str | None = None) -> str:
+    """Return the content address of a backbone: dataset, network, λ, seed, training, fold.
+
+    Args:
+        fingerprint: Of the dataset.
+        backbone: What is trained.
+        network: Address of the network, if it is not the paper's; see `address_of`.
+    """
+    content = {"version": VERSION, "data": fingerprint}
+    if backbone.cut is None:
+        content["ddnn"] = _content(backbone.ddnn)
+    else:
+        # Neither the name of the network nor options of the paper's: they make no difference.
+        content |= {"network": network, "at": backbone.cut.at}
+        content["recipe"] = _content(backbone.ddnn.recipe)
     content["fold"] = None if backbone.fold is None else [backbone.fold, FOLDS]
     content["along"] = backbone.along and _content(backbone.along)
     return sha256_of_json(content)[:ADDRESS]
 
 
-def trial_key(fingerprint: str, trial: Trial) -> str:
+def trial_key(fingerprint: str, trial: Trial, network: str | None = None) -> str:
     """Return the content address of a head trial: its backbone and its head."""
-    backbone = backbone_key(fingerprint, NetworkSpec(trial.ddnn))
+    backbone = backbone_key(fingerprint, trial.network, network)
     content = {"version": VERSION, "backbone": backbone, "head": _content(trial.head)}
     return sha256_of_json(content)[:ADDRESS]
 

@@ -12,10 +12,12 @@ from keras_ddnn.files.checks import require_count, require_utf8
 from tune import cluster, report
 from tune.cache import set_damaged_aside, trained
 from tune.failures import grouped, reason_of
+from tune.networks import addresses
 from tune.output import alone_in, check_output, prepare_output, tidied
 from tune.plan import Plan, load_data, make_plan, measure_networks
 from tune.rekeying import rekey
-from tune.space import DIMENSIONS, NetworkSpec, SearchConfig, Trial
+from tune.space import SearchConfig
+from tune.specs import DIMENSIONS, NetworkSpec, Trial
 from tune.workspace import Workspace
 
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
@@ -62,7 +64,7 @@ def run_search(
     output, backbones = _absolute(output, backbones)
     check_output(search, output, resume, overwrite)
     splits = load_data(search, data_dir, reading)
-    workspace = Workspace(splits.fingerprint(), backbones, output)
+    workspace = _workspace(search, splits, backbones, output)
     with alone_in(output), tidied(output, backbones):
         prepare_output(search, output, overwrite)
         rekey(workspace, search)
@@ -82,7 +84,7 @@ def plan_search(
     """Return what `run_search` would do with the same arguments; raises ValueError on bad data."""
     output, backbones = _absolute(output, backbones)
     splits = load_data(search, data_dir, reading)
-    workspace = Workspace(splits.fingerprint(), backbones, output)
+    workspace = _workspace(search, splits, backbones, output)
     rekey(workspace, search)
     return make_plan(search, splits, workspace)
 
@@ -120,6 +122,10 @@ def train_backbones(
             raise _failure_of(failed)
 
 
+def _workspace(search, splits, backbones, output) -> Workspace:
+    return Workspace(splits.fingerprint(), backbones, output, addresses(search, splits))
+
+
 def _absolute(output, backbones) -> tuple[Path, Path]:
     """Return both folders absolute: a Ray worker runs in another folder."""
     output = Path(output).absolute()
@@ -140,27 +146,21 @@ def _train_backbones(wanted, splits, workspace) -> dict[NetworkSpec, str]:
 
     from tune.backbones import train_backbone
 
-    missing = {
-        str(folder): backbone
-        for backbone in wanted
-        if not trained(folder := workspace.backbone(backbone))
-    }
+    missing = [backbone for backbone in wanted if not trained(workspace.backbone(backbone))]
+    missing = list({workspace.backbone(backbone): backbone for backbone in missing}.values())
     if not missing:
         return {}
-    for folder in missing:
-        set_damaged_aside(Path(folder))
+    for backbone in missing:
+        set_damaged_aside(workspace.backbone(backbone))
     shared = ray.put(splits)
     epochs = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": cluster.here()})
     cluster.bounded_get(epochs.actor.__ray_ready__.remote())
     resources = cluster.resources_of(len(wanted), [node["Resources"] for node in ray.nodes()])
     task = ray.remote(max_retries=1, **resources)(train_backbone)
-    running = {
-        task.remote(shared, backbone, folder, epochs): backbone
-        for folder, backbone in missing.items()
-    }
+    running = {task.remote(shared, backbone, workspace, epochs): backbone for backbone in missing}
     failed, started = {}, set()
     watch = cluster.Watch("training")
-    with report.BackboneProgress(missing.values()) as progress:
+    with report.BackboneProgress(missing) as progress:
         while running:
             done, _ = ray.wait(list(running), timeout=0.5)
             while not epochs.empty():

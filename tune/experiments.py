@@ -17,7 +17,8 @@ from tune.measures import (
     measure_thresholds,
     measure_weights,
 )
-from tune.space import NetworkSpec, SearchConfig
+from tune.space import SearchConfig
+from tune.specs import NetworkSpec
 from tune.study import Finished
 
 TENTHS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))

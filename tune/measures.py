@@ -12,7 +12,8 @@ from keras_ddnn.evaluation.diagnostics import BankFacts
 from keras_ddnn.evaluation.oracle_gap import disagreement, examples, oracle_scores
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.rules.confidence import untrained_rules
-from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.space import SearchConfig
+from tune.specs import NetworkSpec, Trial
 from tune.study import Finished
 
 PAPER_FRACTION = 0.54  # L0 at which the paper counts noise, border and the oracle's decisions

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
 from tune.cache import trained
+from tune.networks import built
 from tune.space import SearchConfig
+from tune.specs import NetworkSpec
 from tune.workspace import Workspace
 
 # For the estimate only. Measured on 2 cores in float32.
@@ -31,13 +32,13 @@ class Network:
 
     Attributes:
         parameters: Their number.
-        multiply_adds: Of one sample.
+        multiply_adds: Of one sample; None if they are unknown.
         map_bytes: Of the outputs of all layers, for one sample.
         bank_bytes: Of one sample in a `Bank`.
     """
 
     parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
     map_bytes: int
     bank_bytes: int
 
@@ -48,7 +49,7 @@ class Plan:
 
     Attributes:
         backbones, backbones_to_train, trials, trials_to_run: Their numbers.
-        estimated_seconds: Of the rest.
+        estimated_seconds: Of the rest; None if the multiply-adds of a network are unknown.
         parameters: Of the largest network that is still to train; 0 if none is.
         disk_bytes: Of weights and banks that are still to be written.
         array_bytes: Of the images, and of what is in memory at once while backbones are trained.
@@ -58,7 +59,7 @@ class Plan:
     backbones_to_train: int
     trials: int
     trials_to_run: int
-    estimated_seconds: float
+    estimated_seconds: float | None
     parameters: int
     disk_bytes: int
     array_bytes: int
@@ -108,28 +109,29 @@ def available_memory() -> int | None:
 
 
 def measure_networks(
-    shape: tuple, num_classes: int, configs: list[DDNNConfig]
-) -> dict[DDNNConfig, Network]:
+    shape: tuple, num_classes: int, specs: list[NetworkSpec]
+) -> dict[NetworkSpec, Network]:
     """Build each network once, without training, and measure it; λ and seed make no difference."""
     from keras_ddnn.networks.model_costs import multiply_adds
-    from keras_ddnn.networks.paper import build_ddnn
+    from keras_ddnn.networks.trace import Trace
 
     networks = {}
-    for config in configs:
-        if config not in networks:
-            model = build_ddnn(shape, num_classes, config)
-            features = prod(model.get_layer("features").output.shape[1:])
-            networks[config] = Network(
-                model.count_params(),
-                multiply_adds(model),
-                sum(prod(x.output.shape[1:]) * _itemsize(x) for x in model.layers),
+    for spec in specs:
+        if spec not in networks:
+            cascade = built(spec, shape, num_classes)
+            features = prod(cascade.tiers[0].model.output["features"].shape[1:])
+            steps = Trace.of(cascade.model).steps
+            networks[spec] = Network(
+                cascade.model.count_params(),
+                multiply_adds(cascade.model),
+                sum(prod(x.shape[1:]) * _itemsize(x) for step in steps for x in step.outputs),
                 2 * features + 8 * num_classes + 16,
             )
     return networks
 
 
-def _itemsize(layer) -> int:
-    return 4 if layer.compute_dtype == "float32" else 2
+def _itemsize(tensor) -> int:
+    return 4 if tensor.dtype == "float32" else 2
 
 
 def make_plan(
@@ -159,24 +161,32 @@ def make_plan(
         trials = len(search.sample())
         left = [sum(trial not in done for trial in stack) for stack in search.stacks()]
 
-    configs = [replace(backbone.ddnn, lambda_local=0.5, seed=0) for backbone in missing]
-    networks = (
-        measure(splits.train.images.shape[1:], splits.num_classes, configs) if missing else {}
-    )
-    to_train = [(backbone, networks[config]) for backbone, config in zip(missing, configs)]
+    specs = [
+        NetworkSpec(replace(backbone.ddnn, lambda_local=0.5, seed=0), cut=backbone.cut)
+        for backbone in missing
+    ]
+    networks = measure(splits.train.images.shape[1:], splits.num_classes, specs) if missing else {}
+    to_train = [(backbone, networks[spec]) for backbone, spec in zip(missing, specs)]
     # Forward, gradient of the inputs, gradient of the weights: three passes' worth a step.
-    work = sum(
-        3.0 * _samples(backbone, len(splits.train)) * backbone.ddnn.epochs * network.multiply_adds
+    work = [
+        network.multiply_adds
+        and 3.0
+        * _samples(backbone, len(splits.train))
+        * backbone.ddnn.epochs
+        * network.multiply_adds
         for backbone, network in to_train
-    )
-    core_seconds = work / MULTIPLY_ADDS_PER_CORE_SECOND
-    core_seconds += sum(map(bool, left)) * CORE_SECONDS_PER_STACK
+    ]
+    seconds = None
+    if None not in work:
+        core_seconds = sum(work) / MULTIPLY_ADDS_PER_CORE_SECOND
+        core_seconds += sum(map(bool, left)) * CORE_SECONDS_PER_STACK
+        seconds = START_SECONDS + core_seconds / os.cpu_count()
     return Plan(
         len(search.backbones()),
         len(missing),
         trials,
         sum(left),
-        START_SECONDS + core_seconds / os.cpu_count(),
+        seconds,
         max((network.parameters for _, network in to_train), default=0),
         _disk_bytes(search, splits, to_train),
         _array_bytes(splits, to_train, workers or os.cpu_count()),

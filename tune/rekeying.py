@@ -13,7 +13,8 @@ from keras_ddnn.files.checksums import read_sealed_json, sha256_of_json
 from keras_ddnn.files.records import as_json
 from keras_ddnn.labels.sources import FOLDS
 from tune.cache import ADDRESS
-from tune.space import NetworkSpec, SearchConfig
+from tune.space import SearchConfig
+from tune.specs import NetworkSpec
 from tune.workspace import Workspace
 
 VERSION = 3

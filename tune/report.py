@@ -22,7 +22,8 @@ from tune import cluster, summary
 from tune.backbones import StoredNetwork
 from tune.failures import grouped
 from tune.plan import Plan, gigabytes
-from tune.space import DIMENSIONS, NetworkSpec, SearchConfig, Trial
+from tune.space import SearchConfig
+from tune.specs import DIMENSIONS, NetworkSpec, Trial
 from tune.summary import console
 from tune.workspace import Workspace
 
@@ -34,7 +35,8 @@ def show_plan(plan: Plan) -> None:
     table = Table("work", "in all", "still to do", title="plan")
     table.add_row("backbones", str(plan.backbones), str(plan.backbones_to_train))
     table.add_row("head trials", str(plan.trials), str(plan.trials_to_run))
-    table.add_row("estimated minutes", "", f"{plan.estimated_seconds / 60:.1f}")
+    seconds = plan.estimated_seconds
+    table.add_row("estimated minutes", "", "unknown" if seconds is None else f"{seconds / 60:.1f}")
     table.add_row("parameters of a backbone", "", f"{plan.parameters:,}")
     table.add_row("disk for weights and banks", "", gigabytes(plan.disk_bytes))
     table.add_row("memory for arrays", "", gigabytes(plan.array_bytes))
@@ -196,6 +198,8 @@ def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
     results = pd.DataFrame(rows)
     first = ["trial", "status", *DIMENSIONS]
     results = results[[*first, *results.columns.difference(first)]]
+    if results["at"].isna().all():  # all are cut where the paper's network is
+        del results["at"]
     results["lambda_local"] = results["lambda_local"].astype(str)  # numbers and "random"
     results["bottleneck"] = results["bottleneck"].map(
         lambda c: "none" if pd.isna(c) else str(int(c))
@@ -216,13 +220,15 @@ def _report_on_test(search, splits, workspace, ranked: dict[Trial, dict]):
     from keras_ddnn.pipeline import make_report
 
     best = next(iter(ranked))
+    backbone = StoredNetwork.of(workspace, best.network, splits)
+    network = backbone.cascade()
+    # What an artefact rebuilds: the paper's network from its configuration, another as it is.
+    model, config = (network.model, best.ddnn) if best.cut is None else (network, None)
     heads = {}  # the best of each input
     for trial, record in ranked.items():
         if trial.network == best.network and trial.head.input not in heads:
             heads[trial.head.input] = workspace.head(trial, record)
 
-    backbone = StoredNetwork.of(workspace, best.network, splits)
-    model = backbone.model()
     fraction = search.target_fraction
     report = make_report(
         splits.name,
@@ -238,7 +244,7 @@ def _report_on_test(search, splits, workspace, ranked: dict[Trial, dict]):
     threshold = report.table.set_index("rule").loc[name, "score_threshold"]
     policy = OffloadPolicy(
         model,
-        best.ddnn,
+        config,
         heads[name],
         float(threshold),
         splits.class_names,

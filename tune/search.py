@@ -105,6 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--local-dropout", type=float, help="of each local network")
     add("--backbones", help="folder of trained backbones, shared by searches; beside --output")
 
+    group = parser.add_argument_group("another network than the paper's")
+    add = group.add_argument
+    add(
+        "--network",
+        metavar="NAME",
+        help="package.module:function, a .keras file or a model of keras.applications",
+    )
+    add("--at", nargs="+", metavar="LAYER", help="where it is cut, a backbone for each")
+
     group = parser.add_argument_group("choices of each dimension (default: the preset's)")
     add = group.add_argument
     add("--lambda-local", type=_lambda, nargs="+", metavar="λ", help='numbers or "random"')

@@ -1,4 +1,4 @@
-"""What is searched: the choices of every dimension, and the backbones and trials they make."""
+"""What is searched: the choices of every dimension, and the networks and trials they make."""
 
 import math
 from collections.abc import Mapping
@@ -15,10 +15,12 @@ from keras_ddnn.config import (
     resolve_config,
 )
 from keras_ddnn.files.checks import require_choice, require_count, require_fraction, require_seed
-from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config, staged_config
+from keras_ddnn.labels.sources import LABEL_SOURCES, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
+from tune.specs import DIMENSIONS, OF_NETWORKS, Cut, NetworkSpec, Trial
 
+PAPER = "paper"  # the network that needs no name
 MEMBERS = 16  # of a stack at most: two cores want two stacks
 
 Searcher = Literal["grid", "random", "optuna"]
@@ -33,6 +35,9 @@ class SearchConfig:
         dataset, data_seed: As of `keras_ddnn.load`.
         ddnn: Preset of the backbones; `epochs` and `local_dropout` replace what it says of them.
         stages: Late epochs every backbone keeps, if the labels do not ask for more.
+        network: Name of another network than the paper's, see `named_model`; of `ddnn` it then
+            takes the recipe alone.
+        at: The layers at which it is cut, a backbone for each.
         lambda_local, bottleneck, seed: One backbone is trained for each three of them. A bottleneck
             of None is none.
         local_fraction, input, architecture, depth, target, loss, cost, labels, anchored,
@@ -56,6 +61,8 @@ class SearchConfig:
     epochs: int | None = None
     local_dropout: float | None = None
     stages: int = 0
+    network: str | None = None
+    at: tuple[str | None, ...] = (None,)
     lambda_local: tuple = (0.5,)
     bottleneck: tuple[int | None, ...] = (None,)
     seed: tuple[int, ...] = (0,)
@@ -82,6 +89,7 @@ class SearchConfig:
                 raise ValueError(f"{name} needs at least one choice; received none")
             object.__setattr__(self, name, choices)
         require_choice("preset", self.ddnn, PRESETS)
+        self._require_cuts()
         for labels in self.labels:
             require_choice("label source", labels, LABEL_SOURCES)
         require_choice("searcher", self.searcher, get_args(Searcher))
@@ -100,6 +108,43 @@ class SearchConfig:
         if self.searcher != "grid" and self.trials is None:
             raise ValueError(f"the {self.searcher} searcher needs a number of trials")
 
+    def _require_cuts(self) -> None:
+        """Raise ValueError unless the network is the paper's or has a layer for each cut."""
+        layers = [layer for layer in self.at if layer is not None]
+        if self.network in (None, PAPER):
+            object.__setattr__(self, "network", None)
+            if layers:
+                raise ValueError(
+                    "the network of the paper is cut at its layer 'features'; received at="
+                    f"{layers[0]!r}: name another network, or leave it out"
+                )
+            return
+        if "+" in self.network:
+            raise ValueError(
+                "a search takes one network, and a cascade of several comes later; received "
+                f"{self.network!r}: name one, or train them by keras_ddnn.chain and fit_ddnn"
+            )
+        if len(layers) < len(self.at):
+            raise ValueError(
+                f"the network {self.network!r} needs layers to be cut at; received none: pass "
+                f"at, of which python -m keras_ddnn.cuts {self.network} lists those there are"
+            )
+        if several := [layer for layer in layers if "," in layer]:
+            raise ValueError(
+                f"expected one layer a cut; received {several[0]!r}: two cuts at once come later, "
+                "and layers apart by spaces are a network each"
+            )
+        for name, plain in (("bottleneck", (None,)), ("local_dropout", None)):
+            if (value := getattr(self, name)) != plain:
+                raise ValueError(
+                    f"{name} is put into the network of the paper alone; received {value} for "
+                    f"{self.network!r}: leave it out"
+                )
+
+    def cut(self, at: str | None) -> Cut | None:
+        """Return where the network is cut; None for the network of the paper."""
+        return None if self.network is None else Cut(self.network, at)
+
     def backbone(self, lambda_local, seed: int, bottleneck: int | None = None) -> DDNNConfig:
         """Return the configuration of the DDNN of a λ, a seed and a bottleneck."""
         fields = {"epochs": self.epochs, "local_dropout": self.local_dropout}
@@ -108,21 +153,22 @@ class SearchConfig:
         config = resolve_config(self.ddnn, stages=self.stages, **replaced)
         return staged_config(config, self.labels)
 
-    def backbones(self) -> list["NetworkSpec"]:
+    def backbones(self) -> list[NetworkSpec]:
         """Return every network to train: the deployed ones, and the folds labels ask for."""
         folds = range(max(LABEL_SOURCES[labels].folds for labels in self.labels))
         deployed = [
-            NetworkSpec(self.backbone(*choices))
+            NetworkSpec(self.backbone(*choices), cut=self.cut(at))
+            for at in self.at
             for choices in product(self.lambda_local, self.seed, self.bottleneck)
         ]
         return deployed + [backbone.of_fold(fold) for backbone in deployed for fold in folds]
 
-    def trial(self, choices: Mapping) -> "Trial":
+    def trial(self, choices: Mapping) -> Trial:
         """Return the trial of one choice in every dimension of `DIMENSIONS`.
 
-        Records from before there were bottlenecks name none.
+        Older records name neither a layer nor a bottleneck.
         """
-        head = {name: choices[name] for name in DIMENSIONS if name not in OF_BACKBONES}
+        head = {name: choices[name] for name in DIMENSIONS if name not in OF_NETWORKS}
         reads_map = head["input"] in MAP_INPUTS
         if head["architecture"] == "conv" and not reads_map:
             head["architecture"] = "mlp"
@@ -136,15 +182,16 @@ class SearchConfig:
             head["loss"] = None
         bottleneck = choices.get("bottleneck")
         backbone = self.backbone(choices["lambda_local"], choices["seed"], bottleneck)
-        return Trial(backbone, HeadConfig(**head, patience=self.patience))
+        head = HeadConfig(**head, patience=self.patience)
+        return Trial(backbone, head, self.cut(choices.get("at")))
 
-    def grid(self) -> list["Trial"]:
+    def grid(self) -> list[Trial]:
         """Return every distinct trial, in the order of the dimensions."""
         combinations = product(*(getattr(self, name) for name in DIMENSIONS))
         trials = (self.trial(dict(zip(DIMENSIONS, values))) for values in combinations)
         return list(dict.fromkeys(trials))
 
-    def stacks(self) -> list[list["Trial"]]:
+    def stacks(self) -> list[list[Trial]]:
         """Return the trials of `sample` in the stacks that are trained together.
 
         They do not depend on what is done already or on the machine: a head comes out the same.
@@ -152,110 +199,20 @@ class SearchConfig:
         groups = {}
         for number, trial in enumerate(self.sample()):
             key = trial.head.stack_key() if self.scheduler == "fifo" else None
-            groups.setdefault((trial.ddnn, key) if key else number, []).append(trial)
+            groups.setdefault((trial.network, key) if key else number, []).append(trial)
         stacks = []
         for group in groups.values():
             count = math.ceil(len(group) / MEMBERS)
             stacks += [group[first::count] for first in range(count)]
         return stacks
 
-    def sample(self) -> list["Trial"]:
+    def sample(self) -> list[Trial]:
         """Return the trials of the grid or the random searcher, decided before any is run."""
         grid = self.grid()
         if self.searcher == "grid" or self.trials >= len(grid):
             return grid
         rng = np.random.default_rng(self.seed[0])
         return [grid[i] for i in np.sort(rng.choice(len(grid), self.trials, replace=False))]
-
-
-# The fields of SearchConfig that hold choices. These are fields of DDNNConfig alone, the others of
-# HeadConfig; "seed" is that of both.
-OF_BACKBONES = ("lambda_local", "bottleneck")
-DIMENSIONS = (
-    *OF_BACKBONES,
-    "seed",
-    "local_fraction",
-    "input",
-    "architecture",
-    "depth",
-    "target",
-    "loss",
-    "cost",
-    "labels",
-    "anchored",
-    "oversample",
-)
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """A network to train.
-
-    Attributes:
-        ddnn: How.
-        fold: The fold of the training data it is trained without, so as to judge it; `ddnn` is then
-            that of `fold_config`. None for all data.
-        along: A head to train along, from the middle epoch on; only the head is then kept.
-    """
-
-    ddnn: DDNNConfig
-    fold: int | None = None
-    along: HeadConfig | None = None
-
-    @property
-    def deployed(self) -> bool:
-        """Whether it answers for itself, and does not only judge or teach."""
-        return self.fold is None and self.along is None
-
-    def of_fold(self, fold: int) -> "NetworkSpec":
-        """Return the network that judges a fold of this one's training data."""
-        return NetworkSpec(fold_config(self.ddnn), fold)
-
-    def name(self) -> str:
-        """Return what tells it from the other backbones of a search."""
-        part = "" if self.fold is None else f"-fold{self.fold}"
-        part += "-along" if self.along else ""
-        return f"{_part(self.ddnn)}-seed{self.ddnn.seed}{part}"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One head on one backbone."""
-
-    ddnn: DDNNConfig
-    head: HeadConfig
-
-    @property
-    def network(self) -> NetworkSpec:
-        """The network it is deployed on."""
-        return NetworkSpec(self.ddnn)
-
-    def backbones(self) -> list[NetworkSpec]:
-        """Return the networks it needs: the deployed one, and the folds its labels ask for."""
-        folds = range(LABEL_SOURCES[self.head.labels].folds)
-        return [self.network, *map(self.network.of_fold, folds)]
-
-    def name(self) -> str:
-        """Return what tells it from the other trials of a search, fit for a folder's name."""
-        head = self.head
-        return (
-            f"{_part(self.ddnn)}-seed{head.seed}-{head.input}-{head.architecture}"
-            f"{head.depth}-{head.target}-{head.loss}{'-oversampled' * head.oversample}"
-            f"-{head.cost}-{head.labels}{'-anchored' * head.anchored}-L{head.local_fraction}"
-        )
-
-    def choices(self) -> dict:
-        """Return its choice in every dimension."""
-        return {
-            name: getattr(self.ddnn if name in OF_BACKBONES else self.head, name)
-            for name in DIMENSIONS
-        }
-
-
-def _part(ddnn: DDNNConfig) -> str:
-    """Return the part of a name that tells the choices of `OF_BACKBONES`."""
-    part = "" if ddnn.bottleneck is None else f"-bottleneck{ddnn.bottleneck}"
-    return f"lambda{ddnn.lambda_local}{part}"
 
 
 _cifar10 = SearchConfig(

@@ -32,8 +32,8 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
         f"either {facts['either_correct']:.2%}"
     )
     console.print(
-        f"multiply-adds a sample: local {facts['local_multiply_adds']:,}, "
-        f"cloud {facts['cloud_multiply_adds']:,}"
+        f"multiply-adds a sample: local {_count(facts['local_multiply_adds'])}, "
+        f"cloud {_count(facts['cloud_multiply_adds'])}"
     )
     payload = facts["payload"]
     console.print(
@@ -84,12 +84,14 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
 
 def _show_networks(results: pd.DataFrame) -> None:
     """Compare the networks of a search that has several, with what an offloaded sample sends."""
-    networks = results.drop_duplicates(["lambda_local", "bottleneck", "seed"])
+    names = [name for name in ("at", "lambda_local", "bottleneck", "seed") if name in results]
+    networks = results.drop_duplicates(names)
     networks = networks.dropna(subset="val_cloud_accuracy") if len(networks) > 1 else ()
     if len(networks) == 0:
         return
     # (heading, column, how it is written)
     columns = (
+        *[("cut behind", "at", str)][: "at" in results],
         ("λ", "lambda_local", str),
         ("bottleneck", "bottleneck", str),
         ("seed", "seed", str),
@@ -102,7 +104,7 @@ def _show_networks(results: pd.DataFrame) -> None:
     )
     title = "validation data; bytes of an offloaded sample"
     table = _table(title, [heading for heading, *_ in columns])
-    for row in networks.sort_values(["lambda_local", "bottleneck", "seed"]).to_dict("records"):
+    for row in networks.sort_values(names).to_dict("records"):
         table.add_row(*(write(row[name]) for _, name, write in columns))
     console.print(table, "")
 
@@ -114,6 +116,12 @@ def _table(title: str, headings: list[str]) -> Table:
     return table
 
 
-def _multiply_adds(count: int, facts: dict) -> str:
-    dearer = count > facts["cloud_multiply_adds"]
-    return f"[red]{count:,}[/red]" if dearer else f"{count:,}"
+def _count(count: float | None) -> str:
+    """Return a number as a person reads it; a column of a table has NaN for None."""
+    return "unknown" if count is None or count != count else f"{count:,.0f}"
+
+
+def _multiply_adds(count: float | None, facts: dict) -> str:
+    of_cloud = facts["cloud_multiply_adds"]
+    dearer = None not in (count, of_cloud) and count > of_cloud
+    return f"[red]{_count(count)}[/red]" if dearer else _count(count)

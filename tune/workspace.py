@@ -1,10 +1,12 @@
 """Where the results of searches on one dataset are, found by the content of what made them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tune.cache import Records, backbone_key, trial_key
-from tune.space import NetworkSpec, SearchConfig, Trial
+from tune.space import SearchConfig
+from tune.specs import NetworkSpec, Trial
 
 TRIALS = "trials"
 
@@ -17,19 +19,25 @@ class Workspace:
         fingerprint: Of the dataset.
         backbones: Folder of trained networks, shared by searches.
         output: Folder of the search; None where networks alone are wanted.
+        networks: Seed → address of the untrained network, where it is not the paper's; see
+            `tune.networks.addresses`.
     """
 
     fingerprint: str
     backbones: Path
     output: Path | None = None
+    networks: Mapping[int, str] = field(default_factory=dict)
 
     def backbone(self, spec: NetworkSpec) -> Path:
         """Return the folder of a network, trained or not."""
-        return self.backbones / backbone_key(self.fingerprint, spec)
+        return self.backbones / backbone_key(self.fingerprint, spec, self._network(spec))
 
     def key(self, trial: Trial) -> str:
         """Return the content address of a trial."""
-        return trial_key(self.fingerprint, trial)
+        return trial_key(self.fingerprint, trial, self._network(trial.network))
+
+    def _network(self, spec: NetworkSpec) -> str | None:
+        return spec.cut and self.networks[spec.ddnn.seed]
 
     @property
     def records(self) -> Records:

@@ -1,17 +1,21 @@
 """Keras models by a name on a command line: a function, a file, or a network that is known."""
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ddnn.config import DDNNConfig, PaperOptions
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
+from keras_ddnn.networks.cascade import Cascade, split
 from keras_ddnn.networks.paper import build_ddnn
 
 
@@ -83,6 +87,40 @@ def named_model(
         )
     given = {"input_shape": input_shape and tuple(input_shape), "classes": classes}
     return _made(known[name], name, {k: v for k, v in given.items() if v is not None})
+
+
+def named_network(name: str, shape: Sequence[int], classes: int, seed: int = 0) -> keras.Model:
+    """Return the model that a name stands for, made for data where a name alone does not say.
+
+    Args:
+        name: See `named_model`.
+        shape: Shape of one sample, without n.
+        classes: Number of classes of the data.
+        seed: See `named_model`.
+
+    Raises:
+        ValueError: If there is no such model, or it cannot be made; in one line.
+    """
+    if ":" in name or name.endswith(".keras"):
+        return named_model(name, seed=seed)
+    return named_model(name, shape, classes, seed)
+
+
+def named_cut(name: str, at: str, shape: Sequence[int], classes: int, seed: int = 0) -> Cascade:
+    """Return the model that a name stands for, cut at a layer; see `named_network` and `split`."""
+    return split(named_network(name, shape, classes, seed), at)
+
+
+def address_of(model: keras.Model) -> str:
+    """Return the SHA-256, in hex, of the configuration of a model and of its weights.
+
+    It does not depend on where the code that makes the model is, or what it is called.
+    """
+    content = keras.saving.serialize_keras_object(model)
+    digest = sha256(json.dumps(content, sort_keys=True).encode())
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
 
 
 def _from_function(name: str):

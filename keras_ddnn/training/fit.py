@@ -266,7 +266,9 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
     hard = hard_labels(benefits["validation"], LOGGED_LOCAL_FRACTION)
     write_projector(
         folder / "validation",
-        bank.edge.features.mean(axis=(1, 2), dtype=np.float32),
+        bank.edge.features.mean(
+            axis=tuple(range(1, bank.edge.features.ndim - 1)), dtype=np.float32
+        ),
         {
             "decision": np.where(hard, "hard", "easy"),
             "class": fitted.classes.decode(bank.labels),
