@@ -1,7 +1,8 @@
 """A search over networks that are named: cut at layers, found by what they are, never by a name."""
 
+import importlib
 import json
-import subprocess
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +14,17 @@ from conftest import toy_split
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.data.splits import Splits
+from keras_ddnn.files.checksums import sealed_folder
+from keras_ddnn.networks.named_models import address_of, named_network
 from tune import networks, summary
 from tune.backbones import StoredNetwork
-from tune.cache import backbone_key
+from tune.cache import backbone_key, trained
 from tune.driver import run_search
 from tune.plan import make_plan
 from tune.space import SearchConfig
 from tune.specs import Cut, NetworkSpec, Trial
 from tune.workspace import Workspace
 
-ROOT = Path(__file__).parent.parent
 CODE = """
 import keras
 from keras import layers
@@ -42,26 +44,14 @@ def bare():
     return keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)])
 """
 SEARCH = SearchConfig(network="toy_networks:small", at=("first", "second"), epochs=1)
-ADDRESS_IN_ANOTHER_PROCESS = """
-import sys
-from keras_ddnn.networks.named_models import address_of, named_network
-for name, seed in (("small", 0), ("small", 1), ("also_small", 0)):
-    print(address_of(named_network(f"toy_networks:{name}", (16, 16, 3), 3, seed)))
-"""
 
 
-def addresses_of(folder, code):
-    """Return the addresses that a new process finds, for a file with such code."""
-    (folder / "toy_networks.py").write_text(code)
-    run = subprocess.run(
-        [sys.executable, "-c", ADDRESS_IN_ANOTHER_PROCESS],
-        cwd=folder,
-        env={"PYTHONPATH": f"{ROOT}:{folder}", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return run.stdout.split()
+def address_of_code(folder, code, name="small", seed=0):
+    """Return the address of a network that a file with such code makes."""
+    (folder / "edited_networks.py").write_text(code)
+    importlib.invalidate_caches()
+    sys.modules.pop("edited_networks", None)
+    return address_of(named_network(f"edited_networks:{name}", (16, 16, 3), 3, seed))
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +61,8 @@ def folder(tmp_path_factory):
     (folder / "toy_networks.py").write_text(CODE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
+        paths = (str(folder), os.environ.get("PYTHONPATH"))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # of workers
         yield folder
     sys.modules.pop("toy_networks", None)
 
@@ -81,15 +73,33 @@ def splits():
     return Splits("toy", *parts, ("a", "b", "c"))
 
 
-def test_an_address_is_that_of_the_code_and_not_of_its_name_or_process(tmp_path):
-    small, other_seed, renamed = addresses_of(tmp_path, CODE)
-    assert addresses_of(tmp_path, CODE) == [small, other_seed, renamed]
-    assert renamed == small
-    assert other_seed != small
-    wider = addresses_of(tmp_path, CODE.replace("Conv2D(8,", "Conv2D(9,"))
-    # No weight and no shape differs.
-    dropped = addresses_of(tmp_path, CODE.replace("Dropout(0.5)", "Dropout(0.4)"))
-    assert len({small, wider[0], dropped[0]}) == 3
+def test_an_address_is_that_of_the_code_and_not_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    small = address_of_code(tmp_path, CODE)
+    assert address_of_code(tmp_path, f"{CODE}\n# only said", "also_small") == small
+    edited = [
+        address_of_code(tmp_path, CODE, seed=1),
+        address_of_code(tmp_path, CODE.replace("Conv2D(8,", "Conv2D(9,")),
+        # No weight and no shape differs.
+        address_of_code(tmp_path, CODE.replace("Dropout(0.5)", "Dropout(0.4)")),
+    ]
+    assert len({small, *edited}) == 4
+
+
+def test_an_edited_function_does_not_find_the_network_of_the_older_one(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (spec, _) = SEARCH.backbones()
+
+    def folder_of(code):
+        address = address_of_code(tmp_path, code)
+        return Workspace("f00d", tmp_path / "backbones", networks={0: address}).backbone(spec)
+
+    with sealed_folder(folder_of(CODE)) as new:
+        (new / "train.npz").write_bytes(b"logits and features")
+    assert not trained(folder_of(CODE.replace("Dense(3,", "Dense(3, use_bias=False,")))
+    assert trained(folder_of(CODE))
 
 
 def test_the_address_of_a_network_is_in_the_key_of_all_that_is_made_with_it():
@@ -159,7 +169,7 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_is_trained(
         networks._addresses(replace(SEARCH, **fields), splits.train.take([0]))
 
 
-def test_a_search_asks_a_new_process_for_the_addresses(folder, splits):
+def test_another_process_finds_the_same_addresses(folder, splits):
     found = networks.addresses(replace(SEARCH, seed=(0, 1)), splits)
     assert found == networks._addresses(replace(SEARCH, seed=(0, 1)), splits.train.take([0]))
     assert len({*found.values()}) == 2

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -119,6 +120,8 @@ class SearchConfig:
                     f"{layers[0]!r}: name another network, or leave it out"
                 )
             return
+        if self.network.endswith(".keras"):  # workers run in other folders
+            object.__setattr__(self, "network", str(Path(self.network).absolute()))
         if "+" in self.network:
             raise ValueError(
                 "a search takes one network, and a cascade of several comes later; received "
