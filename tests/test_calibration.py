@@ -72,7 +72,7 @@ def test_realised_is_counted_on_the_data_it_is_given():
     assert everything["accuracy_drop"] == -1 / 2
     assert calibration.describe(everything) == (
         f"promised: {calibration.promise} / realised: 100.0% local, accuracy 100.00%, "
-        "-50.00% below the cloud's; broken"
+        "50.00 points above the cloud's; broken"
     )
 
 
@@ -92,7 +92,7 @@ def test_an_accuracy_drop_is_certified_on_the_paired_loss():
         },
     }
     assert "with probability 90.0% or more" in calibration.promise
-    assert "at most 1.00% (absolute) below the cloud's (40.0% of 500" in calibration.promise
+    assert "at most 1.00 points below the cloud's (40.0% of 500" in calibration.promise
 
 
 @pytest.mark.parametrize(("lost", "kept"), [(1, True), (2, False)])

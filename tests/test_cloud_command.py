@@ -63,7 +63,9 @@ def test_a_certificate_that_cannot_serve_is_one_line(run_command, tmp_path):
     certificate, key = make_certificate(tmp_path / "one")
     _, another = make_certificate(tmp_path / "two")
     assert "expected both" in run_command("--tls-certificate", certificate)
-    for files in ((certificate, another), (key, certificate), (certificate, tmp_path / "no")):
+    said = run_command("--tls-certificate", certificate, "--tls-key", another)
+    assert "the key does not belong to the certificate" in said
+    for files in ((key, certificate), (certificate, tmp_path / "no")):
         said = run_command("--tls-certificate", files[0], "--tls-key", files[1])
         assert "expected a certificate and its key" in said
 

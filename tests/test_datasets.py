@@ -164,7 +164,7 @@ def test_npz_without_val_holds_out_a_tenth_of_train(tmp_path):
     [
         ({"y_test": None}, "expected arrays y_test, received x_train, y_train, x_val"),
         ({"y_val": None}, "expected arrays y_val"),
-        ({"y_val": np.full(20, 2)}, r"val labels: expected classes in 0\.\.1, received 2$"),
+        ({"y_val": np.full(20, 2)}, r"val labels: expected classes in 0\.\.1, received 2; "),
         ({"x_test": IMAGES[:, :, :, :1]}, r"test images: .*\(16, 16, 3\).*\(16, 16, 1\)"),
         ({"y_train": np.array([{}] * 20)}, "toy.npz: expected a .npz archive of plain arrays"),
     ],

@@ -239,7 +239,11 @@ def test_a_metrics_port_in_use_is_refused(toy_artifact, images, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--token-file", "nowhere"], "No such file or directory: 'nowhere'"),
+        (
+            ["--token-file", "nowhere"],
+            "--token-file nowhere: No such file or directory: name a file",
+        ),
+        (["--token-file", "/"], "--token-file /: Is a directory: name a file that holds the token"),
         (["--batch", "0"], "batch must be a positive integer; received 0"),
         (["--limit", "0"], "limit must be a positive integer; received 0"),
         (["--max-bytes", "500"], "expected max_bytes of at least"),

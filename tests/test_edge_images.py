@@ -55,6 +55,17 @@ def test_damaged_images_of_a_device_are_listed_and_the_limit_counts(tmp_path):
         read_images(str(tmp_path), None, NO_CLASSES, limit=0)
 
 
+def test_a_device_that_reads_test_data_says_nothing_of_validation_data(tmp_path, caplog):
+    images, labels = np.zeros((40, 16, 16, 3), np.uint8), np.arange(40) % 2
+    names = ("x_train", "y_train", "x_test", "y_test")
+    arrays = dict(zip(names, (images, labels, images[:6], labels[:6])))
+    np.savez(tmp_path / "toy.npz", **arrays)
+    read, known = read_images(None, str(tmp_path / "toy.npz"), NO_CLASSES, channels=3)
+    assert len(read) == 6
+    assert known.tolist() == [0, 1, 0, 1, 0, 1]
+    assert caplog.messages == []
+
+
 def test_hidden_files_are_no_images_of_a_device(tmp_path, caplog):
     Image.new("L", (16, 16)).save(tmp_path / "0.png")
     (tmp_path / "._0.png").write_bytes(b"left by a file system")

@@ -211,7 +211,19 @@ def test_sizes_that_differ_are_counted_in_one_line(pets):
     write(pets / "train" / "dog" / "0.png", size=(20, 17))
     write(pets / "test" / "dog" / "1.png", size=(24, 16))
     message = refusal(pets, r"train/dog/0\.png: expected 16×20 pixels")
-    assert message.endswith("received 17×20; 2 of 12 images differ")
+    assert message.endswith("as 10 of 12 images have, received 17×20; 2 of 12 images differ")
+
+
+def test_the_odd_file_is_named_though_it_is_the_first(pets):
+    write(pets / "train" / "cat" / "0.png", size=(24, 16))
+    message = refusal(pets, r"train/cat/0\.png: expected 16×20 pixels .* as 11 of 12 images have")
+    assert message.endswith("received 16×24; 1 of 12 images differ")
+
+
+def test_a_single_class_is_named_as_its_folder(tmp_path):
+    for what in ("train", "test"):
+        write(tmp_path / what / "cat" / "0.png")
+    refusal(tmp_path, "at least two classes, received only class 'cat'")
 
 
 def test_images_of_several_frames_are_counted(pets, caplog):

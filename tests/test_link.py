@@ -601,7 +601,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tls):
     with FaultServer(echo, tls=tls[1]) as server:
         error = unanswered(CloudLink(server.url))
     assert (error.cause, error.lasting) == ("certificate", True)
-    assert "self-signed certificate; name its CA" in str(error)
+    assert "self-signed certificate; name it, or that of its CA, by --ca" in str(error)
 
 
 @pytest.mark.parametrize(

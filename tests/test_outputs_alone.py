@@ -229,7 +229,7 @@ class TestTheCommand:
         assert "\nrule: " in printed
         assert "\nthreshold: offload from a score of " in printed
         assert "\ncertificate: offload from a score of " in printed
-        assert "accuracy is at most 20.00% (absolute) below the cloud's" in printed
+        assert "accuracy is at most 20.00 points below the cloud's" in printed
         assert "100 samples teach logit_head and choose the rule, 100 others the th" in printed
 
     def test_leaves_a_rule_that_decides_of_new_logits(self, finished):

@@ -88,7 +88,7 @@ class Classes:
         numbers, known = self._look_up(labels, subject)
         if not known.all():
             unknown = listed(np.unique(labels[~known]).tolist())
-            expect(False, subject, self._described(), unknown)
+            expect(False, subject, self._described(), f"{unknown}{_first(labels, ~known)}")
         return numbers
 
     def encode_known(self, labels, subject: str = "labels") -> np.ndarray:
@@ -128,12 +128,12 @@ class Classes:
     def _described(self):
         if self.are_numbers:
             return f"classes in 0..{len(self) - 1}"
-        return f"labels that train has, {listed(self.values)}"
+        return f"known labels, {listed(self.values)}"
 
     def _look_up(self, labels, subject):
         """Return the numbers of labels, and which of these are right."""
         texts = isinstance(self.values[0], str)
-        wanted = f"{'strings' if texts else 'integers'} as in train"
+        wanted = f"{'strings' if texts else 'integers'} such as {self.values[0]!r}"
         expect((labels.dtype.kind == "U") == texts, subject, wanted, f"dtype {labels.dtype}")
         if self.are_numbers:
             return labels, (labels >= 0) & (labels < len(self))
@@ -195,7 +195,9 @@ def class_numbers(labels, num_classes: int | None, subject: str) -> np.ndarray:
     low, high = int(labels.min()), int(labels.max())
     last = high if num_classes is None else num_classes - 1
     bounds = "0 or above" if num_classes is None else f"in 0..{last}"
-    expect(low >= 0 and high <= last, subject, f"classes {bounds}", f"{low} to {high}")
+    wrong = (labels < 0) | (labels > last)
+    received = f"{low} to {high}{_first(labels, wrong)}"
+    expect(not wrong.any(), subject, f"classes {bounds}", received)
     return labels
 
 
@@ -206,9 +208,20 @@ def require_samples_for(num_classes: int, samples: int, subject: str) -> None:
 
 
 def listed(items: Sequence) -> str:
-    """Return items as text, some left out of the middle where there are many."""
-    items = list(items) if len(items) <= SHOWN else [*items[:3], "…", items[-1]]
-    return ", ".join(str(item) for item in items)
+    """Return items as Python writes them, some left out of the middle where there are many.
+
+    Strings are quoted: 'cat' and 'cat ' differ.
+    """
+    texts = list(map(repr, items if len(items) <= SHOWN else [*items[:3], items[-1]]))
+    return ", ".join(texts if len(items) <= SHOWN else [*texts[:3], "…", texts[3]])
+
+
+def _first(labels: np.ndarray, wrong: np.ndarray) -> str:
+    """Say where the first wrong label is; nothing if none is wrong."""
+    places = np.flatnonzero(wrong)
+    if not len(places):
+        return ""
+    return f"; the first wrong one is labels[{places[0]}] = {labels[places[0]].item()!r}"
 
 
 def _vector(labels, subject) -> tuple[np.ndarray, int | None, str | None]:
@@ -250,11 +263,13 @@ def _strings(labels, subject):
 def _integers(labels, subject, expected):
     if labels.dtype.kind == "O" and all(isinstance(label, Integral) for label in labels):
         labels = np.array(labels.tolist())
-    expect(labels.dtype.kind in "iuf", subject, expected, f"dtype {labels.dtype}")
+    advice = "; pass labels.astype(int)" if labels.dtype.kind == "b" else ""
+    expect(labels.dtype.kind in "iuf", subject, expected, f"dtype {labels.dtype}{advice}")
     if labels.dtype.kind == "f":
         whole = np.isfinite(labels) & (labels == np.rint(labels))
         expect(whole.all(), subject, "integers", "fractions or NaN")
     # 2**63 itself is a float, the largest int64 is none.
     inside = (labels >= -(2.0**63)) & (labels < 2.0**63)
-    expect(inside.all(), subject, "integers of 64 bits", "larger ones")
+    received = f"others{_first(labels, ~inside)}"
+    expect(inside.all(), subject, "integers of 64 bits with a sign, -2**63 to 2**63-1", received)
     return np.ascontiguousarray(labels, dtype=np.int64)

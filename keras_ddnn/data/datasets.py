@@ -49,8 +49,8 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None):
     _expect(len(images) == len(labels), what, "one label per image", counts)
     if what == "train":
         varied = np.any(labels != labels[0])
-        only = labels[0] if classes is None else classes.values[labels[0]]
-        _expect(varied, "train labels", "at least two classes", f"only class {only}")
+        only = labels[0].item() if classes is None else classes.values[labels[0]]
+        _expect(varied, "train labels", "at least two classes", f"only class {only!r}")
     return Split(images, labels, classes)
 
 
@@ -156,17 +156,38 @@ def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None
             or ``scale`` of what is no folder.
         DatasetMissing: the named dataset is not prepared in the TensorFlow Datasets folder.
     """
+    files = _read_files(name, channels, background, scale)
+    if files is None:
+        return DATASETS[name](name, data_dir=data_dir, seed=seed)
+    return _assemble(*files, seed)
+
+
+def load_test(name, *, channels=3, background=None, scale=None):
+    """Load the test data of a dataset alone; see ``load``, which also needs validation data.
+
+    Returns:
+        Split.
+
+    Raises:
+        ValueError: as ``load``.
+        DatasetMissing: as ``load``.
+    """
+    files = _read_files(name, channels, background, scale)
+    return load(name).test if files is None else files[1]["test"]
+
+
+def _read_files(name, channels, background, scale):
+    """Return the name, the splits and the class names of files; None of a key of DATASETS."""
     require_utf8("the path of a dataset", str(name))
     colour, path = colour_of(background), Path(name).expanduser()
     if name not in DATASETS and path.is_dir():
-        reading = {"channels": channels, "background": colour, "scale": scale}
-        return _from_folder(path, seed, reading)
+        return _from_folder(path, {"channels": channels, "background": colour, "scale": scale})
     if not (background is None and scale is None):
         raise ValueError(f"background and scale are of image files, which {name} does not hold")
     if name in DATASETS:
-        return DATASETS[name](name, data_dir=data_dir, seed=seed)
+        return None
     if path.is_file():
-        return _from_npz(path, seed)
+        return _from_npz(path)
     if path.suffix or len(path.parts) > 1:
         raise ValueError(f"dataset path {str(path)!r} does not exist")
     raise ValueError(
@@ -187,12 +208,13 @@ def _assemble(name, splits, class_names, seed):
             "become it"
         )
         if len(lone := np.flatnonzero(np.bincount(train.labels) == 1)):
-            names = listed([class_names[k] for k in lone])
+            known = class_names if train.classes is None else train.classes.values
+            names = listed([known[k] for k in lone])
             notice(f"validation data hold no image of {names}: train has one, and keeps it")
     return Splits(name, splits["train"], splits["val"], splits["test"], class_names)
 
 
-def _from_npz(path, seed):
+def _from_npz(path):
     arrays = read_archive(path)
     names = ("train", "val", "test") if "x_val" in arrays else ("train", "test")
     _, classes, how = read_labels(arrays["y_train"], "train labels")
@@ -202,11 +224,13 @@ def _from_npz(path, seed):
     }
     if how:
         notice(how)
-    return _assemble(path.stem, splits, classes.names, seed)
+    return path.stem, splits, classes.names
 
 
-def _from_folder(root, seed, reading):
+def _from_folder(root, reading):
     arrays, class_names = read_folder(root, **reading)
+    received = f"only class {class_names[0]!r}"
+    _expect(len(class_names) > 1, "train labels", "at least two classes", received)
     splits = {what: as_split(*pair, len(class_names), what) for what, pair in arrays.items()}
     if class_names != Classes.numbered(len(class_names)).names:
         names = ", ".join(map(repr, class_names[:NAMED]))
@@ -215,7 +239,7 @@ def _from_folder(root, seed, reading):
         notice(
             f"classes 0 to {len(class_names) - 1} are the folders {names}{others}, in this order"
         )
-    return _assemble(root.name, splits, class_names, seed)
+    return root.name, splits, class_names
 
 
 class DatasetMissing(ValueError):

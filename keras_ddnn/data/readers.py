@@ -96,7 +96,8 @@ def read_groups(groups: Sequence[Sequence[Path]], root: Path, **reading) -> list
     Raises:
         ValueError: Files cannot be read, all of which are listed; or images differ in size.
     """
-    arrays, damaged, odd, remarks, shape = [], [], [], Counter(), None
+    arrays, damaged, remarks, shapes = [], [], Counter(), Counter()
+    firsts: dict[tuple[int, ...], Path] = {}  # shape -> the first file of it
     for files in groups:
         array = None
         for i, file in enumerate(files):
@@ -106,10 +107,10 @@ def read_groups(groups: Sequence[Sequence[Path]], root: Path, **reading) -> list
                 damaged.append((file, error))
                 continue
             remarks.update(picture.remarks)
-            shape = shape or picture.pixels.shape
-            if picture.pixels.shape != shape:
-                odd.append((file, picture.pixels.shape))
-            elif not damaged and not odd:
+            shape = picture.pixels.shape
+            shapes[shape] += 1
+            firsts.setdefault(shape, file)
+            if not damaged and len(shapes) == 1:
                 array = np.empty((len(files), *shape), np.uint8) if array is None else array
                 array[i] = picture.pixels
         arrays.append(array)
@@ -122,11 +123,13 @@ def read_groups(groups: Sequence[Sequence[Path]], root: Path, **reading) -> list
             f"{root}: expected images, received {len(damaged)} of {total:,} files that PIL cannot "
             f"read: {names}"
         )
-    if odd:
-        file, received = odd[0]
+    if len(shapes) > 1:
+        ((most, count),) = shapes.most_common(1)
+        received = next(shape for shape in firsts if shape != most)
         raise ValueError(
-            f"{file}: expected {shape[0]}×{shape[1]} pixels (height×width) like the first image, "
-            f"received {received[0]}×{received[1]}; {len(odd):,} of {total:,} images differ"
+            f"{firsts[received]}: expected {most[0]}×{most[1]} pixels (height×width) as {count:,} "
+            f"of {total:,} images have, received {received[0]}×{received[1]}; {total - count:,} of "
+            f"{total:,} images differ"
         )
     for remark, count in remarks.items():
         notice(f"{root}: {count:,} of {total:,} images {remark}")

@@ -1,5 +1,6 @@
 """Score thresholds that keep a promise: a local fraction, an accuracy drop, or a budget."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,9 +54,7 @@ class Calibration:
 
     def describe(self, realised: dict) -> str:
         """Return "promised … / realised …" for an outcome of `realised`."""
-        facts = ", ".join(
-            FORMATS[what].format(x) for what, x in realised.items() if what in FORMATS
-        )
+        facts = ", ".join(FORMATS[what](x) for what, x in realised.items() if what in FORMATS)
         verdict = "kept" if realised["kept"] else "broken"
         return f"promised: {self.promise} / realised: {facts}; {verdict}"
 
@@ -142,11 +141,11 @@ def for_accuracy_drop(
     validation = _outcome(threshold, scores, samples)
     n, probability = len(samples), f"{1 - delta:.1%}"
     promise = (
-        f"with probability {probability} or more, accuracy is at most {max_drop:.2%} (absolute) "
+        f"with probability {probability} or more, accuracy is at most {100 * max_drop:.2f} points "
         f"below the cloud's ({validation['local_fraction']:.1%} of {n:,} samples stay local)"
         if threshold > -np.inf
         else f"everything is offloaded, for {n:,} samples certify no threshold at a drop of "
-        f"{max_drop:.2%} with probability {probability}"
+        f"{100 * max_drop:.2f} points with probability {probability}"
     )
     options = {"max_drop": max_drop, "delta": delta}
     numbers = {"n": n, "options": options, "validation": validation}
@@ -213,7 +212,7 @@ def for_budget(
     # Where everything fits, what scores lower than any validation sample is offloaded too.
     threshold = -np.inf if within[0] else float(thresholds[np.argmax(within)])
     validation = _outcome(threshold, scores, samples, prices)
-    allowed = " and ".join(f"{FORMATS[what].format(most)}" for what, (_, most) in limits.items())
+    allowed = " and ".join(f"{FORMATS[what](most)}" for what, (_, most) in limits.items())
     promise = (
         f"at most {allowed} on average "
         f"({validation['local_fraction']:.1%} of {n:,} samples stay local)"
@@ -251,13 +250,17 @@ def _outcome(threshold, scores, samples, prices=()):
     }
 
 
+def _drop_in_words(drop: float) -> str:
+    return f"{100 * abs(drop):.2f} points {'above' if drop < 0 else 'below'} the cloud's"
+
+
 # Quantity -> how it is said.
-FORMATS = {
-    "local_fraction": "{:.1%} local",
-    "accuracy": "accuracy {:.2%}",
-    "accuracy_drop": "{:.2%} below the cloud's",
-    "bytes": "{:,.0f} bytes a sample",
-    "seconds": "{:.3g} seconds a sample",
+FORMATS: dict[str, Callable[[float], str]] = {
+    "local_fraction": "{:.1%} local".format,
+    "accuracy": "accuracy {:.2%}".format,
+    "accuracy_drop": _drop_in_words,
+    "bytes": "{:,.0f} bytes a sample".format,
+    "seconds": "{:.3g} seconds a sample".format,
 }
 
 # (scores (n,), Bank, options) -> Calibration

@@ -51,6 +51,11 @@ def tls_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
         # Without a password an encrypted key would ask for one on the terminal.
         context.load_cert_chain(certificate, key, password=lambda: b"")
     except OSError as error:
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            raise OSError(
+                f"the key does not belong to the certificate: {key} is that of another than "
+                f"{certificate}; give both of one pair"
+            ) from None
         raise OSError(
             f"expected a certificate and its key in PEM files; {certificate} and {key} have: "
             f"{error.strerror or error}"

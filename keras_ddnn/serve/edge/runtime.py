@@ -220,7 +220,9 @@ class EdgeRuntime:
         causes = self.metrics.causes()
         if first and self._link and causes:
             counts = ", ".join(f"{cause} {count:,}" for cause, count in causes.items())
-            log.warning("samples answered here for want of the cloud, by cause: %s", counts)
+            log.warning(
+                "samples answered here because the cloud did not answer, by cause: %s", counts
+            )
 
     def __enter__(self):
         return self

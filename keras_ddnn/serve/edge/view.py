@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from keras_ddnn.data.classes import Classes
-from keras_ddnn.data.datasets import load
+from keras_ddnn.data.datasets import load_test
 from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.readers import colour_of, read_groups
 from keras_ddnn.files.checks import require_count
@@ -50,7 +50,7 @@ def read_images(
     if limit is not None:
         require_count(limit=limit)
     if folder is None:
-        test = load(dataset, **reading).test
+        test = load_test(dataset, **reading)
         return test.images[:limit], test.user_labels[:limit]
     root, passed = Path(folder), Counter()
     files = list(images_below(root, passed))
@@ -135,7 +135,7 @@ def _table(numbers, causes, title) -> Table:
     for name, meaning in (
         ("local", "answered here"),
         ("cloud", "answered by the cloud"),
-        ("fallback", "answered here, for want of the cloud"),
+        ("fallback", "answered here, as the cloud did not answer"),
     ):
         table.add_row(meaning, f"{numbers[name]:,} ({numbers[name] / n:.1%})")
     for cause, count in causes.items():

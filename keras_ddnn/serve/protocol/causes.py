@@ -82,7 +82,7 @@ STATUSES: dict[int, Cause] = {
 CLASSES: dict[int, Cause] = {3: "redirected", 4: "refused", 5: "server-error"}
 # Remedies, by OpenSSL's number of what is wrong with a certificate.
 WRONG_CLOCK = "is the clock of this machine right?"
-OWN_CA = "name its CA if it has one of its own"
+OWN_CA = "name it, or that of its CA, by --ca (ca= of EdgeRuntime)"
 REMEDIES = {9: WRONG_CLOCK, 10: WRONG_CLOCK, 18: OWN_CA, 19: OWN_CA, 20: OWN_CA}
 
 
