@@ -15,7 +15,7 @@ from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.labels.losses import LOSSES
 from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedNetwork, require_samples
 from keras_ddnn.labels.targets import TARGETS
-from keras_ddnn.networks.layers import FusedBatchNormalization
+from keras_ddnn.networks.layers import FusedBatchNormalization, settle
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import (
     compute_policy,
@@ -216,9 +216,7 @@ def initial_head(inputs: np.ndarray, config: HeadConfig) -> keras.Model:
 def copy_weights(source: keras.Model, head: keras.Model) -> None:
     """Give a head the weights of another of the same configuration."""
     head.set_weights(source.get_weights())
-    for layer in head.layers:
-        if isinstance(layer, layers.Normalization):
-            layer.finalize_state()  # it computes with copies of its weights
+    settle(head)
 
 
 def anchor_of(config: HeadConfig, val_scores: np.ndarray, val_bank) -> Anchor | None:
@@ -276,7 +274,7 @@ def _outputs(config):
 
 def _mlp(x, config, policy):
     widths = VECTOR_WIDTHS[: config.depth]
-    if len(x.shape) == 4:
+    if len(x.shape) > 2:
         widths = (MAP_WIDTH,) * config.depth
         x = layers.Flatten(dtype=policy)(x)
     for width in widths:
