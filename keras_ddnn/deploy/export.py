@@ -1,5 +1,6 @@
 """What the two machines run: a LiteRT graph for the device, a SavedModel for the cloud."""
 
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -46,8 +47,9 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
             if images is not None:
                 graph = _quantised(tf.lite.TFLiteConverter.from_saved_model(folder), graph, images)
         except Exception as error:  # the converter has errors of its own, and Python's
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"the local network is none that LiteRT runs: {reason}") from error
+            raise ValueError(
+                f"the local network is none that LiteRT runs: {_reason(error)}"
+            ) from error
     with replacing_file(path) as file:
         file.write(graph)
 
@@ -91,6 +93,14 @@ def _device(policy):
     name = inputs_name(cascade.reads.dtype)
     spec = tf.TensorSpec(local.input.shape, local.input.dtype, name=name)
     return tf.function(device, input_signature=[spec], autograph=False)
+
+
+def _reason(error: Exception) -> str:
+    """Return in one line why the converter has failed."""
+    if "TensorList" in str(error):
+        return "it holds a loop; give its recurrent layers unroll=True"
+    unknown = sorted(set(re.findall(r"'tf\.(\w+)'", str(error))))
+    return f"it has no {', '.join(unknown)}" if unknown else " ".join(str(error).split())[:200]
 
 
 def _save(function, folder) -> None:

@@ -146,7 +146,8 @@ class OffloadPolicy:
     @cached_property
     def _run_device(self):
         call = frozen(self._tiers[0].model)
-        return lambda images: as_sent(call(images), self.cascade.sent_dtype)
+        dtype = self.cascade.sent_dtype
+        return lambda images: as_sent(call(images), dtype)
 
     @cached_property
     def _cloud_step(self):

@@ -9,7 +9,7 @@ CARD = """\
 # {title}
 
 A distributed deep neural network: a small *local* network that runs on a device, a deep *cloud*
-network fed by its features, and a rule that says, sample by sample, which of the two answers.
+network fed by its {what}, and a rule that says, sample by sample, which of the two answers.
 Written by keras_ddnn; `manifest.json` has every number below, and the SHA-256 of every file.
 
 | | |
@@ -28,7 +28,9 @@ classes, offloaded = policy.predict({inputs})
 ```
 {serving}
 ## Limits
-- The threshold was chosen on validation data. {Inputs} of another kind ({another}) change the local fraction and void every promise above.
+- The threshold was chosen on validation data. {Inputs} of another kind
+  ({another}) change the local
+  fraction and void every promise above.
 - Every sample gets one of the classes, also one that shows none of them.
 - {privacy}
 """
@@ -74,7 +76,7 @@ def model_card(manifest: dict, graphs: list[str]) -> str:
         threshold=manifest["score_threshold"],
         what=inputs if are_inputs else "features",
         sent=_sent(manifest),
-        another="another camera, light, place or set of classes" if image else "another source",
+        another="another camera, light, place or set of classes" if image else "measured or written in another way",
         privacy=INPUTS_TELL if are_inputs else FEATURES_TELL,
         metrics="".join(f"| {k} | {v:.6g} |\n" for k, v in manifest["metrics"].items()),
         promise=f"\nPromise of the threshold: {calibration['promise']}.\n" if calibration else "",
