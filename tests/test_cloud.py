@@ -109,7 +109,9 @@ def test_a_request_that_does_not_suit_the_model_is_refused(client, tensors, para
 
 def test_two_codes_of_a_byte_stand_for_two_values():
     coded = {"low": 0.0, "step": 0.5, "bits": 4}
-    served = changed(SERVED, "features", SERVED["features"] | {"shape": [2, 2, 4], "quantisation": coded})
+    served = changed(
+        SERVED, "features", SERVED["features"] | {"shape": [2, 2, 4], "quantisation": coded}
+    )
     with TestClient(make_app(served_network, served, identity="0123", max_wait=0.0)) as client:
         codes = np.full((1, 2, 2, 2), 0x24, np.uint8)
         assert logits_of(ask(client, ("features", codes))).tolist() == [[4, 8, 4, 8]]

@@ -22,8 +22,8 @@ SCORE = "score"  # scope of the operations that stay float32 where the local net
 def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -> None:
     """Write the device's part of a policy, local network and rule, as one LiteRT graph.
 
-    The graph maps uint8 `images` (n, height, width, channels), or `inputs` of another kind and type,
-    to `local_logits` (n, num_classes) and `score` (n,), float32, and to `features` (n, ...), by the
+    The graph maps `images`, uint8 (n, height, width, channels), or `inputs` of another kind, to
+    `local_logits` (n, num_classes) and `score` (n,), float32, and to `features` (n, ...), by the
     signature "serving_default". Where the inputs themselves are sent it returns no features. A
     device offloads where the score is at or above the policy's threshold. All arithmetic is
     float32, as in `OffloadPolicy.decide`, whatever precision the policy was trained in.
@@ -31,9 +31,10 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
     Args:
         policy: What to export.
         path: The `.tflite` file; an older one is replaced.
-        images: Inputs of the network (n, ...), of the kind to be met. If given, the local network computes in int8, with ranges of these images (post-training
-            quantisation), except for its last layer: logits of eight bits would rank samples in a
-            few coarse steps. The rule stays float32 too.
+        images: Inputs of the network (n, ...), of the kind to be met. If given, the local network
+            computes in int8, with ranges of these inputs (post-training quantisation), except for
+            its last layer: logits of eight bits would rank samples in a few coarse steps. The rule
+            stays float32 too.
 
     Raises:
         OSError: If the file cannot be written.

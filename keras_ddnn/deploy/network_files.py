@@ -61,7 +61,7 @@ def load_network(folder: Path, manifest: Mapping) -> Cascade:
     }
     try:
         cascade = Cascade(model, sent)
-        local, cloud = cascade.tiers
+        _, cloud = cascade.tiers
         received = {
             "reads": [list(cascade.reads.shape), cascade.reads.dtype],
             "sends": [

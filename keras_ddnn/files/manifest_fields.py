@@ -229,8 +229,8 @@ def _codes_where_features_are_codes(content: Mapping) -> str | None:
         return "features.quantisation: expected null where no features are sent as float16"
     if features["quantisation"]["bits"] == 4 and features["shape"][-1] % 2:
         return (
-            f"features.shape[{len(features['shape']) - 1}]: expected an even number of channels, as two codes make a byte; "
-            f"received {features['shape'][-1]}"
+            f"features.shape[{len(features['shape']) - 1}]: expected an even number of channels, "
+            f"as two codes make a byte; received {features['shape'][-1]}"
         )
     return None
 

@@ -43,7 +43,9 @@ On two machines, the device without TensorFlow:
 BYTES = {"uint8": 1, "float16": 2, "int32": 4, "float32": 4, "int64": 8}
 IMAGE_SIZES = " (height × width × channels)"
 FEATURES_TELL = "The features that are sent tell much of the input: they are coded, not encrypted."
-INPUTS_TELL = "Offloaded samples leave the device as they came: serve over https where that matters."
+INPUTS_TELL = (
+    "Offloaded samples leave the device as they came: serve over https where that matters."
+)
 NOT_SERVED = """
 It holds no graph for a device: {rule} cannot be part of one.
 """
@@ -76,7 +78,9 @@ def model_card(manifest: dict, graphs: list[str]) -> str:
         threshold=manifest["score_threshold"],
         what=inputs if are_inputs else "features",
         sent=_sent(manifest),
-        another="another camera, light, place or set of classes" if image else "measured or written in another way",
+        another="another camera, light, place or set of classes"
+        if image
+        else "measured or written in another way",
         privacy=INPUTS_TELL if are_inputs else FEATURES_TELL,
         metrics="".join(f"| {k} | {v:.6g} |\n" for k, v in manifest["metrics"].items()),
         promise=f"\nPromise of the threshold: {calibration['promise']}.\n" if calibration else "",

@@ -18,8 +18,8 @@ from keras_ddnn.files.notices import notice
 from keras_ddnn.labels.sources import Predictions, fold_config, fold_rows
 from keras_ddnn.networks.bottleneck_start import start_bottleneck
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
-from keras_ddnn.networks.weights import describe
 from keras_ddnn.networks.paper import build_ddnn, prepare_training, resolve_precision, split_ddnn
+from keras_ddnn.networks.weights import describe
 from keras_ddnn.training.batches import (
     AUGMENTATIONS,
     augmented_views,

@@ -45,7 +45,8 @@ def read_images(
         reading: `channels`, `background` and `scale` of `load`.
 
     Returns:
-        uint8 of shape (n, h, w, c), or what else the artefact reads, and the user's labels (n,), None where they are not known.
+        uint8 of shape (n, h, w, c), or what else the artefact reads, and the user's labels (n,),
+        None where they are not known.
 
     Raises:
         ValueError: If the artefact reads no images and the dataset is no `.npz` file; if there are
