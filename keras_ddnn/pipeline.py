@@ -13,7 +13,7 @@ from keras_ddnn.config import (
 )
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
-from keras_ddnn.deploy.artifact import save_policy
+from keras_ddnn.deploy.artifact import require_keepable, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.evaluation.payload import FORMS, Payload
@@ -22,7 +22,7 @@ from keras_ddnn.files.atomic import require_writable
 from keras_ddnn.files.checks import require_fraction
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import require_samples, staged_config
-from keras_ddnn.networks.cascade import as_cascade
+from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import untrained_rules
 from keras_ddnn.training.fit import fit_ddnn
@@ -33,6 +33,7 @@ def run(
     ddnn: DDNNConfig | str = "paper",
     heads: Mapping[str, HeadConfig] | None = None,
     *,
+    network: Cascade | None = None,
     local_fraction: float = 0.5,
     artifact=None,
     tensorboard=None,
@@ -46,6 +47,7 @@ def run(
         splits: Training, validation and test data.
         ddnn: Configuration of the DDNN, or a preset's name.
         heads: Name → `HeadConfig`; one default head if None.
+        network: What to train instead of the network of the paper; see `fit_ddnn`.
         local_fraction: The share L0 of samples to keep local.
         artifact: Folder to save the policy to, with all that serving it needs; see `save_policy`.
         tensorboard: Folder to log to.
@@ -55,7 +57,8 @@ def run(
         The report, and the policy of the best head with its threshold chosen on validation data.
 
     Raises:
-        ValueError: On a bad configuration or bad data, before any training.
+        ValueError: On a bad configuration, bad data or a network that an artefact cannot keep,
+            before any training.
     """
     require_fraction("local_fraction", local_fraction)
     heads = heads or {"head": HeadConfig()}
@@ -66,10 +69,13 @@ def run(
     require_samples(sources, splits.train.labels, splits.class_names)
     if artifact is not None:
         require_writable(artifact)
+        if network is not None:
+            require_keepable(network)
     fitted = fit_ddnn(
         splits.train,
         splits.val,
         staged_config(resolve_config(ddnn), sources),
+        network=network,
         num_classes=splits.num_classes,
         tensorboard=tensorboard,
         verbose=verbose,
@@ -79,7 +85,7 @@ def run(
     best = validation.loc[validation["rule"].isin(heads)].iloc[0]
     report = make_report(
         splits.name,
-        fitted.model,
+        fitted.cascade,
         fitted.config,
         heads,
         fitted.val_bank,
@@ -87,8 +93,8 @@ def run(
         local_fraction,
     )
     policy = OffloadPolicy(
-        fitted.model,
-        fitted.config,
+        fitted.model if network is None else fitted.cascade,
+        fitted.config if network is None else None,
         heads[best["rule"]],
         float(best["score_threshold"]),
         splits.class_names,
@@ -102,7 +108,7 @@ def run(
 
 def make_report(
     dataset: str,
-    model: keras.Model,
+    network: keras.Model | Cascade,
     config: DDNNConfig,
     heads: Mapping[str, HeadRule],
     val_bank: Bank,
@@ -116,7 +122,7 @@ def make_report(
 
     Args:
         dataset: Its name.
-        model: The DDNN.
+        network: The DDNN.
         config: What it was trained with.
         heads: Name → trained head.
         val_bank: Validation samples.
@@ -125,7 +131,7 @@ def make_report(
     """
     rules = untrained_rules() | dict(heads)
     table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
-    local_model, cloud_model = (tier.model for tier in as_cascade(model).tiers)
+    local_model, cloud_model = (tier.model for tier in as_cascade(network).tiers)
     payload = Payload.of(test_bank.edge, feature_quantisation(config))
     for form in FORMS:
         table[f"bytes_{form}"] = (1.0 - table["realised_local_fraction"]) * getattr(payload, form)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import flip_a_bit
 from fastapi.testclient import TestClient
+from toy_manifest import changed
 from toy_service import INFER, SERVED, Server, app_of, served_network
 
 from keras_ddnn.serve.cloud.gate import GateLimits
@@ -108,7 +109,9 @@ def test_a_request_that_does_not_suit_the_model_is_refused(client, tensors, para
 
 def test_two_codes_of_a_byte_stand_for_two_values():
     coded = {"low": 0.0, "step": 0.5, "bits": 4}
-    served = SERVED | {"features": {"shape": [2, 2, 4], "quantisation": coded}}
+    served = changed(
+        SERVED, "features", SERVED["features"] | {"shape": [2, 2, 4], "quantisation": coded}
+    )
     with TestClient(make_app(served_network, served, identity="0123", max_wait=0.0)) as client:
         codes = np.full((1, 2, 2, 2), 0x24, np.uint8)
         assert logits_of(ask(client, ("features", codes))).tolist() == [[4, 8, 4, 8]]
@@ -117,7 +120,7 @@ def test_two_codes_of_a_byte_stand_for_two_values():
 
 
 def test_codes_are_refused_where_the_manifest_gives_them_no_values():
-    manifest = SERVED | {"features": {"shape": [2, 2, 3], "quantisation": None}}
+    manifest = changed(SERVED, "features.quantisation", None)
     with TestClient(make_app(served_network, manifest, identity="0123")) as client:
         assert "float16;" in reason(ask(client, ("features", FEATURES.astype(np.uint8))), 400)
 

@@ -126,7 +126,6 @@ def test_the_model_id_changes_with_any_file(folder):
 HUGE = 10**9
 WRONG = [
     # path, value, what the error says of what was expected
-    ("ddnn", None, "ddnn: expected an object with named fields; received None"),
     ("ddnn.local_filters", HUGE, "an integer in 1..65536; received 1000000000"),
     ("ddnn.local_filters", "4", "an integer in 1..65536; received '4'"),
     ("ddnn.local_filters", True, "an integer in 1..65536; received True"),
@@ -153,7 +152,15 @@ WRONG = [
     ("rule.name", ["head"], "rule.name: expected one of"),
     ("rule", {"name": "margin", "seed": 1}, "rule: expected only name; received 'seed'"),
     ("rule.config.depth", 5, "an integer in 1..4"),
-    ("rule.input_shape", [2, 2], "1 or 3 sizes; received '2 sizes'"),
+    ("rule.input_shape", [2, 2, 2, 2], "a list of 1..3 items; received '4 items'"),
+    ("ddnn", None, "ddnn: expected an object with named fields; received None"),
+    ("network", {"sent": ["a"]}, "network: expected null beside ddnn, the network of the paper"),
+    ("network", {"sent": []}, "network.sent: expected a list of 1 items"),
+    ("network", {"sent": ["a"], "code": "x"}, "network: expected only sent; received 'code'"),
+    ("input_dtype", "object", "input_dtype: expected one of uint8, int32, int64, float32"),
+    ("features.dtype", "float64", "features.dtype: expected one of float16, uint8"),
+    ("features.dtype", "uint8", "features.quantisation: expected null where no features"),
+    ("features.are_inputs", True, "features: expected the inputs, .*, where they travel"),
     ("rule.anchor.rule", "oracle", "rule.anchor.rule: expected one of"),
     ("rule.anchor.scales.0", [0.5], r"rule.anchor.scales\[0\]: expected a list of 2 items"),
     ("score_threshold", math.nan, "not NaN; inf means send none .* -inf send all; received nan"),

@@ -45,7 +45,9 @@ HEAD_CONFIG = {
 OUTCOME = {"local_fraction": 0.5, "accuracy": 0.8, "accuracy_drop": 0.1, "disagreement": 0.2}
 CONTENT = {
     "ddnn": DDNN,
+    "network": None,
     "input_shape": [16, 16, 3],
+    "input_dtype": "uint8",
     "class_names": ["a", "b"],
     "rule": {
         "name": "head",
@@ -65,6 +67,8 @@ CONTENT = {
     },
     "features": {
         "shape": [8, 8, 4],
+        "dtype": "float16",
+        "are_inputs": False,
         "quantisation": {"low": 0.0, "step": 0.1, "bits": 8},
         "lossless": False,
     },

@@ -14,9 +14,15 @@ INFER = "/v2/models/ddnn/infer"
 # What a cloud service reads in the manifest of the network below.
 SERVED = {
     "input_shape": [4, 4, 3],
+    "input_dtype": "uint8",
     "class_names": ["a", "b", "c"],
     "score_threshold": 0.5,
-    "features": {"shape": [2, 2, 3], "quantisation": {"low": 0.0, "step": 0.5}},
+    "features": {
+        "shape": [2, 2, 3],
+        "dtype": "float16",
+        "are_inputs": False,
+        "quantisation": {"low": 0.0, "step": 0.5},
+    },
     "plan": [
         {"local_fraction": 0.0, "score_threshold": 0.1, "accuracy": 0.8},
         {"local_fraction": 0.5, "score_threshold": 0.5, "accuracy": 0.9},

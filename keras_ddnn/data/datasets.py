@@ -14,7 +14,7 @@ from keras_ddnn.data.archives import read_archive
 from keras_ddnn.data.classes import Classes, class_numbers, listed, read_labels, require_samples_for
 from keras_ddnn.data.folders import read_folder
 from keras_ddnn.data.readers import colour_of
-from keras_ddnn.data.splits import Split, Splits, hold_out
+from keras_ddnn.data.splits import Split, Splits, as_inputs, hold_out
 from keras_ddnn.files.checks import expect as _expect
 from keras_ddnn.files.checks import require_count, require_utf8
 from keras_ddnn.files.notices import notice
@@ -25,7 +25,7 @@ NAMED = 20  # class folders that a note lists
 CLUTTERED_SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
 
 
-def as_split(images, labels, num_classes=None, what="train", *, classes=None):
+def as_split(images, labels, num_classes=None, what="train", *, classes=None, reads=None):
     """Validate a user's arrays and convert them to a ``Split``.
 
     Args:
@@ -35,12 +35,17 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None):
         num_classes: upper bound of the labels; None leaves them unbounded.
         classes: reads the labels, in place of ``num_classes``.
         what: name of the split in error messages. Only "train" must hold two classes or more.
+        reads: ``InputType`` of the network; where it reads no images, ``images`` are what it
+            reads, see ``as_inputs``.
 
     Raises:
         ValueError: the arrays break one of the rules above; the message names the split, what was
             expected and what was received.
     """
-    images = _as_uint8(np.asarray(images), f"{what} images")
+    if reads is None or reads.is_image:
+        images = _as_uint8(np.asarray(images), f"{what} images")
+    else:
+        images = as_inputs(images, reads, f"{what} inputs")
     if classes is None:
         labels = class_numbers(labels, num_classes, f"{what} labels")
     else:
@@ -54,28 +59,30 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None):
     return Split(images, labels, classes)
 
 
-def read_split(data, classes, what):
+def read_split(data, classes, what, reads=None):
     """Read a ``Split``, or a pair of images and labels, by the classes of a network.
 
     Args:
         data: its labels are those of ``classes``, or numbers of classes that it carries itself.
         classes: ``Classes``.
         what: name of the split in error messages.
+        reads: what the network reads, see ``as_split``.
 
     Raises:
         ValueError: as ``as_split``; a label is none of ``classes``.
     """
     split = data if isinstance(data, Split) else Split(*data)
-    return as_split(split.images, split.user_labels, what=what, classes=classes)
+    return as_split(split.images, split.user_labels, what=what, classes=classes, reads=reads)
 
 
-def read_training_data(train, val=None, num_classes=None):
+def read_training_data(train, val=None, num_classes=None, reads=None):
     """Read what a network is trained on, and say in one line how labels become classes.
 
     Args:
         train, val: a ``Split``, or a pair of images and labels; ``val`` may be None. The classes
             are those that ``train`` carries, else those that its labels make, see ``read_labels``.
         num_classes: labels are the numbers 0..num_classes-1, and are taken as they are.
+        reads: what the network reads, see ``as_split``; images by default.
 
     Returns:
         Both as ``Split`` with ``classes``.
@@ -97,8 +104,8 @@ def read_training_data(train, val=None, num_classes=None):
         _, classes, how = read_labels(train.labels, "train labels")
         if how:
             notice(how)
-    train = read_split(train, classes, "train")
-    val = None if val is None else read_split(val, classes, "val")
+    train = read_split(train, classes, "train", reads)
+    val = None if val is None else read_split(val, classes, "val", reads)
     if val and val.images.shape[1:] != train.images.shape[1:]:
         raise ValueError(
             "train and val images must have one shape; "

@@ -1,7 +1,8 @@
-"""Labelled images: a split, the three splits of a dataset, and a part held out of one."""
+"""Labelled inputs: a split, the three splits of a dataset, and a part held out of one."""
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,12 +10,62 @@ from keras_ddnn.data.classes import Classes, require_samples_for
 from keras_ddnn.files.checks import expect, require_utf8
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Images and labels.
+class InputType(NamedTuple):
+    """What a network reads of a sample.
 
     Attributes:
-        images: uint8 of shape (n, height, width, channels).
+        shape: Without n.
+        dtype: "uint8" for images; a table has "float32", a sequence of tokens "int32".
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image, (height, width, channels) of uint8."""
+        return self.dtype == "uint8" and len(self.shape) == 3
+
+
+def as_inputs(array, reads: InputType, subject: str) -> np.ndarray:
+    """Convert a user's array to what a network reads that reads no images.
+
+    Args:
+        array: shape (n, *reads.shape): numbers for a network that reads floats, integers for one
+            that reads integers.
+        reads: What the network reads.
+        subject: name of the array in error messages.
+
+    Raises:
+        ValueError: another shape or type, no sample, NaN, infinity, or a number that the type of
+            the network cannot hold.
+    """
+    array, dtype = np.asarray(array), np.dtype(reads.dtype)
+    shape = f"shape {array.shape}"
+    wanted = f"shape (n, {', '.join(map(str, reads.shape))})"
+    expect(array.ndim and array.shape[1:] == tuple(reads.shape), subject, wanted, shape)
+    expect(len(array), subject, "at least one sample", "an empty split")
+    kinds = "iuf" if dtype.kind == "f" else "iu"
+    known = "numbers" if dtype.kind == "f" else "integers"
+    expect(array.dtype.kind in kinds, subject, known, f"dtype {array.dtype}")
+    broken = np.count_nonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
+    trouble = f"NaN or infinity in {broken} of {len(array)} samples"
+    expect(broken == 0, subject, "finite numbers", trouble)
+    largest = np.finfo(dtype).max if dtype.kind == "f" else np.iinfo(dtype).max
+    least = -largest if dtype.kind == "f" else 0
+    low, high = array.min(), array.max()
+    trouble = f"{low} to {high}"
+    expect(least <= low and high <= largest, subject, f"{dtype} in {least}..{largest}", trouble)
+    return np.ascontiguousarray(array, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Inputs and labels.
+
+    Attributes:
+        images: uint8 of shape (n, height, width, channels); or whatever else a network reads, a
+            table of numbers (n, d) or sequences of tokens (n, length).
         labels: Class numbers, int64 of shape (n,); without ``classes`` whatever the user has.
         classes: The user's labels of these numbers; None until ``Splits`` or ``fit_ddnn`` reads
             the labels.

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import KEY, Classes
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.deploy.export import export_cloud, export_edge
+from keras_ddnn.deploy.network_files import DDNN_WEIGHTS, load_network, save_network
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.files.atomic import replacing_folder
@@ -35,13 +37,13 @@ from keras_ddnn.files.signature import Key, private_key
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout
+from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn, save_weights
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.calibration import Calibration, operating_points
-from keras_ddnn.rules.confidence import RULES, OffloadRule
+from keras_ddnn.rules.confidence import RULES, Margin, OffloadRule
 
-DDNN_WEIGHTS = "ddnn.weights.h5"
 HEAD_WEIGHTS = "head.weights.h5"
 README = "README.md"
 TYPICAL = 256  # validation samples that give the ranges of codes
@@ -63,7 +65,8 @@ def save_policy(
 ) -> None:
     """Write a policy to a folder, whole or not at all; an older one there is replaced.
 
-    The folder holds weights for `load_policy`, the graphs of both machines (`export_edge`,
+    The folder holds weights for `load_policy`, the layers of a network that is not the paper's as
+    plain JSON, the graphs of both machines (`export_edge`,
     `export_cloud`), a README that tells what it is, and a manifest with hashes. A rule that cannot
     be part of a graph is kept without one for the device.
 
@@ -72,8 +75,8 @@ def save_policy(
         folder: Where.
         metrics: Plain numbers to keep in the manifest.
         val_bank: Validation samples. They give the ranges of the device's int8 graph and, unless a
-            bottleneck was trained with its own, of the codes of features, neither of which
-            there is without them, and what other thresholds would lead to.
+            bottleneck was trained with its own or the inputs travel, of the codes of features,
+            neither of which there is without them, and what other thresholds would lead to.
         calibration: Where the threshold comes from.
         graphs: Whether to write graphs; without, the policy is saved in a blink.
         sign: A private Ed25519 key, or the PEM file that holds it: a signature of the manifest is
@@ -82,31 +85,38 @@ def save_policy(
 
     Raises:
         OSError: If the folder cannot be written.
-        ValueError: If the rule is none that `load_policy` could make again, or the key is none.
+        ValueError: If the rule or a layer is none that `load_policy` could make again, a graph
+            cannot be made, or the key is none.
     """
     key = None if sign is None else private_key(sign)
     with replacing_folder(folder) as new:
         rule = _save_rule(policy.rule, new)
-        save_weights(policy.model, new / DDNN_WEIGHTS)
+        network = save_network(policy, new)
+        cascade = policy.cascade
         images = plan = None
-        trained_codes = quantisation = feature_quantisation(policy.config)
+        trained_codes = quantisation = policy.config and feature_quantisation(policy.config)
         if val_bank is not None:
             typical = _spread(len(val_bank), TYPICAL)
             images = val_bank.edge.images[typical]
-            quantisation = trained_codes or Quantisation.of(val_bank.edge.features[typical])
+            if trained_codes is None and cascade.sent_dtype == "float16":
+                quantisation = Quantisation.of(val_bank.edge.features[typical])
             plan = operating_points(policy.rule.score(val_bank.edge), val_bank)
         if graphs:
             _export(policy, new, images)
         manifest = {
-            "ddnn": as_json(policy.config),
-            "input_shape": list(policy.model.input_shape[1:]),
+            "ddnn": policy.config and as_json(policy.config),
+            "network": network,
+            "input_shape": list(cascade.reads.shape),
+            "input_dtype": cascade.reads.dtype,
             "class_names": list(map(str, policy.class_names)),
             "rule": rule,
             "score_threshold": policy.score_threshold,
             "metrics": _device_cost(policy) | (metrics or {}),
             "calibration": calibration and asdict(calibration),
             "features": {
-                "shape": list(policy.model.get_layer("features").output.shape[1:]),
+                "shape": list(cascade.tiers[1].model.input.shape[1:]),
+                "dtype": cascade.sent_dtype,
+                "are_inputs": cascade.sends_inputs,
                 "quantisation": quantisation and quantisation.as_json(),
                 "lossless": trained_codes is not None,  # codes say all of the features
             },
@@ -119,6 +129,17 @@ def save_policy(
         found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
         (new / README).write_text(model_card(manifest, found), encoding="utf-8")
         write_manifest(new, manifest, key)
+
+
+def require_keepable(network: Cascade) -> None:
+    """Raise ValueError, in one line, unless `save_policy` can keep a network; before training.
+
+    It makes both graphs of the network as it is, with a rule that costs little.
+    """
+    classes = network.tiers[-1].model.output["outputs"].shape[-1]
+    policy = OffloadPolicy(network, None, Margin(), 0.5, tuple(map(str, range(classes))))
+    with TemporaryDirectory() as folder:
+        save_policy(policy, Path(folder) / "artifact")
 
 
 def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
@@ -163,18 +184,20 @@ def load_policy(folder, verify_key: Key | None = None) -> OffloadPolicy:
     rule = manifest["rule"]
     require_listed(manifest, folder, DDNN_WEIGHTS, *[HEAD_WEIGHTS] * (rule["name"] == HEAD))
     try:
-        config = DDNNConfig(**manifest["ddnn"])
+        config = manifest["ddnn"] and DDNNConfig(**manifest["ddnn"])
         if rule["name"] == HEAD:
             HeadConfig(**rule["config"])
     except ValueError as error:
         raise ValueError(f"{folder / MANIFEST}: {error}") from None
     class_names = tuple(manifest["class_names"])
-    model = rebuild(
-        lambda: build_ddnn(manifest["input_shape"], len(class_names), config), folder / DDNN_WEIGHTS
-    )
-    loaded = _load_rule(folder, rule, model)
+    if config is not None:
+        shape, count = manifest["input_shape"], len(class_names)
+        network = rebuild(lambda: build_ddnn(shape, count, config), folder / DDNN_WEIGHTS)
+    else:
+        network = load_network(folder, manifest)
+    loaded = _load_rule(folder, rule, as_cascade(network).model)
     threshold, classes = manifest["score_threshold"], Classes.of_manifest(manifest)
-    return OffloadPolicy(model, config, loaded, threshold, class_names, classes=classes)
+    return OffloadPolicy(network, config, loaded, threshold, class_names, classes=classes)
 
 
 def save_head(rule: HeadRule, folder: Path) -> dict:

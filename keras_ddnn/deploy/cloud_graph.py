@@ -97,27 +97,27 @@ IDENTIFIERS = {
 
 
 def load_step(
-    folder, features_shape: Sequence[int], num_classes: int
+    folder, features_shape: Sequence[int], num_classes: int, dtype: str = "float16"
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor]]:
     """Load the network that `export_cloud` has written, after checking each of its operations.
 
     Args:
         folder: The SavedModel.
-        features_shape: Of a sample, (h, w, f).
+        features_shape: Of a sample, (h, w, f) for a feature map.
         num_classes: Number of logits of a sample.
+        dtype: Of what the device sends.
 
     Returns:
-        A traced function: features, float16 (n, h, w, f) → (logits, float32 (n, num_classes),).
+        A traced function: features (n, ...) → (logits, float32 (n, num_classes),).
 
     Raises:
         ValueError: In one line, if the graph cannot be read, holds an operation that is not listed,
             or is not of these shapes. Nothing of it has run then.
     """
     folder = Path(folder)
-    checked = _checked(folder / SAVED_MODEL)
-    saved = _load(checked, folder)
+    saved = _load(checked(folder / SAVED_MODEL), folder)
     expected = (
-        {"features": tf.TensorSpec((None, *features_shape), tf.float16)},
+        {"features": tf.TensorSpec((None, *features_shape), tf.as_dtype(dtype))},
         {"logits": tf.TensorSpec((None, num_classes), tf.float32)},
     )
     serve = saved.signatures.get(SIGNATURE) if hasattr(saved, "signatures") else None
@@ -144,8 +144,15 @@ def _described(specs) -> str:
     )
 
 
-def _checked(path: Path) -> SavedModel:
-    """Return what may be loaded of a SavedModel; nothing of it runs here."""
+def checked(path: Path) -> SavedModel:
+    """Return what may be loaded of a SavedModel; nothing of it runs here.
+
+    Args:
+        path: The file `saved_model.pb`.
+
+    Raises:
+        ValueError: In one line, if it cannot be read or may do more than compute.
+    """
     saved = SavedModel()
     try:
         saved.ParseFromString(path.read_bytes())

@@ -1,16 +1,19 @@
 """What the two machines run: a LiteRT graph for the device, a SavedModel for the cloud."""
 
+import re
 import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.deploy.cloud_graph import SAVED_MODEL, checked
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.files.atomic import replacing_file
-from keras_ddnn.networks.batched import sent_type
+from keras_ddnn.files.manifest import inputs_name
 
 IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `EdgeOutputs`
 SCORE = "score"  # scope of the operations that stay float32 where the local network is quantised
@@ -19,30 +22,35 @@ SCORE = "score"  # scope of the operations that stay float32 where the local net
 def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -> None:
     """Write the device's part of a policy, local network and rule, as one LiteRT graph.
 
-    The graph maps uint8 images (n, height, width, channels) to `local_logits` (n, num_classes),
-    `features` (n, h, w, f) and `score` (n,), all float32, by the signature "serving_default". A
+    The graph maps `images`, uint8 (n, height, width, channels), or `inputs` of another kind, to
+    `local_logits` (n, num_classes) and `score` (n,), float32, and to `features` (n, ...), by the
+    signature "serving_default". Where the inputs themselves are sent it returns no features. A
     device offloads where the score is at or above the policy's threshold. All arithmetic is
     float32, as in `OffloadPolicy.decide`, whatever precision the policy was trained in.
 
     Args:
         policy: What to export.
         path: The `.tflite` file; an older one is replaced.
-        images: uint8 of shape (n, height, width, channels), of the kind to be met. If given, the
-            local network computes in int8, with ranges of these images (post-training
-            quantisation), except for its last layer: logits of eight bits would rank samples in a
-            few coarse steps. The rule stays float32 too.
+        images: Inputs of the network (n, ...), of the kind to be met. If given, the local network
+            computes in int8, with ranges of these inputs (post-training quantisation), except for
+            its last layer: logits of eight bits would rank samples in a few coarse steps. The rule
+            stays float32 too.
 
     Raises:
         OSError: If the file cannot be written.
-        ValueError: If the rule cannot be part of a graph.
+        ValueError: If the rule cannot be part of a graph, or LiteRT has no operation for a layer.
     """
     device = _device(policy)
     with tempfile.TemporaryDirectory() as folder:
         _save(device, folder)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        graph = converter.convert()
-        if images is not None:
-            graph = _quantised(tf.lite.TFLiteConverter.from_saved_model(folder), graph, images)
+        try:
+            graph = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+            if images is not None:
+                graph = _quantised(tf.lite.TFLiteConverter.from_saved_model(folder), graph, images)
+        except Exception as error:  # the converter has errors of its own, and Python's
+            raise ValueError(
+                f"the local network is none that LiteRT runs: {_reason(error)}"
+            ) from error
     with replacing_file(path) as file:
         file.write(graph)
 
@@ -50,8 +58,8 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
 def export_cloud(policy: OffloadPolicy, folder) -> None:
     """Write the cloud's half of a policy as a SavedModel, normalisation folded.
 
-    Its signature "serving_default" maps `features`, float16 (n, h, w, f), to `logits`, float32
-    (n, num_classes): those of `policy.predict`.
+    Its signature "serving_default" maps `features`, what the device sends, float16 (n, h, w, f) for
+    a feature map, to `logits`, float32 (n, num_classes): those of `policy.predict`.
 
     Args:
         policy: What to export.
@@ -59,29 +67,41 @@ def export_cloud(policy: OffloadPolicy, folder) -> None:
 
     Raises:
         OSError: If the folder cannot be written.
+        ValueError: If `load_step` would refuse it: a layer does more than compute.
     """
     network = policy.cascade.tiers[1].model
 
     def cloud(features):
         return {"logits": tf.cast(network(features, training=False)["outputs"], tf.float32)}
 
-    read = network.input
-    spec = tf.TensorSpec(read.shape, sent_type(read.dtype), name="features")
+    spec = tf.TensorSpec(network.input.shape, policy.cascade.sent_dtype, name="features")
     _save(tf.function(cloud, input_signature=[spec], autograph=False), folder)
+    checked(Path(folder) / SAVED_MODEL)
 
 
 def _device(policy):
-    local, rule = policy.cascade.tiers[0].model, policy.rule.for_graph()
+    cascade, rule = policy.cascade, policy.rule.for_graph()
+    local = cascade.tiers[0].model
 
     def device(images):
         outputs = local(images, training=False)
         edge = EdgeOutputs(outputs["outputs"], outputs["features"], images, **IN_GRAPH)
         with tf.name_scope(SCORE):
             scores = rule.score(edge)
-        return {"local_logits": edge.local_logits, "features": edge.features, "score": scores}
+        features = {} if cascade.sends_inputs else {"features": edge.features}
+        return {"local_logits": edge.local_logits, **features, "score": scores}
 
-    spec = tf.TensorSpec(local.input.shape, local.input.dtype, name="images")
+    name = inputs_name(cascade.reads.dtype)
+    spec = tf.TensorSpec(local.input.shape, local.input.dtype, name=name)
     return tf.function(device, input_signature=[spec], autograph=False)
+
+
+def _reason(error: Exception) -> str:
+    """Return in one line why the converter has failed."""
+    if "TensorList" in str(error):
+        return "it holds a loop; give its recurrent layers unroll=True"
+    unknown = sorted(set(re.findall(r"'tf\.(\w+)'", str(error))))
+    return f"it has no {', '.join(unknown)}" if unknown else " ".join(str(error).split())[:200]
 
 
 def _save(function, folder) -> None:

@@ -20,7 +20,6 @@ from keras_ddnn.networks.batched import (
     in_batches,
     in_parts,
     joined,
-    sent_type,
     traced,
     views,
 )
@@ -147,13 +146,14 @@ class OffloadPolicy:
     @cached_property
     def _run_device(self):
         call = frozen(self._tiers[0].model)
-        return lambda images: as_sent(call(images))
+        dtype = self.cascade.sent_dtype
+        return lambda images: as_sent(call(images), dtype)
 
     @cached_property
     def _cloud_step(self):
         cloud = self._tiers[1].model
-        call, read = frozen(cloud), cloud.input
-        return traced(lambda sent: call(sent)["outputs"], read, sent_type(read.dtype))
+        call = frozen(cloud)
+        return traced(lambda sent: call(sent)["outputs"], cloud.input, self.cascade.sent_dtype)
 
 
 def _edge(batches, images):

@@ -1,4 +1,4 @@
-"""Bytes of an offloaded sample, in every form it could be sent in, and of the image instead."""
+"""Bytes of an offloaded sample, in every form it could be sent in, and of its input instead."""
 
 import math
 import zlib
@@ -26,12 +26,14 @@ class Payload:
     """Mean bytes of one sample, each compressed on its own, as a device would send it.
 
     Attributes:
-        features: Of the features as float16.
-        codes: Of the features as codes; see `Quantisation`.
+        features: Of what the cloud network reads: features as float16, or the input itself.
+        codes: Of the features as codes; see `Quantisation`. NaN where no features are sent.
         codes_zlib: Of these after zlib.
-        image: Of the image instead, uncompressed.
-        image_png: Of the image as PNG; NaN where it has more channels than a PNG can.
+        image: Of the input instead, an image or another, uncompressed.
+        image_png: Of the image as PNG; NaN where it has more channels than a PNG can, or the input
+            is no image.
         lossless: Whether the codes say all of the features, as behind a bottleneck.
+        kind: "image", or "input" for any other.
     """
 
     features: float
@@ -40,6 +42,7 @@ class Payload:
     image: float
     image_png: float
     lossless: bool
+    kind: str = "image"
 
     @classmethod
     def of(cls, edge: EdgeOutputs, quantisation: Quantisation | None = None) -> "Payload":
@@ -52,15 +55,20 @@ class Payload:
         """
         rows = np.unique(np.linspace(0, len(edge) - 1, SAMPLES).astype(int))
         features, images = (edge.require(name, "Payload")[rows] for name in ("features", "images"))
-        codes = (quantisation or Quantisation.of(features)).codes(features)
-        png = images.shape[-1] in PNG_CHANNELS
+        lengths = {"codes": math.nan, "codes_zlib": math.nan}
+        if features.dtype == np.float16:
+            codes = (quantisation or Quantisation.of(features)).codes(features)
+            zipped = (len(zlib.compress(sample.tobytes())) for sample in codes)
+            lengths = {"codes": codes[0].nbytes, "codes_zlib": _mean(zipped)}
+        image = images.ndim == 4 and images.dtype == np.uint8
+        png = image and images.shape[-1] in PNG_CHANNELS
         return cls(
             features=features[0].nbytes,
-            codes=codes[0].nbytes,
-            codes_zlib=_mean(len(zlib.compress(sample.tobytes())) for sample in codes),
+            **lengths,
             image=images[0].nbytes,
             image_png=_mean(map(png_bytes, images)) if png else math.nan,
             lossless=quantisation is not None,
+            kind="image" if image else "input",
         )
 
     @property
@@ -74,12 +82,12 @@ class Payload:
         return {name: None if value != value else value for name, value in content.items()}
 
     def verdict(self) -> str:
-        """Say in a sentence whether sending features is better than sending the image."""
+        """Say in a sentence whether sending features is better than sending the input."""
         said = f"an offloaded sample sends {self.sent:,} bytes, "
         if self.sent > self.image:
-            said += f"{self.sent / self.image:.1f} times the raw image: "
+            said += f"{self.sent / self.image:.1f} times the raw {self.kind}: "
             return said + "splitting saves computation, not bandwidth"
-        said += f"{self.sent / self.image:.0%} of the raw image"
+        said += f"{self.sent / self.image:.0%} of the raw {self.kind}"
         if math.isnan(self.image_png):
             return said
         if self.sent > self.image_png:

@@ -15,7 +15,8 @@ from keras_ddnn.files.manifest_fields import check_content
 from keras_ddnn.files.shapes import short
 from keras_ddnn.files.signature import Key, private_key, public_key, require_signature
 
-SCHEMA = 5
+SCHEMA = 6
+OLDER = (4, 5)  # schemas that are read too
 MANIFEST = "manifest.json"
 SIGNATURE = "manifest.sig"  # of the bytes of the manifest; optional
 MAX_BYTES = 16 << 20  # of a manifest
@@ -82,7 +83,7 @@ def read_manifest(folder, verify_key: Key | None = None) -> dict:
 
     Returns:
         What `write_manifest` was given, with `schema` and `sha256`, relative path → hash. A
-        manifest of schema 4 is read as one of the present schema.
+        manifest of an older schema is read as one of the present schema.
 
     Raises:
         OSError: If the file of the key cannot be read.
@@ -105,13 +106,13 @@ def read_manifest(folder, verify_key: Key | None = None) -> dict:
         ) from error
     manifest, sealed, expected = _parse(text, path)
     schema = manifest.get("schema")
-    if schema not in (4, SCHEMA):
+    if schema not in (*OLDER, SCHEMA):
         raise ValueError(f"{path}: expected schema {SCHEMA}; received {short(schema)}")
     if sealed != expected:
         raise ValueError(
             f"{path} is damaged: expected SHA-256 {_cut(expected)}; received {_cut(sealed)}{AGAIN}"
         )
-    manifest = manifest if schema == SCHEMA else _from_schema_4(manifest)
+    manifest = manifest if schema == SCHEMA else _from_older(manifest)
     _check(manifest, path)
     hashes = manifest["sha256"]
     if unlisted := sorted(files.keys() - hashes.keys() - {MANIFEST, SIGNATURE}):
@@ -130,6 +131,11 @@ def require_listed(manifest: Mapping, folder, *names: str) -> None:
     for name in names:
         if name not in manifest["sha256"]:
             raise ValueError(f"{Path(folder) / MANIFEST} does not list {name}, which it needs")
+
+
+def inputs_name(dtype: str) -> str:
+    """Return the name of the inputs of a device's graph, by their type: uint8 is an image."""
+    return "images" if dtype == "uint8" else "inputs"
 
 
 def model_id(folder) -> str:
@@ -187,16 +193,17 @@ def _check(content: Mapping, path: Path) -> None:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _from_schema_4(manifest: Mapping) -> dict:
-    """Return a manifest of schema 4 as one of schema 5, which has `class_values` too.
+def _from_older(manifest: Mapping) -> dict:
+    """Return a manifest of schema 4 or 5 as one of schema 6: of the network of the paper on images.
 
     What the first artefacts of schema 4 did not say yet is filled in where it has its place. A
     disagreement that nobody measured is 1, at which no audit raises an alarm.
     """
-    manifest = dict(manifest) | {"schema": SCHEMA}
+    manifest = dict(manifest) | {"schema": SCHEMA, "network": None, "input_dtype": "uint8"}
     features, calibration = manifest.get("features"), manifest.get("calibration")
     outcomes = list(manifest["plan"]) if isinstance(manifest.get("plan"), list) else []
     if isinstance(features, dict):
+        features |= {"dtype": "float16", "are_inputs": False}
         features.setdefault("lossless", False)
         if isinstance(features.get("quantisation"), dict):
             features["quantisation"].setdefault("bits", 8)

@@ -28,6 +28,9 @@ MAX_WIDTH = 1 << 16  # channels or units of a layer
 MAX_SIDE = 1 << 14  # pixels, or places of a map
 MAX_VALUES = 1 << 28  # of one image, map or vector
 LARGEST = sys.float_info.max
+INPUT_TYPES = ("uint8", "int32", "int64", "float32")  # uint8 is an image
+SENT_TYPES = ("float16", *INPUT_TYPES)
+IMAGE_SIZES = 3  # height, width, channels
 RULE_NAMES = ("random", "entropy", "max_prob", "margin")  # `RULES`, which a device does not import
 
 
@@ -110,7 +113,7 @@ HEAD_CONFIG = record(
     }
 )
 ANCHOR = record({"rule": one_of(*RULE_NAMES), "weight": FRACTION, "scales": sequence(SCALE, 2, 2)})
-HEAD_FIELDS = {"config": HEAD_CONFIG, "input_shape": _array(1, 3), "anchor": nullable(ANCHOR)}
+HEAD_FIELDS = {"config": HEAD_CONFIG, "input_shape": _array(1, 2, 3), "anchor": nullable(ANCHOR)}
 HEAD = record(HEAD_FIELDS)  # what `save_head` returns
 RULE = variants(
     "name",
@@ -178,8 +181,10 @@ def _file_name(path: str, value: object) -> None:
 CONTENT = record(
     {
         "schema": integer(1, 1 << 31),
-        "ddnn": DDNN,
-        "input_shape": _array(3),
+        "ddnn": nullable(DDNN),  # the network of the paper and its recipe; null for any other
+        "network": nullable(record({"sent": sequence(text, 1, 1)})),  # any other; beside its file
+        "input_shape": _array(1, 2, 3, 4),
+        "input_dtype": one_of(*INPUT_TYPES),
         "class_names": sequence(text, 2, MAX_CLASSES),
         "class_values": nullable(_class_values),  # labels of the data; absent or null: 0, 1, …
         "rule": RULE,
@@ -187,7 +192,13 @@ CONTENT = record(
         "metrics": mapping(number(nan=True)),
         "calibration": nullable(CALIBRATION),
         "features": record(
-            {"shape": _array(3), "quantisation": nullable(QUANTISATION), "lossless": boolean}
+            {
+                "shape": _array(1, 2, 3, 4),
+                "dtype": one_of(*SENT_TYPES),
+                "are_inputs": boolean,  # the device sends what it reads, as in a chain
+                "quantisation": nullable(QUANTISATION),
+                "lossless": boolean,
+            }
         ),
         "plan": nullable(sequence(OPERATING_POINT, 1, 100_000)),
         "versions": mapping(text),
@@ -230,17 +241,46 @@ def _codes_where_features_are_codes(content: Mapping) -> str | None:
             if features["lossless"]
             else None
         )
+    if features["dtype"] != "float16" or features["are_inputs"]:
+        return "features.quantisation: expected null where no features are sent as float16"
     if features["quantisation"]["bits"] == 4 and features["shape"][-1] % 2:
         return (
-            "features.shape[2]: expected an even number of channels, as two codes make a byte; "
-            f"received {features['shape'][-1]}"
+            f"features.shape[{len(features['shape']) - 1}]: expected an even number of channels, "
+            f"as two codes make a byte; received {features['shape'][-1]}"
         )
+    return None
+
+
+def _one_network(content: Mapping) -> str | None:
+    if content["ddnn"] is None and content["network"] is None:
+        return "ddnn: expected an object with named fields; received None"
+    if content["ddnn"] is not None and content["network"] is not None:
+        return "network: expected null beside ddnn, the network of the paper; received another"
+    return None
+
+
+def _images_of_three_sizes(content: Mapping) -> str | None:
+    count = len(content["input_shape"])
+    if content["input_dtype"] == "uint8" and count != IMAGE_SIZES:
+        return f"input_shape: expected, for images, a list of 3 items; received '{count} items'"
+    return None
+
+
+def _inputs_travel_as_they_are(content: Mapping) -> str | None:
+    features = content["features"]
+    sent = features["shape"], features["dtype"]
+    inputs = content["input_shape"], content["input_dtype"]
+    if features["are_inputs"] and sent != inputs:
+        return f"features: expected the inputs, {inputs}, where they travel; received {sent}"
     return None
 
 
 TOGETHER: tuple[Rule, ...] = (
     _one_value_a_class,
     _no_name_of_another_class,
+    _one_network,
+    _images_of_three_sizes,
+    _inputs_travel_as_they_are,
     _codes_where_features_are_codes,
 )
 

@@ -1,40 +1,51 @@
 """The README of an artefact: what it is, how good, how to run it, and what not to trust it with."""
 
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from keras_ddnn.files.manifest import inputs_name
+
 CARD = """\
 # {title}
 
 A distributed deep neural network: a small *local* network that runs on a device, a deep *cloud*
-network fed by its features, and a rule that says, sample by sample, which of the two answers.
+network fed by its {what}, and a rule that says, sample by sample, which of the two answers.
 Written by keras_ddnn; `manifest.json` has every number below, and the SHA-256 of every file.
 
 | | |
 |---|---|
-| images | uint8, {image} (height × width × channels); normalisation is part of the networks |
+| {inputs} | {dtype}, {image}{sizes}; normalisation is part of the networks |
 | classes | {classes} |
 | rule | {rule}; a sample is offloaded where its score is at or above {threshold:.6g} |
-| features sent | {features} (height × width × channels): {float_bytes:,} bytes as float16, \
-{byte_codes:,} as codes; the raw image has {image_bytes:,} |
+| {what} sent | {sent} |
 {metrics}{promise}
 ## Run it
 ```python
 import keras_ddnn
 
 policy = keras_ddnn.load_policy("this/folder")  # verifies every file first
-classes, offloaded = policy.predict(images)
+classes, offloaded = policy.predict({inputs})
 ```
 {serving}
 ## Limits
-- The threshold was chosen on validation data. Images of another kind (another camera, light,
-  place or set of classes) change the local fraction and void every promise above.
-- Every image gets one of the classes, also one that shows none of them.
-- The features that are sent tell much of the image: they are coded, not encrypted.
+- The threshold was chosen on validation data. {Inputs} of another kind
+  ({another}) change the local
+  fraction and void every promise above.
+- Every sample gets one of the classes, also one that shows none of them.
+- {privacy}
 """
 SERVING = """
 On two machines, the device without TensorFlow:
 
     python -m keras_ddnn.serve.cloud this/folder --host ADDRESS
-    python -m keras_ddnn.serve.edge this/folder --cloud http://ADDRESS:8000 --images FOLDER
+    python -m keras_ddnn.serve.edge this/folder --cloud http://ADDRESS:8000 {data}
 """
+BYTES = {"uint8": 1, "float16": 2, "int32": 4, "float32": 4, "int64": 8}
+IMAGE_SIZES = " (height × width × channels)"
+FEATURES_TELL = "The features that are sent tell much of the input: they are coded, not encrypted."
+INPUTS_TELL = (
+    "Offloaded samples leave the device as they came: serve over https where that matters."
+)
 NOT_SERVED = """
 It holds no graph for a device: {rule} cannot be part of one.
 """
@@ -51,19 +62,44 @@ def model_card(manifest: dict, graphs: list[str]) -> str:
     name = rule["name"]
     if config := rule.get("config"):
         name += f" ({config['architecture']} on {config['input']})"
-    features, image = manifest["features"]["shape"], manifest["input_shape"]
-    values = features[0] * features[1] * features[2]
+    image = manifest["input_dtype"] == "uint8"
+    are_inputs = manifest["features"]["are_inputs"]
+    inputs = inputs_name(manifest["input_dtype"])
+    data = "--images FOLDER" if image else "--dataset FILE.npz"
     return CARD.format(
         title=f"Split classifier of {len(manifest['class_names'])} classes",
-        image=" × ".join(map(str, image)),
+        inputs=inputs,
+        Inputs=inputs.capitalize(),
+        dtype=manifest["input_dtype"],
+        image=_sizes(manifest["input_shape"]),
+        sizes=IMAGE_SIZES if image else "",
         classes=", ".join(manifest["class_names"]),
         rule=name,
         threshold=manifest["score_threshold"],
-        features=" × ".join(map(str, features)),
-        float_bytes=2 * values,
-        byte_codes=values,
-        image_bytes=image[0] * image[1] * image[2],
+        what=inputs if are_inputs else "features",
+        sent=_sent(manifest),
+        another="another camera, light, place or set of classes"
+        if image
+        else "measured or written in another way",
+        privacy=INPUTS_TELL if are_inputs else FEATURES_TELL,
         metrics="".join(f"| {k} | {v:.6g} |\n" for k, v in manifest["metrics"].items()),
         promise=f"\nPromise of the threshold: {calibration['promise']}.\n" if calibration else "",
-        serving=SERVING if graphs else NOT_SERVED.format(rule=name),
+        serving=SERVING.format(data=data) if graphs else NOT_SERVED.format(rule=name),
     )
+
+
+def _sent(manifest: Mapping) -> str:
+    """Say what an offloaded sample sends, and how many bytes that are."""
+    features, read = manifest["features"], manifest["input_dtype"]
+    raw = BYTES[read] * prod(manifest["input_shape"])
+    said = f"{BYTES[features['dtype']] * prod(features['shape']):,} bytes"
+    if features["are_inputs"]:
+        return f"as they came: {said}"
+    said = f"{_sizes(features['shape'])}: {said} as {features['dtype']}"
+    if codes := features["quantisation"]:
+        said += f", {prod(features['shape']) * codes['bits'] // 8:,} as codes"
+    return f"{said}; the raw {'image' if read == 'uint8' else 'input'} has {raw:,}"
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))

@@ -58,7 +58,7 @@ def _dense_layers(
     x: keras.KerasTensor, depth: int, dropout: float, policy: str
 ) -> keras.KerasTensor:
     widths = VECTOR_WIDTHS[:depth]
-    if len(x.shape) == 4:
+    if len(x.shape) > 2:
         widths = (MAP_WIDTH,) * depth
         x = layers.Flatten(dtype=policy)(x)
     for width in widths:

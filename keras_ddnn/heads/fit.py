@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-from keras import layers
 from sklearn.utils.class_weight import compute_sample_weight
 
 from keras_ddnn.config import HeadConfig
@@ -15,6 +14,7 @@ from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
 from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedNetwork, require_samples
 from keras_ddnn.labels.targets import LOSSES, TARGETS
+from keras_ddnn.networks.layers import settle
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.rules.confidence import OffloadRule
@@ -179,9 +179,7 @@ def initial_head(inputs: np.ndarray, config: HeadConfig) -> keras.Model:
 def copy_weights(source: keras.Model, head: keras.Model) -> None:
     """Give a head the weights of another of the same configuration."""
     head.set_weights(source.get_weights())
-    for layer in head.layers:
-        if isinstance(layer, layers.Normalization):
-            layer.finalize_state()  # it computes with copies of its weights
+    settle(head)
 
 
 def fit_anchor(rule: HeadRule, val_bank: Bank) -> Anchor | None:

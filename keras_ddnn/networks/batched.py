@@ -14,19 +14,9 @@ PART = 32
 MANY = 4 * PART  # images, from which on it is worth the loop
 
 
-def as_sent(outputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the logits of a tier, and what it hands on as it is sent: numbers as float16.
-
-    Integers, as images that travel themselves, keep their type.
-    """
-    features = outputs["features"]
-    return outputs["outputs"], tf.cast(features, sent_type(features.dtype))
-
-
-def sent_type(dtype: str | tf.DType) -> tf.DType:
-    """Return the type in which values of a type are sent."""
-    dtype = tf.as_dtype(dtype)
-    return tf.float16 if dtype.is_floating else dtype
+def as_sent(outputs: Mapping[str, tf.Tensor], dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the logits of a tier, and what it hands on in the type of `Cascade.sent_dtype`."""
+    return outputs["outputs"], tf.cast(outputs["features"], dtype)
 
 
 def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
@@ -94,7 +84,7 @@ def frozen(model):
     return call
 
 
-def traced(step, read: keras.KerasTensor, dtype: tf.DType | None = None):
+def traced(step, read: keras.KerasTensor, dtype: str | None = None):
     """Return a step traced once, for batches of any size: tracing is slower than most batches.
 
     Args:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_ddnn.data.splits import InputType
 from keras_ddnn.networks.folding import fold
 from keras_ddnn.networks.inputs_and_exits import (
     Exit,
@@ -21,6 +22,7 @@ from keras_ddnn.networks.inputs_and_exits import (
     raw_input,
     resized,
 )
+from keras_ddnn.networks.layers import settle
 from keras_ddnn.networks.wiring import CutPoints
 
 LOCAL, CLOUD = "local", "cloud"  # the first and the last tier
@@ -68,6 +70,23 @@ class Cascade:
             tiers.append(Tier(name, part))
         return tuple(tiers)
 
+    @property
+    def reads(self) -> InputType:
+        """What the device reads of a sample."""
+        return InputType(tuple(self.model.inputs[0].shape[1:]), self.model.inputs[0].dtype)
+
+    @property
+    def sends_inputs(self) -> bool:
+        """Whether the device hands on its input as it came, as in a chain."""
+        return self.sent[0] == self.model.inputs[0].name
+
+    @property
+    def sent_dtype(self) -> str:
+        """Type of what the device sends: inputs and integers as they are, features as float16."""
+        dtype = self.tiers[0].model.output["features"].dtype
+        feature = not self.sends_inputs and keras.backend.is_float_dtype(dtype)
+        return "float16" if feature else dtype
+
     def folded(self) -> "Cascade":
         """Return a copy for inference; see `fold`. The first tier computes in float32.
 
@@ -84,6 +103,7 @@ class Cascade:
         """Return a cascade of the same weights and of layers of its own."""
         model = keras.models.clone_model(self.model)
         model.set_weights(self.model.get_weights())
+        settle(model)
         for ours, theirs in zip(model.layers, self.model.layers, strict=True):
             ours.trainable = theirs.trainable
         return Cascade(model, self.sent)
@@ -107,6 +127,8 @@ def split(
     at: str | Sequence[str],
     exit: Exit | int | None = None,
     preprocess: layers.Layer | None = None,
+    *,
+    freeze: bool = False,
 ) -> Cascade:
     """Cut a functional Keras model at layers, and give each part but the last an exit of its own.
 
@@ -122,6 +144,8 @@ def split(
             tensor, or the units of a hidden dense layer behind global average pooling. By default
             one dense layer reads the pooled tensor.
         preprocess: A layer that becomes the first of the model: raw input → what the model expects.
+        freeze: Whether the exits alone are trained, as one wishes for a model that is trained
+            already: what the cloud answers stays what it was.
 
     Returns:
         Cascade: Its first tier is "local", its last "cloud".
@@ -149,7 +173,11 @@ def split(
         name: make_exit(exit, tensor, logits.shape[-1], name) for name, tensor in zip(names, sent)
     }
     outputs[CLOUD] = as_output(logits, CLOUD)
-    return Cascade(keras.Model(inputs, outputs, name="ddnn"), tuple(cuts))
+    joint = keras.Model(inputs, outputs, name="ddnn")
+    if freeze:
+        for layer in keras.Model(inputs, outputs[CLOUD]).layers:
+            layer.trainable = False
+    return Cascade(joint, tuple(cuts))
 
 
 def chain(

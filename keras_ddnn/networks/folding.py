@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from keras_ddnn.networks.layers import Bias
+from keras_ddnn.networks.layers import Bias, settle
 from keras_ddnn.networks.wiring import wiring
 
 # What a normalisation is folded into. The last axis of the result are the channels.
@@ -51,6 +51,7 @@ def fold(model: keras.Model, float32: Collection[str] = ()) -> keras.Model:
     for layer in model.layers:
         if layer.weights and layer.name not in sources and layer.name not in source_of:
             folded.get_layer(layer.name).set_weights(layer.get_weights())
+            settle(folded.get_layer(layer.name))
     for name, source in source_of.items():
         weights = _folded_weights(model.get_layer(name), model.get_layer(source))
         folded.get_layer(source).set_weights([np.asarray(weight) for weight in weights])

@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from keras_ddnn.files.notices import notice
+from keras_ddnn.networks.layers import settle
 from keras_ddnn.networks.wiring import CutPoints, wiring
 
 IMAGE_CHANNELS = (1, 3, 4)
@@ -149,6 +150,7 @@ def logits_on(
     for layer in model.layers:
         if layer.weights:
             copies[layer.name].set_weights(layer.get_weights())
+            settle(copies[layer.name])
     return tensors
 
 

@@ -8,6 +8,19 @@ from keras_ddnn.data.quantisation import Quantisation
 BYTE_VALUES = 256
 
 
+def settle(layer: keras.layers.Layer) -> None:
+    """Let a layer or model compute with weights that it has just been given.
+
+    `Normalization`, wherever it is nested, computes with copies of its weights.
+    """
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()
+    inner = [*getattr(layer, "layers", ()), getattr(layer, "layer", None)]
+    for each in inner:
+        if isinstance(each, keras.layers.Layer):
+            settle(each)
+
+
 @keras.saving.register_keras_serializable(package="keras_ddnn")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation over the channels of (n, h, w, c) maps by TensorFlow's fused kernel.
@@ -161,3 +174,10 @@ class DepthToSpace(keras.layers.Layer):
         """Return the shape of the blocks."""
         n, h, w, channels = input_shape
         return n, self.block * h, self.block * w, channels // self.block**2
+
+
+# Registered names of the layers above.
+OWN_LAYERS = frozenset(
+    keras.saving.get_registered_name(layer)
+    for layer in (FusedBatchNormalization, Bias, ByteDropout, SimulatedQuantisation, DepthToSpace)
+)

@@ -1,6 +1,8 @@
-"""Weights in HDF5 files, which are read only if they hold all that they say, themselves."""
+"""Networks in files: what they are as JSON, and weights as HDF5, read as data and never as code."""
 
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,7 +10,123 @@ import h5py
 import keras
 import numpy as np
 
+from keras_ddnn.networks.layers import OWN_LAYERS
+
 NUMBERS = "fiub"  # kinds of NumPy types: HDF5 has types that refer to elsewhere, too
+MAX_DESCRIPTION = 16 << 20  # bytes
+# What a description may name of Keras: what computes, begins, bounds or types it.
+KINDS = (
+    keras.Operation,
+    keras.initializers.Initializer,
+    keras.regularizers.Regularizer,
+    keras.constraints.Constraint,
+    keras.DTypePolicy,
+)
+# Layers of Keras that hold code of somebody else, or read a file that their description names.
+OTHERS = (
+    "Lambda",
+    "TFSMLayer",
+    "TorchModuleWrapper",
+    "JaxLayer",
+    "FlaxLayer",
+    "StringLookup",
+    "IntegerLookup",
+    "IndexLookup",
+    "TextVectorization",
+    "FeatureSpace",
+)
+PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__slice__", "__ellipsis__")
+
+
+def describe(model: keras.Model) -> dict:
+    """Return a functional model as plain JSON, from which `from_description` makes it again.
+
+    Raises:
+        ValueError: In one line that names the layer, if its own code would be needed for that.
+    """
+    try:
+        description = json.loads(json.dumps(model.get_config(), allow_nan=False))
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"expected layers that Keras can write as JSON; received others: {_one_line(error)}"
+        ) from error
+    _require_known(description)
+    return description
+
+
+def from_description(description: Mapping) -> keras.Model:
+    """Make a model of what `describe` has returned. It runs code of Keras and of ours alone.
+
+    Raises:
+        ValueError: In one line, if it names anything but layers of these two, or describes no
+            functional model.
+    """
+    _require_known(description)
+    try:
+        model = keras.Model.from_config(dict(description))
+    except Exception as error:  # Keras raises whatever a made-up description happens to break
+        raise ValueError(f"expected a functional model; {_one_line(error)}") from error
+    if not isinstance(model, keras.Function):
+        raise ValueError(f"expected a functional model; received {type(model).__name__}")
+    return model
+
+
+def read_description(path: str | Path) -> dict:
+    """Read a file of `describe`.
+
+    Raises:
+        ValueError: In one line, if it is too long, no JSON or no object.
+    """
+    with open(path, "rb") as file:
+        text = file.read(MAX_DESCRIPTION + 1)
+    try:
+        if len(text) > MAX_DESCRIPTION:
+            raise ValueError(f"expected at most {MAX_DESCRIPTION:,} bytes; received more")
+        description = json.loads(text)
+        if not isinstance(description, dict):
+            raise ValueError(f"expected an object; received {text[:20]!r}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} describes no network: {_one_line(error)}") from error
+    return description
+
+
+def _require_known(content: object, layer: str = "the model") -> None:
+    """Raise ValueError unless all classes that a description names are of Keras or ours."""
+    pending = [(content, layer)]
+    while pending:
+        content, layer = pending.pop()
+        if isinstance(content, Mapping):
+            layer = content["name"] if isinstance(content.get("name"), str) else layer
+            if "class_name" in content and not _is_known(content):
+                inner = content.get("config")
+                name = inner.get("name", layer) if isinstance(inner, Mapping) else layer
+                raise ValueError(
+                    "expected layers of Keras alone, without code or files of their own; received "
+                    f"{str(content.get('registered_name') or content['class_name'])[:60]!r} in "
+                    f"{str(name)[:60]!r}"
+                )
+            pending += [(value, layer) for value in content.values()]
+        elif isinstance(content, list | tuple):
+            pending += [(value, layer) for value in content]
+
+
+def _is_known(content: Mapping) -> bool:
+    name, module, registered = (
+        content.get(key) for key in ("class_name", "module", "registered_name")
+    )
+    if not isinstance(name, str) or name in OTHERS:
+        return False
+    if module is None:
+        return name in PLAIN
+    if registered in OWN_LAYERS:
+        return True
+    if registered not in (None, name) or not isinstance(module, str):
+        return False
+    if module != "keras" and not module.startswith("keras."):
+        return False
+    # Keras has loaded its own modules: none is imported here by its name.
+    found = getattr(sys.modules.get(module), name, None)
+    return isinstance(found, type) and issubclass(found, KINDS)
 
 
 def rebuild(build: Callable[[], keras.Model], path) -> keras.Model:

@@ -52,11 +52,11 @@ def logits_rich(edge: EdgeOutputs) -> np.ndarray:
 def logits_features(edge: EdgeOutputs) -> np.ndarray:
     """Return `logits_rich` and the feature map pooled to 4×4 places, float32 (n, d).
 
-    A map smaller than that is kept as it is.
+    A map smaller than that is kept as it is, and so is a vector; a sequence is pooled to 4 places.
     """
     xp = edge.xp
     pooled = xp.asarray(edge.require("features", "the head input 'logits_features'"), "float32")
-    for axis in (1, 2):
+    for axis in range(1, len(pooled.shape) - 1):
         size = pooled.shape[axis]
         starts = sorted({place * size // PLACES for place in range(PLACES)})
         parts = xp.split(pooled, starts[1:], axis=axis)

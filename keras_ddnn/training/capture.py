@@ -17,18 +17,19 @@ TINY = 1e-9  # keeps the logarithm of a mean probability finite
 def capture(network: keras.Model | Cascade, images: np.ndarray, labels: np.ndarray) -> Bank:
     """Run a DDNN over inputs (n, ...) and labels (n,), in inference mode.
 
-    The cloud network is fed what the bank keeps and a device would send, float16 features, and not
-    the local network's own, so that deployment repeats these logits.
+    The cloud network is fed what the bank keeps and a device would send, float16 features or the
+    inputs themselves, and not the local network's own, so that deployment repeats these logits.
 
     Args:
         network: A `Cascade` of two tiers, or a model of `build_ddnn`.
         images: What the local network reads, of the type of its input.
         labels: Class numbers, int64.
     """
-    local, cloud = (tier.model for tier in as_cascade(network).folded().tiers)
+    cascade = as_cascade(network).folded()
+    local, cloud = (tier.model for tier in cascade.tiers)
 
     def step(batch):
-        logits, features = as_sent(local(batch, training=False))
+        logits, features = as_sent(local(batch, training=False), cascade.sent_dtype)
         return logits, features, cloud(features, training=False)["outputs"]
 
     local_logits, features, cloud_logits = run_in_batches(step, images)
@@ -105,6 +106,8 @@ def augmented_bank(
         bank: Of the training images.
         views: Copies of each image. Features of two views of 45,000 images take 1.5 GB.
     """
+    if not as_cascade(network).reads.is_image:
+        raise ValueError("augmented copies are made of images alone; the network reads no images")
     name = "crop_flip" if config.augmentation == "none" else config.augmentation
     images = augmented_views(bank.edge.images, name, views, config.seed)
     return capture(network, images, np.tile(bank.labels, views))

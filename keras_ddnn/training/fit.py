@@ -13,9 +13,11 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.benefits import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split, read_training_data
+from keras_ddnn.files.notices import notice
 from keras_ddnn.labels.sources import Predictions, fold_config, fold_rows
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
 from keras_ddnn.networks.paper import build_ddnn, resolve_precision, split_ddnn
+from keras_ddnn.networks.weights import describe
 from keras_ddnn.training.batches import (
     steps_per_epoch,
 )
@@ -75,7 +77,7 @@ class FittedDDNN:
 
         Labels are the user's, as in training; those of the bank are class numbers.
         """
-        split = read_split(split, self.classes, "split")
+        split = read_split(split, self.classes, "split", self.cascade.reads)
         return capture(self.cascade, split.images, split.labels)
 
     def augmented_bank(self, views: int) -> Bank:
@@ -135,7 +137,7 @@ def fit_ddnn(
     config = resolve_config(config, **overrides)
     # Recorded as resolved: on another machine "auto" could mean another network.
     config = replace(config, precision=resolve_precision(config.precision))
-    train, val = read_training_data(train, val, num_classes)
+    train, val = read_training_data(train, val, num_classes, network and network.reads)
     num_classes = len(train.classes)
     if network is not None:
         require_network(network, train, config)
@@ -206,6 +208,11 @@ def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
     shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
     if shape != images:
         raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
+    if not network.reads.is_image and config.augmentation != "none":
+        raise ValueError(
+            f"augmentation is for images; received {config.augmentation!r} for a network that "
+            f"reads {network.reads.dtype} of shape {shape}: pass augmentation='none'"
+        )
     classes = network.model.output[CLOUD].shape[-1]
     if classes != len(train.classes):
         raise ValueError(f"the network has {classes} classes; the data have {len(train.classes)}")
@@ -214,6 +221,10 @@ def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
             "a bottleneck is put into the network of the paper alone; received bottleneck="
             f"{config.bottleneck} for another"
         )
+    try:
+        describe(network.model)
+    except ValueError as error:
+        notice(f"this network is trained, but it cannot be saved as an artefact: {error}")
 
 
 def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
@@ -264,15 +275,14 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
         threshold = threshold_for_fraction(values, LOGGED_LOCAL_FRACTION)
         write_benefit(folder / name, values, threshold)
     hard = hard_labels(benefits["validation"], LOGGED_LOCAL_FRACTION)
+    places = tuple(range(1, bank.edge.features.ndim - 1))
     write_projector(
         folder / "validation",
-        bank.edge.features.mean(
-            axis=tuple(range(1, bank.edge.features.ndim - 1)), dtype=np.float32
-        ),
+        bank.edge.features.mean(axis=places, dtype=np.float32),
         {
             "decision": np.where(hard, "hard", "easy"),
             "class": fitted.classes.decode(bank.labels),
             "B_k": benefits["validation"].round(3),
         },
-        bank.edge.images,
+        bank.edge.images if fitted.cascade.reads.is_image else None,
     )

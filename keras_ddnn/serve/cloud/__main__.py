@@ -69,7 +69,7 @@ def _serve(options: argparse.Namespace) -> None:
         max_delay=options.max_delay_ms / 1000,
     )
     # The kernels prepare themselves at the first batch, for which no client should wait.
-    network(np.zeros((1, *manifest["features"]["shape"]), np.float16))
+    network(np.zeros((1, *manifest["features"]["shape"]), manifest["features"]["dtype"]))
     log_to_stderr()
     address = f"{'https' if tls else 'http'}://{options.host}:{listener.getsockname()[1]}"
     print(f"serving {options.run}, model {identity}, at {address}", file=sys.stderr)

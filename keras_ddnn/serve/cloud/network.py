@@ -28,8 +28,8 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     from keras_ddnn.deploy.cloud_graph import load_step
     from keras_ddnn.networks.batched import BUCKETS, run_in_batches
 
-    shape, classes = manifest["features"]["shape"], len(manifest["class_names"])
-    step = load_step(folder / CLOUD, shape, classes)
+    sent, classes = manifest["features"], len(manifest["class_names"])
+    step = load_step(folder / CLOUD, sent["shape"], classes, sent["dtype"])
 
     def network(features):
         return run_in_batches(step, features, BUCKETS)[0]

@@ -23,7 +23,7 @@ from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.requests import request_reader
-from keras_ddnn.serve.protocol.wire import MAX_HEADER, Tensor, WireError, encode
+from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, Tensor, WireError, encode
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -61,7 +61,8 @@ def make_app(
     What the protocol knows and this service does not do is refused too, not passed over.
 
     Args:
-        model: features, float16 (n, h, w, f) → logits, float32 (n, num_classes).
+        model: What a device sends, float16 (n, h, w, f) for a feature map → logits, float32
+            (n, num_classes).
         manifest: Of its artefact; see `read_manifest`.
         identity: The model id that a request may ask for; see `model_id`.
         token: If given, what requests must carry as `Authorization: Bearer`, except those for
@@ -189,9 +190,11 @@ def bytes_of_batch(manifest: Mapping, samples: int = MAX_BATCH) -> int:
 
     Args:
         manifest: Of an artefact; see `read_manifest`.
-        samples: Of the batch, sent as float16 and with their images.
+        samples: Of the batch, not in codes, and with their images.
     """
-    sample = 2 * prod(manifest["features"]["shape"]) + prod(manifest["input_shape"])
+    sent, dtype = manifest["features"], manifest["input_dtype"]
+    sample = np.dtype(sent["dtype"]).itemsize * prod(sent["shape"])
+    sample += np.dtype(dtype).itemsize * prod(manifest["input_shape"])
     return max(MAX_BYTES, MAX_HEADER + samples * sample)
 
 
@@ -211,10 +214,12 @@ def _metadata(manifest, identity) -> dict:
     def tensor(name, datatype, shape):
         return {"name": name, "datatype": datatype, "shape": [-1, *shape]}
 
+    sent = manifest["features"]
+    sent_dtype = np.dtype(sent["dtype"])
     return {
         "name": NAME,
         "versions": [identity],
         "platform": "tensorflow_savedmodel",
-        "inputs": [tensor("features", "FP16", manifest["features"]["shape"])],
+        "inputs": [tensor("features", DATATYPE_OF[sent_dtype], sent["shape"])],
         "outputs": [tensor("logits", "FP32", [len(manifest["class_names"])])],
     }

@@ -118,7 +118,7 @@ def _classify(runtime, options, done: _Done) -> None:
             options.dataset,
             runtime.manifest,
             options.limit,
-            channels=runtime.manifest["input_shape"][2],
+            channels=runtime.manifest["input_shape"][-1],
             background=options.background,
             scale=options.scale,
         )
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cloud", metavar="URL", help="the service; without, all is answered here")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", help="a folder of images, in folders by class where known")
-    source.add_argument("--dataset", help="test data of a dataset, by its name or .npz file")
+    source.add_argument("--dataset", help="test data by name or .npz file")
     source.add_argument("--benchmark", metavar="FILE", help="time this device for keras_ddnn.cuts")
     source.add_argument(
         "--check",

@@ -9,7 +9,7 @@ import numpy as np
 from keras_ddnn.evaluation.cut_latency import RATE
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checks import require_choice, require_positive
-from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, read_manifest
+from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, inputs_name, read_manifest
 from keras_ddnn.serve.edge.device_graph import open_graph
 
 SECONDS = 5.0
@@ -17,7 +17,7 @@ LEAST_RUNS = 10  # though they take longer
 
 
 def measure(run: str | Path, graph: str = "float", seconds: float = SECONDS) -> dict:
-    """Time the device's graph on one random image at a time, on one thread.
+    """Time the device's graph on one sample at a time, a random image or zeros, on one thread.
 
     Args:
         run: An artefact, or the run that it belongs to.
@@ -39,14 +39,17 @@ def measure(run: str | Path, graph: str = "float", seconds: float = SECONDS) -> 
     if EDGE_GRAPHS[graph] not in manifest["sha256"]:
         raise ValueError(f"{folder} holds no {EDGE_GRAPHS[graph]}")
     infer = open_graph(folder / EDGE_GRAPHS[graph], manifest).get_signature_runner()
-    shape = (1, *manifest["input_shape"])
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    infer(images=images)  # the first run allocates
+    shape, dtype = (1, *manifest["input_shape"]), manifest["input_dtype"]
+    inputs = np.zeros(shape, dtype)
+    if dtype == "uint8":
+        inputs = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    sample = {inputs_name(dtype): inputs}
+    infer(**sample)  # the first run allocates
     taken: list[float] = []
     end = time.perf_counter() + seconds
     while len(taken) < LEAST_RUNS or time.perf_counter() < end:
         start = time.perf_counter()
-        infer(images=images)
+        infer(**sample)
         taken.append(time.perf_counter() - start)
     each, count = median(taken), manifest["metrics"].get("device_multiply_adds")
     return {

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_ddnn.files.manifest import EDGE_GRAPHS
+from keras_ddnn.files.manifest import EDGE_GRAPHS, inputs_name
 
 
 def open_graph(path: Path, manifest: Mapping) -> Interpreter:
@@ -17,11 +17,11 @@ def open_graph(path: Path, manifest: Mapping) -> Interpreter:
 
     Args:
         path: The `.tflite` file.
-        manifest: Of its artefact, which says the shapes of images, logits and features.
+        manifest: Of its artefact, which says the shapes of inputs, logits and features.
 
     Returns:
-        Interpreter: Ready to run a signature from images, uint8 (n, h, w, c), to `local_logits`,
-            `features` and `score`, all float32.
+        Interpreter: Ready to run a signature from `images`, uint8 (n, h, w, c), or `inputs` of
+            another kind, to `local_logits`, `score` and, unless the inputs travel, `features`.
 
     Raises:
         ValueError: In one line, if it is no graph of LiteRT, holds operations that LiteRT does not
@@ -34,11 +34,12 @@ def open_graph(path: Path, manifest: Mapping) -> Interpreter:
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is no graph that LiteRT runs: {reason}") from error
-    classes = len(manifest["class_names"])
+    dtype, features = manifest["input_dtype"], manifest["features"]
+    made = "float32" if features["dtype"] == "float16" else features["dtype"]
     expected = {
-        "images": ("uint8", manifest["input_shape"]),
-        "local_logits": ("float32", [classes]),
-        "features": ("float32", manifest["features"]["shape"]),
+        inputs_name(dtype): (dtype, manifest["input_shape"]),
+        "local_logits": ("float32", [len(manifest["class_names"])]),
+        **({} if features["are_inputs"] else {"features": (made, features["shape"])}),
         "score": ("float32", []),
     }
     details = runner.get_input_details() | runner.get_output_details()

@@ -17,7 +17,7 @@ class RequestWriter:
         manifest: Of the artefact; see `read_manifest`.
         identity: Of the artefact; see `model_id`.
         in_codes: Whether features are sent as codes, not as float16.
-        share_images: Whether images are sent too.
+        share_images: Whether images are sent too. Where they are what travels, they are sent once.
         max_bytes: Length of the longest body.
         max_samples: Of one request.
 
@@ -26,7 +26,8 @@ class RequestWriter:
         samples: The most that one request holds.
 
     Raises:
-        ValueError: If a request of one sample is longer than `max_bytes`.
+        ValueError: If a request of one sample is longer than `max_bytes`, or the artefact reads no
+            images that could be shared.
     """
 
     def __init__(
@@ -42,7 +43,14 @@ class RequestWriter:
         require_count(max_bytes=max_bytes, max_samples=max_samples)
         features = manifest["features"]
         quantisation = Quantisation.from_json(features["quantisation"])
-        self._code = quantisation.codes if in_codes else _as_float16
+        if share_images and manifest["input_dtype"] != "uint8":
+            raise ValueError(
+                "share_images expects an artefact that reads images; received one that reads "
+                f"{manifest['input_dtype']} of shape {manifest['input_shape']}"
+            )
+        self._quantisation = quantisation if in_codes else None
+        self._dtype, self._are_inputs = features["dtype"], features["are_inputs"]
+        self._input_dtype = manifest["input_dtype"]
         self._identity, self._share_images = identity, share_images
         self._feature_shape, self._image_shape = features["shape"], manifest["input_shape"]
         self._num_classes = len(manifest["class_names"])
@@ -69,8 +77,9 @@ class RequestWriter:
         """Return the HTTP headers and the body of a request.
 
         Args:
-            features: float32 of shape (n, h, w, f), n at most `samples`.
-            images: What they come from, uint8 of shape (n, height, width, channels).
+            features: What the graph has made, (n, ...), n at most `samples`; the inputs where these
+                travel.
+            images: The inputs that they come from, uint8 (n, height, width, channels) for images.
             answered_locally: Samples that the cloud has not been told of.
         """
         told = min(answered_locally, MAX_ANSWERED_LOCALLY)
@@ -78,7 +87,7 @@ class RequestWriter:
         return encode(self._tensors(features, images), parameters=parameters)
 
     def blank(self, count: int, answered_locally: int = 0) -> tuple[dict[str, str], bytes]:
-        """Return the HTTP headers and the body of a request of `count` black images."""
+        """Return the HTTP headers and the body of a request of `count` samples of zeros."""
         return self.write(*self._blank(count), answered_locally)
 
     def reader(self, count: int) -> Callable[[Mapping[str, str], bytes], np.ndarray]:
@@ -101,13 +110,13 @@ class RequestWriter:
         return read
 
     def _blank(self, count):
-        features = np.zeros((count, *self._feature_shape), np.float32)
-        return features, np.zeros((count, *self._image_shape), np.uint8)
+        features = np.zeros((count, *self._feature_shape), self._dtype)
+        return features, np.zeros((count, *self._image_shape), self._input_dtype)
 
     def _tensors(self, features, images) -> list[Tensor]:
-        tensors = [Tensor("features", self._code(features))]
-        return tensors + ([Tensor("images", images)] if self._share_images else [])
-
-
-def _as_float16(features: np.ndarray) -> np.ndarray:
-    return features.astype(np.float16)
+        shared = [Tensor("images", images)] if self._share_images else []
+        if shared and self._are_inputs:
+            return shared
+        coded = self._quantisation.codes(features) if self._quantisation else features
+        dtype = "uint8" if self._quantisation else self._dtype
+        return [Tensor("features", coded.astype(dtype, copy=False)), *shared]

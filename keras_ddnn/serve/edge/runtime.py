@@ -13,7 +13,13 @@ import numpy as np
 
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.files.checks import require_choice, require_count, require_inputs, require_positive
-from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, model_id, read_manifest
+from keras_ddnn.files.manifest import (
+    EDGE_GRAPHS,
+    artifact_of,
+    inputs_name,
+    model_id,
+    read_manifest,
+)
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
@@ -78,7 +84,8 @@ class EdgeRuntime:
         cloud_url: "http://host:port" of the cloud service; None if there is none, and the local
             network answers everything.
         graph: A key of `EDGE_GRAPHS`. With "float" features are sent as float16, unless a
-            bottleneck was trained to send codes; with "int8" always as codes.
+            bottleneck was trained to send codes; with "int8" always as codes. What a device sends
+            as it has read it, as in a chain, has no codes.
         deadline_s: Seconds from the call of `predict` to its answer; what the cloud has not
             answered by then, the local network has.
         token: Bearer token of the service.
@@ -134,10 +141,13 @@ class EdgeRuntime:
         self.manifest = read_manifest(folder, verify_key)
         self.identity, self.classes = model_id(folder), Classes.of_manifest(self.manifest)
         path = graph_of(folder, self.manifest, graph)
+        self._sent = self.manifest["features"]
+        self._inputs_name = inputs_name(self.manifest["input_dtype"])
         self.requests = RequestWriter(
             self.manifest,
             self.identity,
-            in_codes=graph == "int8" or self.manifest["features"]["lossless"],
+            in_codes=self._sent["quantisation"] is not None
+            and (graph == "int8" or self._sent["lossless"]),
             share_images=share_images,
             max_bytes=max_bytes,
             max_samples=max_samples,
@@ -159,10 +169,11 @@ class EdgeRuntime:
         self._closed = False
 
     def predict(self, images: np.ndarray, labels: np.ndarray | None = None) -> EdgeAnswer:
-        """Classify uint8 images (n, h, w, c), n at least 1; no fault of the network is raised.
+        """Classify images or other inputs, n at least 1; no fault of the network is raised.
 
         Args:
-            images: The images.
+            images: uint8 (n, h, w, c), or what else the artefact reads: `input_dtype` and
+                `input_shape` of its manifest.
             labels: For the audit alone, where they are known: the user's labels, of shape (n,);
                 where not, a negative number that is no class, an empty string or None.
 
@@ -171,7 +182,7 @@ class EdgeRuntime:
                 not one label an image, or training did not have a label.
         """
         begin = time.monotonic()
-        require_inputs(images, self.manifest["input_shape"])
+        require_inputs(images, self.manifest["input_shape"], self.manifest["input_dtype"])
         numbers = np.full(len(images), -1)
         if labels is not None:
             if np.shape(labels) != numbers.shape:
@@ -190,8 +201,8 @@ class EdgeRuntime:
         return EdgeAnswer(classes, scores, offloaded, causes.astype(str), seconds)
 
     def check(self, samples: int = 1) -> CloudCheck:
-        """Ask the cloud once about black images, and return what came of it; it is no answer that
-        counts. No fault of the network is raised.
+        """Ask the cloud once about samples of zeros, and return what came of it; it is no answer
+        that counts. No fault of the network is raised.
 
         Args:
             samples: How many, at least 1; no more are sent than `predict` sends at once.
@@ -232,6 +243,7 @@ class EdgeRuntime:
 
     def _predict(self, images, labels, deadline):
         outputs = self._infer(images)
+        sends = images if self._sent["are_inputs"] else outputs["features"]
         scores, classes = outputs["score"], outputs["local_logits"].argmax(axis=1)
         offloaded, drawn = self._decide(scores)
         with self._counting:
@@ -242,7 +254,7 @@ class EdgeRuntime:
         for part in self.requests.parts(len(sent)):
             rows = sent[part]
             try:
-                logits = self._ask_about(outputs["features"][rows], images[rows], deadline)
+                logits = self._ask_about(sends[rows], images[rows], deadline)
             except Unanswered as error:
                 causes[rows[offloaded[rows]]] = error.cause
                 self._log_once(error)
@@ -255,7 +267,8 @@ class EdgeRuntime:
     def _infer(self, images):
         with self._running:
             # The arrays belong to the interpreter, and change with its next run.
-            return {name: array.copy() for name, array in self._run(images=images).items()}
+            outputs = self._run(**{self._inputs_name: images})
+            return {name: array.copy() for name, array in outputs.items()}
 
     def _decide(self, scores):
         """Return which samples to offload, and which to audit."""

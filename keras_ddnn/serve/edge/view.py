@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from keras_ddnn.data.archives import read_archive
 from keras_ddnn.data.classes import Classes
-from keras_ddnn.data.datasets import load_test
+from keras_ddnn.data.datasets import as_split, load_test
 from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.readers import colour_of, read_groups
+from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.runtime import CloudCheck, EdgeRuntime
@@ -32,6 +34,8 @@ def read_images(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read images from a folder, or the test data of a dataset.
 
+    For an artefact that reads no images, the test data are `x_test` and `y_test` of a `.npz` file.
+
     Args:
         folder: Of images of one size; in subfolders named after their classes where those are
             known. None to read a dataset.
@@ -41,14 +45,27 @@ def read_images(
         reading: `channels`, `background` and `scale` of `load`.
 
     Returns:
-        uint8 of shape (n, h, w, c), and the user's labels (n,), None where they are not known.
+        uint8 of shape (n, h, w, c), or what else the artefact reads, and the user's labels (n,),
+        None where they are not known.
 
     Raises:
-        ValueError: If there are no images, they differ in size, some cannot be read, or a subfolder
+        ValueError: If the artefact reads no images and the dataset is no `.npz` file; if there are
+            no images, they differ in size, some cannot be read, or a subfolder
             is no class.
     """
     if limit is not None:
         require_count(limit=limit)
+    reads = InputType(tuple(manifest["input_shape"]), manifest["input_dtype"])
+    if not reads.is_image:
+        if folder is not None or not str(dataset).endswith(".npz"):
+            raise ValueError(
+                f"the artefact reads {reads.dtype} of shape {reads.shape}, no images: expected "
+                f"--dataset FILE.npz with x_test and y_test; received {folder or dataset}"
+            )
+        arrays, classes = read_archive(Path(dataset)), Classes.of_manifest(manifest)
+        given = arrays["x_test"], arrays["y_test"]
+        test = as_split(*given, what="test", classes=classes, reads=reads)
+        return test.images[:limit], test.user_labels[:limit]
     if folder is None:
         test = load_test(dataset, **reading)
         return test.images[:limit], test.user_labels[:limit]

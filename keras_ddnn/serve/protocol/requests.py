@@ -18,7 +18,8 @@ class InferRequest(NamedTuple):
     """A request that the network can answer.
 
     Attributes:
-        features: Finite, float16 of shape (n, h, w, f).
+        features: Finite, of the type and shape that the artefact sends, float16 (n, h, w, f) for a
+            feature map.
         images: What they come from, uint8 of shape (n, height, width, channels); None if not sent.
         answered_locally: Samples the device has answered itself since its last request.
         id: The device's name for the request; None where it gave none.
@@ -45,18 +46,23 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
         HTTP headers, body → InferRequest; it raises WireError, with a reason, for whatever does not
         suit the model.
     """
-    shape, image_shape = tuple(manifest["features"]["shape"]), tuple(manifest["input_shape"])
-    quantisation = Quantisation.from_json(manifest["features"]["quantisation"])
-    shapes = {"float16": shape}
+    sent, image_shape = manifest["features"], tuple(manifest["input_shape"])
+    shape, are_inputs = tuple(sent["shape"]), sent["are_inputs"]
+    may_share = manifest["input_dtype"] == "uint8"
+    known = {"features", "images"} if may_share else {"features"}
+    quantisation = Quantisation.from_json(sent["quantisation"])
+    shapes = {sent["dtype"]: shape}
     if quantisation:
         shapes["uint8"] = quantisation.shape_of_codes(shape)
 
     def read(headers: Mapping[str, str], body: bytes) -> InferRequest:
         tensors, parameters, request_id, wanted = decode(headers, body)
-        unknown = tensors.keys() - {"features", "images"}
-        if unknown or "features" not in tensors:
+        if are_inputs and may_share and tensors.keys() == {"images"}:
+            tensors = tensors | {"features": tensors["images"]}  # sent once, and may be shown
+        if tensors.keys() - known or "features" not in tensors:
             raise WireError(
-                f"expected a tensor features and perhaps images; received {brief(list(tensors))}"
+                f"expected a tensor features{' and perhaps images' * may_share}; received "
+                f"{brief(list(tensors))}"
             )
         _require_what_is_done(parameters, wanted)
         asked = parameters.get("model", identity)
@@ -76,9 +82,9 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
             _require_samples("images", images, {"uint8": image_shape})
             if len(images) != len(features):
                 raise WireError(f"expected {len(features)} images; received {len(images)}")
-        if features.dtype == np.uint8:
+        if quantisation and features.dtype == np.uint8:
             features = quantisation.values(features).astype(np.float16)
-        if not np.isfinite(features).all():
+        if features.dtype.kind == "f" and not np.isfinite(features).all():
             raise WireError("features must be finite")
         return InferRequest(features, images, local, request_id)
 

@@ -1,0 +1,371 @@
+"""From training to two machines, any network goes the way of the paper's, and no code with it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import toy_split
+from keras import layers
+from toy_manifest import changed, forge, removed
+from toy_networks import KINDS, RECIPE, image_model, networks, table_data, table_model
+from toy_service import Server
+
+from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.splits import Split, Splits
+from keras_ddnn.deploy.artifact import load_policy, require_keepable, save_policy
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.evaluation.payload import Payload
+from keras_ddnn.files.checksums import files_of, sha256
+from keras_ddnn.files.manifest import read_manifest
+from keras_ddnn.heads.fit import fit_head
+from keras_ddnn.networks.cascade import Cascade, chain, split
+from keras_ddnn.networks.weights import describe, from_description, rebuild
+from keras_ddnn.pipeline import run
+from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.serve.cloud.network import load_cloud
+from keras_ddnn.serve.cloud.service import make_app
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.serve.edge.view import read_images
+from keras_ddnn.training.capture import capture
+from keras_ddnn.training.fit import fit_ddnn
+
+CLOSE = 1e-4  # of a score to the threshold, where two machines may decide otherwise
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def served(request, tmp_path_factory):
+    """Return a policy of a network of a kind, its artefact, inputs and the bytes it sends."""
+    network, data, size = networks()[request.param]
+    rule, (inputs, labels) = Margin(), data(60, 1)
+    inputs = inputs.astype(network.reads.dtype)
+    if request.param == "tables cut":
+        fitted = fit_ddnn(data(60), (inputs, labels), network=network, **RECIPE)
+        rule = fit_head(fitted, HeadConfig(input="features", epochs=1))
+        network = fitted.cascade
+    bank = capture(network, inputs, labels)
+    threshold = float(np.median(rule.score(bank.edge)))
+    policy = OffloadPolicy(network, None, rule, threshold, ("a", "b", "c"))
+    folder = tmp_path_factory.mktemp("any") / "artifact"
+    save_policy(policy, folder, val_bank=bank)
+    return policy, folder, inputs, size
+
+
+def test_an_artefact_answers_as_the_policy_that_was_saved(served):
+    policy, folder, inputs, _ = served
+    loaded = load_policy(folder)
+    for there, here in zip(loaded.predict(inputs), policy.predict(inputs)):
+        np.testing.assert_array_equal(there, here)
+
+
+def test_two_machines_answer_as_the_policy_in_memory(served):
+    policy, folder, inputs, size = served
+    network, manifest, identity = load_cloud(folder)
+    with Server(make_app(network, manifest, identity=identity)) as port:
+        url = f"http://127.0.0.1:{port}"
+        with EdgeRuntime(folder, url, deadline_s=30.0) as device:
+            answer = device.predict(inputs)
+            assert device.requests.sample_bytes == size
+        with EdgeRuntime(folder, url, graph="int8", deadline_s=30.0) as coarse:
+            assert not coarse.predict(inputs).fallback.any()
+    classes, offloaded = policy.predict(inputs)
+    assert 0 < offloaded.sum() < len(offloaded)
+    assert not answer.fallback.any()
+    far = np.abs(answer.scores - policy.score_threshold) > CLOSE
+    np.testing.assert_array_equal(answer.offloaded[far], offloaded[far])
+    np.testing.assert_array_equal(answer.classes[far], classes[far])
+    assert far.mean() > 0.9
+
+
+def test_the_model_card_says_what_is_read_and_what_travels(served):
+    _, folder, _, size = served
+    card = (folder / "README.md").read_text()
+    manifest = read_manifest(folder)
+    assert f"{manifest['input_dtype']}, {' × '.join(map(str, manifest['input_shape']))}" in card
+    assert f"{size:,} bytes" in card
+    assert ("as they came" in card) == manifest["features"]["are_inputs"]
+
+
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory):
+    """Return the artefact of two models of images in a chain, untrained, to be read only."""
+    network, _, _ = networks()["images chained"]
+    policy = OffloadPolicy(network, None, Margin(), 0.5, ("a", "b", "c"))
+    folder = tmp_path_factory.mktemp("chain") / "artifact"
+    save_policy(policy, folder)
+    return folder
+
+
+def test_images_that_travel_are_sent_once_though_they_are_shown(chained):
+    network, manifest, identity = load_cloud(chained)
+    app = make_app(network, manifest, identity=identity)
+    state = next(route.endpoint for route in app.routes if route.path == "/state")
+    with (
+        Server(app) as port,
+        EdgeRuntime(
+            chained, f"http://127.0.0.1:{port}", share_images=True, deadline_s=30.0
+        ) as device,
+    ):
+        device.score_threshold = -np.inf
+        images = toy_split(3, 0).images
+        assert not device.predict(images).fallback.any()
+        assert device.requests.sample_bytes == 16 * 16 * 3
+    import asyncio
+
+    assert asyncio.run(state())["images"][0]["shape"] == (16, 16, 3)
+
+
+def test_inputs_that_are_no_images_are_not_shared(tmp_path):
+    network, _, _ = networks()["tables cut"]
+    save_policy(OffloadPolicy(network, None, Margin(), 0.5, ("a", "b", "c")), tmp_path / "artifact")
+    with pytest.raises(ValueError, match=r"reads images; received one that reads float32"):
+        EdgeRuntime(tmp_path / "artifact", share_images=True)
+    with EdgeRuntime(tmp_path / "artifact") as device:
+        with pytest.raises(ValueError, match=r"expected float32 inputs of shape \(n, 6\)"):
+            device.predict(toy_split(3, 0).images)
+        manifest = device.manifest
+    with pytest.raises(ValueError, match=r"no images: expected --dataset FILE.npz .*received x"):
+        read_images("x", None, manifest, channels=3)
+    arrays = {f"{k}_{s}": v for s in ("train", "test") for k, v in zip("xy", table_data(9))}
+    np.savez(tmp_path / "table.npz", **arrays)
+    inputs, labels = read_images(None, tmp_path / "table.npz", manifest, 5, channels=3)
+    assert (inputs.dtype, inputs.shape, labels.tolist()) == ("float32", (5, 6), [0, 1, 2, 0, 1])
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable(package="somebody")
+class Twice(layers.Layer):
+    """A layer whose code no artefact can hold."""
+
+    def call(self, inputs):
+        """Return twice the inputs."""
+        return 2 * inputs
+
+
+def of_somebody() -> Cascade:
+    table = keras.Input((6,))
+    x = Twice(name="twice")(layers.Dense(4, name="hidden")(table))
+    return split(keras.Model(table, layers.Dense(3)(x)), "hidden")
+
+
+def test_a_layer_that_needs_its_own_code_is_told_of_before_training(caplog, tmp_path, monkeypatch):
+    said = r"layers of Keras alone, .*received 'somebody>Twice' in 'twice'"
+    with pytest.raises(ValueError, match=said):
+        require_keepable(of_somebody())
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("it was trained"))
+    split_of = Split(*table_data(30))
+    splits = Splits("toy", split_of, split_of, split_of, ("a", "b", "c"))
+    with pytest.raises(ValueError, match=said):
+        run(splits, network=of_somebody(), artifact=tmp_path / "artifact", verbose=0)
+    monkeypatch.undo()
+    fit_ddnn(table_data(30), network=of_somebody(), **RECIPE)
+    assert "cannot be saved as an artefact" in caplog.text
+    assert "'twice'" in caplog.text
+
+
+def test_a_loop_that_no_device_runs_is_told_of_before_training():
+    tokens = keras.Input((8,), dtype="int32")
+    x = layers.LSTM(3, return_sequences=True, name="lstm")(layers.Embedding(9, 2)(tokens))
+    model = keras.Model(tokens, layers.Dense(2)(layers.GlobalMaxPooling1D()(x)))
+    with pytest.raises(ValueError, match="holds a loop; give its recurrent layers unroll=True"):
+        require_keepable(split(model, "lstm"))
+
+
+def test_one_call_leads_from_any_network_to_an_artefact(tmp_path):
+    network, data, size = networks()["tables chained"]
+    parts = [Split(data(60, k)[0].astype(np.float32), data(60, k)[1]) for k in range(3)]
+    splits = Splits("toy", *parts, ("a", "b", "c"))
+    head = {"head": HeadConfig(epochs=1)}
+    recipe = {"network": network, "artifact": tmp_path / "artifact", "verbose": 0}
+    report, policy = run(splits, DDNNConfig(epochs=1, batch_size=16), head, **recipe)
+    assert report.facts["payload"]["sent"] == size
+    loaded = load_policy(tmp_path / "artifact")
+    decisions = policy.decide(splits.test.images)
+    np.testing.assert_array_equal(loaded.decide(splits.test.images), decisions)
+
+
+def rehash(folder: Path) -> None:
+    """Make the hashes right again, as anyone can."""
+    hashes = {name: sha256(file) for name, file in files_of(folder).items()}
+    del hashes["manifest.json"]
+    forge(folder, lambda manifest: manifest | {"sha256": hashes})
+
+
+def edit(folder: Path, change) -> None:
+    """Change what an artefact says of its network, with hashes that are right."""
+    path = folder / "network.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    rehash(folder)
+
+
+def instead(layer):
+    """Return what puts another description in the place of the second layer."""
+
+    def change(content):
+        content["layers"][1] = content["layers"][1] | layer
+        return content
+
+    return change
+
+
+MADE_UP = [
+    (instead({"class_name": "Lambda"}), "received 'Lambda'"),
+    (instead({"class_name": "TFSMLayer"}), "received 'TFSMLayer'"),
+    (instead({"class_name": "IntegerLookup"}), "received 'IntegerLookup'"),
+    (instead({"module": "os", "class_name": "system"}), "received 'system'"),
+    (instead({"module": "keras.utils", "class_name": "get_file"}), "received 'get_file'"),
+    (instead({"class_name": "function", "module": "builtins"}), "received 'function'"),
+    (instead({"class_name": "__lambda__", "module": None}), "received '__lambda__'"),
+    (instead({"registered_name": "somebody>Twice"}), "received 'somebody>Twice'"),
+    (lambda content: {}, "no network can be built as described"),
+    (lambda content: [], "describes no network"),
+    (lambda content: content | {"output_layers": ["local", 0, 0]}, "no network|local"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MADE_UP)
+def test_a_made_up_network_is_refused_in_one_line(chained, tmp_path, change, message):
+    folder = shutil.copytree(chained, tmp_path / "artifact")
+    edit(folder, change)
+    with pytest.raises(ValueError, match=message) as refused:
+        load_policy(folder)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("network.sent", ["nowhere"], "describes no network that sends 'nowhere'"),
+        ("class_names", ["a", "b"], "the manifest expects .*'cloud': 2.*received .*'cloud': 3"),
+        ("network", None, "ddnn: expected an object with named fields; received None"),
+    ],
+)
+def test_a_network_that_is_not_the_manifest_s_is_refused(chained, tmp_path, path, value, message):
+    folder = shutil.copytree(chained, tmp_path / "artifact")
+    forge(folder, lambda manifest: changed(manifest, path, value))
+    with pytest.raises(ValueError, match=message) as refused:
+        load_policy(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_artefact_of_schema_5_is_read(toy_artifact, toy_policy, tmp_path):
+    folder = shutil.copytree(toy_artifact, tmp_path / "artifact")
+
+    def older(manifest):
+        for path in ("network", "input_dtype", "features.dtype", "features.are_inputs"):
+            manifest = removed(manifest, path)
+        return manifest | {"schema": 5}
+
+    forge(folder, older)
+    images = toy_split(30, 4).images
+    decisions = toy_policy.decide(images)
+    np.testing.assert_array_equal(load_policy(folder).decide(images), decisions)
+    with EdgeRuntime(folder) as device:
+        np.testing.assert_array_equal(device.predict(images).offloaded, decisions)
+    assert load_cloud(folder)[1]["features"]["dtype"] == "float16"
+
+
+def test_a_described_network_that_is_larger_than_its_weights_is_never_made(tmp_path):
+    model = networks()["tokens cut"][0].model
+    model.save_weights(tmp_path / "a.weights.h5")
+    description = describe(model)
+    (embedding,) = (x for x in description["layers"] if x["class_name"] == "Embedding")
+    embedding["config"]["input_dim"] = 10**9  # 16 GB of weights
+    with pytest.raises(ValueError, match=r"expected the 4,000,000,\d+ weights of the network"):
+        rebuild(lambda: from_description(description), tmp_path / "a.weights.h5")
+
+
+def test_what_is_described_is_made_again(tmp_path):
+    model = networks()["images cut"][0].model
+    again = from_description(json.loads(json.dumps(describe(model))))
+    again.set_weights(model.get_weights())
+    images = toy_split(4, 0).images
+    for name, logits in model.predict(images, verbose=0).items():
+        np.testing.assert_array_equal(again.predict(images, verbose=0)[name], logits)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["images", "tables"])
+def test_frozen_layers_let_the_cloud_answer_as_before(kind):
+    inputs, labels = networks()[f"{kind} cut"][1](60)
+    model, at = (
+        (image_model(), "block_0_project_BN") if kind == "images" else (table_model(), "hidden")
+    )
+    network = split(model, at, freeze=True)
+    read = inputs.astype(network.reads.dtype)
+    before = network.model.predict(read, verbose=0)
+    recipe = RECIPE | {"epochs": 3, "learning_rate": 0.05}
+    fitted = fit_ddnn((inputs, labels), network=network, **recipe)
+    after = fitted.model.predict(read, verbose=0)
+    np.testing.assert_array_equal(after["cloud"], before["cloud"])
+    assert np.abs(after["local"] - before["local"]).max() > 0.1
+
+
+def test_a_cut_model_normalises_as_the_model_did():
+    model, table = table_model(), table_data(20)[0].astype(np.float32)
+    expected = model.predict(table, verbose=0)
+    for network in (split(model, "hidden"), split(model, "hidden").copy()):
+        for each in (network, network.folded()):
+            logits = each.model.predict(table, verbose=0)["cloud"]
+            np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def with_nan(table, labels):
+    table[3, 2] = np.nan
+    return table, labels
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil", "message"),
+    [
+        ("tables", with_nan, "train inputs: expected finite numbers, .*in 1 of 30 samples"),
+        (
+            "tables",
+            lambda x, y: (x[:, :5], y),
+            r"expected shape \(n, 6\), received shape \(30, 5\)",
+        ),
+        ("tables", lambda x, y: (x.astype(str), y), "expected numbers, received dtype"),
+        ("tables", lambda x, y: (1e40 * x, y), "expected float32 in"),
+        ("tokens", lambda x, y: (x + 0.5, y), "expected integers, received dtype float64"),
+        ("tokens", lambda x, y: (x - 40, y), "expected int32 in 0..2147483647"),
+    ],
+)
+def test_inputs_that_a_network_cannot_read_are_refused_before_training(kind, spoil, message):
+    network, data, _ = networks()[f"{kind} cut"]
+    with pytest.raises(ValueError, match=message) as refused:
+        fit_ddnn(spoil(*data(30)), network=network, **RECIPE)
+    assert "\n" not in str(refused.value)
+
+
+def test_only_images_are_augmented():
+    network, data, _ = networks()["tokens cut"]
+    with pytest.raises(ValueError, match="augmentation is for images; received 'crop'"):
+        fit_ddnn(data(30), network=network, augmentation="crop", **RECIPE)
+    fitted = fit_ddnn(data(30), data(30), network=network, **RECIPE)
+    with pytest.raises(ValueError, match="augmented copies are made of images alone"):
+        fitted.augmented_bank(2)
+
+
+def test_what_travels_is_counted_beside_the_raw_input():
+    logits = np.zeros((4, 2), np.float32)
+    images = toy_split(4, 0).images
+    payload = Payload.of(EdgeOutputs(logits, images, images))
+    assert payload.sent == payload.image == 16 * 16 * 3
+    assert payload.as_json()["codes"] is None
+    assert "768 bytes, 100% of the raw image and 90% of its PNG" in payload.verdict()
+    table = table_data(4)[0].astype(np.float32)
+    payload = Payload.of(EdgeOutputs(logits, table, table))
+    assert payload.verdict() == "an offloaded sample sends 24 bytes, 100% of the raw input"
+
+
+def test_a_chain_of_other_sizes_sends_the_raw_image():
+    network = chain({"local": image_model(8), "cloud": image_model(24)}, input_shape=(16, 16, 3))
+    assert network.sends_inputs
+    assert (network.sent_dtype, network.reads.shape) == ("uint8", (16, 16, 3))

@@ -1,0 +1,80 @@
+"""Small networks of every kind, cut and chained, and toy data that they learn in an epoch."""
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_ddnn.networks.cascade import Cascade, chain, split
+
+SIDE, COLUMNS, LENGTH, WORDS = 16, 6, 12, 30
+RECIPE = {"epochs": 1, "batch_size": 16, "verbose": 0}
+
+
+def image_model(side: int = SIDE) -> keras.Model:
+    """Return a small MobileNetV2: inverted residual blocks on images of a side."""
+    images = keras.Input((side, side, 3))
+    x = layers.Rescaling(1 / 127.5, -1.0)(images)
+    for block in range(2):
+        before = x
+        x = layers.Conv2D(6, 1, use_bias=False, name=f"block_{block}_expand")(x)
+        x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+        x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
+        x = layers.Conv2D(4, 1, use_bias=False)(layers.BatchNormalization()(x))
+        x = layers.BatchNormalization(name=f"block_{block}_project_BN")(x)
+        x = layers.Add(name=f"block_{block}_add")([before, x]) if block else x
+    return keras.Model(images, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+
+def table_model(width: int = 8) -> keras.Model:
+    """Return a dense network of a table whose columns it normalises."""
+    table = keras.Input((COLUMNS,))
+    norm = layers.Normalization(name="norm")
+    norm.adapt(table_data(60)[0])
+    x = layers.Dense(width, activation="relu", name="hidden")(norm(table))
+    return keras.Model(table, layers.Dense(3)(layers.Dense(width, activation="relu")(x)))
+
+
+def token_model(width: int = 6) -> keras.Model:
+    """Return an embedding and a convolution of a sequence of tokens."""
+    tokens = keras.Input((LENGTH,), dtype="int32")
+    x = layers.Conv1D(width, 3, activation="relu", name="conv")(layers.Embedding(WORDS, 4)(tokens))
+    return keras.Model(tokens, layers.Dense(3)(layers.GlobalMaxPooling1D()(x)))
+
+
+def image_data(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return images of noise, brighter the higher the class."""
+    rng, labels = np.random.default_rng(seed), np.arange(n) % 3
+    images = rng.normal(60 + 60 * labels[:, None, None, None], 50, (n, SIDE, SIDE, 3))
+    return images.clip(0, 255).astype(np.uint8), labels
+
+
+def table_data(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of columns on scales of their own, larger the higher the class."""
+    rng, labels = np.random.default_rng(seed), np.arange(n) % 3
+    return (rng.normal(labels[:, None], 1.0, (n, COLUMNS)) * 10.0 ** np.arange(COLUMNS)), labels
+
+
+def token_data(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return sequences of words, of which each class prefers ten."""
+    rng, labels = np.random.default_rng(seed), np.arange(n) % 3
+    own = rng.integers(0, 10, (n, LENGTH)) + 10 * labels[:, None]
+    return np.where(rng.random((n, LENGTH)) < 0.4, own, rng.integers(0, WORDS, own.shape)), labels
+
+
+def networks() -> dict[str, tuple[Cascade, object, int]]:
+    """Return kind → an untrained network, what makes its data, and the bytes that it sends."""
+    keras.utils.set_random_seed(0)
+    images = {"local": image_model(8), "cloud": image_model()}
+    tables = {"local": table_model(2), "cloud": table_model()}
+    tokens = {"local": token_model(2), "cloud": token_model()}
+    return {
+        "images cut": (split(image_model(), "block_0_project_BN"), image_data, 2 * SIDE * SIDE * 4),
+        "images chained": (chain(images), image_data, SIDE * SIDE * 3),
+        "tables cut": (split(table_model(), "hidden"), table_data, 2 * 8),
+        "tables chained": (chain(tables), table_data, 4 * COLUMNS),
+        "tokens cut": (split(token_model(), "conv"), token_data, 2 * (LENGTH - 2) * 6),
+        "tokens chained": (chain(tokens), token_data, 4 * LENGTH),
+    }
+
+
+KINDS = ("images cut", "images chained", "tables cut", "tokens cut", "tokens chained")
