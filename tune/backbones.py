@@ -14,6 +14,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checksums import sealed_folder
+from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import Predictions
 from tune.cache import backbone_key, set_damaged_aside, trained
 from tune.space import NetworkSpec
@@ -38,6 +39,7 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, folder: str, epochs) -
             (backbone, -1, None) when the training begins.
     """
     epochs.actor.put_nowait.remote((backbone, -1, None))
+    import_tensorflow()
     import keras
 
     # Not `epochs.put`: while a worker waits for an answer Ray lends its core to the next backbone.

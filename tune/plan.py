@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.datasets import Splits, load
+from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
 from tune.cache import Records, backbone_key, trained, trial_key
 from tune.space import SearchConfig
@@ -110,6 +111,7 @@ def measure_networks(
     shape: tuple, num_classes: int, configs: list[DDNNConfig]
 ) -> dict[DDNNConfig, Network]:
     """Build each network once, without training, and measure it; λ and seed make no difference."""
+    import_tensorflow()
     from keras_ddnn.networks.model_costs import multiply_adds
     from keras_ddnn.networks.paper import build_ddnn
 

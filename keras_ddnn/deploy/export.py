@@ -10,6 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras_ddnn.data.bank import EdgeOutputs
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.files.quiet import without_chatter
 from keras_ddnn.networks.batched import sent_type
 
 IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `EdgeOutputs`
@@ -37,7 +38,7 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
         ValueError: If the rule cannot be part of a graph.
     """
     device = _device(policy)
-    with tempfile.TemporaryDirectory() as folder:
+    with without_chatter(), tempfile.TemporaryDirectory() as folder:
         _save(device, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         graph = converter.convert()
@@ -67,7 +68,8 @@ def export_cloud(policy: OffloadPolicy, folder) -> None:
 
     read = network.input
     spec = tf.TensorSpec(read.shape, sent_type(read.dtype), name="features")
-    _save(tf.function(cloud, input_signature=[spec], autograph=False), folder)
+    with without_chatter():
+        _save(tf.function(cloud, input_signature=[spec], autograph=False), folder)
 
 
 def _device(policy):
