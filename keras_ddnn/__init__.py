@@ -68,14 +68,18 @@ _FILE_OF = {
     "threshold_for_fraction": "data.benefits",
     "violation_rate": "rules.certificate",
 }
+_KERAS_ROOMS = {"networks", "training", "heads", "deploy", "pipeline"}  # they import TensorFlow
 __all__ = sorted(_FILE_OF)
 
 
 def __getattr__(name):
     if name not in _FILE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    file = _FILE_OF[name]
     with extras_named():
-        return getattr(import_module(f"{__name__}.{_FILE_OF[name]}"), name)
+        if file.partition(".")[0] in _KERAS_ROOMS:
+            import_module(f"{__name__}.files.quiet").import_tensorflow()
+        return getattr(import_module(f"{__name__}.{file}"), name)
 
 
 def __dir__():

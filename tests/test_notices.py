@@ -28,3 +28,43 @@ def test_notice_can_be_turned_off():
 def test_notice_is_one_line_whatever_a_file_is_called(caplog):
     notice("pets/two\nlines.png: animated")
     assert caplog.messages == ["pets/two lines.png: animated"]
+
+
+CHATTER = """
+import logging, os
+from keras_ddnn.files.notices import notice
+from keras_ddnn.files.quiet import without_chatter
+with without_chatter():
+    os.write(2, b"I0000 00:00:1.1 7 port.cc:153] oneDNN custom operations are on.\\n")
+    os.write(2, b"fully_quantize: 0, inference_type: 6\\n")
+    os.write(2, b"E0000 00:00:1.1 7 cuda.cc:52] failed\\n")
+    logging.getLogger("absl").error("an error of Python")
+    logging.basicConfig()  # as some functions of TensorFlow do
+    os.write(2, b"the last words of a crash")
+    {end}
+notice("ours")
+"""
+
+
+def test_chatter_of_libraries_is_left_out_and_no_error_is():
+    assert run(CHATTER.format(end="")).stderr.splitlines() == [
+        "E0000 00:00:1.1 7 cuda.cc:52] failed",
+        "an error of Python",
+        "the last words of a crashnote: ours",
+    ]
+
+
+def test_the_last_words_of_a_crash_are_shown():
+    said = run(CHATTER.format(end="os.abort()")).stderr
+    assert said.endswith("the last words of a crash")
+
+
+def test_who_asks_for_the_chatter_gets_it(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    assert "oneDNN custom" in run(CHATTER.format(end="")).stderr
+
+
+def test_tensorflow_starts_without_a_word(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    done = run("import keras_ddnn; keras_ddnn.build_ddnn")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -15,6 +15,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checksums import sealed_folder
+from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.records import as_json
 from keras_ddnn.labels.sources import Predictions
 from tune.cache import set_damaged_aside, trained
@@ -47,6 +48,7 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, 
             (backbone, -1, None) when the training begins.
     """
     epochs.actor.put_nowait.remote((backbone, -1, None))
+    import_tensorflow()
     import keras
 
     # Not `epochs.put`: while a worker waits for an answer Ray lends its core to the next backbone.

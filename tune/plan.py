@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 
 from keras_ddnn.data.datasets import Splits, load
+from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
 from tune.cache import trained
 from tune.networks import built
@@ -112,6 +113,7 @@ def measure_networks(
     shape: tuple, num_classes: int, specs: list[NetworkSpec]
 ) -> dict[NetworkSpec, Network]:
     """Build each network once, without training, and measure it; λ and seed make no difference."""
+    import_tensorflow()
     from keras_ddnn.networks.model_costs import multiply_adds
     from keras_ddnn.networks.trace import Trace
 

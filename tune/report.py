@@ -18,6 +18,7 @@ from keras_ddnn.evaluation.diagnostics import diagnose
 from keras_ddnn.evaluation.payload import FORMS, Payload
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import replacing_file, write_json
+from keras_ddnn.files.quiet import import_tensorflow
 from tune import cluster, summary
 from tune.backbones import StoredNetwork
 from tune.failures import grouped
@@ -142,6 +143,7 @@ def write(
     Raises:
         RuntimeError: If no trial finished.
     """
+    import_tensorflow()
     output, records = workspace.output, workspace.trials(search)
     networks = {
         network: _measure(StoredNetwork.of(workspace, network, splits))

@@ -4,6 +4,7 @@ import time
 
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.files.checksums import sealed_folder
+from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.rules.confidence import untrained_rules
 from tune.backbones import StoredNetwork
 from tune.space import SearchConfig
@@ -41,6 +42,7 @@ def head_trials(
         tune.report(next(iter(recorded.values()))["metrics"])
         return
 
+    import_tensorflow()
     import keras
 
     from keras_ddnn.deploy.artifact import save_head

@@ -22,6 +22,7 @@ from keras_ddnn.evaluation.cut_latency import (
     read_rate,
 )
 from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.files.quiet import import_tensorflow
 
 UNKNOWN = "unknown"
 BITS = (32, 8)  # of a weight and of a value of an activation, on the device
@@ -60,6 +61,8 @@ def _computed(options: argparse.Namespace) -> tuple[list[CutLatency], list[str]]
     )
     # Imported only now, so that --help and a misspelt option answer at once.
     from keras_ddnn.evaluation.payload import mean_png_bytes
+
+    import_tensorflow()
     from keras_ddnn.networks.model_costs import cut_costs, unknown_layers
     from keras_ddnn.networks.named_models import named_model
 

@@ -14,6 +14,7 @@ from keras_ddnn.deploy.cloud_graph import SAVED_MODEL, checked
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.manifest import inputs_name
+from keras_ddnn.files.quiet import without_chatter
 
 IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `EdgeOutputs`
 SCORE = "score"  # scope of the operations that stay float32 where the local network is quantised
@@ -41,7 +42,7 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
         ValueError: If the rule cannot be part of a graph, or LiteRT has no operation for a layer.
     """
     device = _device(policy)
-    with tempfile.TemporaryDirectory() as folder:
+    with without_chatter(), tempfile.TemporaryDirectory() as folder:
         _save(device, folder)
         try:
             graph = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
@@ -75,7 +76,8 @@ def export_cloud(policy: OffloadPolicy, folder) -> None:
         return {"logits": tf.cast(network(features, training=False)["outputs"], tf.float32)}
 
     spec = tf.TensorSpec(network.input.shape, policy.cascade.sent_dtype, name="features")
-    _save(tf.function(cloud, input_signature=[spec], autograph=False), folder)
+    with without_chatter():
+        _save(tf.function(cloud, input_signature=[spec], autograph=False), folder)
     checked(Path(folder) / SAVED_MODEL)
 
 

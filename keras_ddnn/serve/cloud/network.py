@@ -1,6 +1,7 @@
 """The cloud's half of an artefact, verified, as a function of arrays."""
 
 from keras_ddnn.files.manifest import CLOUD, artifact_of, model_id, read_manifest
+from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.cloud.service import Network
 
@@ -25,6 +26,7 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
         raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")
 
+    import_tensorflow()
     from keras_ddnn.deploy.cloud_graph import load_step
     from keras_ddnn.networks.batched import BUCKETS, run_in_batches
 
