@@ -351,11 +351,10 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
         threshold = threshold_for_fraction(values, LOGGED_LOCAL_FRACTION)
         write_benefit(folder / name, values, threshold)
     hard = hard_labels(benefits["validation"], LOGGED_LOCAL_FRACTION)
+    places = tuple(range(1, bank.edge.features.ndim - 1))
     write_projector(
         folder / "validation",
-        bank.edge.features.mean(
-            axis=tuple(range(1, bank.edge.features.ndim - 1)), dtype=np.float32
-        ),
+        bank.edge.features.mean(axis=places, dtype=np.float32),
         {
             "decision": np.where(hard, "hard", "easy"),
             "class": fitted.classes.decode(bank.labels),
