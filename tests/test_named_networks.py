@@ -14,6 +14,7 @@ from conftest import toy_split
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.data.splits import Splits
+from keras_ddnn.deploy import artifact
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.networks.named_models import address_of, named_network
 from tune import networks, summary
@@ -206,14 +207,17 @@ def test_unknown_multiply_adds_are_no_number():
 
 
 @pytest.mark.slow
-def test_a_search_over_cuts_trains_each_once_and_compares_them(folder, splits, tmp_path):
+def test_a_search_over_cuts_trains_each_once_and_compares_them(
+    folder, splits, tmp_path, monkeypatch
+):
     ray = pytest.importorskip("ray")
     arrays = {f"x_{what}": getattr(splits, what).images for what in ("train", "val", "test")}
     arrays |= {f"y_{what}": getattr(splits, what).labels for what in ("train", "val", "test")}
     np.savez(tmp_path / "toy.npz", **arrays)
     search = replace(SEARCH, dataset=str(tmp_path / "toy.npz"), labels=("final_epoch", "held_out"))
     search = replace(search, at=("first", "pool"))
-    seen = []
+    seen, kept = [], []
+    monkeypatch.setattr(artifact, "save_policy", lambda policy, *_, **__: kept.append(policy))
 
     def look(search, splits, workspace, unfinished):
         seen.append((workspace.trials(search), unfinished))
@@ -224,13 +228,17 @@ def test_a_search_over_cuts_trains_each_once_and_compares_them(folder, splits, t
                 np.testing.assert_allclose(logits, stored.val_bank.cloud_logits, atol=0.05)
 
     try:
-        for resume in (False, True):
-            run_search(search, tmp_path / "out", resume=resume, num_cpus=2, write=look)
+        run_search(search, tmp_path / "out", num_cpus=2, write=look)
+        run_search(search, tmp_path / "out", num_cpus=2, resume=True)
     finally:
         ray.shutdown()
-    for trials, unfinished in seen:
-        assert set(trials) == set(search.grid())
-        assert not unfinished
+    assert set(seen[0][0]) == set(search.grid())
+    assert not seen[0][1]
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert results["at"].value_counts().to_dict() == {"first": 2, "pool": 2}
+    (policy,) = kept
+    assert policy.config is None  # no configuration of the paper's describes the network
+    assert policy.cascade.sent == (results["at"][0],)
     records = list((tmp_path / "backbones").glob("*/backbone.json"))
     cuts = [json.loads(path.read_text())["cut"]["at"] for path in records]
     assert sorted(cuts) == ["first", "first", "pool", "pool"]  # and a fold of each

@@ -28,17 +28,18 @@ def addresses(search: SearchConfig, splits: Splits) -> dict[int, str]:
 
 
 def _addresses(search: SearchConfig, sample: Split) -> dict[int, str]:
-    from keras_ddnn.networks.named_models import address_of, named_cut, named_network
+    from keras_ddnn.networks.cascade import split
+    from keras_ddnn.networks.named_models import address_of, named_network
     from keras_ddnn.training.fit import require_network
 
-    shape, classes = sample.images.shape[1:], len(sample.classes)
-    for at in search.at:
-        cascade = named_cut(search.network, at, shape, classes)
-        require_network(cascade, sample, search.backbone(search.lambda_local[0], search.seed[0]))
-    return {
-        seed: address_of(named_network(search.network, shape, classes, seed))
-        for seed in search.seed
-    }
+    shape, classes, found = sample.images.shape[1:], len(sample.classes), {}
+    for seed in search.seed:
+        model = named_network(search.network, shape, classes, seed)
+        for at in () if found else search.at:
+            config = search.backbone(search.lambda_local[0], seed)
+            require_network(split(model, at), sample, config)
+        found[seed] = address_of(model)
+    return found
 
 
 def untrained(
@@ -57,15 +58,17 @@ def untrained(
     """
     if spec.cut is None:
         return None
-    from keras_ddnn.networks.named_models import address_of, named_cut, named_network
+    from keras_ddnn.networks.cascade import split
+    from keras_ddnn.networks.named_models import address_of, named_network
 
     name, seed = spec.cut.network, spec.ddnn.seed
-    if networks and address_of(named_network(name, shape, num_classes, seed)) != networks[seed]:
+    model = named_network(name, shape, num_classes, seed)
+    if networks and address_of(model) != networks[seed]:
         raise ValueError(
             f"the network {name!r} is another one than when the search began: its code has "
             "changed, or makes other weights each time; run the search again"
         )
-    return named_cut(name, spec.cut.at, shape, num_classes, seed)
+    return split(model, spec.cut.at)
 
 
 def built(spec: NetworkSpec, shape: tuple, num_classes: int) -> "Cascade":

@@ -15,7 +15,6 @@ import numpy as np
 
 from keras_ddnn.config import DDNNConfig, PaperOptions
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
-from keras_ddnn.networks.cascade import Cascade, split
 from keras_ddnn.networks.paper import build_ddnn
 
 
@@ -104,11 +103,6 @@ def named_network(name: str, shape: Sequence[int], classes: int, seed: int = 0) 
     if ":" in name or name.endswith(".keras"):
         return named_model(name, seed=seed)
     return named_model(name, shape, classes, seed)
-
-
-def named_cut(name: str, at: str, shape: Sequence[int], classes: int, seed: int = 0) -> Cascade:
-    """Return the model that a name stands for, cut at a layer; see `named_network` and `split`."""
-    return split(named_network(name, shape, classes, seed), at)
 
 
 def address_of(model: keras.Model) -> str:
