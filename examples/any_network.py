@@ -20,9 +20,9 @@ from keras_ddnn import DDNNConfig, HeadConfig
 
 SIDE = 96
 SHAPES = ("bar", "cross", "disc", "ring")
-COUNTS = {"train": 320, "val": 80, "test": 80}
+COUNTS = {"train": 480, "val": 80, "test": 80}
 CUT = "block_3_project_BN"
-EPOCHS = 4
+EPOCHS = 5
 
 
 def drawn(shape: str, rng: np.random.Generator) -> Image.Image:
@@ -63,9 +63,12 @@ def main(folder: Path, counts: dict[str, int] = COUNTS, epochs: int = EPOCHS) ->
     model = keras.applications.MobileNetV2(
         input_shape=(SIDE, SIDE, 3), weights=None, classes=len(SHAPES)
     )
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.8  # its 0.999 is for a training of many thousand steps
     preprocess = keras.layers.Rescaling(1 / 127.5, -1.0)
     network = keras_ddnn.split(model, at=CUT, preprocess=preprocess)
-    recipe = DDNNConfig(epochs=epochs, batch_size=32, schedule="one_cycle", learning_rate=2e-3)
+    recipe = DDNNConfig(epochs=epochs, batch_size=16, schedule="one_cycle", learning_rate=2e-3)
     report, _ = keras_ddnn.run(
         splits,
         recipe,

@@ -10,7 +10,7 @@ import pytest
 from conftest import toy_split
 from keras import layers
 from toy_manifest import changed, forge, removed
-from toy_networks import KINDS, RECIPE, image_model, networks, table_data, table_model
+from toy_networks import KINDS, RECIPE, image_data, image_model, networks, table_data, table_model
 from toy_service import Server
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
@@ -292,20 +292,14 @@ def test_what_is_described_is_made_again(tmp_path):
 # --- training ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["images", "tables"])
-def test_frozen_layers_let_the_cloud_answer_as_before(kind):
-    inputs, labels = networks()[f"{kind} cut"][1](60)
-    model, at = (
-        (image_model(), "block_0_project_BN") if kind == "images" else (table_model(), "hidden")
-    )
-    network = split(model, at, freeze=True)
-    read = inputs.astype(network.reads.dtype)
-    before = network.model.predict(read, verbose=0)
-    recipe = RECIPE | {"epochs": 3, "learning_rate": 0.05}
-    fitted = fit_ddnn((inputs, labels), network=network, **recipe)
-    after = fitted.model.predict(read, verbose=0)
+def test_frozen_layers_let_the_cloud_answer_as_before():
+    network = split(image_model(), "block_0_project_BN", freeze=True)  # with batch normalisation
+    images, labels = image_data(48)
+    before = network.model.predict(images, verbose=0)
+    fitted = fit_ddnn((images, labels), network=network, **(RECIPE | {"learning_rate": 0.1}))
+    after = fitted.model.predict(images, verbose=0)
     np.testing.assert_array_equal(after["cloud"], before["cloud"])
-    assert np.abs(after["local"] - before["local"]).max() > 0.1
+    assert np.abs(after["local"] - before["local"]).max() > 0.05
 
 
 def test_a_cut_model_normalises_as_the_model_did():

@@ -5,7 +5,6 @@ It needs NumPy and LiteRT, but neither TensorFlow nor Keras.
 
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -22,6 +21,7 @@ from keras_ddnn.files.manifest import (
 )
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.drift.guard import DriftGuard
+from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
 from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.requests import RequestWriter
@@ -32,48 +32,6 @@ from keras_ddnn.serve.protocol.link import CloudLink
 BATCH = 32  # samples at a time through the graph, and the most in a request
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class EdgeAnswer:
-    """What a device says of n images.
-
-    Attributes:
-        classes: The user's labels, integers or strings of shape (n,).
-        scores: Of the offload rule, float32 of shape (n,).
-        offloaded: Whether the cloud was to answer, bool of shape (n,).
-        causes: Why it was to and did not, so that the class is the local network's: of
-            `keras_ddnn.serve.protocol.causes.CAUSES`, str of shape (n,); empty for all others.
-        seconds: From images to answer.
-    """
-
-    classes: np.ndarray
-    scores: np.ndarray
-    offloaded: np.ndarray
-    causes: np.ndarray
-    seconds: float
-
-    @property
-    def fallback(self) -> np.ndarray:
-        """Whether the cloud was to answer and did not, bool of shape (n,)."""
-        return self.causes != ""
-
-
-@dataclass(frozen=True)
-class CloudCheck:
-    """What one request to the cloud has found.
-
-    Attributes:
-        failure: Why there was no answer that can be used; None if there was one.
-        seconds: From the request to the answer, or to giving up.
-        samples: Black images that were asked about.
-        sent_bytes: Length of the request's body.
-    """
-
-    failure: Unanswered | None
-    seconds: float
-    samples: int
-    sent_bytes: int
 
 
 class EdgeRuntime:

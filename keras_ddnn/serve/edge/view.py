@@ -16,8 +16,9 @@ from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.readers import colour_of, read_groups
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import require_count
+from keras_ddnn.serve.edge.answers import CloudCheck
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
-from keras_ddnn.serve.edge.runtime import CloudCheck, EdgeRuntime
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
 
 # Causes for which it is not known whether there is anybody.
 UNREACHED = ("connection", "no-address", "time-out", "no-time", "circuit-open", "no-cloud")
