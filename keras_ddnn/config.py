@@ -86,7 +86,7 @@ class DDNNConfig:
     seed: int = 0
 
     def __post_init__(self):
-        # Equal configs must have one JSON text: no lists beside tuples, no 1 beside 1.0.
+        # Normalise types so that equal configs hash alike.
         object.__setattr__(self, "cloud_filters", tuple(tuple(b) for b in self.cloud_filters))
         object.__setattr__(self, "cloud_units", tuple(self.cloud_units))
         if self.lambda_local != "random":
@@ -155,10 +155,10 @@ class HeadConfig:
         local_fraction: L0, the share of training samples labelled easy; in [0, 1].
         oversample: Whether to balance the labels by SMOTE (imbalanced-learn), on vectors only.
         dropout: Share of the hidden units of "mlp" that are left out at random.
-        epochs, batch_size, learning_rate, patience: Of Adam, stopped early when the AUDC on the
+        epochs, batch_size, learning_rate, patience: Training by Adam; it stops when the AUDC on the
             validation data has not risen for `patience` epochs.
-        precision: As of `DDNNConfig`, for heads on maps; vectors are always read in float32.
-        seed: Of the weights and the shuffle.
+        precision: As in `DDNNConfig`, for heads on maps; vectors are always read in float32.
+        seed: Seed of the weight initialisation and shuffling.
 
     Raises:
         ValueError: If a field lies outside its range, a name is unknown, or a vector input is

@@ -124,10 +124,10 @@ class StoredNetwork:
 
     Attributes:
         root: Folder of the trained backbones.
-        fingerprint: Of the dataset.
-        ddnn: Of the deployed DDNN.
+        fingerprint: Fingerprint of the dataset.
+        ddnn: Configuration of the deployed DDNN.
         images: {"train", "val"} → uint8 images, and "test" for the report.
-        num_classes: Of the data.
+        num_classes: Classes of the data.
     """
 
     root: Path
@@ -149,17 +149,17 @@ class StoredNetwork:
 
     @cached_property
     def bank(self) -> Bank:
-        """Of the training images, by the final epoch."""
+        """Bank of the training images, by the final epoch."""
         return self._bank("train")
 
     @cached_property
     def val_bank(self) -> Bank:
-        """Of the validation images."""
+        """Bank of the validation images."""
         return self._bank("val")
 
     @cached_property
     def test_bank(self) -> Bank:
-        """Of the test images; for the report alone."""
+        """Bank of the test images; for the report alone."""
         return self._bank("test")
 
     @cached_property

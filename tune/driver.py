@@ -38,13 +38,14 @@ def run_search(
         search: What to search.
         output: Folder of the results: `search.json`, `results.csv`, `results.parquet`, `curve.png`,
             `report/`, `artifact/`, `tensorboard/` and `trials/`.
-        data_dir: As of `keras_ddnn.load`.
+        data_dir: As for `keras_ddnn.load`.
         reading: Its `background` and `scale`.
         backbones: Folder of trained backbones, shared between searches; beside `output` by default.
         resume: Go on with an interrupted search in `output`; finished trials are not repeated.
         overwrite: Delete an older search in `output` first.
-        address: Of a running Ray cluster, which must share the folders; a local one by default.
-        num_cpus: Of the local Ray; all by default.
+        address: Address of a running Ray cluster, which must share the folders; a local one by
+            default.
+        num_cpus: Cores of the local Ray; all by default.
         write: What is made of the finished trials, with the arguments of `tune.report.write`.
 
     Returns:
@@ -101,7 +102,7 @@ def train_backbones(
         wanted: Those that are in `backbones` already are not trained again.
         splits: The data.
         backbones: Folder of trained backbones.
-        num_cpus: Of the local Ray; all by default.
+        num_cpus: Cores of the local Ray; all by default.
 
     Raises:
         RuntimeError: If the training of a backbone fails.

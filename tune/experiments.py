@@ -32,8 +32,8 @@ class Scale:
         ddnn: Preset of all backbones but those of the sweep over λ, which are "fast".
         weights: λ of the sweep.
         fractions: L0 of the heads on features and images.
-        seeds: Of all experiments but the sweep.
-        sweep_seeds: Of the sweep.
+        seeds: Seeds of all experiments but the sweep.
+        sweep_seeds: Seeds of the sweep.
         share: Whether the sweep's backbones are kept with the others, which then take the place of
             one of them. In full they take 70 GB, and are deleted seed by seed.
     """

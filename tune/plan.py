@@ -30,9 +30,9 @@ class Network:
 
     Attributes:
         parameters: Their number.
-        multiply_adds: Of one sample.
-        map_bytes: Of the outputs of all layers, for one sample.
-        bank_bytes: Of one sample in a `Bank`.
+        multiply_adds: Multiply-adds of one sample.
+        map_bytes: Bytes of the outputs of all layers, for one sample.
+        bank_bytes: Bytes of one sample in a `Bank`.
     """
 
     parameters: int
@@ -47,10 +47,11 @@ class Plan:
 
     Attributes:
         backbones, backbones_to_train, trials, trials_to_run: Their numbers.
-        estimated_seconds: Of the rest.
-        parameters: Of the largest network that is still to train; 0 if none is.
-        disk_bytes: Of weights and banks that are still to be written.
-        array_bytes: Of the images, and of what is in memory at once while backbones are trained.
+        estimated_seconds: Estimated time of the rest.
+        parameters: Parameters of the largest network that is still to train; 0 if none is.
+        disk_bytes: Bytes of weights and banks that are still to be written.
+        array_bytes: Bytes of the images, and of what is in memory at once while backbones are
+            trained.
     """
 
     backbones: int
@@ -195,7 +196,8 @@ def _samples(backbone, samples: int) -> float:
 
 
 def _disk_bytes(search, splits, to_train) -> int:
-    """Of a network that only judges or teaches, next to nothing is kept."""
+    """Return the bytes kept of a network; next to none if it only predicts folds or trains a
+    head."""
     samples = sum(len(split) for split in (splits.train, splits.val, splits.test))
     deployed = [network for backbone, network in to_train if backbone.deployed]
     written = sum(4 * network.parameters + samples * network.bank_bytes for network in deployed)

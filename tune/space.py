@@ -20,7 +20,7 @@ from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
 
-MEMBERS = 16  # of a stack at most: two cores want two stacks
+MEMBERS = 16  # most heads of a stack, so that two workers are busy
 
 Searcher = Literal["grid", "random", "optuna"]
 Scheduler = Literal["fifo", "asha"]
@@ -31,7 +31,7 @@ class SearchConfig:
     """A search: a dataset, the recipe of its backbones, and the choices of every dimension.
 
     Attributes:
-        dataset, data_seed: As of `keras_ddnn.load`.
+        dataset, data_seed: As for `keras_ddnn.load`.
         ddnn: Preset of the backbones; `epochs` and `local_dropout` replace what it says of them.
         stages: Late epochs every backbone keeps, if the labels do not ask for more.
         lambda_local, bottleneck, seed: One backbone is trained for each three of them. A bottleneck
@@ -40,7 +40,7 @@ class SearchConfig:
             oversample: Choices of `HeadConfig`. Where a choice has no meaning (a convolution on a
             vector, oversampling of a map, a loss that does not fit the target, an L0 of a target
             that has no b*) the plain one takes its place.
-        patience: Of every head, as of `HeadConfig`.
+        patience: Patience of every head, as in `HeadConfig`.
         target_fraction: The local fraction at which decisions are reported.
         searcher: "grid" runs every combination, "random" draws `trials` of them without
             replacement, "optuna" chooses `trials` one after another by their results.

@@ -28,13 +28,13 @@ def head_trials(
 
     Args:
         config: {"stack": which of `stacks`}, or {"choices": those of one head}.
-        stacks: Of each head of each stack, one choice in every dimension of the space.
+        stacks: One choice in every dimension of the space, for each head of each stack.
         search: The search they belong to.
-        fingerprint: Of the dataset.
+        fingerprint: Fingerprint of the dataset.
         backbones: Folder of the trained backbones.
         output: Folder of the search.
         images: {"train", "val"} → uint8 images, shared between the trials.
-        num_classes: Of the data.
+        num_classes: Classes of the data.
     """
     from ray import tune
 

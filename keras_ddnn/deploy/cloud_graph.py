@@ -103,7 +103,7 @@ def load_step(
 
     Args:
         folder: The SavedModel.
-        features_shape: Of a sample, (h, w, f).
+        features_shape: Shape of the features of a sample, (h, w, f).
         num_classes: Number of logits of a sample.
 
     Returns:

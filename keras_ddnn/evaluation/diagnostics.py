@@ -67,14 +67,14 @@ class Diagnosis:
         train, val: The two banks.
         audc: AUDC on validation data, with intervals: the confidence rules, the learned rules and
             "oracle".
-        best_confidence: Of `RULES` without "random", the one of highest AUDC.
+        best_confidence: The rule of highest AUDC among `RULES` without "random".
         headroom: AUDC of the oracle less that of `best_confidence`, paired. No rule reaches the
             oracle, which knows the labels.
         gains: Learned rule → its AUDC less that of `best_confidence`, paired.
         local_gap: Local accuracy on training less validation data.
         benefit_distance: Kolmogorov-Smirnov distance of B_k on the two banks, in [0, 1]: no b*
             makes shares of hard labels differ by more.
-        benefit_p_value: That of so large a distance, were both banks of one world.
+        benefit_p_value: p-value of that distance, if both banks had one distribution.
         histogram: "edges" of B_k and the counts between them, "train" and "val".
         recommended_rule, recommended_labels: A key of `audc` and the name of a label source.
         verdict, advice: The reasons of the two, a sentence or two each.

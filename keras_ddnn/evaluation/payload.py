@@ -26,11 +26,11 @@ class Payload:
     """Mean bytes of one sample, each compressed on its own, as a device would send it.
 
     Attributes:
-        features: Of the features as float16.
-        codes: Of the features as codes; see `Quantisation`.
-        codes_zlib: Of these after zlib.
-        image: Of the image instead, uncompressed.
-        image_png: Of the image as PNG; NaN where it has more channels than a PNG can.
+        features: Bytes of the features as float16.
+        codes: Bytes of the features as codes; see `Quantisation`.
+        codes_zlib: Bytes of these after zlib.
+        image: Bytes of the image instead, uncompressed.
+        image_png: Bytes of the image as PNG; NaN where it has more channels than a PNG can.
         lossless: Whether the codes say all of the features, as behind a bottleneck.
     """
 
@@ -102,7 +102,8 @@ def mean_png_bytes(folder: str | Path, shape: Sequence[int]) -> tuple[float, int
     """Return the mean bytes of the images of a folder as PNG, and of how many they are.
 
     Args:
-        folder: Of image files, in subfolders or not; up to `SAMPLES` are read, spread evenly.
+        folder: Folder of image files, in subfolders or not; up to `SAMPLES` are read, spread
+            evenly.
         shape: (height, width, channels) to which each is brought; channels 1 or 3.
 
     Raises:

@@ -81,7 +81,7 @@ def audc_interval(scores: np.ndarray, samples: CostsAtGate, resamples: int = 999
     rules may overlap although one is surely better, as both err on the same samples: `audc_gain`.
 
     Args:
-        scores: Of a rule, float of shape (n,), n at least 2.
+        scores: Scores of a rule, float of shape (n,), n at least 2.
         samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many bootstrap resamples.
 
@@ -101,8 +101,8 @@ def audc_gain(
     better than it is: choose it on other samples than these.
 
     Args:
-        scores: Of the rule, float of shape (n,), n at least 2.
-        baseline_scores: Of the rule to beat, float of shape (n,).
+        scores: Scores of the rule, float of shape (n,), n at least 2.
+        baseline_scores: Scores of the rule to beat, float of shape (n,).
         samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many bootstrap resamples.
 
@@ -176,7 +176,7 @@ def audc_replicates(scores: np.ndarray, samples: CostsAtGate, resamples: int = 9
     where scores and banks are too large to.
 
     Args:
-        scores: Of a rule, float of shape (n,).
+        scores: Scores of a rule, float of shape (n,).
         samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many.
 

@@ -129,9 +129,9 @@ class Material:
     """What a head is trained and validated on.
 
     Attributes:
-        inputs, values, weights: Of n training samples: what it reads, what it is taught (n, units)
-            and how much each sample counts (n,), float32.
-        val_inputs, val_values: Of the validation samples.
+        inputs, values, weights: Training samples: what it reads (n, ...), what it is taught (n,
+            units) and how much each sample counts (n,), float32.
+        val_inputs, val_values: The same of the validation samples.
     """
 
     inputs: np.ndarray

@@ -35,7 +35,7 @@ def fit_heads(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> list[H
     are the same for all.
 
     Args:
-        backbone: As of `fit_head`.
+        backbone: As for `fit_head`.
         configs: Any number of configurations; convolutions and oversampling are trained alone.
 
     Returns:
@@ -62,7 +62,7 @@ class Stack:
 
     Args:
         heads: Heads of `build_head`, but no convolutions.
-        dropout: Of the hidden layers.
+        dropout: Dropout rate of the hidden layers.
         policy: Keras dtype policy of all but the last layer.
     """
 
@@ -203,7 +203,7 @@ def _measure(configs, outputs, values, weights):
     """Return the loss and the metric of each member, two of shape (members,), as Keras means them.
 
     Args:
-        configs: Of the members.
+        configs: Configurations of the members.
         outputs, values: (members, n, units).
         weights: (members, n).
     """

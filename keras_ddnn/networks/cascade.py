@@ -48,8 +48,8 @@ class Cascade:
     Attributes:
         model: All tiers as one functional model: inputs → {name of a tier: its logits}, in order.
             It is what is trained; the tiers share its weights.
-        sent: Of each tier but the last, the layer of `model` whose output is handed on; that of the
-            input where the input itself travels.
+        sent: Names of the layers of `model` whose outputs are handed on, one for each tier but the
+            last; the name of the input where the input itself travels.
     """
 
     model: keras.Model

@@ -103,7 +103,7 @@ def logits_on(
     Args:
         inputs: What the first layer reads.
         model: What to copy; see `functional`.
-        prefix: Of the names of the copied layers.
+        prefix: Prefix of the names of the copied layers.
 
     Returns:
         Name of a layer of `model` → the output of its copy.

@@ -165,7 +165,7 @@ def prepare_training(model: keras.Model, targets) -> None:
 
     Args:
         model: Compiled.
-        targets: Of one sample, in the structure of the model's outputs.
+        targets: Targets of one sample, in the structure of the model's outputs.
     """
     model.optimizer.build(model.trainable_variables)
     outputs = tf.nest.map_structure(lambda x: tf.zeros((1, *x.shape[1:]), x.dtype), model.output)

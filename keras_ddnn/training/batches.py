@@ -22,7 +22,7 @@ def training_batches(arrays, batch_size: int, seed: int, transform=None) -> tf.d
     Args:
         arrays: Any nest of arrays with the same first axis n.
         batch_size: Samples a batch; the whole set when n is smaller.
-        seed: Of the shuffle and of `transform`.
+        seed: Seed of the shuffling and of `transform`.
         transform: `(batch, seed) -> batch` in the graph, with `seed` an int64 tensor of shape (2,)
             that is new in every step.
     """
@@ -117,7 +117,7 @@ def augmented_views(images: np.ndarray, name: Augmentation, views: int, seed: in
         images: What to augment.
         name: The augmentation.
         views: Copies of each image.
-        seed: Of the augmentation.
+        seed: Seed of the augmentation.
     """
     augment = tf.function(augmentation(name), reduce_retracing=True)
     copies = np.empty((views, *images.shape), images.dtype)

@@ -102,7 +102,7 @@ def augmented_bank(
         network: The DDNN; see `capture`.
         config: What it was trained with. The copies are those of its augmentation, or crops and
             mirrored images where it has none.
-        bank: Of the training images.
+        bank: Bank of the training images.
         views: Copies of each image. Features of two views of 45,000 images take 1.5 GB.
     """
     name = "crop_flip" if config.augmentation == "none" else config.augmentation

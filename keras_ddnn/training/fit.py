@@ -241,14 +241,14 @@ class _StopAfter(keras.callbacks.Callback):
 def fit_fold(
     train: Split, val: Split | None, config: DDNNConfig, fold: int, num_classes: int, **options
 ) -> Predictions:
-    """Train a DDNN without one fold of its training data and let it judge that fold.
+    """Train a DDNN without one fold of its training data, and predict that fold.
 
     Args:
         train, val: Data of the DDNN to be deployed.
-        config: Of the fold's DDNN; see `fold_config`.
+        config: Configuration of the fold's DDNN; see `fold_config`.
         fold: 0 to `labels.FOLDS` - 1.
-        num_classes: Of the data, all of which a fold need not hold.
-        **options: Of `fit_ddnn`.
+        num_classes: Classes of the data; a fold may lack some of them.
+        **options: Further arguments of `fit_ddnn`.
     """
     rest, held = fold_rows(train.labels, config.seed)[fold]
     options = {"verbose": 0, **options, "num_classes": num_classes}

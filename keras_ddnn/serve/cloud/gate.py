@@ -30,11 +30,11 @@ class GateLimits:
     """What one service spends on its clients.
 
     Attributes:
-        body_seconds: That a client may take to send a body.
+        body_seconds: Seconds that a client may take to send a body.
         budget: Bytes of all bodies that are read or wait for their answer, beyond the first
             `FREE_BYTES` of each; the longest body counts if it has more.
-        hold_seconds: That a connection is not read after a refusal for want of room; less than
-            any `Retry-After`.
+        hold_seconds: Seconds for which a connection is not read after a refusal for want of room;
+            less than any `Retry-After`.
         linger_seconds: For a client that sends all of its body before it reads that it is refused.
         refusals_per_second: For want of room, that are told without delay.
     """
@@ -65,7 +65,7 @@ class Gate:
         max_bytes: Length of the longest body.
         lack: Why no request has a chance now; None if one has.
         count: Told the status of each refusal.
-        limits: Of time, memory and refusals.
+        limits: Limits of time, memory and refusals.
     """
 
     def __init__(

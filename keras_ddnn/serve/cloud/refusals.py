@@ -10,7 +10,7 @@ class Refused(Exception):
     """A request that is not let in.
 
     Attributes:
-        status: Of HTTP.
+        status: HTTP status.
         reason: One line.
         headers: Further ones of the answer.
     """

@@ -42,7 +42,7 @@ class Crowd:
 
     Args:
         most: Connections.
-        seconds: That one may be silent.
+        seconds: Seconds that one may be silent.
     """
 
     def __init__(self, most: int, seconds: float):
@@ -206,7 +206,7 @@ def server_of(
     Args:
         app: What it serves.
         most: Connections at a time; see `Crowd`.
-        header_seconds: That a client may take to send a header, or to take an answer.
+        header_seconds: Seconds that a client may take to send a header, or to take an answer.
         tls: For https; see `keras_ddnn.serve.listening`.
     """
     crowd = Crowd(most, header_seconds)

@@ -62,7 +62,7 @@ def make_app(
 
     Args:
         model: features, float16 (n, h, w, f) → logits, float32 (n, num_classes).
-        manifest: Of its artefact; see `read_manifest`.
+        manifest: Manifest of its artefact; see `read_manifest`.
         identity: The model id that a request may ask for; see `model_id`.
         token: If given, what requests must carry as `Authorization: Bearer`, except those for
             health and for the page's frame.
@@ -191,8 +191,8 @@ def bytes_of_batch(manifest: Mapping, samples: int = MAX_BATCH) -> int:
     """Return the longest body a device may send by default: a batch, and at least `MAX_BYTES`.
 
     Args:
-        manifest: Of an artefact; see `read_manifest`.
-        samples: Of the batch, sent as float16 and with their images.
+        manifest: Manifest of an artefact; see `read_manifest`.
+        samples: Samples of the batch, sent as float16 and with their images.
     """
     sample = 2 * prod(manifest["features"]["shape"]) + prod(manifest["input_shape"])
     return max(MAX_BYTES, MAX_HEADER + samples * sample)

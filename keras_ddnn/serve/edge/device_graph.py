@@ -15,7 +15,7 @@ def open_graph(path: Path, manifest: Mapping) -> Interpreter:
 
     Args:
         path: The `.tflite` file.
-        manifest: Of its artefact, which says the shapes of images, logits and features.
+        manifest: Manifest of its artefact, which says the shapes of images, logits and features.
 
     Returns:
         Interpreter: Ready to run a signature from images, uint8 (n, h, w, c), to `local_logits`,

@@ -34,7 +34,7 @@ class EdgeAnswer:
 
     Attributes:
         classes: The user's labels, integers or strings of shape (n,).
-        scores: Of the offload rule, float32 of shape (n,).
+        scores: Scores of the offload rule, float32 of shape (n,).
         offloaded: Whether the cloud was to answer, bool of shape (n,).
         causes: Why it was to and did not, so that the class is the local network's: of
             `keras_ddnn.serve.protocol.causes.CAUSES`, str of shape (n,); empty for all others.
@@ -98,9 +98,9 @@ class EdgeRuntime:
         score_threshold: Samples with a score at or above it are offloaded, unless guarded. It may
             be changed.
         guard: The drift guard, or None.
-        manifest: Of the artefact.
+        manifest: Manifest of the artefact.
         classes: The labels it answers in.
-        identity: Of the artefact, see `model_id`.
+        identity: Identity of the artefact, see `model_id`.
         metrics: What has happened so far.
         requests: Writes them; it knows how long they are.
         refusal: The latest `Unanswered` for a reason that will not go away, while the cloud has
