@@ -149,7 +149,7 @@ class HeadConfig:
         target: A key of `TARGETS`, what is learned.
         loss: A key of `LOSSES` that fits the target; the target's first by default.
         cost: A key of `COSTS`, whose benefit is learned.
-        labels: A key of `LABEL_SOURCES`, who judges the training samples.
+        labels: A key of `LABEL_SOURCES`, which label the training samples.
         anchored: Whether the head corrects the best confidence rule, as far as validation data
             support it, or ranks alone; see `Anchor`.
         local_fraction: L0, the share of training samples labelled easy; in [0, 1].
@@ -242,7 +242,7 @@ PRESETS = {
     "paper": DDNNConfig(),
     # The paper's accuracies in half its epochs.
     "fast": replace(_one_cycle, epochs=10, augmentation="flip"),
-    # Better than the paper on both networks; augmentation keeps the training bank honest.
+    # Better than the paper on both networks; augmentation keeps the training bank unbiased.
     "strong": replace(_one_cycle, epochs=22, augmentation="crop_flip"),
     # For the embedded cluttered_digits, whose classes a mirror image would confuse.
     "quickstart": replace(_one_cycle, epochs=5, batch_size=128, augmentation="crop"),

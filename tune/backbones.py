@@ -28,7 +28,7 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, folder: str, epochs) -
     """Train one DDNN and keep in a folder what trials and the report need of it.
 
     Of the deployed DDNN that is its weights, its three banks and its TensorBoard log; of a fold
-    what it says of the images it has not seen; of one with a head trained along, the head.
+    what it says of the images it has not seen; of one with a head trained beside it, the head.
 
     Args:
         splits: The data.
@@ -173,7 +173,7 @@ class StoredNetwork:
         return Predictions.load(self._folder_of(NetworkSpec(self.ddnn).of_fold(fold)) / JUDGEMENT)
 
     def co_trained_head(self, config: HeadConfig):
-        """Return the `HeadRule` that was trained along with this network's twin."""
+        """Return the `HeadRule` that was trained beside a copy of this network."""
         from keras_ddnn.deploy.artifact import load_head
 
         folder = self._folder_of(NetworkSpec(self.ddnn, along=config))

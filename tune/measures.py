@@ -157,15 +157,15 @@ def measure_logits(finished: Finished) -> dict:
 
 
 def co_trained_network(search: SearchConfig) -> tuple[NetworkSpec]:
-    """Return the twin of a search's DDNN along which its plain head is trained."""
+    """Return the network of a search beside which its plain head is trained."""
     plain = next(trial for trial in search.grid() if trial.head.labels == "final_epoch")
     return (NetworkSpec(plain.ddnn, along=plain.head),)
 
 
 def measure_stages(finished: Finished) -> dict:
     """Compare heads on labels of stages, with the head that is trained beside the DDNN."""
-    (twin,) = co_trained_network(finished.search)
-    head = _only_backbone(finished).co_trained_head(twin.along)
+    (network,) = co_trained_network(finished.search)
+    head = _only_backbone(finished).co_trained_head(network.along)
     return measure_heads(finished, lambda trial: trial.head.labels, {"co_trained": head})
 
 

@@ -196,8 +196,7 @@ def _samples(backbone, samples: int) -> float:
 
 
 def _disk_bytes(search, splits, to_train) -> int:
-    """Return the bytes kept of a network; next to none if it only predicts folds or trains a
-    head."""
+    """Return the bytes to be written; networks of folds and co-training keep hardly any."""
     samples = sum(len(split) for split in (splits.train, splits.val, splits.test))
     deployed = [network for backbone, network in to_train if backbone.deployed]
     written = sum(4 * network.parameters + samples * network.bank_bytes for network in deployed)

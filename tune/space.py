@@ -194,9 +194,9 @@ class NetworkSpec:
 
     Attributes:
         ddnn: How.
-        fold: The fold of the training data it is trained without, so as to judge it; `ddnn` is then
+        fold: The fold of the training data it is trained without, and predicts; `ddnn` is then
             that of `fold_config`. None for all data.
-        along: A head to train along, from the middle epoch on; only the head is then kept.
+        along: A head to train beside it, from the middle epoch on; only the head is then kept.
     """
 
     ddnn: DDNNConfig
@@ -205,11 +205,11 @@ class NetworkSpec:
 
     @property
     def deployed(self) -> bool:
-        """Whether it answers for itself, and does not only judge or teach."""
+        """Whether it is deployed, and does not only predict a fold or train a head."""
         return self.fold is None and self.along is None
 
     def of_fold(self, fold: int) -> "NetworkSpec":
-        """Return the network that judges a fold of this one's training data."""
+        """Return the network that predicts a fold of this one's training data."""
         return NetworkSpec(fold_config(self.ddnn), fold)
 
     def name(self) -> str:

@@ -134,7 +134,7 @@ class OffloadPolicy:
             return self._cloud_step(features).numpy()[rows]
         return self._cloud_step(tf.gather(features, chosen)).numpy()[: len(rows)]
 
-    # They are made once, for batches of any size: tracing takes longer than many a batch.
+    # Trace once per shape; tracing is slower than most batches.
 
     @cached_property
     def _local_step(self):

@@ -71,7 +71,7 @@ def fit_head(
     """Train an offload head on what offloading would have done to the training samples.
 
     Args:
-        backbone: A `FittedDDNN`, or `Banks`. Who judges its training samples is the choice of
+        backbone: A `FittedDDNN`, or `Banks`. What labels its training samples is the choice of
             `config.labels`; b* is the L0 quantile of their B_k. Training keeps the weights of the
             epoch with the best AUDC on the validation samples and stops early; their labels take
             the L0 quantile of their own B_k.
@@ -158,7 +158,7 @@ def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> l
 def _material(config, data, val_bank, inputs, val_inputs) -> Material:
     values, val_values = (
         TARGETS[config.target].values(bank, config.cost, config.local_fraction)
-        for bank in (data.judge, val_bank)
+        for bank in (data.labels_bank, val_bank)
     )
     if config.oversample:
         inputs, values = _oversample(inputs, values, config.seed)

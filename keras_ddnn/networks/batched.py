@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 BATCH_SIZE = 500
-# The sizes to which a batch is filled up: the kernels prepare themselves anew for each they meet.
+# Batches are filled up to one of these sizes, as kernels are prepared for each new size.
 BUCKETS = (1, 2, 4, *range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 64))
 # Feature maps of so many images fit in the L2 cache of one core.
 PART = 32

@@ -58,7 +58,7 @@ class Cascade:
 
     @cached_property
     def tiers(self) -> tuple[Tier, ...]:
-        """From the first that a sample meets to the last."""
+        """From the first that a sample passes to the last."""
         operations = {operation.name: operation for operation in self.model.operations}
         sent = [operations[name].output for name in self.sent]
         read, tiers = [self.model.input, *sent], []

@@ -1,4 +1,4 @@
-"""What a request meets before the service: who may ask, and whether there is room for it.
+"""What checks a request before the service: who may ask, and whether there is room for it.
 
 Everything here looks at the header alone, so that a refusal costs no body, no parsing and little
 memory, and stands in front of FastAPI, so that it costs no routing either.
@@ -50,10 +50,9 @@ class Gate:
     """Lets those requests through that may ask and that there is room for.
 
     A client that is refused for want of room may come back at once, whatever it is told, and
-    hundreds of them would keep the service from its work. So its next request on the same
-    connection is not looked at before `hold_seconds`, in which whoever obeys does not ask. Those
-    that come over new connections are told ever later, the longer there are more than
-    `refusals_per_second`. To wait costs nothing.
+    hundreds of them would stop the service. So its next request on the same connection waits for
+    `hold_seconds`, in which an obedient client does not ask. Refusals over new connections are
+    delayed, and longer the longer there are more than `refusals_per_second`. Waiting costs nothing.
 
     Args:
         app: What is behind.
@@ -185,8 +184,8 @@ class Gate:
     def _wait_for_turn(self) -> float:
         """Return the seconds until the next refusal may be told.
 
-        At first they are few: whoever obeys must hear of it in time. The longer too many come, the
-        less do they obey.
+        At first refusals are prompt, so that obedient clients hear of it in time. Clients that keep
+        coming for long do not obey.
         """
         now = asyncio.get_running_loop().time()
         self._turn = max(self._turn, now - BURST_SECONDS) + 1.0 / self.limits.refusals_per_second
