@@ -32,8 +32,8 @@ ADDED = {"added": True}
 # best step, 0.335 (Max, "Quantizing for Minimum Distortion", 1960), and such that float16 and
 # bfloat16 hold every value exactly.
 BOTTLENECK_CODES = Quantisation(low=-7.5 * 0.375, step=0.375, bits=4)
-BLOCK = 2  # a side, of the places that a bottleneck narrows together
-NARROW = 0.5  # share of the epochs that are trained with a bottleneck
+BOTTLENECK_BLOCK = 2  # side of the square of places that a bottleneck narrows together
+NARROW_EPOCH_SHARE = 0.5  # share of the epochs that are trained with a bottleneck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +102,11 @@ class DDNNConfig:
         )
         if self.bottleneck is not None:
             require_count(bottleneck=self.bottleneck)
-            most = BLOCK**2 * self.local_filters
+            most = BOTTLENECK_BLOCK**2 * self.local_filters
             if self.bottleneck % 2 or self.bottleneck > most:
                 raise ValueError(
                     "bottleneck must be even, as two codes make a byte, and at most the "
-                    f"{most} channels of a block of {BLOCK}×{BLOCK} places; received "
+                    f"{most} channels of {BOTTLENECK_BLOCK}×{BOTTLENECK_BLOCK} places; received "
                     f"{self.bottleneck}"
                 )
         if not all(self.cloud_filters):
@@ -133,7 +133,7 @@ class DDNNConfig:
         """
         if self.bottleneck is None:
             return 0
-        return self.epochs - max(1, round(NARROW * self.epochs))
+        return self.epochs - max(1, round(NARROW_EPOCH_SHARE * self.epochs))
 
 
 @dataclass(frozen=True, kw_only=True)

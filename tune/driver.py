@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.files.checks import require_count, require_utf8
@@ -192,10 +193,10 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
     records.set_damaged_aside()
     done = records.all(search, fingerprint)
     unfinished = _without_backbone(search, fingerprint, failed)
-    space, algorithm, todo, stacks = _space(search, fingerprint, done, unfinished)
-    if todo <= 0:
+    space = _space(search, fingerprint, done, unfinished)
+    if space.heads <= 0:
         return list(unfinished.values())
-    stacks = [[trial.choices() for trial in stack] for stack in stacks]
+    stacks = [[trial.choices() for trial in stack] for stack in space.stacks]
     trainable = tune.with_parameters(
         head_trials,
         stacks=stacks,
@@ -206,16 +207,16 @@ def _run_trials(search, splits, fingerprint, backbones, output, failed) -> list[
         images={"train": splits.train.images, "val": splits.val.images},
         num_classes=splits.num_classes,
     )
-    with report.TrialProgress(stacks or [[{}] * todo]) as progress:
+    with report.TrialProgress(stacks or [[{}] * space.heads]) as progress:
         results = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
-            param_space=space,
+            param_space=space.parameters,
             tune_config=tune.TuneConfig(
                 metric="val_audc",
                 mode="max",
-                search_alg=algorithm,
+                search_alg=space.algorithm,
                 scheduler=cluster.scheduler(search.scheduler),
-                num_samples=todo if algorithm else 1,  # of the grid of stacks
+                num_samples=space.heads if space.algorithm else 1,  # of the grid of stacks
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -260,8 +261,15 @@ def _unfinished(key: str, trial: Trial, status: str, reason: str, val_audc=None)
     return row | trial.choices() | {"val_audc": val_audc}
 
 
+class _Space(NamedTuple):
+    parameters: dict[str, Any]  # of Tune
+    algorithm: Any  # a searcher of Tune; None for a grid
+    heads: int  # left to train
+    stacks: list[list[Trial]]  # of these heads; empty unless a grid is searched
+
+
 def _space(search, fingerprint, done, unfinished):
-    """Return Tune's space, its search algorithm, the number of heads left, and their stacks."""
+    """Return what is left to search."""
     from ray import tune
 
     if search.searcher != "optuna":
@@ -273,7 +281,7 @@ def _space(search, fingerprint, done, unfinished):
         ]
         todo = [stack for stack, left in zip(stacks, missing) if left]
         space = {"stack": tune.grid_search(list(range(len(todo))))}
-        return space, None, sum(map(len, missing)), todo
+        return _Space(space, None, sum(map(len, missing)), todo)
 
     import optuna
     from ray.tune.search.optuna import OptunaSearch
@@ -289,4 +297,4 @@ def _space(search, fingerprint, done, unfinished):
         evaluated_rewards=[record["metrics"]["val_audc"] for record in done.values()] or None,
     )
     choices = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
-    return {"choices": choices}, algorithm, search.trials - len(done), []
+    return _Space({"choices": choices}, algorithm, search.trials - len(done), [])

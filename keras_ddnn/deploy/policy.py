@@ -13,7 +13,7 @@ from keras_ddnn.data.classes import Classes
 from keras_ddnn.files.checks import expect, require_inputs
 from keras_ddnn.networks.batched import (
     BUCKETS,
-    MANY,
+    FEWEST_IN_PARTS,
     as_sent,
     filled_up,
     frozen,
@@ -123,7 +123,7 @@ class OffloadPolicy:
         require_inputs(images, read.shape[1:], read.dtype)
 
         def step(batch):
-            many = len(batch) >= MANY
+            many = len(batch) >= FEWEST_IN_PARTS
             return (self._local_step_in_parts if many else self._local_step)(batch)
 
         return in_batches(step, images, BUCKETS)
