@@ -11,7 +11,8 @@ from keras_ddnn.evaluation.curves import compare_rules, decision_accuracy, route
 from keras_ddnn.evaluation.diagnostics import BankFacts
 from keras_ddnn.evaluation.oracle_gap import disagreement, examples, oracle_scores
 from keras_ddnn.evaluation.report import Report
-from keras_ddnn.rules.confidence import untrained_rules
+from keras_ddnn.rules.confidence import OffloadRule, untrained_rules
+from tune.backbones import StoredNetwork
 from tune.space import NetworkSpec, SearchConfig, Trial
 from tune.study import Finished
 
@@ -46,7 +47,9 @@ def describe_networks(
     return pd.DataFrame(rows)
 
 
-def describe_decisions(head, banks: Mapping[str, Bank], local_fraction: float) -> pd.DataFrame:
+def describe_decisions(
+    head: OffloadRule, banks: Mapping[str, Bank], local_fraction: float
+) -> pd.DataFrame:
     """Follow the decisions of a head at its own cut, one half, as section 6.1 of the paper does.
 
     Args:
@@ -82,16 +85,20 @@ def _share(condition: np.ndarray) -> float:
     return float(condition.mean()) if len(condition) else float("nan")
 
 
-def _only_backbone(finished: Finished):
+def _only_backbone(finished: Finished) -> StoredNetwork:
     (weight,) = finished.search.lambda_local
     return finished.backbone(weight)
 
 
-def _banks(backbone) -> dict[str, Bank]:
+def _banks(backbone: StoredNetwork) -> dict[str, Bank]:
     return {"train": backbone.bank, "val": backbone.val_bank, "test": backbone.test_bank}
 
 
-def _compare(rules, backbone, local_fraction=PAPER_FRACTION):
+def _compare(
+    rules: Mapping[str, OffloadRule],
+    backbone: StoredNetwork,
+    local_fraction: float = PAPER_FRACTION,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return table and curves, on test data, of rules, the untrained ones and the oracle."""
     rules = {**rules, **untrained_rules()}
     table, curves = compare_rules(rules, backbone.val_bank, backbone.test_bank, local_fraction)
@@ -99,7 +106,7 @@ def _compare(rules, backbone, local_fraction=PAPER_FRACTION):
     return table, Report.sample(curves).reset_index()
 
 
-def _history(heads) -> pd.DataFrame:
+def _history(heads: Mapping[str, OffloadRule]) -> pd.DataFrame:
     """Return one row a head and epoch, with what Keras logged."""
     return pd.concat(
         pd.DataFrame({"rule": name, "epoch": range(1, EPOCHS + 1), **head.history})
@@ -107,7 +114,11 @@ def _history(heads) -> pd.DataFrame:
     )
 
 
-def measure_heads(finished: Finished, name: Callable[[Trial], str], further=None) -> dict:
+def measure_heads(
+    finished: Finished,
+    name: Callable[[Trial], str],
+    further: Mapping[str, OffloadRule] | None = None,
+) -> dict:
     """Compare the heads of a search, each under a name, and further rules."""
     backbone = _only_backbone(finished)
     heads = {name(trial): head for trial, head in finished.heads.items()}

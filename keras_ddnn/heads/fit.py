@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +14,12 @@ from keras_ddnn.data.bank import Bank, EdgeOutputs
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
-from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedNetwork, require_samples
+from keras_ddnn.labels.sources import (
+    LABEL_SOURCES,
+    HeadTrainingData,
+    TrainedNetwork,
+    require_samples,
+)
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
@@ -34,7 +40,13 @@ class HeadRule(OffloadRule):
         anchor: The confidence rule it corrects; None if it ranks alone.
     """
 
-    def __init__(self, model: keras.Model, config: HeadConfig, history=None, anchor=None):
+    def __init__(
+        self,
+        model: keras.Model | None,
+        config: HeadConfig,
+        history: dict[str, list[float]] | None = None,
+        anchor: Anchor | None = None,
+    ):
         self.model = model
         self.config = config
         self.history = history or {}
@@ -65,8 +77,8 @@ def fit_head(
     config: HeadConfig | None = None,
     *,
     initial: HeadRule | None = None,
-    callbacks=(),
-    verbose=0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int | str = 0,
 ) -> HeadRule:
     """Train an offload head on what offloading would have done to the training samples.
 
@@ -155,7 +167,13 @@ def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> l
     return [_material(config, data, backbone.val_bank, inputs, val_inputs) for config in configs]
 
 
-def _material(config, data, val_bank, inputs, val_inputs) -> Material:
+def _material(
+    config: HeadConfig,
+    data: HeadTrainingData,
+    val_bank: Bank,
+    inputs: np.ndarray,
+    val_inputs: np.ndarray,
+) -> Material:
     values, val_values = (
         TARGETS[config.target].values(bank, config.cost, config.local_fraction)
         for bank in (data.labels_bank, val_bank)
@@ -197,7 +215,7 @@ class _KeepBest(keras.callbacks.Callback):
         self.stopping, self.val_inputs = stopping, val_inputs
         self.weights = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         outputs = _predict_in_batches(self.model, self.val_inputs)
         logs["val_audc"] = audc = self.stopping.audc(outputs)
         if self.stopping.is_best(audc):
@@ -205,7 +223,7 @@ class _KeepBest(keras.callbacks.Callback):
         if not self.stopping.running:
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.model.set_weights(self.weights)
 
 
@@ -213,7 +231,7 @@ def _predict_in_batches(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     return model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
 
 
-def keras_loss(name: str, **options) -> keras.losses.Loss:
+def keras_loss(name: str, **options: Any) -> keras.losses.Loss:
     """Return the Keras loss of a key of `LOSSES`, with further options of its own."""
     loss = LOSSES[name]
     options |= {"from_logits": True} if loss.from_logits else {}
@@ -227,7 +245,7 @@ def metric_of(loss: str) -> keras.metrics.Metric:
     return keras.metrics.MeanAbsoluteError(name="mae")
 
 
-def _oversample(inputs, labels, seed):
+def _oversample(inputs: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from imblearn.over_sampling import SMOTE
 
     minority = int(min(labels.sum(), (1.0 - labels).sum()))

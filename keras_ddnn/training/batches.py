@@ -1,7 +1,7 @@
 """Training batches: shuffled indices, gathered and augmented inside the TensorFlow graph."""
 
 from collections.abc import Callable
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,12 @@ PAD = 4
 VIEW_BATCH = 1000
 
 
-def training_batches(arrays, batch_size: int, seed: int, transform=None) -> tf.data.Dataset:
+def training_batches(
+    arrays: Any,
+    batch_size: int,
+    seed: int,
+    transform: Callable[[Any, tf.Tensor], Any] | None = None,
+) -> tf.data.Dataset:
     """Yield endless shuffled batches, the same ones for the same seed.
 
     The arrays stay as they are in memory (uint8 images, float16 features); each batch is gathered
@@ -29,7 +34,7 @@ def training_batches(arrays, batch_size: int, seed: int, transform=None) -> tf.d
     arrays = tf.nest.map_structure(tf.convert_to_tensor, arrays)
     n = tf.nest.flatten(arrays)[0].shape[0]
 
-    def gather(step, indices):
+    def gather(step: tf.Tensor, indices: tf.Tensor) -> Any:
         batch = tf.nest.map_structure(lambda array: tf.gather(array, indices), arrays)
         return transform(batch, tf.stack([tf.cast(seed, tf.int64), step])) if transform else batch
 

@@ -1,11 +1,14 @@
 """From a model to a bank: run the two halves of a DDNN over a split and keep what they say."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.splits import Split
 from keras_ddnn.labels.sources import Predictions
 from keras_ddnn.networks.batched import as_sent, run_in_batches
 from keras_ddnn.networks.cascade import Cascade, as_cascade
@@ -27,7 +30,7 @@ def capture(network: keras.Model | Cascade, images: np.ndarray, labels: np.ndarr
     """
     local, cloud = (tier.model for tier in as_cascade(network).folded().tiers)
 
-    def step(batch):
+    def step(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         logits, features = as_sent(local(batch, training=False))
         return logits, features, cloud(features, training=False)["outputs"]
 
@@ -46,12 +49,12 @@ class CaptureBank(keras.callbacks.Callback):
         banks: Name → `Bank`, filled at the end of training.
     """
 
-    def __init__(self, network: Cascade | None = None, /, **splits):
+    def __init__(self, network: Cascade | None = None, /, **splits: Split):
         super().__init__()
         self.network, self.splits = network, splits
         self.banks = {}
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Capture the banks."""
         network = as_cascade(self.network or self.model)
         for name, split in self.splits.items():
@@ -69,17 +72,17 @@ class CaptureStages(keras.callbacks.Callback):
         local, cloud: Mean probabilities, float32 of shape (n, num_classes).
     """
 
-    def __init__(self, split, stages: int):
+    def __init__(self, split: Split, stages: int):
         super().__init__()
         self.split, self.stages = split, stages
         self.local = self.cloud = 0.0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the probabilities of one of the last epochs."""
         if epoch < self.params["epochs"] - self.stages:
             return
 
-        def step(batch):
+        def step(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
             outputs = self.model(batch, training=False)
             return tf.nn.softmax(outputs["local"]), tf.nn.softmax(outputs["cloud"])
 

@@ -8,7 +8,7 @@ import asyncio
 import hmac
 import json
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -141,7 +141,7 @@ class Gate:
             if message["type"] == "http.disconnect" or (closes and not message.get("more_body")):
                 return
 
-    def _check(self, path, headers) -> None:
+    def _check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts is not None and not _is_known(host, self.hosts):
             names = ", ".join(sorted(self.hosts))
@@ -155,7 +155,9 @@ class Gate:
                 reason = "expected this service's bearer token"
                 raise Refused(401, reason, {"WWW-Authenticate": "Bearer"})
 
-    async def _ask(self, scope, headers, receive, send) -> None:
+    async def _ask(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         scope["since"] = time.perf_counter()
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
         if coding.lower() != "identity":
@@ -195,7 +197,7 @@ class Gate:
         self._turn = min(self._turn, now + max(longest, DEBT_SECONDS))
         return max(0.0, min(self._turn - now, longest))
 
-    def _declared(self, headers) -> int:
+    def _declared(self, headers: Mapping[bytes, bytes]) -> int:
         text = headers.get(b"content-length", b"")
         # Comparing lengths first keeps a number of a million digits from being read.
         digits = text.lstrip(b"0") if text.isdigit() else b""
@@ -206,7 +208,7 @@ class Gate:
     def _too_long(self) -> Refused:
         return Refused(413, f"a body may have {self.max_bytes} bytes", {"Connection": "close"})
 
-    async def _read(self, receive, share) -> bytes:
+    async def _read(self, receive: Receive, share: "_Share") -> bytes:
         parts, size = [], 0
         try:
             async with asyncio.timeout(self.limits.body_seconds):
