@@ -18,9 +18,7 @@ from keras_ddnn.data.datasets import Split, read_split, read_training_data
 from keras_ddnn.labels.sources import Predictions, fold_config, fold_rows
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
 from keras_ddnn.networks.paper import build_ddnn, resolve_precision, split_ddnn
-from keras_ddnn.training.batches import (
-    steps_per_epoch,
-)
+from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
 from keras_ddnn.training.joint import compile_ddnn, joint_batches
