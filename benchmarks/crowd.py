@@ -153,7 +153,7 @@ class Honest:
     """A client that asks again and again, in a thread.
 
     Args:
-        port: Of the service.
+        port: Port of the service.
         request: Its bytes.
         kept: Whether the connection is kept, or opened anew for each request.
     """

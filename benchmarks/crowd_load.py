@@ -22,7 +22,7 @@ class Crowd:
 
     Args:
         kind: "idle", "rude", "rude_anew", "device" or "heavy"; see the classes below.
-        port: Of the service, on loopback.
+        port: Port of the service, on loopback.
         clients: How many.
         seconds: For how long, at most.
         request: The bytes of one request.

@@ -178,7 +178,7 @@ def count_false_alarms(bank, columns, options, calibrated, guard) -> None:
     Args:
         bank: All data.
         columns: Scores, both answers and labels, of shape (4, n).
-        options: Of the command line.
+        options: Options of the command line.
         calibrated: (scores, Bank) -> Calibration.
         guard: (Calibration, seed, gain) -> DriftGuard.
     """

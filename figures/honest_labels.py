@@ -14,7 +14,8 @@ def draw(table: pd.DataFrame) -> Figure:
     """Draw the table of the study of label sources, a panel a preset.
 
     Args:
-        table: As of `results/honest_labels/table.csv`; rules of the form "source/input" are drawn.
+        table: Table in the form of `results/honest_labels/table.csv`; rules of the form
+            "source/input" are drawn.
     """
     heads = table[table["rule"].str.count("/") == 1].copy()
     heads[["source", "input"]] = heads["rule"].str.split("/", expand=True)

@@ -25,8 +25,8 @@ Augmentation = Literal["none", "crop", "flip", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
 
-BLOCK = 2  # a side, of the places that a bottleneck narrows together
-NARROW = 0.5  # share of the epochs that are trained with a bottleneck
+BOTTLENECK_BLOCK = 2  # side of the square of places that a bottleneck narrows together
+NARROW_EPOCH_SHARE = 0.5  # share of the epochs that are trained with a bottleneck
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +67,11 @@ class PaperOptions:
         require_count(local_filters=self.local_filters, local_units=self.local_units)
         if self.bottleneck is not None:
             require_count(bottleneck=self.bottleneck)
-            most = BLOCK**2 * self.local_filters
+            most = BOTTLENECK_BLOCK**2 * self.local_filters
             if self.bottleneck % 2 or self.bottleneck > most:
                 raise ValueError(
                     "bottleneck must be even, as two codes make a byte, and at most the "
-                    f"{most} channels of a block of {BLOCK}×{BLOCK} places; received "
+                    f"{most} channels of {BOTTLENECK_BLOCK}×{BOTTLENECK_BLOCK} places; received "
                     f"{self.bottleneck}"
                 )
         if not all(self.cloud_filters):
@@ -162,7 +162,7 @@ class DDNNConfig(TrainingConfig, PaperOptions):
         """
         if self.bottleneck is None:
             return 0
-        return self.epochs - max(1, round(NARROW * self.epochs))
+        return self.epochs - max(1, round(NARROW_EPOCH_SHARE * self.epochs))
 
 
 def _part(kind: type, config: DDNNConfig):
@@ -182,16 +182,16 @@ class HeadConfig:
         target: A key of `TARGETS`, what is learned.
         loss: A key of `LOSSES` that fits the target; the target's first by default.
         cost: A key of `COSTS`, whose benefit is learned.
-        labels: A key of `LABEL_SOURCES`, who judges the training samples.
+        labels: A key of `LABEL_SOURCES`, which label the training samples.
         anchored: Whether the head corrects the best confidence rule, as far as validation data
             support it, or ranks alone; see `Anchor`.
         local_fraction: L0, the share of training samples labelled easy; in [0, 1].
         oversample: Whether to balance the labels by SMOTE (imbalanced-learn), on vectors only.
         dropout: Share of the hidden units of "mlp" that are left out at random.
-        epochs, batch_size, learning_rate, patience: Of Adam, stopped early when the AUDC on the
+        epochs, batch_size, learning_rate, patience: Training by Adam; it stops when the AUDC on the
             validation data has not risen for `patience` epochs.
-        precision: As of `DDNNConfig`, for heads on maps; vectors are always read in float32.
-        seed: Of the weights and the shuffle.
+        precision: As in `DDNNConfig`, for heads on maps; vectors are always read in float32.
+        seed: Seed of the weight initialisation and shuffling.
 
     Raises:
         ValueError: If a field lies outside its range, a name is unknown, or a vector input is
@@ -267,7 +267,7 @@ PRESETS = {
     "paper": DDNNConfig(),
     # The paper's accuracies in half its epochs.
     "fast": replace(_one_cycle, epochs=10, augmentation="flip"),
-    # Better than the paper on both networks; augmentation keeps the training bank honest.
+    # Better than the paper on both networks; augmentation keeps the training bank unbiased.
     "strong": replace(_one_cycle, epochs=22, augmentation="crop_flip"),
     # For the embedded cluttered_digits, whose classes a mirror image would confuse.
     "quickstart": replace(_one_cycle, epochs=5, batch_size=128, augmentation="crop"),

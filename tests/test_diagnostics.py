@@ -95,7 +95,7 @@ def test_chance_never_makes_random_ranking_the_best_confidence_rule(monkeypatch)
         (0.62, 2000, "final_epoch", "honest: local is 62% right on its training data and 60%"),
         (0.68, 2000, "augmented", "somewhat off: local is 68%"),
         (0.52, 2000, "augmented", "somewhat off: local is 52%"),
-        (0.87, 2000, "augmented", "another world: local is 87%"),
+        (0.87, 2000, "augmented", "biased: local is 87%"),
         # 100 samples differ by 8 points in one case of four.
         (0.68, 100, "final_epoch", "honest"),
     ],
@@ -117,7 +117,7 @@ def test_memorised_benefits_are_seen_though_accuracies_agree():
     assert found.local_gap == 0.0
     assert found.benefit_distance == pytest.approx(0.4)
     assert found.recommended_labels == "augmented"
-    assert "another world" in found.verdict
+    assert "biased" in found.verdict
 
 
 def test_a_diagnosis_is_plain_json_and_counts_every_sample():

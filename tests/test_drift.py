@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import pickle
 from math import log
 
 import numpy as np
@@ -112,12 +113,13 @@ def test_without_gain_the_calibrated_threshold_stays():
         assert controller.score_threshold == threshold
 
 
-def test_memory_is_bounded():
-    controller = ShareController(0.5, 0.5, memory=20)
-    controller.decide(rng_of(6).random(500))
-    sizes = [len(controller._scores), len(controller._sorted), len(controller._decisions)]
-    assert sizes == [20, 20, 20]
-    assert controller._sorted == sorted(controller._scores)
+def test_scores_of_long_ago_are_forgotten():
+    late, early = ShareController(0.5, 0.5, memory=20), ShareController(0.5, 0.5, memory=20)
+    early.decide(10.0 + rng_of(6).random(500))
+    for controller in (late, early):
+        controller.decide(rng_of(7).random(500))
+        assert 0.0 < controller.score_threshold < 1.0
+    assert len(pickle.dumps(early)) == pytest.approx(len(pickle.dumps(late)), abs=50)
 
 
 # The test of a mean.

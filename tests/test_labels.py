@@ -53,22 +53,24 @@ def fitted(toy_splits, trained):
     return fit_ddnn(toy_splits.train, toy_splits.val, SMALL, verbose=0)
 
 
-def judged_by(backbone, source):
+def training_data_of(backbone, source):
     return LABEL_SOURCES[source].training_data(backbone)
 
 
 @pytest.mark.parametrize("source", LABEL_SOURCES)
 def test_a_source_judges_training_images_or_views_of_them(fitted, toy_splits, source):
-    training_data = judged_by(fitted, source)
-    assert len(training_data.bank) == len(training_data.judge) == SAMPLES[source]
-    np.testing.assert_array_equal(training_data.bank.index, training_data.judge.index)
+    training_data = training_data_of(fitted, source)
+    assert len(training_data.bank) == len(training_data.labels_bank) == SAMPLES[source]
+    np.testing.assert_array_equal(training_data.bank.index, training_data.labels_bank.index)
     labels = np.tile(toy_splits.train.labels, VIEWS)
-    np.testing.assert_array_equal(training_data.judge.labels, labels[training_data.judge.index])
+    np.testing.assert_array_equal(
+        training_data.labels_bank.labels, labels[training_data.labels_bank.index]
+    )
     assert training_data.bank.edge.features.shape == (SAMPLES[source], 8, 8, 4)
 
 
 def test_a_network_trained_without_augmentation_judges_crops_and_mirrored_images(fitted):
-    images = judged_by(fitted, "augmented").bank.edge.images
+    images = training_data_of(fitted, "augmented").bank.edge.images
     seen = augmented_views(fitted.bank.edge.images, "crop_flip", VIEWS, seed=SMALL.seed)
     np.testing.assert_array_equal(images, seen)
 
@@ -81,21 +83,24 @@ def test_views_differ_from_each_other_and_are_repeatable(toy_splits):
 
 
 def test_stage_averages_are_means_of_probabilities(fitted):
-    training_data = judged_by(fitted, "stage_averaged")
+    training_data = training_data_of(fitted, "stage_averaged")
     assert training_data.bank is fitted.bank
     assert not np.allclose(
-        training_data.judge.edge.local_probabilities, fitted.bank.edge.local_probabilities
+        training_data.labels_bank.edge.local_probabilities, fitted.bank.edge.local_probabilities
     )
     # Logarithms of probabilities: their exponentials add up to one without a softmax.
-    for logits in (training_data.judge.edge.local_logits, training_data.judge.cloud_logits):
+    for logits in (
+        training_data.labels_bank.edge.local_logits,
+        training_data.labels_bank.cloud_logits,
+    ):
         np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1.0, atol=1e-5)
 
 
 def test_one_stage_is_the_final_epoch(toy_splits):
     fitted = fit_ddnn(toy_splits.train, toy_splits.val, SMALL, stages=1, epochs=2, verbose=0)
-    judge = judged_by(fitted, "stage_averaged").judge
+    labels_bank = training_data_of(fitted, "stage_averaged").labels_bank
     np.testing.assert_allclose(
-        judge.edge.local_probabilities, fitted.bank.edge.local_probabilities, atol=1e-5
+        labels_bank.edge.local_probabilities, fitted.bank.edge.local_probabilities, atol=1e-5
     )
 
 
@@ -110,39 +115,44 @@ def test_one_stage_is_the_final_epoch(toy_splits):
 )
 def test_banks_alone_cannot_judge_anew(fitted, source, message):
     with pytest.raises(ValueError, match=message):
-        judged_by(Banks(fitted.bank, fitted.val_bank), source)
+        training_data_of(Banks(fitted.bank, fitted.val_bank), source)
 
 
 def test_banks_alone_will_do_for_what_was_judged_before(fitted):
     banks = Banks(fitted.bank, fitted.val_bank, fitted.stages)
-    assert judged_by(banks, "final_epoch").judge is fitted.bank
+    assert training_data_of(banks, "final_epoch").labels_bank is fitted.bank
     np.testing.assert_array_equal(
-        judged_by(banks, "stage_averaged").judge.cloud_logits, fitted.stages.cloud_logits
+        training_data_of(banks, "stage_averaged").labels_bank.cloud_logits,
+        fitted.stages.cloud_logits,
     )
 
 
 def test_cross_fitting_judges_every_sample_by_a_network_that_has_not_seen_it(
     fitted, trained, toy_splits
 ):
-    judge = judged_by(fitted, "cross_fitted").judge
-    np.testing.assert_array_equal(judge.index, np.arange(96))
+    labels_bank = training_data_of(fitted, "cross_fitted").labels_bank
+    np.testing.assert_array_equal(labels_bank.index, np.arange(96))
     for fold, (seen, config) in enumerate(trained):
         judgement = fitted.fold(fold)
         assert len(seen) == 64
         assert not seen & {image.tobytes() for image in toy_splits.train.images[judgement.rows]}
-        np.testing.assert_array_equal(judge.cloud_logits[judgement.rows], judgement.cloud_logits)
+        np.testing.assert_array_equal(
+            labels_bank.cloud_logits[judgement.rows], judgement.cloud_logits
+        )
         assert (config.epochs, config.stages) == (2, 0)
 
 
 def test_held_out_images_are_judged_by_the_first_network_of_cross_fitting(fitted, trained):
-    few, judge = (judged_by(fitted, source).judge for source in ("held_out", "cross_fitted"))
+    few, labels_bank = (
+        training_data_of(fitted, source).labels_bank for source in ("held_out", "cross_fitted")
+    )
     assert set(few.index) < set(fitted.fold(0).rows)
-    np.testing.assert_array_equal(few.cloud_logits, judge.cloud_logits[few.index])
+    np.testing.assert_array_equal(few.cloud_logits, labels_bank.cloud_logits[few.index])
     assert len(trained) == FOLDS  # each was trained once, for all tests of this file
 
 
 def test_a_head_sees_the_features_of_the_deployed_network_and_the_logits_of_the_fold(fitted):
-    edge = judged_by(fitted, "cross_fitted").bank.edge
+    edge = training_data_of(fitted, "cross_fitted").bank.edge
     assert np.shares_memory(edge.features, fitted.bank.edge.features)
     assert not np.allclose(edge.local_logits, fitted.bank.edge.local_logits)
 

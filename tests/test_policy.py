@@ -1,7 +1,9 @@
 """Routed inference: the cloud is asked about offloaded samples alone, and answers as ever."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.deploy.policy import OffloadPolicy
@@ -78,22 +80,41 @@ def test_other_images_are_refused(bank, images, received):
 
 
 @pytest.mark.parametrize(("threshold", "asked"), [(-np.inf, 60), (np.inf, 0)])
-def test_the_cloud_sees_only_what_is_offloaded(bank, monkeypatch, threshold, asked):
+def test_a_sample_is_answered_by_the_network_that_it_is_sent_to(bank, threshold, asked):
     model, captured = bank
     policy = OffloadPolicy(model, CONFIG, Margin(), threshold, ("a", "b", "c"))
-    sizes = []
-    step = policy._cloud_step
-
-    def spy(features):
-        sizes.append(features.shape[0])
-        return step(features)
-
-    policy.__dict__["_cloud_step"] = spy
     classes, offloaded = policy.predict(IMAGES[:60])
     assert offloaded.sum() == asked
     logits = captured.cloud_logits if asked else captured.edge.local_logits
     np.testing.assert_array_equal(classes, logits[:60].argmax(axis=1))
-    assert sizes == [size for size in (64,) if asked]  # filled up to the next of the sizes
+
+
+class Unreachable(keras.layers.Layer):
+    """Stands for a cloud that is down: it can be built, and fails when it runs."""
+
+    def call(self, inputs):
+        """Return the inputs, or fail."""
+        down = tf.debugging.Assert(tf.reduce_any(tf.math.is_nan(inputs)), ["the cloud is down"])
+        with tf.control_dependencies([down]):
+            return tf.identity(inputs)
+
+
+def test_the_cloud_is_never_asked_when_nothing_is_offloaded():
+    images = keras.Input((16, 16, 3), dtype="uint8")
+    pixels = keras.layers.Rescaling(1 / 255)(images)
+    features = keras.layers.Conv2D(2, 3, strides=4, name="features")(pixels)
+    local = keras.layers.Dense(3, name="local")(keras.layers.Flatten()(features))
+    seen = keras.layers.Flatten()(Unreachable()(features))
+    cloud = keras.layers.Dense(3, name="cloud")(seen)
+    model = keras.Model(images, {"local": local, "cloud": cloud})
+
+    def policy(threshold):
+        return OffloadPolicy(model, CONFIG, Margin(), threshold, ("a", "b", "c"))
+
+    for n in (1, 60, 700):
+        assert not policy(np.inf).predict(IMAGES[:n])[1].any()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="the cloud is down"):
+        policy(-np.inf).predict(IMAGES[:1])
 
 
 def test_a_rule_ranks_all_images_together_however_many_batches_they_make(bank):

@@ -203,7 +203,7 @@ def test_the_artifact_decides_the_same_in_another_process(search, output, tmp_pa
     assert 0 < there["decisions"].mean() < 1
 
 
-# --- who judges ----------------------------------------------------------------------------------
+# --- label sources -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,9 @@ def test_a_stored_backbone_teaches_what_the_fitted_one_would(judged, tmp_path):
             LABEL_SOURCES[source].training_data(backbone) for backbone in (stored, fitted)
         )
         for name in ("index", "labels", "cloud_logits"):
-            np.testing.assert_array_equal(getattr(there.judge, name), getattr(here.judge, name))
+            np.testing.assert_array_equal(
+                getattr(there.labels_bank, name), getattr(here.labels_bank, name)
+            )
         for name in ("local_logits", "features", "images"):
             np.testing.assert_array_equal(
                 getattr(there.bank.edge, name), getattr(here.bank.edge, name)

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.heads.fit import fit_head
+from keras_ddnn.config import DDNNConfig
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.training.capture import capture
 from keras_ddnn.training.fit import fit_ddnn
@@ -110,19 +109,6 @@ def test_the_same_seed_gives_the_same_network(toy_splits):
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
-
-
-def test_a_training_step_is_traced_once(toy_splits, monkeypatch):
-    traces, step = [], keras.Model.train_step
-
-    def count(model, data):
-        traces.append(model.name)
-        return step(model, data)
-
-    monkeypatch.setattr(keras.Model, "train_step", count)
-    ddnn = fit(toy_splits, epochs=1)
-    fit_head(ddnn, HeadConfig(input="logits", epochs=1))
-    assert traces == ["ddnn", "head"]
 
 
 def test_plain_arrays_and_pixels_from_0_to_1_will_do(fitted_on_arrays, toy_splits):

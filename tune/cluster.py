@@ -32,9 +32,9 @@ def start(address: str | None, num_cpus: int | None, seconds: float | None = Non
     """Attach to a cluster, or start Ray on this machine, unless this process has done so already.
 
     Args:
-        address: Of a running cluster; None for a Ray of its own on this machine, whatever other
-            Ray runs there or has left its address behind.
-        num_cpus: Of this machine; all by default.
+        address: Address of a running cluster; None for a Ray of its own on this machine, whatever
+            other Ray runs there or has left its address behind.
+        num_cpus: Cores of this machine; all by default.
         seconds: How long to wait at most; `CONNECT_SECONDS` or `START_SECONDS` by default.
 
     Raises:

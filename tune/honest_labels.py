@@ -94,8 +94,8 @@ def _write_source(file: Path, finished: Finished) -> None:
             certified[f"{name}/anchored"] = np.concatenate(both)
         heads[name] = {"multiply_adds": head.multiply_adds, "anchor": anchor.as_json()}
 
-    judge = LABEL_SOURCES[labels].training_data(backbone).judge
-    leakage = leakage_report({labels: judge}, val_bank).to_dict("records")
+    labels_bank = LABEL_SOURCES[labels].training_data(backbone).labels_bank
+    leakage = leakage_report({labels: labels_bank}, val_bank).to_dict("records")
     local, cloud = (float(c.mean()) for c in (test_bank.local_correct, test_bank.cloud_correct))
     right = [
         np.concatenate([getattr(bank, name) for bank in (val_bank, test_bank)])

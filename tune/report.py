@@ -74,7 +74,7 @@ class TrialProgress(Callback):
     """A progress bar of the head trials, with the best validation AUDC so far.
 
     Args:
-        stacks: As of `tune.trial.head_trials`.
+        stacks: As for `tune.trial.head_trials`.
     """
 
     def __init__(self, stacks: list[list[Trial | None]]):

@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--target", choices=TARGETS, nargs="+", help="what a head learns")
     add("--loss", choices=LOSSES, nargs="+")
     add("--cost", choices=COSTS, nargs="+", help="whose difference is the benefit B_k")
-    add("--labels", choices=LABEL_SOURCES, nargs="+", help="who judges the training samples")
+    add("--labels", choices=LABEL_SOURCES, nargs="+", help="what labels the training samples")
     add("--anchored", type=_boolean, nargs="+", metavar="yes|no", help="correct a confidence rule")
     add("--oversample", type=_boolean, nargs="+", metavar="yes|no")
     add("--patience", type=int, help="epochs without a better AUDC after which a head stops")

@@ -63,7 +63,7 @@ def train_shared(options, wanted: Iterable[NetworkSpec]) -> None:
     """Train in one queue, on all cores, what several searches would train one after another.
 
     Args:
-        options: Of `study_parser`; the backbones go into `backbones` in `options.work`.
+        options: Options of `study_parser`; the backbones go into `backbones` in `options.work`.
         wanted: In any order, some of them twice; those that are there are not trained again.
 
     Raises:
@@ -88,7 +88,7 @@ def run_search_of(options, name: str, search: SearchConfig, measure, backbones=N
     """Run or resume one search of a study.
 
     Args:
-        options: Of `study_parser`.
+        options: Options of `study_parser`.
         name: Folder of the search in `options.work`.
         search: What to search, on one seed.
         measure: `Finished` → None; writes what is kept.

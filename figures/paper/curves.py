@@ -20,8 +20,8 @@ def draw_decisions(rules: pd.DataFrame, networks: pd.DataFrame, shown: Sequence[
     they are counted in the title and left out of the means.
 
     Args:
-        rules: Of an experiment: one row a rule, L0 and seed.
-        networks: Of the same: accuracies of both networks, with which every line ends.
+        rules: Rules of an experiment: one row a rule, L0 and seed.
+        networks: Accuracies of both networks of the same, with which every line ends.
         shown: Rules to draw.
     """
     figure = new_figure()
@@ -58,7 +58,7 @@ def draw_curves(axes, curves: pd.DataFrame, shown: Sequence[str]) -> None:
     """Draw whole curves, a line a rule and a band where seeds vary.
 
     Args:
-        axes: Of Matplotlib.
+        axes: Matplotlib axes.
         curves: One row a local fraction and seed, a column a rule.
         shown: Rules to draw.
     """

@@ -30,7 +30,7 @@ def draw(cells: pd.DataFrame) -> Figure:
     """Draw how often each disagreement occurs, and its mean measures.
 
     Args:
-        cells: Of `disagreement`, one row a class, case, decision and seed.
+        cells: Tables of `disagreement`, one row a class, case, decision and seed.
     """
     every = _disagreeing(cells[cells["class"] == "all"])
     names = [f"{case}/{decision}" for case, decision in CELLS]

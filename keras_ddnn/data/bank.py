@@ -132,7 +132,7 @@ class Bank:
         """Make a bank of the outputs of any two classifiers on the same n samples.
 
         The arrays may come from any framework whose arrays NumPy reads. No sample may have trained
-        either network: their outputs on training data describe another world.
+        either network: their outputs on training data are biased.
 
         Args:
             outputs: Tier → logits, float16, float32 or float64 of shape (n, num_classes): "local"

@@ -76,7 +76,7 @@ class Classes:
         """Return the class numbers, int64 of shape (n,), of a user's labels.
 
         Args:
-            labels: As of `read_labels`.
+            labels: Labels, as for `read_labels`.
             subject: What the labels are, for the message of an error.
 
         Raises:
@@ -95,8 +95,8 @@ class Classes:
         """Return the class numbers of labels, some of which are unknown.
 
         Args:
-            labels: Of shape (n,). A negative number that is no class, an empty string or None says
-                that the label is unknown.
+            labels: Class numbers of shape (n,). A negative number that is no class, an empty string
+                or None says that the label is unknown.
             subject: What the labels are, for the message of an error.
 
         Returns:

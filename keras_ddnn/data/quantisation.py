@@ -15,7 +15,7 @@ class Quantisation:
     Attributes:
         low: Value of code 0.
         step: Between two codes; above 0.
-        bits: Of a code. Two codes of four bits, of neighbouring channels, make a byte.
+        bits: Bits of a code. Two codes of four bits, of neighbouring channels, make a byte.
     """
 
     low: float

@@ -46,7 +46,7 @@ from keras_ddnn.rules.confidence import RULES, Margin, OffloadRule
 
 HEAD_WEIGHTS = "head.weights.h5"
 README = "README.md"
-TYPICAL = 256  # validation samples that give the ranges of codes
+RANGE_SAMPLES = 256  # validation samples that give the ranges of codes
 
 # Rules that are made of networks, by their names in a manifest; the others are rows of `RULES`.
 HEAD, MC_DROPOUT = "head", "mc_dropout"
@@ -96,7 +96,7 @@ def save_policy(
         images = plan = None
         trained_codes = quantisation = policy.config and feature_quantisation(policy.config)
         if val_bank is not None:
-            typical = _spread(len(val_bank), TYPICAL)
+            typical = _spread(len(val_bank), RANGE_SAMPLES)
             images = val_bank.edge.images[typical]
             if trained_codes is None and cascade.sent_dtype == "float16":
                 quantisation = Quantisation.of(val_bank.edge.features[typical])

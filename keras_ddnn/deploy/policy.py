@@ -13,7 +13,7 @@ from keras_ddnn.data.classes import Classes
 from keras_ddnn.files.checks import expect, require_inputs
 from keras_ddnn.networks.batched import (
     BUCKETS,
-    MANY,
+    FEWEST_IN_PARTS,
     as_sent,
     filled_up,
     frozen,
@@ -122,7 +122,7 @@ class OffloadPolicy:
         require_inputs(images, read.shape[1:], read.dtype)
 
         def step(batch):
-            many = len(batch) >= MANY
+            many = len(batch) >= FEWEST_IN_PARTS
             return (self._local_step_in_parts if many else self._local_step)(batch)
 
         return in_batches(step, images, BUCKETS)
@@ -133,7 +133,7 @@ class OffloadPolicy:
             return self._cloud_step(features).numpy()[rows]
         return self._cloud_step(tf.gather(features, chosen)).numpy()[: len(rows)]
 
-    # They are made once, for batches of any size: tracing takes longer than many a batch.
+    # Trace once per shape; tracing is slower than most batches.
 
     @cached_property
     def _local_step(self):

@@ -24,7 +24,7 @@ class Anchor:
 
     Attributes:
         rule: A key of `RULES`.
-        weight: Of the head, in [0, 1]; with 0 the head need not be run.
+        weight: Weight of the head, in [0, 1]; with 0 the head need not be run.
         scales: ((mean, deviation) of the confidence scores, the same of the head's).
     """
 
@@ -41,7 +41,7 @@ class Anchor:
         more it must prove, and where it proves nothing, the rule that needs no training stays.
 
         Args:
-            scores: Of a head on the samples of `val_bank`, on which it was not trained.
+            scores: Scores of a head on the samples of `val_bank`, on which it was not trained.
             val_bank: n samples, at least two.
         """
         confidence = {name: RULES[name]().score(val_bank.edge) for name in CONFIDENCE_RULES}

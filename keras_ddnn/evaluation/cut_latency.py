@@ -21,10 +21,10 @@ class CutCosts:
     Attributes:
         layer: Name of the layer whose output travels; `CLOUD_ONLY` if the input does, and
             `DEVICE_ONLY` if nothing does.
-        device_multiply_adds: Of the device up to the layer, without an exit.
-        exit_multiply_adds: Of the device's own classifier behind the layer.
-        cloud_multiply_adds: Of the rest.
-        parameter_bytes: Of the weights up to the layer, those of normalisation among them.
+        device_multiply_adds: Multiply-adds of the device up to the layer, without an exit.
+        exit_multiply_adds: Multiply-adds of the device's own classifier behind the layer.
+        cloud_multiply_adds: Multiply-adds of the rest.
+        parameter_bytes: Bytes of the weights up to the layer, with those of normalisation.
         peak_activation_bytes: The most that tensors take which must be kept at one time.
         float16_bytes: Of what travels, in float16; of an input, as it is.
         int8_bytes: Of what travels, in codes of eight bits; of an input, as it is.
@@ -47,8 +47,8 @@ class Machines:
     Attributes:
         device_rate: Multiply-adds of the device per second.
         cloud_rate: Multiply-adds of the cloud per second.
-        bytes_per_second: Of the line.
-        round_trip_s: Of the line, in seconds, 0 or more.
+        bytes_per_second: Rate of the line.
+        round_trip_s: Round trip of the line in seconds, 0 or more.
     """
 
     device_rate: float
@@ -68,11 +68,11 @@ class CutLatency(CutCosts):
     """A cut with its latencies, in milliseconds; None is what is not known or does not happen.
 
     Attributes:
-        sent_bytes: Of a sample that is offloaded, in the form that was asked for.
-        kept_ms: Of a sample that the device answers: up to the layer, and the exit.
-        offloaded_ms: Of a sample that the cloud answers: the same, for the exit decides; then the
-            transfer, the round trip and the rest of the model.
-        mean_ms: Of both, at the local fraction.
+        sent_bytes: Bytes of an offloaded sample, in the form that was asked for.
+        kept_ms: Latency of a sample that the device answers: up to the layer, and the exit.
+        offloaded_ms: Latency of a sample that the cloud answers: the same, as the exit decides;
+            then the transfer, the round trip and the rest of the model.
+        mean_ms: Mean latency of both, at the local fraction.
         pareto: Whether no other cut is at least as good in device multiply-adds, bytes sent and
             latency offloaded, and better in one; None where one of them is not known.
     """
@@ -104,9 +104,9 @@ def cut_latencies(
     Args:
         costs: See `model_costs.cut_costs`.
         machines: What runs them.
-        local_fraction: Of the samples, those the device answers, in [0, 1].
+        local_fraction: Share of the samples that the device answers, in [0, 1].
         sent_as: One of `SENT_AS`.
-        png_bytes: Of a mean input as PNG; if given, there is a row for it.
+        png_bytes: Mean bytes of an input as PNG; if given, there is a row for it.
 
     Raises:
         ValueError: If an argument lies outside its range.

@@ -67,14 +67,14 @@ class Diagnosis:
         train, val: The two banks.
         audc: AUDC on validation data, with intervals: the confidence rules, the learned rules and
             "oracle".
-        best_confidence: Of `RULES` without "random", the one of highest AUDC.
+        best_confidence: The rule of highest AUDC among `RULES` without "random".
         headroom: AUDC of the oracle less that of `best_confidence`, paired. No rule reaches the
             oracle, which knows the labels.
         gains: Learned rule → its AUDC less that of `best_confidence`, paired.
         local_gap: Local accuracy on training less validation data.
         benefit_distance: Kolmogorov-Smirnov distance of B_k on the two banks, in [0, 1]: no b*
             makes shares of hard labels differ by more.
-        benefit_p_value: That of so large a distance, were both banks of one world.
+        benefit_p_value: p-value of that distance, if both banks had one distribution.
         histogram: "edges" of B_k and the counts between them, "train" and "val".
         recommended_rule, recommended_labels: A key of `audc` and the name of a label source.
         verdict, advice: The reasons of the two, a sentence or two each.
@@ -189,7 +189,7 @@ def diagnose(
       "final_epoch", the labels of the paper;
     - by more: "augmented". It trains no further network, and where training images are memorised
       (by more than 10 points or a distance of 0.2) it taught better than networks that had not seen
-      them: those are networks of less data, which err otherwise (`results/honest_labels`).
+      them: those are networks of less data, which make other errors (`results/honest_labels`).
 
     Rule: see `judge_rules`. Rules are compared on the validation data; where it also chose or
     stopped them, confirm the winner on test data.
@@ -214,7 +214,9 @@ def diagnose(
     train, val = (BankFacts.of(bank, cost, local_fraction) for bank in (train_bank, val_bank))
     benefits = {"train": benefit(train_bank, cost), "val": benefit(val_bank, cost)}
     distance = ks_2samp(benefits["train"], benefits["val"])
-    labels, verdict = _judge_labels(train, val, float(distance.statistic), float(distance.pvalue))
+    labels, verdict = _recommend_labels(
+        train, val, float(distance.statistic), float(distance.pvalue)
+    )
     return Diagnosis(
         cost,
         local_fraction,
@@ -235,7 +237,7 @@ def diagnose(
     )
 
 
-def _judge_labels(train, val, distance, p_value) -> tuple[str, str]:
+def _recommend_labels(train, val, distance, p_value) -> tuple[str, str]:
     """Return a label source and why."""
     gap = abs(train.local_accuracy - val.local_accuracy)
 
@@ -250,7 +252,7 @@ def _judge_labels(train, val, distance, p_value) -> tuple[str, str]:
         return "final_epoch", f"in-sample labels are honest: {seen}; use final_epoch"
     if not beyond(MEMORISED):
         return "augmented", f"in-sample labels are somewhat off: {seen}; use augmented"
-    return "augmented", f"in-sample labels describe another world: {seen}; use augmented"
+    return "augmented", f"in-sample labels are biased: {seen}; use augmented"
 
 
 def _recommend(best, headroom, gains) -> tuple[str, str]:

@@ -110,7 +110,8 @@ def mean_png_bytes(folder: str | Path, shape: Sequence[int]) -> tuple[float, int
     """Return the mean bytes of the images of a folder as PNG, and of how many they are.
 
     Args:
-        folder: Of image files, in subfolders or not; up to `SAMPLES` are read, spread evenly.
+        folder: Folder of image files, in subfolders or not; up to `SAMPLES` are read, spread
+            evenly.
         shape: (height, width, channels) to which each is brought; channels 1 or 3.
 
     Raises:

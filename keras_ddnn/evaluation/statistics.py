@@ -81,7 +81,7 @@ def audc_interval(scores: np.ndarray, samples: CostsAtGate, resamples: int = 999
     rules may overlap although one is surely better, as both err on the same samples: `audc_gain`.
 
     Args:
-        scores: Of a rule, float of shape (n,), n at least 2.
+        scores: Scores of a rule, float of shape (n,), n at least 2.
         samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many bootstrap resamples.
 
@@ -96,13 +96,13 @@ def audc_gain(
 ) -> Interval:
     """Return how much better one rule is than another on the same samples, in AUDC.
 
-    The comparison is paired: both rules meet the same resamples. It speaks of the samples alone;
+    The comparison is paired: both rules use the same resamples. It describes the samples alone;
     for chance in training see `over_seeds` and `hierarchical_gain`. Of several rules the best looks
     better than it is: choose it on other samples than these.
 
     Args:
-        scores: Of the rule, float of shape (n,), n at least 2.
-        baseline_scores: Of the rule to beat, float of shape (n,).
+        scores: Scores of the rule, float of shape (n,), n at least 2.
+        baseline_scores: Scores of the rule to beat, float of shape (n,).
         samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many bootstrap resamples.
 
@@ -119,7 +119,7 @@ def over_seeds(gains: Sequence[float]) -> Interval:
     """Return the mean of one gain a seed and its 95% t interval.
 
     It speaks of chance in training: whether a new seed would gain as well, on these samples. With
-    few seeds a t interval is the honest one. A percentile bootstrap of five values is shorter by a
+    few seeds a t interval is the right one. A percentile bootstrap of five values is shorter by a
     factor of 0.89·1.96/2.78 = 0.63 and would contain the truth 84 times in 100, not 95.
 
     Args:
@@ -176,7 +176,7 @@ def audc_replicates(scores: np.ndarray, samples: CostsAtGate, resamples: int = 9
     where scores and banks are too large to.
 
     Args:
-        scores: Of a rule, float of shape (n,).
+        scores: Scores of a rule, float of shape (n,).
         samples: The n samples, a `Bank` or `GateCosts`.
         resamples: How many.
 
@@ -188,7 +188,7 @@ def audc_replicates(scores: np.ndarray, samples: CostsAtGate, resamples: int = 9
     return np.array([ranked.audc(np.ones(n, int)), *map(ranked.audc, draws)])
 
 
-@lru_cache(maxsize=2)  # the rules of a study meet the same resamples
+@lru_cache(maxsize=2)  # the rules of a study use the same resamples
 def _draws(n: int, resamples: int) -> np.ndarray:
     """Return how often each of n samples is drawn in each resample, uint8 (resamples, n)."""
     rng = np.random.default_rng(0)

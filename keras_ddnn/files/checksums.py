@@ -90,7 +90,7 @@ def damage_of_folder(folder) -> str | None:
 
 
 def damage(file: Path, expected: str) -> str | None:
-    """Say in what a file differs from the SHA-256 it should have; None if in nothing."""
+    """Return why a file is damaged, given the SHA-256 it should have; None if it is whole."""
     if not file.is_file():
         return f"{file} is missing"
     if (received := sha256(file)) != expected:

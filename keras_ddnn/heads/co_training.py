@@ -1,4 +1,4 @@
-"""An offload head trained along with its DDNN."""
+"""An offload head trained together with its DDNN."""
 
 from dataclasses import replace
 
@@ -12,11 +12,11 @@ from keras_ddnn.training.capture import capture
 
 
 class CoTrainedHead(keras.callbacks.Callback):
-    """Trains an offload head along with its DDNN, an epoch after each epoch of the DDNN.
+    """Trains an offload head together with its DDNN, an epoch after each epoch of the DDNN.
 
-    The paper proposes it as future work: the head meets the decisions of many stages of the
-    training, each judged by itself. The head reads what the DDNN says and gives nothing back: no
-    gradient flows into the DDNN. Each epoch costs one more pass over the data.
+    The paper proposes it as future work: the head sees the decisions of many stages of the
+    training, each labelled by itself. No gradient flows from the head into the DDNN. Each epoch
+    costs one more pass over the data.
 
     Args:
         train, val: `Split`s.
@@ -36,7 +36,7 @@ class CoTrainedHead(keras.callbacks.Callback):
         config = config or HeadConfig(labels="final_epoch")
         if config.labels != "final_epoch":
             raise ValueError(
-                f"co-training judges by the epoch itself: expected labels 'final_epoch'; received "
+                f"co-training labels by the epoch itself: expected labels 'final_epoch'; received "
                 f"{config.labels!r}"
             )
         self.train, self.val, self.start = train, val, start

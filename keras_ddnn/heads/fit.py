@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,12 @@ from keras_ddnn.data.bank import Bank, EdgeOutputs
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
-from keras_ddnn.labels.sources import LABEL_SOURCES, TrainedNetwork, require_samples
+from keras_ddnn.labels.sources import (
+    LABEL_SOURCES,
+    HeadTrainingData,
+    TrainedNetwork,
+    require_samples,
+)
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.networks.layers import settle
 from keras_ddnn.networks.model_costs import multiply_adds
@@ -34,7 +40,13 @@ class HeadRule(OffloadRule):
         anchor: The confidence rule it corrects; None if it ranks alone.
     """
 
-    def __init__(self, model: keras.Model, config: HeadConfig, history=None, anchor=None):
+    def __init__(
+        self,
+        model: keras.Model | None,
+        config: HeadConfig,
+        history: dict[str, list[float]] | None = None,
+        anchor: Anchor | None = None,
+    ):
         self.model = model
         self.config = config
         self.history = history or {}
@@ -65,13 +77,13 @@ def fit_head(
     config: HeadConfig | None = None,
     *,
     initial: HeadRule | None = None,
-    callbacks=(),
-    verbose=0,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int | str = 0,
 ) -> HeadRule:
     """Train an offload head on what offloading would have done to the training samples.
 
     Args:
-        backbone: A `FittedDDNN`, or `Banks`. Who judges its training samples is the choice of
+        backbone: A `FittedDDNN`, or `Banks`. What labels its training samples is the choice of
             `config.labels`; b* is the L0 quantile of their B_k. Training keeps the weights of the
             epoch with the best AUDC on the validation samples and stops early; their labels take
             the L0 quantile of their own B_k.
@@ -129,9 +141,9 @@ class Material:
     """What a head is trained and validated on.
 
     Attributes:
-        inputs, values, weights: Of n training samples: what it reads, what it is taught (n, units)
-            and how much each sample counts (n,), float32.
-        val_inputs, val_values: Of the validation samples.
+        inputs, values, weights: Training samples: what it reads (n, ...), what it is taught (n,
+            units) and how much each sample counts (n,), float32.
+        val_inputs, val_values: The same of the validation samples.
     """
 
     inputs: np.ndarray
@@ -155,10 +167,16 @@ def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> l
     return [_material(config, data, backbone.val_bank, inputs, val_inputs) for config in configs]
 
 
-def _material(config, data, val_bank, inputs, val_inputs) -> Material:
+def _material(
+    config: HeadConfig,
+    data: HeadTrainingData,
+    val_bank: Bank,
+    inputs: np.ndarray,
+    val_inputs: np.ndarray,
+) -> Material:
     values, val_values = (
         TARGETS[config.target].values(bank, config.cost, config.local_fraction)
-        for bank in (data.judge, val_bank)
+        for bank in (data.labels_bank, val_bank)
     )
     if config.oversample:
         inputs, values = _oversample(inputs, values, config.seed)
@@ -195,7 +213,7 @@ class _KeepBest(keras.callbacks.Callback):
         self.stopping, self.val_inputs = stopping, val_inputs
         self.weights = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         outputs = _predict_in_batches(self.model, self.val_inputs)
         logs["val_audc"] = audc = self.stopping.audc(outputs)
         if self.stopping.is_best(audc):
@@ -203,7 +221,7 @@ class _KeepBest(keras.callbacks.Callback):
         if not self.stopping.running:
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.model.set_weights(self.weights)
 
 
@@ -211,7 +229,7 @@ def _predict_in_batches(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     return model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
 
 
-def keras_loss(name: str, **options) -> keras.losses.Loss:
+def keras_loss(name: str, **options: Any) -> keras.losses.Loss:
     """Return the Keras loss of a key of `LOSSES`, with further options of its own."""
     loss = LOSSES[name]
     options |= {"from_logits": True} if loss.from_logits else {}
@@ -225,7 +243,7 @@ def metric_of(loss: str) -> keras.metrics.Metric:
     return keras.metrics.MeanAbsoluteError(name="mae")
 
 
-def _oversample(inputs, labels, seed):
+def _oversample(inputs: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from imblearn.over_sampling import SMOTE
 
     minority = int(min(labels.sum(), (1.0 - labels).sum()))

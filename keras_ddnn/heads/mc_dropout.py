@@ -31,7 +31,7 @@ class MCDropout(OffloadRule):
             which its local classifier reads; see `DDNNConfig`.
         passes: How many thinned networks are asked.
         measure: A key of `MEASURES`.
-        seed: Of the masks.
+        seed: Seed of the masks.
 
     Attributes:
         multiply_adds: Those of the classifier, `passes` times; the local convolution, which the

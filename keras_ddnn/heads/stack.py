@@ -1,6 +1,6 @@
 """Many heads at once, stacked along an axis of members, as if each were trained alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import keras
@@ -35,7 +35,7 @@ def fit_heads(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> list[H
     are the same for all.
 
     Args:
-        backbone: As of `fit_head`.
+        backbone: As for `fit_head`.
         configs: Any number of configurations; convolutions and oversampling are trained alone.
 
     Returns:
@@ -62,7 +62,7 @@ class Stack:
 
     Args:
         heads: Heads of `build_head`, but no convolutions.
-        dropout: Of the hidden layers.
+        dropout: Dropout rate of the hidden layers.
         policy: Keras dtype policy of all but the last layer.
     """
 
@@ -87,7 +87,7 @@ class Stack:
         """What is trained."""
         return self.kernels + self.biases
 
-    def __call__(self, inputs, seed=None):
+    def __call__(self, inputs: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         """Return the outputs (members, n, units) of inputs (n, ...); with dropout if seeded."""
         x = self.before(inputs)
         for place, (kernel, bias) in enumerate(zip(self.kernels, self.biases)):
@@ -111,14 +111,14 @@ class Stack:
             dense.bias.assign(self.biases[place][member, 0])
 
 
-def _one_wide_layer(x, kernel):
+def _one_wide_layer(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Multiply (n, inputs) by (inputs, members, units) to (members, n, units)."""
     inputs, members, units = kernel.shape
     wide = tf.matmul(x, tf.reshape(kernel, (inputs, members * units)))
     return tf.transpose(tf.reshape(wide, (-1, members, units)), (1, 0, 2))
 
 
-def _fit_stack(backbone, configs) -> list[HeadRule]:
+def _fit_stack(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> list[HeadRule]:
     first = configs[0]
     materials = head_materials(backbone, configs)
     inputs, val_inputs = materials[0].inputs, materials[0].val_inputs
@@ -173,14 +173,16 @@ def _fit_stack(backbone, configs) -> list[HeadRule]:
     return rules
 
 
-def _training(stack, configs, batches, steps):
+def _training(
+    stack: Stack, configs: Sequence[HeadConfig], batches: tf.data.Dataset, steps: int
+) -> Callable[[], tf.Tensor]:
     """Return what trains all members for an epoch and returns their means, (2, members)."""
     optimizer = keras.optimizers.Adam(configs[0].learning_rate)
     optimizer.build(stack.variables)
     iterator = iter(batches)
 
     @tf.function
-    def epoch():
+    def epoch() -> tf.Tensor:
         total = tf.zeros((2, len(configs)))
         for _ in tf.range(steps):
             inputs, values, weights, seed = next(iterator)
@@ -199,11 +201,13 @@ def _training(stack, configs, batches, steps):
     return epoch
 
 
-def _measure(configs, outputs, values, weights):
+def _measure(
+    configs: Sequence[HeadConfig], outputs: tf.Tensor, values: tf.Tensor, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the loss and the metric of each member, two of shape (members,), as Keras means them.
 
     Args:
-        configs: Of the members.
+        configs: Configurations of the members.
         outputs, values: (members, n, units).
         weights: (members, n).
     """

@@ -39,12 +39,12 @@ class Outcome:
     """What is found of the outputs.
 
     Attributes:
-        findings: Of the first half of the validation samples.
+        findings: Findings on the first half of the validation samples.
         rule: The name of the rule that is kept.
         rules: Name → rule.
         calibrations: Name → threshold of that rule, and its promise.
         realised: Name → what the promise comes to on test samples.
-        report: Of the test samples.
+        report: Report on the test samples.
     """
 
     findings: RuleFindings
@@ -61,7 +61,7 @@ def split_parts(bank: Bank, split: np.ndarray | None, seed: int) -> Parts:
     Args:
         bank: n samples.
         split: "val" or "test" for each, str (n,), or None.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         ValueError: If a class has too few samples in a part.
@@ -99,8 +99,8 @@ def compare(
         rule: The rule to keep, a key of `RULES` or "logit_head"; None for the one that the first
             half recommends, see `judge_rules`.
         local_fraction: The share L0 of samples to keep local, in [0, 1].
-        max_drop, delta: Of the certificate, see `for_accuracy_drop`.
-        seed: Of the learned rule.
+        max_drop, delta: Limits of the certificate, see `for_accuracy_drop`.
+        seed: Seed of the learned rule.
 
     Raises:
         ValueError: If the first half is too small to learn from, or an argument lies outside its

@@ -88,7 +88,7 @@ class LogitHead(OffloadRule):
             target: "distilled", the cloud's own probabilities of both answers, or "correctness",
                 whether they are right.
             anchored: Whether the head corrects the best confidence rule, or ranks alone.
-            seed: Of the five parts.
+            seed: Seed that draws the five parts.
 
         Returns:
             The head; 5,000 samples of 10 classes take about a second.

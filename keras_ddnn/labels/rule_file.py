@@ -16,7 +16,7 @@ from keras_ddnn.rules.calibration import Calibration
 from keras_ddnn.rules.confidence import RULES, OffloadRule
 
 SCHEMA = 1
-MANY = 8  # rows, which are no probabilities by chance
+FEWEST_ROWS = 8  # so many rows of logits do not look like probabilities by chance
 LOGIT_HEAD = "logit_head"
 
 # Name in a file -> rule of logits alone.
@@ -65,7 +65,7 @@ class SavedRule:
             ValueError: If they are not finite floats of that shape, or are probabilities.
         """
         logits = as_logits(logits, "local logits", self.num_classes)
-        if len(logits) >= MANY:
+        if len(logits) >= FEWEST_ROWS:
             refuse_probabilities(logits, "local logits")
         return self.rule.score(EdgeOutputs(logits, None, None))
 

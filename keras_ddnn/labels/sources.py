@@ -1,8 +1,7 @@
-"""Where honest labels come from.
+"""Where the labels of an offload head come from.
 
-B_k of samples that the networks have memorised describes another world than the one a device meets:
-there the local network is nearly always right. Each source below makes, of the same training
-images, the bank that an offload head learns from.
+B_k of memorised samples is biased: the local network is nearly always right there. Each source
+below makes, of the same training images, the bank that an offload head learns from.
 """
 
 import math
@@ -52,13 +51,13 @@ class Predictions:
             return cls(**saved)
 
     def apply_to(self, bank: Bank) -> Bank:
-        """Return the judged rows of `bank`, in their order there, with these logits."""
+        """Return the predicted rows of `bank`, in their order there, with these logits."""
         order = np.argsort(self.rows)
         rows = self.rows[order]
         pick = slice(None) if len(rows) == len(bank) else rows  # whole features are not copied
-        judged = bank.rows(pick)
-        edge = replace(judged.edge, local_logits=self.local_logits[order])
-        return replace(judged, edge=edge, cloud_logits=self.cloud_logits[order])
+        predicted = bank.rows(pick)
+        edge = replace(predicted.edge, local_logits=self.local_logits[order])
+        return replace(predicted, edge=edge, cloud_logits=self.cloud_logits[order])
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +66,11 @@ class HeadTrainingData:
 
     Attributes:
         bank: What the head sees.
-        judge: The same samples with the logits that decide what is to be learned of them.
+        labels_bank: The same samples with the logits that make the labels.
     """
 
     bank: Bank
-    judge: Bank
+    labels_bank: Bank
 
 
 class TrainedNetwork(Protocol):
@@ -96,7 +95,7 @@ class TrainedNetwork(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Banks:
-    """A `TrainedNetwork` of which only the banks are left, so that it cannot judge anew."""
+    """A `TrainedNetwork` of which only the banks are left: it predicts nothing further."""
 
     bank: Bank
     val_bank: Bank | None
@@ -111,7 +110,7 @@ class Banks:
 
 @dataclass(frozen=True)
 class LabelSource:
-    """A way to judge the training images.
+    """A way to label the training images.
 
     Attributes:
         training_data: Makes the training data of a head from a trained DDNN.
@@ -127,12 +126,12 @@ class LabelSource:
 
 
 def final_epoch(backbone: TrainedNetwork) -> HeadTrainingData:
-    """Judge the training images by the networks trained on them, as the paper does."""
+    """Label the training images by the networks trained on them, as the paper does."""
     return HeadTrainingData(backbone.bank, backbone.bank)
 
 
 def augmented(backbone: TrainedNetwork) -> HeadTrainingData:
-    """Judge augmented views of the training images, each view a sample of its own.
+    """Label augmented views of the training images, each view a sample of its own.
 
     The views are those of the training augmentation, or crops and mirrored images where there was
     none.
@@ -142,7 +141,7 @@ def augmented(backbone: TrainedNetwork) -> HeadTrainingData:
 
 
 def stage_averaged(backbone: TrainedNetwork) -> HeadTrainingData:
-    """Judge the training images by the mean probabilities of several late epochs.
+    """Label the training images by the mean probabilities of several late epochs.
 
     The paper proposes it as future work.
 
@@ -155,18 +154,18 @@ def stage_averaged(backbone: TrainedNetwork) -> HeadTrainingData:
 
 
 def cross_fitted(backbone: TrainedNetwork) -> HeadTrainingData:
-    """Judge each third of the training images by a DDNN trained on the other two.
+    """Label each third of the training images by a DDNN trained on the other two.
 
-    Feature maps of two networks do not speak of the same features, so the head sees those of the
-    deployed one: a first layer memorises little. Logits do, and are the fold's.
+    The channels of feature maps differ from network to network, so the head sees those of the
+    deployed one: a first layer memorises little. Logits are comparable, and are the fold's.
     """
     return _folds(backbone, [backbone.fold(fold) for fold in range(FOLDS)])
 
 
 def held_out(backbone: TrainedNetwork) -> HeadTrainingData:
-    """Judge a ninth of the training images by the first DDNN of `cross_fitted`.
+    """Label a ninth of the training images by the first DDNN of `cross_fitted`.
 
-    What labels of the same honesty are worth when they are few.
+    Control: out-of-fold labels for one ninth of the data.
     """
     fold = backbone.fold(0)
     few = np.random.default_rng(0).permutation(len(fold.rows))[: len(backbone.bank) // HELD_OUT]
@@ -246,7 +245,7 @@ def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> "pd.DataFrame"
     """Compare what each label source says of training data with validation data.
 
     Args:
-        judges: Name of the source → its `HeadTrainingData.judge`.
+        judges: Name of the source → its `HeadTrainingData.labels_bank`.
         val_bank: Validation samples, by the network to be deployed.
 
     Returns:
@@ -257,6 +256,7 @@ def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> "pd.DataFrame"
     import pandas as pd
 
     rows = {name: _describe(bank, val_bank) for name, bank in judges.items()}
+    # Recorded studies have this verdict.
     rows["validation"] = _describe(val_bank, val_bank) | {"verdict": "the world a device meets"}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("source").reset_index()
 

@@ -55,33 +55,33 @@ class Target:
     reads: tuple[str, ...] = ()
 
 
-def _hard(bank, cost, local_fraction):
+def _hard(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
     return hard_labels(benefit(bank, cost), local_fraction)[:, None].astype(np.float32)
 
 
-def _benefit(bank, cost, local_fraction):
+def _benefit(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
     return benefit(bank, cost)[:, None].astype(np.float32)
 
 
-def _correctness(bank, cost, local_fraction):
+def _correctness(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
     return np.stack([bank.local_correct, bank.cloud_correct], axis=1).astype(np.float32)
 
 
-def _distilled(bank, cost, local_fraction):
+def _distilled(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
     rows, probabilities = np.arange(len(bank)), bank.cloud_probabilities
     answers = bank.edge.local_logits.argmax(axis=1), bank.cloud_logits.argmax(axis=1)
     return np.stack([probabilities[rows, a] for a in answers], axis=1).astype(np.float32)
 
 
-def _only(outputs, xp=np):
+def _only(outputs: np.ndarray, xp: ModuleType = np) -> np.ndarray:
     return outputs[:, 0]
 
 
-def _difference(logits, xp=np):
+def _difference(logits: np.ndarray, xp: ModuleType = np) -> np.ndarray:
     return _sigmoid(logits[:, 1], xp) - _sigmoid(logits[:, 0], xp)
 
 
-def _sigmoid(x, xp):
+def _sigmoid(x: np.ndarray, xp: ModuleType) -> np.ndarray:
     # 1 / (1 + exp(-x)) in a form that keeps its digits at both ends.
     return xp.exp(-xp.logaddexp(xp.zeros_like(x), -x))
 

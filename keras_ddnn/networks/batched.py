@@ -7,11 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 BATCH_SIZE = 500
-# The sizes to which a batch is filled up: the kernels prepare themselves anew for each they meet.
+# Batches are filled up to one of these sizes, as kernels are prepared for each new size.
 BUCKETS = (1, 2, 4, *range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 64))
-# Feature maps of so many images fit in the L2 cache of one core.
-PART = 32
-MANY = 4 * PART  # images, from which on it is worth the loop
+CACHED_IMAGES = 32  # their feature maps fit in one core's L2 cache
+FEWEST_IN_PARTS = 4 * CACHED_IMAGES  # fewer are run at once: the loop would cost more
 
 
 def as_sent(outputs: Mapping[str, tf.Tensor], dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -97,11 +96,11 @@ def traced(step, read: keras.KerasTensor, dtype: str | None = None):
 
 
 def in_parts(step):
-    """Make a step of images take a batch that is a multiple of `PART` in parts of that size."""
+    """Make a step of images take a batch of a multiple of `CACHED_IMAGES` in parts of that size."""
 
     def step_in_parts(images):
         n = tf.shape(images)[0]
-        size = tf.where(n % PART == 0, PART, n)
+        size = tf.where(n % CACHED_IMAGES == 0, CACHED_IMAGES, n)
         parts = tf.reshape(images, (-1, size, *images.shape[1:]))
         signature = tuple(output.dtype for output in step(parts[0]))
         outputs = tf.map_fn(step, parts, fn_output_signature=signature)

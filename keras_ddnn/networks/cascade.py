@@ -50,8 +50,8 @@ class Cascade:
     Attributes:
         model: All tiers as one functional model: inputs → {name of a tier: its logits}, in order.
             It is what is trained; the tiers share its weights.
-        sent: Of each tier but the last, the layer of `model` whose output is handed on; that of the
-            input where the input itself travels.
+        sent: Names of the layers of `model` whose outputs are handed on, one for each tier but the
+            last; the name of the input where the input itself travels.
     """
 
     model: keras.Model
@@ -60,7 +60,7 @@ class Cascade:
 
     @cached_property
     def tiers(self) -> tuple[Tier, ...]:
-        """From the first that a sample meets to the last."""
+        """From the first that a sample passes to the last."""
         operations = {operation.name: operation for operation in self.model.operations}
         sent = [operations[name].output for name in self.sent]
         read, tiers = [self.model.input, *sent], []

@@ -1,6 +1,7 @@
 """What a model gets to become a part of a cascade: inputs as users have them, logits, exits."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import layers
@@ -104,7 +105,7 @@ def logits_on(
     Args:
         inputs: What the first layer reads.
         model: What to copy; see `functional`.
-        prefix: Of the names of the copied layers.
+        prefix: Prefix of the names of the copied layers.
 
     Returns:
         Name of a layer of `model` → the output of its copy.
@@ -124,7 +125,7 @@ def logits_on(
     if activation == "softmax":
         notice(f"the softmax of {last.name!r} is left out: outputs are logits from here on")
 
-    def clone(operation):
+    def clone(operation: keras.Operation) -> keras.Operation:
         config = operation.get_config()
         if isinstance(operation, layers.Layer):
             config = config | {"name": prefix + operation.name}
@@ -136,7 +137,7 @@ def logits_on(
 
     tensors, copies = {}, {}
 
-    def call(operation, *arguments, **options):
+    def call(operation: keras.Operation, *arguments: Any, **options: Any) -> Any:
         name = operation.name.removeprefix(prefix)
         copies[name] = operation
         tensors[name] = operation(*arguments, **options)
@@ -187,7 +188,7 @@ def last_operation(model: keras.Model) -> keras.Operation:
     return next(operation for operation in model.operations if operation.name == name)
 
 
-def _activation(operation) -> str:
+def _activation(operation: keras.Operation) -> str:
     """Return the name of the activation that an operation ends with, "linear" for none."""
     if isinstance(operation, keras.Model):
         return _activation(last_operation(functional(operation)))

@@ -124,7 +124,7 @@ class SimulatedQuantisation(keras.layers.Layer):
     Args:
         low: Value of code 0.
         step: Between two codes.
-        bits: Of a code; a `Quantisation` has all three.
+        bits: Bits of a code; a `Quantisation` has all three.
     """
 
     def __init__(self, low: float, step: float, bits: int = 8, **kwargs):

@@ -82,10 +82,11 @@ def cut_costs(
     an exit of its own, at its layer "features".
 
     Args:
-        model: Of one input and one output (n, num_classes), see `cascade.functional`; or a DDNN,
-            see `build_ddnn`.
+        model: A model of one input and one output (n, num_classes), see `cascade.functional`; or a
+            DDNN, see `build_ddnn`.
         input_shape: Shape of one sample, without n, where the model leaves a length or a size open.
-        value_bytes: Of a weight and of a value of an activation: 4 for float32, 1 for 8 bits.
+        value_bytes: Bytes of a weight, and of a value of an activation: 4 for float32, 1 for 8
+            bits.
 
     Returns:
         `CLOUD_ONLY`, each layer at which the model can be cut, in order, and `DEVICE_ONLY`.

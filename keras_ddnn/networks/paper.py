@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_ddnn.config import BLOCK, DDNNConfig, feature_quantisation
+from keras_ddnn.config import BOTTLENECK_BLOCK, DDNNConfig, feature_quantisation
 from keras_ddnn.data.datasets import MIN_SIDE
 from keras_ddnn.networks.layers import (
     Bias,
@@ -72,7 +72,7 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
     local_map = leaky_relu()(Bias(dtype=dtype, name="local_bias")(x))
     if config.bottleneck:
         # Of a block of places together: neighbours tell much of each other.
-        block = {"kernel_size": BLOCK, "strides": BLOCK}
+        block = {"kernel_size": BOTTLENECK_BLOCK, "strides": BOTTLENECK_BLOCK}
         x = conv(config.bottleneck, **block, use_bias=False, name="bottleneck")(local_map)
         x = FusedBatchNormalization(dtype=dtype, name="bottleneck_norm")(x)
         codes = feature_quantisation(config)
@@ -89,12 +89,12 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
 
     x = features
     if config.bottleneck:
-        widths = BLOCK * BLOCK * config.local_filters
+        widths = BOTTLENECK_BLOCK * BOTTLENECK_BLOCK * config.local_filters
         x = conv(widths, kernel_size=1, use_bias=False, name="cloud_widen")(x)
         x = leaky_relu()(FusedBatchNormalization(dtype=dtype, name="cloud_widen_norm")(x))
-        x = DepthToSpace(BLOCK, dtype=dtype, name="cloud_places")(x)
+        x = DepthToSpace(BOTTLENECK_BLOCK, dtype=dtype, name="cloud_places")(x)
         # The convolution has filled up what is no whole number of blocks.
-        surplus = [(0, -side % BLOCK) for side in local_map.shape[1:3]]
+        surplus = [(0, -side % BOTTLENECK_BLOCK) for side in local_map.shape[1:3]]
         x = layers.Cropping2D(surplus, dtype=dtype, name="cloud_crop")(x)
     for block, widths in enumerate(config.cloud_filters):
         for depth, width in enumerate(widths):
@@ -165,7 +165,7 @@ def prepare_training(model: keras.Model, targets) -> None:
 
     Args:
         model: Compiled.
-        targets: Of one sample, in the structure of the model's outputs.
+        targets: Targets of one sample, in the structure of the model's outputs.
     """
     model.optimizer.build(model.trainable_variables)
     outputs = tf.nest.map_structure(lambda x: tf.zeros((1, *x.shape[1:]), x.dtype), model.output)

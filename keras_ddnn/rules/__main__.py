@@ -4,7 +4,7 @@ OUTPUTS.npz holds `local_logits` and `cloud_logits` (n, num_classes), `labels` (
 `split`, n words "val" or "test". No sample may have trained either classifier.
 
 The first half of "val" teaches the learned rule and chooses among rules, the second half chooses
-thresholds, so that the certificate meets a rule that was fixed before. "test" is only reported.
+thresholds, so that the certificate tests a rule that was fixed before. "test" is only reported.
 """
 
 import argparse

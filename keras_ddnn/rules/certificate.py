@@ -140,7 +140,7 @@ def violation_rate(
         calibration_size: Samples in a draw.
         max_drop: In (0, 1).
         delta: In (0, 1).
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         `violation_share`: of draws whose threshold loses more than `max_drop`; at most `delta`, up

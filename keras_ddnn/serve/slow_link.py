@@ -12,7 +12,7 @@ class SlowLink:
     """Forwards every connection to a server, late and slowly, alike in both directions.
 
     Attributes:
-        host, port: Of the server.
+        host, port: Address of the server.
         round_trip: Seconds; half of them either way.
         bandwidth: Bits a second either way, shared by all connections; None for no limit.
     """

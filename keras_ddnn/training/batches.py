@@ -1,7 +1,7 @@
 """Training batches: shuffled indices, gathered and augmented inside the TensorFlow graph."""
 
 from collections.abc import Callable
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,12 @@ PAD = 4
 VIEW_BATCH = 1000
 
 
-def training_batches(arrays, batch_size: int, seed: int, transform=None) -> tf.data.Dataset:
+def training_batches(
+    arrays: Any,
+    batch_size: int,
+    seed: int,
+    transform: Callable[[Any, tf.Tensor], Any] | None = None,
+) -> tf.data.Dataset:
     """Yield endless shuffled batches, the same ones for the same seed.
 
     The arrays stay as they are in memory (uint8 images, float16 features); each batch is gathered
@@ -22,14 +27,14 @@ def training_batches(arrays, batch_size: int, seed: int, transform=None) -> tf.d
     Args:
         arrays: Any nest of arrays with the same first axis n.
         batch_size: Samples a batch; the whole set when n is smaller.
-        seed: Of the shuffle and of `transform`.
+        seed: Seed of the shuffling and of `transform`.
         transform: `(batch, seed) -> batch` in the graph, with `seed` an int64 tensor of shape (2,)
             that is new in every step.
     """
     arrays = tf.nest.map_structure(tf.convert_to_tensor, arrays)
     n = tf.nest.flatten(arrays)[0].shape[0]
 
-    def gather(step, indices):
+    def gather(step: tf.Tensor, indices: tf.Tensor) -> Any:
         batch = tf.nest.map_structure(lambda array: tf.gather(array, indices), arrays)
         return transform(batch, tf.stack([tf.cast(seed, tf.int64), step])) if transform else batch
 
@@ -117,7 +122,7 @@ def augmented_views(images: np.ndarray, name: Augmentation, views: int, seed: in
         images: What to augment.
         name: The augmentation.
         views: Copies of each image.
-        seed: Of the augmentation.
+        seed: Seed of the augmentation.
     """
     augment = tf.function(augmentation(name), reduce_retracing=True)
     copies = np.empty((views, *images.shape), images.dtype)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ddnn.config import BLOCK
+from keras_ddnn.config import BOTTLENECK_BLOCK
 from keras_ddnn.networks.batched import run_in_batches
 
 SAMPLES = 1000  # images; of each many places are seen
@@ -42,7 +42,7 @@ def start_bottleneck(narrow: keras.Model, wide: keras.Model, images: np.ndarray,
     _, components = np.linalg.eigh(np.cov(after, rowvar=False))  # variances ascend
     components = components[:, ::-1][:, :channels]
     narrow.get_layer("bottleneck").set_weights(
-        [components.reshape(BLOCK, BLOCK, -1, channels).astype(np.float32)]
+        [components.reshape(BOTTLENECK_BLOCK, BOTTLENECK_BLOCK, -1, channels).astype(np.float32)]
     )
     sent = _normalise(narrow.get_layer("bottleneck_norm"), after @ components)
 
@@ -56,8 +56,8 @@ def start_bottleneck(narrow: keras.Model, wide: keras.Model, images: np.ndarray,
 
 def _blocks(maps: tf.Tensor) -> tf.Tensor:
     """Return the whole blocks of maps (n, h, w, f) as channels, in the order of a kernel."""
-    height, width = (side - side % BLOCK for side in maps.shape[1:3])
-    return tf.nn.space_to_depth(maps[:, :height, :width], BLOCK)
+    height, width = (side - side % BOTTLENECK_BLOCK for side in maps.shape[1:3])
+    return tf.nn.space_to_depth(maps[:, :height, :width], BOTTLENECK_BLOCK)
 
 
 def _normalise(norm, values: np.ndarray) -> np.ndarray:

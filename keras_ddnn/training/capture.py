@@ -1,11 +1,14 @@
 """From a model to a bank: run the two halves of a DDNN over a split and keep what they say."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.splits import Split
 from keras_ddnn.labels.sources import Predictions
 from keras_ddnn.networks.batched import as_sent, run_in_batches
 from keras_ddnn.networks.cascade import Cascade, as_cascade
@@ -47,12 +50,12 @@ class CaptureBank(keras.callbacks.Callback):
         banks: Name → `Bank`, filled at the end of training.
     """
 
-    def __init__(self, network: Cascade | None = None, /, **splits):
+    def __init__(self, network: Cascade | None = None, /, **splits: Split):
         super().__init__()
         self.network, self.splits = network, splits
         self.banks = {}
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Capture the banks."""
         network = as_cascade(self.network or self.model)
         for name, split in self.splits.items():
@@ -70,17 +73,17 @@ class CaptureStages(keras.callbacks.Callback):
         local, cloud: Mean probabilities, float32 of shape (n, num_classes).
     """
 
-    def __init__(self, split, stages: int):
+    def __init__(self, split: Split, stages: int):
         super().__init__()
         self.split, self.stages = split, stages
         self.local = self.cloud = 0.0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the probabilities of one of the last epochs."""
         if epoch < self.params["epochs"] - self.stages:
             return
 
-        def step(batch):
+        def step(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
             outputs = self.model(batch, training=False)
             return tf.nn.softmax(outputs["local"]), tf.nn.softmax(outputs["cloud"])
 
@@ -103,7 +106,7 @@ def augmented_bank(
         network: The DDNN; see `capture`.
         config: What it was trained with. The copies are those of its augmentation, or crops and
             mirrored images where it has none.
-        bank: Of the training images.
+        bank: Bank of the training images.
         views: Copies of each image. Features of two views of 45,000 images take 1.5 GB.
     """
     if not as_cascade(network).reads.is_image:

@@ -1,9 +1,11 @@
 """Joint training of the local and the cloud network."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -72,7 +74,7 @@ class FittedDDNN:
         """The cloud's half, sharing the weights of `model`; see `split_ddnn`."""
         return split_ddnn(self.model)[1]
 
-    def capture(self, split) -> Bank:
+    def capture(self, split: Any) -> Bank:
         """Run the DDNN over a `Split`, or (images, labels), and return the bank.
 
         Labels are the user's, as in training; those of the bank are class numbers.
@@ -97,16 +99,16 @@ class FittedDDNN:
 
 
 def fit_ddnn(
-    train,
-    val=None,
+    train: Any,
+    val: Any = None,
     config: DDNNConfig | str | None = None,
     *,
     network: Cascade | None = None,
     num_classes: int | None = None,
-    callbacks=(),
-    tensorboard=None,
-    verbose="auto",
-    **overrides,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    tensorboard: str | Path | None = None,
+    verbose: int | str = "auto",
+    **overrides: Any,
 ) -> FittedDDNN:
     """Train a DDNN on the joint loss λ·L_local + (1 - λ)·L_cloud and capture its bank.
 
@@ -193,7 +195,9 @@ def fit_ddnn(
     return fitted
 
 
-def make_network(network: Cascade | None, input_shape, num_classes: int, config) -> Cascade:
+def make_network(
+    network: Cascade | None, input_shape: Sequence[int], num_classes: int, config: DDNNConfig
+) -> Cascade:
     """Return a network to train: a copy of the one given, or the paper's by its configuration."""
     if network is not None:
         return network.copy()
@@ -241,25 +245,25 @@ def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
 class _StopAfter(keras.callbacks.Callback):
     """Ends a fit early, whose callbacks are to know of all epochs, those of the next fit too."""
 
-    def __init__(self, epochs):
+    def __init__(self, epochs: int):
         super().__init__()
         self.epochs = epochs
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.stop_training = epoch + 1 >= self.epochs
 
 
 def fit_fold(
-    train: Split, val: Split | None, config: DDNNConfig, fold: int, num_classes: int, **options
+    train: Split, val: Split | None, config: DDNNConfig, fold: int, num_classes: int, **options: Any
 ) -> Predictions:
-    """Train a DDNN without one fold of its training data and let it judge that fold.
+    """Train a DDNN without one fold of its training data, and predict that fold.
 
     Args:
         train, val: Data of the DDNN to be deployed.
-        config: Of the fold's DDNN; see `fold_config`.
+        config: Configuration of the fold's DDNN; see `fold_config`.
         fold: 0 to `labels.FOLDS` - 1.
-        num_classes: Of the data, all of which a fold need not hold.
-        **options: Of `fit_ddnn`.
+        num_classes: Classes of the data; a fold may lack some of them.
+        **options: Further arguments of `fit_ddnn`.
     """
     rest, held = fold_rows(train.labels, config.seed)[fold]
     options = {"verbose": 0, **options, "num_classes": num_classes}

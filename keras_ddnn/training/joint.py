@@ -1,5 +1,7 @@
 """The joint loss λ·L_local + (1 - λ)·L_cloud: how a model is compiled for it, and its batches."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,7 +12,11 @@ from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.training.batches import augmentation, training_batches
 
 
-def compile_ddnn(model: keras.Model, config: DDNNConfig, learning_rate=None) -> None:
+def compile_ddnn(
+    model: keras.Model,
+    config: DDNNConfig,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
+) -> None:
     """Compile a DDNN with the joint loss, Adam and the accuracy of both outputs."""
     optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
     if resolve_precision(config.precision) == "float16":
@@ -35,7 +41,7 @@ def joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
     """Yield endless batches: inputs, labels of both outputs, and for a random λ their weights."""
     augment = augmentation(config.augmentation)
 
-    def transform(batch, seed):
+    def transform(batch: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor) -> tuple[Any, ...]:
         images, labels = batch
         inputs, targets = augment(images, seed), {"local": labels, "cloud": labels}
         if config.lambda_local != "random":

@@ -134,7 +134,7 @@ def _require_guard(listener: socket.socket, options: argparse.Namespace, token, 
     if not token and not options.no_token:
         raise ValueError(
             f"expected --token-file where other machines can ask, at --host {options.host}; "
-            f"--no-token serves whoever asks"
+            f"--no-token serves everyone"
         )
     if token and not tls:
         print(

@@ -18,7 +18,7 @@ class CloudMetrics:
     Attributes:
         registry: For `prometheus_client.generate_latest`.
         refused: Requests that were refused, by status.
-        seconds: Of answered requests, from the first byte to the answer.
+        seconds: Seconds of answered requests, from the first byte to the answer.
         batch: Samples of each batch.
         queued: Samples that wait; set its function to what knows.
     """

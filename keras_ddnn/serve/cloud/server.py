@@ -1,7 +1,7 @@
 """The HTTP server: uvicorn, with bounds on what a crowd of connections can take.
 
 uvicorn alone waits for ever for the first header of a connection, and its `limit_concurrency`
-answers honest requests with 503 while connections that ask nothing fill it. Both are mended in a
+answers good requests with 503 while connections that ask nothing fill it. Both are mended in a
 subclass of its protocol class, which is a parameter of uvicorn. Another server would need the same
 lines, for what is wanted is not only a limit of time: a new connection takes the place of the one
 that has been silent longest.
@@ -42,7 +42,7 @@ class Crowd:
 
     Args:
         most: Connections.
-        seconds: That one may be silent.
+        seconds: Seconds that one may be silent.
     """
 
     def __init__(self, most: int, seconds: float):

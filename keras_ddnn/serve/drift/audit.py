@@ -32,8 +32,8 @@ class Audit:
         max_drop: In (-1, 1).
         max_disagreement: In (0, 1]; 1 never alarms.
         delta: The probability that there is ever a false alarm, in (0, 1); shared by the tests.
-        share: Of the samples to draw, in [0, 1].
-        seed: Of the lots.
+        share: Share of the samples to draw, in [0, 1].
+        seed: Seed of the draws.
 
     Raises:
         ValueError: If an argument lies outside its range.
@@ -53,7 +53,7 @@ class Audit:
         self.share = float(share)
         self.drop = ExcessTest(max_drop, -1.0, each)
         self.disagreement = ExcessTest(max_disagreement, 0.0, each)
-        # Salted: data drawn from the same seed must not know the lots.
+        # A separate stream, so that data generated with the same seed are independent of the draws.
         self._lots = np.random.default_rng([seed, 2])
 
     def draw(self, n: int) -> np.ndarray:

@@ -37,20 +37,20 @@ class DriftGuard:
         controller: Decides.
         shift: Tests the scores.
         audit: Draws, and tests what the cloud says.
-        delta: Of the whole guard.
+        delta: Error probability of the whole guard.
 
     Args:
         local_fraction: L0, the share of samples to keep local.
         score_threshold: The calibrated one.
-        max_drop: Of accuracy against asking the cloud about everything.
+        max_drop: Drop of accuracy against asking the cloud about everything.
         max_disagreement: See `Audit`; 1 never alarms.
         delta: The probability that there is ever an alarm although no limit is exceeded, or, with
             `spent`, although nothing has changed; in (0, 1).
-        audit_share: Of samples to draw.
-        tolerance: Of the share the calibrated threshold would keep, see `ShareTest`; 1 never
-            alarms.
+        audit_share: Share of samples to draw.
+        tolerance: Deviation from the share that the calibrated threshold keeps, see `ShareTest`; 1
+            never alarms.
         gain: See `ShareController`; 0 keeps the calibrated threshold.
-        seed: Of the lots.
+        seed: Seed of the draws.
         spent: The share of `delta` that the limits were chosen with, in [0, 1); the tests have the
             rest.
 
@@ -90,13 +90,13 @@ class DriftGuard:
         """Return the guard of an artefact.
 
         Args:
-            manifest: Of `read_manifest`. The local fraction is that of the validation data, by
-                the calibration or the plan; `max_drop` and `delta` are those certified or, where
-                nothing was, one point more than the validation data's drop, and the default.
+            manifest: What `read_manifest` returns. The local fraction is that of the validation
+                data, by the calibration or the plan; `max_drop` and `delta` are those certified or,
+                where nothing was, one point more than the validation data's drop, and the default.
                 Disagreement may rise by as much as the drop may. No limit is lower, nor the
                 tolerance smaller, than a validation sample of that size allows for.
-            **options: Of the constructor, in place of these. Of a limit given so, `delta` promises
-                no more than that it was exceeded.
+            **options: Arguments of the constructor, in place of these. Of a limit given so, `delta`
+                promises no more than that it was exceeded.
 
         Raises:
             ValueError: If the artefact knows nothing of validation data, or an option lies outside

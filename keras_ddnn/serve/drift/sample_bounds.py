@@ -70,7 +70,7 @@ def highest_mean(losses: int, gains: int, n: int, alpha: float) -> float:
             f"{losses} and {gains}"
         )
     bets = 0.5 ** np.arange(1 + int(n).bit_length() // 2)
-    # Whoever bets everything is ruined by one loss.
+    # One loss ends a bet of everything.
     solvent = bets < 1.0 if losses else np.full(len(bets), True)
     held = bets[solvent]
     before = gains * np.log1p(held) + (losses * np.log1p(-held) if losses else 0.0)

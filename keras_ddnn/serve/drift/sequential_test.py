@@ -28,7 +28,7 @@ class ExcessTest:
     0.7 million outcomes at the 1,000th, of 200 million at the 100,000th.
 
     Attributes:
-        limit: Of the mean.
+        limit: Limit of the mean.
         delta: The probability that there is ever an alarm although no mean was above the limit.
         count: Outcomes so far.
         alarm_at: The count at which there was an alarm, or None; an alarm stays.

@@ -37,7 +37,7 @@ class ValidationSample:
         """Return that of an artefact, from its calibration or, without one, from its plan.
 
         Args:
-            manifest: Of `read_manifest`.
+            manifest: What `read_manifest` returns.
 
         Raises:
             ValueError: If it knows nothing of validation data.

@@ -26,7 +26,7 @@ class EdgeMetrics:
     """Counters of one device, in a registry of its own; threads may share it.
 
     Attributes:
-        registry: Of `prometheus_client`.
+        registry: Registry of `prometheus_client`.
     """
 
     def __init__(self):
@@ -69,7 +69,7 @@ class EdgeMetrics:
             offloaded: Whether the cloud was to answer, bool of shape (n,).
             causes: Why it did not, str of shape (n,), empty where it did or was not to.
             seconds: From images to answer.
-            state: Of the circuit breaker.
+            state: State of the circuit breaker.
         """
         fallback = causes != ""
         counts = (~offloaded).sum(), (offloaded & ~fallback).sum(), fallback.sum()

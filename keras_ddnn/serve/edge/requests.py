@@ -14,15 +14,15 @@ class RequestWriter:
     """Writes a device's requests, and reads their answers; threads may share it.
 
     Args:
-        manifest: Of the artefact; see `read_manifest`.
-        identity: Of the artefact; see `model_id`.
+        manifest: Manifest of the artefact; see `read_manifest`.
+        identity: Identity of the artefact; see `model_id`.
         in_codes: Whether features are sent as codes, not as float16.
         share_images: Whether images are sent too. Where they are what travels, they are sent once.
         max_bytes: Length of the longest body.
-        max_samples: Of one request.
+        max_samples: Most samples of one request.
 
     Attributes:
-        sample_bytes: Of a sample in a request.
+        sample_bytes: Bytes of a sample in a request.
         samples: The most that one request holds.
 
     Raises:

@@ -63,9 +63,9 @@ class EdgeRuntime:
         score_threshold: Samples with a score at or above it are offloaded, unless guarded. It may
             be changed.
         guard: The drift guard, or None.
-        manifest: Of the artefact.
+        manifest: Manifest of the artefact.
         classes: The labels it answers in.
-        identity: Of the artefact, see `model_id`.
+        identity: Identity of the artefact, see `model_id`.
         metrics: What has happened so far.
         requests: Writes them; it knows how long they are.
         refusal: The latest `Unanswered` for a reason that will not go away, while the cloud has

@@ -38,10 +38,10 @@ def read_images(
     For an artefact that reads no images, the test data are `x_test` and `y_test` of a `.npz` file.
 
     Args:
-        folder: Of images of one size; in subfolders named after their classes where those are
-            known. None to read a dataset.
-        dataset: As of `load`.
-        manifest: Of the artefact.
+        folder: Folder of images of one size; in subfolders named after their classes where those
+            are known. None to read a dataset.
+        dataset: Name of a dataset, as for `load`.
+        manifest: Manifest of the artefact.
         limit: How many to take, from the first; None for all.
         reading: `channels`, `background` and `scale` of `load`.
 
@@ -94,7 +94,7 @@ def live_view(total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> L
 
     Args:
         total: Number of images.
-        metrics: Of the device.
+        metrics: Metrics of the device.
         breaker: Returns the state of its circuit breaker.
     """
 

@@ -122,9 +122,9 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Unanswered:
     """Return what an HTTP answer other than 200 says.
 
     Args:
-        status: Of HTTP.
-        headers: Of the answer, by their names in lower case.
-        body: Of the answer; the reason is its `{"error": reason}`, or else its beginning.
+        status: HTTP status.
+        headers: Headers of the answer, by their names in lower case.
+        body: Body of the answer; the reason is its `{"error": reason}`, or else its beginning.
     """
     reason = _reason(body) or "no reason is given"
     cause = STATUSES.get(status) or CLASSES.get(status // 100, "unusable-answer")

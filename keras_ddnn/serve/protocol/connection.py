@@ -30,7 +30,7 @@ class Connection(HTTPConnection):
 
     Args:
         host: To connect to.
-        context: Of TLS; None for plain HTTP.
+        context: TLS context; None for plain HTTP.
 
     Attributes:
         deadline: To be set before each use.
@@ -120,7 +120,7 @@ class Pool:
         """Yield the connection used last of those that are free; an exception closes it.
 
         Args:
-            deadline: Of the connection too, by `time.monotonic`.
+            deadline: Deadline, of the connection too, by `time.monotonic`.
 
         Raises:
             Unanswered: If none is free by then.

@@ -45,7 +45,7 @@ class CloudLink:
         ca: A PEM file; the service's certificate must be signed by one of these alone. None for
             those that the system trusts.
         connections: At most, at a time.
-        clock: Of the breaker; seconds that never run back.
+        clock: Clock of the breaker; seconds that never run back.
 
     Raises:
         ValueError: If an argument is of another form.
@@ -81,7 +81,7 @@ class CloudLink:
 
     @property
     def state(self) -> State:
-        """Of the breaker: "closed" while all is well, "open" or "half-open"."""
+        """State of the breaker: "closed" while all is well, "open" or "half-open"."""
         return self._breaker.state
 
     def ask(

@@ -38,9 +38,9 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
     """Return what reads requests to a model.
 
     Args:
-        manifest: Of its artefact; see `keras_ddnn.files.manifest.read_manifest`.
+        manifest: Manifest of its artefact; see `keras_ddnn.files.manifest.read_manifest`.
         identity: The model id that a request may ask for.
-        max_samples: Of one request.
+        max_samples: Most samples of one request.
 
     Returns:
         HTTP headers, body → InferRequest; it raises WireError, with a reason, for whatever does not

@@ -50,8 +50,8 @@ class Host:
     of a deadline only once.
 
     Args:
-        name: Of the host, or its address.
-        port: Of the service.
+        name: Name of the host, or its address.
+        port: Port of the service.
     """
 
     def __init__(self, name: str, port: int):
@@ -110,7 +110,7 @@ class Host:
             found = look_up(flags=socket.AI_NUMERICHOST)  # an address needs no look-up
         except socket.gaierror:
             try:
-                # A name server that does not answer would hold us up for longer than any deadline.
+                # getaddrinfo has no timeout; run it in a thread.
                 found = _in_background(look_up).result(deadline.left())
             except TimeoutError:
                 raise TimeoutError(f"the address of {self.name} was not found in time") from None

@@ -44,7 +44,7 @@ class Tensor:
 
     Attributes:
         name: What the other side knows it by.
-        array: Of any shape without a 0 and a type in `DATATYPES`.
+        array: Array of any shape without a 0 and of a type in `DATATYPES`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Message(NamedTuple):
         tensors: Read-only arrays by their names.
         parameters: Plain strings, numbers and booleans by their names.
         id: The sender's name for it; None where it gave none.
-        wanted: Of a request, the outputs it names, each with its parameters.
+        wanted: Outputs that a request names, each with its parameters.
     """
 
     tensors: dict[str, np.ndarray]
@@ -82,7 +82,7 @@ def encode(
         request_id: A name for the request, repeated by its answer.
         parameters: Plain strings, numbers and booleans by their names.
         kind: "inputs" for a request, "outputs" for an answer.
-        model_name: Of an answer, the model it comes from.
+        model_name: Model that an answer comes from.
 
     Returns:
         The HTTP headers and the body.
