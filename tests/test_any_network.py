@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from urllib.request import urlopen
 
 import keras
 import numpy as np
@@ -102,7 +103,6 @@ def chained(tmp_path_factory):
 def test_images_that_travel_are_sent_once_though_they_are_shown(chained):
     network, manifest, identity = load_cloud(chained)
     app = make_app(network, manifest, identity=identity)
-    state = next(route.endpoint for route in app.routes if route.path == "/state")
     with (
         Server(app) as port,
         EdgeRuntime(
@@ -113,9 +113,8 @@ def test_images_that_travel_are_sent_once_though_they_are_shown(chained):
         images = toy_split(3, 0).images
         assert not device.predict(images).fallback.any()
         assert device.requests.sample_bytes == 16 * 16 * 3
-    import asyncio
-
-    assert asyncio.run(state())["images"][0]["shape"] == (16, 16, 3)
+        with urlopen(f"http://127.0.0.1:{port}/state") as answer:
+            assert json.load(answer)["images"][0]["shape"] == [16, 16, 3]
 
 
 def test_inputs_that_are_no_images_are_not_shared(tmp_path):

@@ -311,6 +311,6 @@ def test_the_table_of_fields_knows_what_is_written():
         content = json.loads(json.dumps(as_json(config)))
         shape("config", content)
         for field in fields(config):
-            if not field.metadata.get("added"):
+            if field.name != "bottleneck":  # which the oldest artefacts do not name
                 with pytest.raises(ValueError, match=f"config.{field.name}: expected this field"):
                     shape("config", {k: v for k, v in content.items() if k != field.name})

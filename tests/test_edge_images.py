@@ -12,7 +12,8 @@ from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.serve.edge.__main__ import main
 from keras_ddnn.serve.edge.view import read_images
 
-NO_CLASSES = {"class_names": []}  # of a manifest
+# Of a manifest.
+NO_CLASSES = {"class_names": [], "input_shape": [16, 16, 3], "input_dtype": "uint8"}
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ def addresses(search: SearchConfig, splits: Splits) -> dict[int, str]:
 
 
 def _addresses(search: SearchConfig, sample: Split) -> dict[int, str]:
+    from keras_ddnn.deploy.artifact import require_keepable
     from keras_ddnn.networks.cascade import split
     from keras_ddnn.networks.named_models import address_of, named_network
     from keras_ddnn.training.fit import require_network
@@ -37,7 +38,9 @@ def _addresses(search: SearchConfig, sample: Split) -> dict[int, str]:
         model = named_network(search.network, shape, classes, seed)
         for at in () if found else search.at:
             config = search.backbone(search.lambda_local[0], seed)
-            require_network(split(model, at), sample, config)
+            network = split(model, at)
+            require_network(network, sample, config)
+            require_keepable(network)
         found[seed] = address_of(model)
     return found
 
