@@ -44,7 +44,23 @@ def random_outcomes(n) -> Bank:
     return outcomes(rng.random(n) < 0.6, rng.random(n) < 0.8)
 
 
-LONGEST = ("search", "heads", "training", "head_stack", "pipeline", "labels", "export", "artifact")
+LONGEST = (
+    "search",
+    "any_network",
+    "heads",
+    "named_networks",
+    "edge",
+    "training",
+    "head_stack",
+    "pipeline",
+    "labels",
+    "paper",
+    "cuts",
+    "artifact",
+    "export",
+    "cloud_graph",
+    "edge_command",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -124,7 +124,7 @@ def test_a_signal_ends_the_service_with_its_own_exit_code_and_one_line(
         return features
 
     def load(*_):
-        return network, {"features": {"shape": [2, 2, 3]}}, "0123"
+        return network, {"features": {"shape": [2, 2, 3], "dtype": "float16"}}, "0123"
 
     async def started(self, sockets=None):
         await startup(self, sockets)

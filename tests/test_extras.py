@@ -67,6 +67,8 @@ def test_a_name_whose_extra_is_missing_names_it(installed, code, extra):
         (BASE, "keras_ddnn.diagnose runs/none", "eval"),
         (BASE, "keras_ddnn.rules none.npz", "eval"),
         (EVAL, f"keras_ddnn.cuts MobileNetV2 {RATES}", "train"),
+        (BASE, "keras_ddnn.serve.edge runs/none --dataset none.npz", "edge"),
+        (BASE, "keras_ddnn.serve.cloud runs/none", "cloud"),
     ],
 )
 def test_a_command_whose_extra_is_missing_ends_in_one_line(installed, command, extra):

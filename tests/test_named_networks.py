@@ -44,7 +44,7 @@ also_small = small
 def bare():
     return keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(3)])
 """
-SEARCH = SearchConfig(network="toy_networks:small", at=("first", "second"), epochs=1)
+SEARCH = SearchConfig(network="nets_of_a_user:small", at=("first", "second"), epochs=1)
 
 
 def address_of_code(folder, code, name="small", seed=0):
@@ -59,13 +59,13 @@ def address_of_code(folder, code, name="small", seed=0):
 def folder(tmp_path_factory):
     """A folder with the user's code, from which it can be imported."""
     folder = tmp_path_factory.mktemp("code")
-    (folder / "toy_networks.py").write_text(CODE)
+    (folder / "nets_of_a_user.py").write_text(CODE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         paths = (str(folder), os.environ.get("PYTHONPATH"))
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # of workers
         yield folder
-    sys.modules.pop("toy_networks", None)
+    sys.modules.pop("nets_of_a_user", None)
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +159,8 @@ def test_what_cannot_be_cut_is_refused(fields, message):
     ("fields", "message"),
     [
         ({"at": ("first", "frist")}, "no layer 'frist' .* near names: first"),
-        ({"network": "toy_networks:absent"}, "expected package.module:function"),
-        ({"network": "toy_networks:bare", "at": ("flatten",)}, "takes inputs of shape .8, 8, 3."),
+        ({"network": "nets_of_a_user:absent"}, "expected package.module:function"),
+        ({"network": "nets_of_a_user:bare", "at": ("flatten",)}, "takes inputs of shape .8, 8, 3."),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_before_anything_is_trained(

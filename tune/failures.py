@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from keras_ddnn.files.extras import remedy
 from keras_ddnn.files.signals import ending_of, interruptible
 
 SHOWN = 5  # different reasons; a search has thousands of trials at most, and one cause as a rule
@@ -45,6 +46,8 @@ def run_command(run: Callable[[], object], go_on: str, traceback: bool = False) 
             if traceback:
                 raise
             error = _cause(error)
+            if isinstance(error, ModuleNotFoundError) and (line := remedy(error)):
+                return _end(2, f"error: {line}")
             if isinstance(error, ValueError | RuntimeError):
                 line = _first_line(error)
             else:

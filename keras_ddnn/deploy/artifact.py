@@ -19,6 +19,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import KEY, Classes
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.deploy.export import export_cloud, export_edge
+from keras_ddnn.deploy.model_card import model_card
 from keras_ddnn.deploy.network_files import DDNN_WEIGHTS, load_network, save_network
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.blend import Anchor
@@ -32,7 +33,6 @@ from keras_ddnn.files.manifest import (
     write_manifest,
 )
 from keras_ddnn.files.manifest_fields import HEAD as HEAD_SHAPE
-from keras_ddnn.files.model_card import model_card
 from keras_ddnn.files.signature import Key, private_key
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.fit import HeadRule

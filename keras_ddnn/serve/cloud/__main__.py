@@ -11,15 +11,18 @@ import sys
 from ipaddress import ip_address
 from pathlib import Path
 
-import numpy as np
+from keras_ddnn.files.extras import extras_of_a_command
 
-from keras_ddnn.files.checks import require_count, require_positive
-from keras_ddnn.files.signals import ending_of, interruptible
-from keras_ddnn.serve.cloud.listening import bound_socket, room_for_connections, tls_context
-from keras_ddnn.serve.cloud.network import load_cloud
-from keras_ddnn.serve.cloud.service import MAX_BATCH, MAX_DELAY, MAX_QUEUE, MAX_WAIT, make_app
-from keras_ddnn.serve.protocol.limits import MAX_BYTES
-from keras_ddnn.serve.protocol.token_file import read_token
+with extras_of_a_command():
+    import numpy as np
+
+    from keras_ddnn.files.checks import require_count, require_positive
+    from keras_ddnn.files.signals import ending_of, interruptible
+    from keras_ddnn.serve.cloud.listening import bound_socket, room_for_connections, tls_context
+    from keras_ddnn.serve.cloud.network import load_cloud
+    from keras_ddnn.serve.cloud.service import MAX_BATCH, MAX_DELAY, MAX_QUEUE, MAX_WAIT, make_app
+    from keras_ddnn.serve.protocol.limits import MAX_BYTES
+    from keras_ddnn.serve.protocol.token_file import read_token
 
 
 def main() -> None:

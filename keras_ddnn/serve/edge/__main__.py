@@ -12,18 +12,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+from keras_ddnn.files.extras import extras_of_a_command
 
-from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
-from keras_ddnn.files.checks import require_count
-from keras_ddnn.files.manifest import EDGE_GRAPHS
-from keras_ddnn.files.signals import ending_of, interruptible
-from keras_ddnn.serve.edge.benchmark import benchmark
-from keras_ddnn.serve.edge.metrics import EdgeMetrics, served
-from keras_ddnn.serve.edge.runtime import EdgeRuntime
-from keras_ddnn.serve.edge.view import live_view, read_images, show_check, show_report
-from keras_ddnn.serve.protocol.limits import MAX_BYTES
-from keras_ddnn.serve.protocol.token_file import read_token
+with extras_of_a_command():
+    import numpy as np
+
+    from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
+    from keras_ddnn.files.checks import require_count
+    from keras_ddnn.files.manifest import EDGE_GRAPHS
+    from keras_ddnn.files.signals import ending_of, interruptible
+    from keras_ddnn.serve.edge.benchmark import benchmark
+    from keras_ddnn.serve.edge.metrics import EdgeMetrics, served
+    from keras_ddnn.serve.edge.runtime import EdgeRuntime
+    from keras_ddnn.serve.edge.view import live_view, read_images, show_check, show_report
+    from keras_ddnn.serve.protocol.limits import MAX_BYTES
+    from keras_ddnn.serve.protocol.token_file import read_token
 
 
 def main(arguments=None) -> None:
