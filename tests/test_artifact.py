@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from conftest import flip_a_bit, toy_split
@@ -36,6 +37,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 16, 16, 3), dtype=np.u
 
 
 def make_policy(rule="head", anchor=None):
+    keras.utils.set_random_seed(0)
     model = build_ddnn((16, 16, 3), 3, CONFIG)
     if rule == "margin":
         return OffloadPolicy(model, CONFIG, Margin(), 0.9, ("a", "b", "c"))
