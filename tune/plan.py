@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+from keras_ddnn.data.archives import available_memory
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
@@ -24,7 +25,6 @@ START_SECONDS = 30.0
 BYTES_PER_TRAINED_PARAMETER = 16
 # Of the maps of a batch: what is kept for the gradients, and the gradients.
 MAPS_AT_ONCE = 2.0
-MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Plan:
         existing = next(folder for folder in (backbones, *backbones.parents) if folder.exists())
         available, free = available_memory(), shutil.disk_usage(existing).free
         lines = []
-        if available is not None and self.array_bytes > available:
+        if self.array_bytes > available:
             lines.append(
                 f"arrays of about {gigabytes(self.array_bytes)} will be in memory, of which "
                 f"{gigabytes(available)} is available: smaller images, a smaller batch_size in the "
@@ -98,15 +98,6 @@ def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) 
 def gigabytes(count: float) -> str:
     """Return a number of bytes as a person reads it."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def available_memory() -> int | None:
-    """Return how many bytes new arrays may take on this machine; None if it does not tell."""
-    try:
-        lines = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
-        return 1024 * int(lines["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 def measure_networks(

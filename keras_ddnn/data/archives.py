@@ -75,11 +75,16 @@ _HEADERS = {
 }
 
 
-def _require_room(sizes: dict[str, int]) -> None:
-    """Raise MemoryError unless arrays of these sizes in bytes fit in the memory that is free."""
+def available_memory() -> int:
+    """Return how many bytes new arrays may take on this machine."""
     import psutil
 
-    available = psutil.virtual_memory().available
+    return psutil.virtual_memory().available
+
+
+def _require_room(sizes: dict[str, int]) -> None:
+    """Raise MemoryError unless arrays of these sizes in bytes fit in the memory that is free."""
+    available = available_memory()
     if sum(sizes.values()) > available:
         name = max(sizes, key=sizes.get)
         raise MemoryError(

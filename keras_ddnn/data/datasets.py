@@ -152,7 +152,7 @@ def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None
         background: seen through transparent pixels of a folder's images, "#rrggbb" or three
             numbers of 0..255; None means white.
         scale: the value that means white in a folder's grey images of more than 8 bits; see
-            ``keras_ddnn.readers.read_image``.
+            ``keras_ddnn.data.readers.read_image``.
 
     Returns:
         Splits. Classes of a ``.npz`` are named by their labels, see ``read_labels``; those of a

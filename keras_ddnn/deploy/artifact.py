@@ -81,7 +81,7 @@ def save_policy(
         graphs: Whether to write graphs; without, the policy is saved in a blink.
         sign: A private Ed25519 key, or the PEM file that holds it: a signature of the manifest is
             written beside it, by which a reader with the public key knows whose artefact it is.
-            See `keras_ddnn.signature`.
+            See `keras_ddnn.files.signature`.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -144,7 +144,7 @@ def require_keepable(network: Cascade) -> None:
 
 def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
     """Return the multiply-adds of the device's graph, by which its speed is measured."""
-    local = multiply_adds(policy.local_model)
+    local = multiply_adds(policy.cascade.tiers[0].model)
     return {} if local is None else {"device_multiply_adds": local + policy.rule.multiply_adds}
 
 

@@ -23,8 +23,8 @@ from keras_ddnn.networks.batched import (
     traced,
     views,
 )
-from keras_ddnn.networks.cascade import Cascade, Tier, as_cascade
-from keras_ddnn.rules.confidence import OffloadRule
+from keras_ddnn.networks.cascade import Cascade, as_cascade
+from keras_ddnn.rules.confidence import OffloadRule, offloads
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,34 +56,24 @@ class OffloadPolicy:
         count = len(self.classes)
         expect(count == len(self.class_names), "class_names", f"{count} names", self.class_names)
 
-    @property
+    @cached_property
     def cascade(self) -> Cascade:
         """The DDNN as a cascade, normalisation folded."""
-        return self._cascade.folded()
+        return as_cascade(self.model).folded()
 
     @cached_property
-    def _cascade(self) -> Cascade:
-        return as_cascade(self.model)
+    def _halves(self) -> tuple[keras.Model, keras.Model]:
+        return self.cascade.halves()
 
-    @cached_property
+    @property
     def local_model(self) -> keras.Model:
         """The device's half, normalisation folded; see `split_ddnn`."""
-        tier = self._tiers[0]
-        outputs = {
-            "features": tier.model.output["features"],
-            tier.name: tier.model.output["outputs"],
-        }
-        return keras.Model(tier.model.input, outputs, name=tier.name)
+        return self._halves[0]
 
-    @cached_property
+    @property
     def cloud_model(self) -> keras.Model:
         """The cloud's half, normalisation folded; see `split_ddnn`."""
-        tier = self._tiers[1]
-        return keras.Model(tier.model.input, tier.model.output["outputs"], name=tier.name)
-
-    @cached_property
-    def _tiers(self) -> tuple[Tier, ...]:
-        return self.cascade.tiers
+        return self._halves[1]
 
     def decide(self, images: np.ndarray) -> np.ndarray:
         """Return whether to offload each of the uint8 images (n, h, w, c), bool of shape (n,).
@@ -113,12 +103,11 @@ class OffloadPolicy:
         return self.classes.decode(classes), offloaded
 
     def _decide(self, edge):
-        # A score that is NaN says nothing for the local answer.
-        return ~(self.rule.score(edge) < self.score_threshold)
+        return offloads(self.rule.score(edge), self.score_threshold)
 
     def _ask_device(self, images):
         """Yield the rows of each batch, and its logits and features as tensors, filled up."""
-        read = self._tiers[0].model.input
+        read = self.cascade.tiers[0].model.input
         require_inputs(images, read.shape[1:], read.dtype)
 
         def step(batch):
@@ -137,21 +126,22 @@ class OffloadPolicy:
 
     @cached_property
     def _local_step(self):
-        return traced(self._run_device, self._tiers[0].model.input)
+        return traced(self._run_device, self.cascade.tiers[0].model.input)
 
     @cached_property
     def _local_step_in_parts(self):
-        return traced(in_parts(self._run_device), self._tiers[0].model.input)
+        types = tf.float32, self.cascade.sent_dtype
+        return traced(in_parts(self._run_device, types), self.cascade.tiers[0].model.input)
 
     @cached_property
     def _run_device(self):
-        call = frozen(self._tiers[0].model)
+        call = frozen(self.cascade.tiers[0].model)
         dtype = self.cascade.sent_dtype
         return lambda images: as_sent(call(images), dtype)
 
     @cached_property
     def _cloud_step(self):
-        cloud = self._tiers[1].model
+        cloud = self.cascade.tiers[1].model
         call = frozen(cloud)
         return traced(lambda sent: call(sent)["outputs"], cloud.input, self.cascade.sent_dtype)
 

@@ -2,7 +2,7 @@
 
 A hash proves that a file is as it was when the hash was written. It proves nothing of who wrote
 both: whoever can change a file can change its hash too. That is proved by a signature; see
-`keras_ddnn.signature`.
+`keras_ddnn.files.signature`.
 """
 
 import hashlib

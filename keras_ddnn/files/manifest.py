@@ -2,7 +2,7 @@
 
 The hashes prove that the artefact is as it was written: no worn-out disk, no half a copy, no edit
 by hand. They do not prove who wrote it, for whoever writes a file can write its hash. A signature
-does; see `keras_ddnn.signature`.
+does; see `keras_ddnn.files.signature`.
 """
 
 import json

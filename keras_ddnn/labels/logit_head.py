@@ -25,8 +25,8 @@ class LogitHead(OffloadRule):
 
     Two logistic regressions of `HEAD_INPUTS[input]` give the probabilities that the local and the
     cloud network are right; the score is their difference. The head is linear because it learns
-    from hundreds or thousands of samples, not from tens of thousands: there, a hidden layer ranked
-    worse in all our trials. The anchor blends it with the best confidence rule.
+    from hundreds or thousands of samples, not from tens of thousands: there, a single hidden
+    layer ranked worse in our trials. The anchor blends it with the best confidence rule.
 
     Args:
         weights: float (d, 2), of the numbers that the head reads; local first.

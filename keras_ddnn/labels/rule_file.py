@@ -13,7 +13,7 @@ from keras_ddnn.files.checks import require_choice, require_count
 from keras_ddnn.files.checksums import read_sealed_json, write_sealed_json
 from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.rules.calibration import Calibration
-from keras_ddnn.rules.confidence import RULES, OffloadRule
+from keras_ddnn.rules.confidence import RULES, OffloadRule, offloads
 
 SCHEMA = 1
 FEWEST_ROWS = 8  # so many rows of logits do not look like probabilities by chance
@@ -71,7 +71,7 @@ class SavedRule:
 
     def offload(self, logits: Any) -> np.ndarray:
         """Return whether to offload each sample, bool (n,); raises as `score`."""
-        return self.score(logits) >= self.score_threshold
+        return offloads(self.score(logits), self.score_threshold)
 
     def save(self, path) -> None:
         """Write all of it as one JSON file with its own hash, whole or not at all.

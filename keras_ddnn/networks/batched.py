@@ -95,15 +95,19 @@ def traced(step, read: keras.KerasTensor, dtype: str | None = None):
     return tf.function(step, input_signature=[spec], autograph=False)
 
 
-def in_parts(step):
-    """Make a step of images take a batch of a multiple of `CACHED_IMAGES` in parts of that size."""
+def in_parts(step, types: tuple[tf.DType | str, ...]):
+    """Make a step of images take a batch of a multiple of `CACHED_IMAGES` in parts of that size.
+
+    Args:
+        step: Batch → outputs.
+        types: Types of the outputs.
+    """
 
     def step_in_parts(images):
         n = tf.shape(images)[0]
         size = tf.where(n % CACHED_IMAGES == 0, CACHED_IMAGES, n)
         parts = tf.reshape(images, (-1, size, *images.shape[1:]))
-        signature = tuple(output.dtype for output in step(parts[0]))
-        outputs = tf.map_fn(step, parts, fn_output_signature=signature)
+        outputs = tf.map_fn(step, parts, fn_output_signature=tuple(map(tf.as_dtype, types)))
         return [tf.reshape(output, (n, *output.shape[2:])) for output in outputs]
 
     return step_in_parts

@@ -70,6 +70,15 @@ class Cascade:
             tiers.append(Tier(name, part))
         return tuple(tiers)
 
+    def halves(self) -> tuple[keras.Model, keras.Model]:
+        """Return two tiers as `split_ddnn` does those of the paper's network."""
+        local, cloud = (tier.model for tier in self.tiers)
+        said = {"features": local.output["features"], LOCAL: local.output["outputs"]}
+        return (
+            keras.Model(local.input, said, name=LOCAL),
+            keras.Model(cloud.input, cloud.output["outputs"], name=CLOUD),
+        )
+
     @property
     def reads(self) -> InputType:
         """What the device reads of a sample."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_ddnn.networks.layers import Bias, settle
-from keras_ddnn.networks.wiring import wiring
+from keras_ddnn.networks.wiring import readers_of, wiring
 
 # What a normalisation is folded into. The last axis of the result are the channels.
 MAKES_MAPS = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D, layers.Dense)
@@ -61,10 +61,7 @@ def fold(model: keras.Model, float32: Collection[str] = ()) -> keras.Model:
 def _foldable(model: keras.Model) -> dict[str, str]:
     """Return what can be folded: name of a layer → name of the layer before that takes it up."""
     feeds = wiring(model)
-    readers: dict[str, list[str]] = {name: [] for name in feeds}
-    for name, before in feeds.items():
-        for each in before:
-            readers[each].append(name)
+    readers = readers_of(feeds)
     found = {}
     for layer in model.layers:
         if not isinstance(layer, layers.BatchNormalization | Bias):
@@ -105,9 +102,7 @@ def _folded_weights(layer: layers.Layer, maker: layers.Layer) -> list:
     bias = maker.bias if maker.use_bias else None
     if isinstance(layer, Bias):
         return [kernel, layer.bias if bias is None else bias + layer.bias]
-    scale = 1.0 / tf.sqrt(layer.moving_variance + layer.epsilon)
-    if layer.scale:
-        scale = layer.gamma / tf.sqrt(layer.moving_variance + layer.epsilon)
+    scale = (layer.gamma if layer.scale else 1.0) / tf.sqrt(layer.moving_variance + layer.epsilon)
     mean = layer.moving_mean if bias is None else layer.moving_mean - bias
     shift = (layer.beta if layer.center else 0.0) - mean * scale
     if isinstance(maker, layers.DepthwiseConv2D):

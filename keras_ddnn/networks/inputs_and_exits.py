@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.layers import settle
-from keras_ddnn.networks.wiring import CutPoints, wiring
+from keras_ddnn.networks.wiring import CutPoints, as_functional, wiring
 
 IMAGE_CHANNELS = (1, 3, 4)
 RESCALES = (layers.Rescaling, layers.Normalization)  # they take integers as they come
@@ -29,18 +29,8 @@ def functional(model: keras.Model) -> keras.Model:
         ValueError: If it is none: subclassed, Sequential without an input shape, of several inputs
             or outputs, or of an output that has not one score a class.
     """
-    if isinstance(model, keras.Sequential) and model.built:
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
-    try:
-        inputs, outputs = model.inputs, model.outputs
-        functional_model = bool(inputs) and hasattr(model, "operations")
-    except (AttributeError, ValueError):
-        functional_model = False
-    if not functional_model:
-        raise ValueError(
-            "expected a functional Keras model, or a Sequential one with an input shape; received "
-            f"{type(model).__name__}: build it by keras.Model(inputs, outputs)"
-        )
+    model = as_functional(model)
+    inputs, outputs = model.inputs, model.outputs
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError(
             f"expected a model of one input and one output; received {len(inputs)} and "

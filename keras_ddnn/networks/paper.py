@@ -10,6 +10,7 @@ from keras import layers
 
 from keras_ddnn.config import BOTTLENECK_BLOCK, DDNNConfig, feature_quantisation
 from keras_ddnn.data.datasets import MIN_SIDE
+from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.layers import (
     Bias,
     ByteDropout,
@@ -123,12 +124,7 @@ def split_ddnn(model: keras.Model) -> tuple[keras.Model, keras.Model]:
             num_classes)}.
         cloud_model: features (n, h', w', f) → logits (n, num_classes).
     """
-    features = model.get_layer("features").output
-    local_model = keras.Model(
-        model.input, {"features": features, "local": model.get_layer("local").output}, name="local"
-    )
-    cloud_model = keras.Model(features, model.get_layer("cloud").output, name="cloud")
-    return local_model, cloud_model
+    return as_cascade(model).halves()
 
 
 def resolve_precision(precision: str) -> str:

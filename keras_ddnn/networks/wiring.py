@@ -45,6 +45,22 @@ class LayerCall:
         return [*_tensors(self.arguments)]
 
 
+def as_functional(model: keras.Model) -> keras.Model:
+    """Return a functional model as it is, and a Sequential one as a functional one.
+
+    Raises:
+        ValueError: If it is neither, or a Sequential model without an input shape.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    if not isinstance(model, keras.Function):
+        raise ValueError(
+            "expected a functional Keras model, or a Sequential one with an input shape; received "
+            f"{type(model).__name__}: build it by keras.Model(inputs, outputs)"
+        )
+    return model
+
+
 def functional_config(model: keras.Model) -> dict:
     """Return the public configuration of a functional model: its layers and their calls.
 
@@ -55,14 +71,10 @@ def functional_config(model: keras.Model) -> dict:
     Raises:
         ValueError: If it is neither.
     """
-    if not isinstance(model, keras.Function | keras.Sequential) or not model.built:
-        raise ValueError(
-            "expected a functional Keras model, or a Sequential one with an input shape; received "
-            f"{type(model).__name__}"
-        )
+    model = as_functional(model)
     config = model.get_config()
     if not any("inbound_nodes" in layer for layer in config.get("layers", ())):
-        # A Sequential model, or a class of its own that describes itself in its own way.
+        # A class of its own that describes itself in its own way.
         config = keras.Model(model.inputs, model.outputs, name=model.name).get_config()
     return config
 
@@ -105,9 +117,7 @@ def output_addresses(model: keras.Model, config: Mapping) -> list[Address]:
 
 def operations_of(model: keras.Model) -> list[keras.Operation]:
     """Return the layers and operations of a functional or Sequential model."""
-    if isinstance(model, keras.Sequential):
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
-    return model.operations
+    return as_functional(model).operations
 
 
 def _addresses(places: object) -> list[Address]:
@@ -146,6 +156,15 @@ def _names(calls: Sequence[LayerCall]) -> dict[str, list[str]]:
     return {
         call.name: list(dict.fromkeys(names[a.layer, a.call] for a in call.reads)) for call in calls
     }
+
+
+def readers_of(feeds: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return each layer → the layers that read it, of what feeds each; see `wiring`."""
+    readers: dict[str, list[str]] = {name: [] for name in feeds}
+    for name, before in feeds.items():
+        for each in before:
+            readers[each].append(name)
+    return readers
 
 
 def _ordered(feeds: Mapping) -> list:
@@ -205,10 +224,7 @@ class CutPoints:
         feeds = _names(calls)
         needed = _before(last, feeds)
         order = tuple(name for name in feeds if name in needed)
-        readers: dict[str, list[str]] = {name: [] for name in order}
-        for name in order:
-            for before in feeds[name]:
-                readers[before].append(name)
+        readers = readers_of({name: feeds[name] for name in order})
         crossing = {}
         for name in order:
             ahead = _before(name, feeds)

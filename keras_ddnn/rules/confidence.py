@@ -10,6 +10,14 @@ import numpy as np
 from keras_ddnn.data.bank import EdgeOutputs
 
 
+def offloads(scores: np.ndarray, score_threshold: float) -> np.ndarray:
+    """Return whether to offload each sample, bool (n,): where its score is not below a threshold.
+
+    A score that is NaN says nothing for the local answer, so that its sample is offloaded.
+    """
+    return ~(scores < score_threshold)
+
+
 class OffloadRule(ABC):
     """A rule that ranks samples for offloading; a threshold on its score makes the decisions.
 

@@ -18,11 +18,9 @@ from keras_ddnn.data.datasets import Split, read_split, read_training_data
 from keras_ddnn.files.notices import notice
 from keras_ddnn.labels.sources import Predictions, fold_config, fold_rows
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
-from keras_ddnn.networks.paper import build_ddnn, resolve_precision, split_ddnn
+from keras_ddnn.networks.paper import build_ddnn, resolve_precision
 from keras_ddnn.networks.weights import describe
-from keras_ddnn.training.batches import (
-    steps_per_epoch,
-)
+from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
 from keras_ddnn.training.joint import compile_ddnn, joint_batches
@@ -67,12 +65,12 @@ class FittedDDNN:
     @cached_property
     def local_model(self) -> keras.Model:
         """The device's half, sharing the weights of `model`; see `split_ddnn`."""
-        return split_ddnn(self.model)[0]
+        return self.cascade.halves()[0]
 
     @cached_property
     def cloud_model(self) -> keras.Model:
         """The cloud's half, sharing the weights of `model`; see `split_ddnn`."""
-        return split_ddnn(self.model)[1]
+        return self.cascade.halves()[1]
 
     def capture(self, split: Any) -> Bank:
         """Run the DDNN over a `Split`, or (images, labels), and return the bank.

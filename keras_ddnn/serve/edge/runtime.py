@@ -20,6 +20,7 @@ from keras_ddnn.files.manifest import (
     read_manifest,
 )
 from keras_ddnn.files.signature import Key
+from keras_ddnn.rules.confidence import offloads
 from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
 from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
@@ -232,8 +233,7 @@ class EdgeRuntime:
         """Return which samples to offload, and which to audit."""
         if self.guard:
             return self.guard.decide(scores)
-        # A score that is NaN says nothing for the local answer.
-        return ~(scores < self.score_threshold), np.zeros(len(scores), bool)
+        return offloads(scores, self.score_threshold), np.zeros(len(scores), bool)
 
     def _ask_about(self, features, images, deadline):
         with self._counting:
