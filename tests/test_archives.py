@@ -8,8 +8,8 @@ import numpy as np
 import psutil
 import pytest
 
-from keras_ddnn.data.archives import read_archive
 from keras_ddnn.data.datasets import load
+from keras_ddnn.data.formats.archives import read_npz
 
 
 def toy_arrays(**others):
@@ -37,7 +37,7 @@ def refusal(path, expected):
 
 
 def test_array_that_is_not_asked_for_costs_nothing_and_is_named(tmp_path, caplog):
-    path = save(tmp_path / "toy.npz", x_valid=np.zeros(100_000_000, np.uint8))
+    path = save(tmp_path / "toy.npz", x_extra=np.zeros(100_000_000, np.uint8))
     assert path.stat().st_size < 300_000
     tracemalloc.start()
     splits = load(path)
@@ -45,7 +45,7 @@ def test_array_that_is_not_asked_for_costs_nothing_and_is_named(tmp_path, caplog
     tracemalloc.stop()
     assert len(splits.test) == 20
     assert peak < 20_000_000
-    assert f"{path}: arrays that are not read: x_valid" in caplog.messages
+    assert f"{path}: arrays that are not read: x_extra" in caplog.messages
 
 
 def test_pickle_that_is_not_asked_for_does_no_harm(tmp_path):
@@ -93,7 +93,7 @@ def test_damaged_archive_is_refused_in_one_line(tmp_path):
 def outcome(path):
     """Return why a file is refused, or "" if it is read, for not every flipped byte matters."""
     try:
-        read_archive(path)
+        read_npz(path)
     except ValueError as error:
         return str(error)
     return ""

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ddnn.data import cluttered_digits, datasets
-from keras_ddnn.data.datasets import DatasetMissing, Split, Splits, as_split, load
+from keras_ddnn.data.datasets import Split, Splits, as_split, load
+from keras_ddnn.data.formats import cluttered_digits, named
+from keras_ddnn.data.formats.named import DatasetMissing
+from keras_ddnn.data.splits import hold_out
 
 
 def toy(n=20, shape=(16, 16, 3), classes=2, seed=0):
@@ -42,7 +44,7 @@ def write_folder(root, splits=("train", "val", "test"), classes=("cat", "dog"), 
 
 @pytest.fixture
 def small_digits(monkeypatch):
-    monkeypatch.setattr(datasets, "CLUTTERED_SIZES", {"train": 60, "val": 30, "test": 30})
+    monkeypatch.setattr(named, "CLUTTERED_SIZES", {"train": 60, "val": 30, "test": 30})
 
 
 # --- arrays -----------------------------------------------------------------------------------
@@ -129,10 +131,10 @@ def test_fingerprint_follows_content_and_not_name():
 
 def test_hold_out_takes_the_same_share_of_every_class():
     labels = np.repeat([0, 1, 2], [100, 50, 20])
-    kept, held = datasets.hold_out(labels, 0.1, seed=0)
+    kept, held = hold_out(labels, 0.1, seed=0)
     assert np.bincount(labels[held]).tolist() == [10, 5, 2]
     assert sorted([*kept, *held]) == list(range(170))
-    assert held.tolist() != datasets.hold_out(labels, 0.1, seed=1)[1].tolist()
+    assert held.tolist() != hold_out(labels, 0.1, seed=1)[1].tolist()
 
 
 # --- files ------------------------------------------------------------------------------------

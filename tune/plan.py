@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-from keras_ddnn.data.archives import available_memory
 from keras_ddnn.data.datasets import Splits, load
+from keras_ddnn.data.formats.archives import available_memory
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
 from tune.cache import trained

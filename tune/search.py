@@ -7,7 +7,7 @@ from functools import partial
 from typing import get_args
 
 from keras_ddnn.config import PRESETS, HeadArchitecture
-from keras_ddnn.data.datasets import DATASETS
+from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
 from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.files.manifest import sign_artifact
 from keras_ddnn.files.signature import private_key
@@ -73,7 +73,7 @@ def _search_config(options) -> SearchConfig:
 
 
 def _data(options) -> dict:
-    reading = {"background": options.background, "scale": options.scale}
+    reading = {name: getattr(options, name) for name in ("background", "scale", "skip_unreadable")}
     return {"data_dir": options.data_dir, "reading": reading, "backbones": options.backbones}
 
 
@@ -95,11 +95,12 @@ def _parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("data and backbones (default: the preset's)")
     add = group.add_argument
-    add("--dataset", help=f"{', '.join(DATASETS)}, an .npz file or a split/class/image folder")
+    add("--dataset", help=f"{', '.join(DATASETS)}, {DATASET_HELP}")
     add("--data-dir", help="folder of TensorFlow Datasets")
     add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
     add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
-    add("--data-seed", type=int, help="seed of the validation split and of generated data")
+    add("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
+    add("--data-seed", type=int, help="seed of splits that are drawn and of generated data")
     add("--ddnn", choices=PRESETS, help="training recipe of the backbones")
     add("--epochs", type=int, help="epochs of each backbone")
     add("--local-dropout", type=float, help="of each local network")

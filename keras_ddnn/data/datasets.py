@@ -1,28 +1,34 @@
 """Image classification data as three splits of uint8 NumPy arrays.
 
-``load`` takes a key of ``DATASETS``, a ``.npz`` file or a folder of images. Nothing is ever
+``load`` takes a key of ``DATASETS``, a file or a folder; see ``read_files``. Nothing is ever
 downloaded: ``cluttered_digits`` is generated from the digits that ship with scikit-learn, the other
 named datasets are read from a TensorFlow Datasets folder prepared beforehand. Command lines read
 the keys of ``DATASETS``, so importing this module must stay cheap: no TensorFlow at the top.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_ddnn.data.archives import read_archive
 from keras_ddnn.data.classes import Classes, class_numbers, listed, read_labels, require_samples_for
-from keras_ddnn.data.folders import read_folder
-from keras_ddnn.data.readers import colour_of
-from keras_ddnn.data.splits import Split, Splits, as_inputs, hold_out
+from keras_ddnn.data.formats.files import read_files
+from keras_ddnn.data.formats.found import SHARES, WORDS, Found
+from keras_ddnn.data.formats.named import read_generated, read_tfds
+from keras_ddnn.data.formats.pixels import as_pixels
+from keras_ddnn.data.readers import colour_of, read_groups
+from keras_ddnn.data.splits import Split, Splits, as_inputs
 from keras_ddnn.files.checks import expect as _expect
 from keras_ddnn.files.checks import require_count, require_utf8
 from keras_ddnn.files.notices import notice
 
+DATASET_HELP = (
+    "an .npz file, a .csv or .parquet table of image files, a folder split/class/image or "
+    "class/image, or one of IDX or CIFAR files"
+)
 MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
-VALIDATION_FRACTION = 0.1
 NAMED = 20  # class folders that a note lists
-CLUTTERED_SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
 
 
 def as_split(images, labels, num_classes=None, what="train", *, classes=None, reads=None):
@@ -117,7 +123,9 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
 def _as_uint8(images, subject):
     shape = f"shape {images.shape}"
     known = images.ndim == 4 and images.shape[3] in (1, 3)
-    _expect(known, subject, "shape (n, height, width, 1 or 3)", shape)
+    first = images.ndim == 4 and images.shape[1] in (1, 3, 4)
+    advice = ", which looks like channels first: pass x.transpose(0, 2, 3, 1)" if first else ""
+    _expect(known, subject, "shape (n, height, width, 1 or 3)", f"{shape}{advice}")
     _expect(len(images), subject, "at least one image", "an empty split")
     large = min(images.shape[1:3]) >= MIN_SIDE
     _expect(large, subject, f"height and width of at least {MIN_SIDE}", shape)
@@ -138,158 +146,145 @@ def _as_uint8(images, subject):
     return images.astype(np.uint8, order="C")
 
 
-def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None):
+def load(
+    name: str | Path,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    *,
+    channels: int = 3,
+    background: str | Sequence[int] | None = None,
+    scale: float | None = None,
+    skip_unreadable: bool = False,
+) -> Splits:
     """Load a dataset by name or path.
 
     Args:
-        name: a key of ``DATASETS``; a ``.npz`` file with arrays ``x_train``, ``y_train``,
-            ``x_test``, ``y_test`` and optionally ``x_val``, ``y_val``; or a folder of images laid
-            out as ``split/class/image`` with splits ``train``, ``test`` and optionally ``val``.
+        name: a key of ``DATASETS``, or the path of a file or a folder; see ``read_files``.
         data_dir: TensorFlow Datasets folder; None means TFDS_DATA_DIR or its default.
-        seed: draws the generated images, and the 10% of each class of ``train`` that become
-            ``val`` where the source has no validation split.
-        channels: of the images of a folder: 3 for RGB, 1 for grey.
-        background: seen through transparent pixels of a folder's images, "#rrggbb" or three
-            numbers of 0..255; None means white.
-        scale: the value that means white in a folder's grey images of more than 8 bits; see
-            ``keras_ddnn.data.readers.read_image``.
+        seed: draws the generated images, and the splits that the source does not have: of each
+            class a fifth becomes ``test`` and a tenth of the rest ``val``.
+        channels: of image files and of grey arrays (n, h, w): 3 for RGB, 1 for grey.
+        background: seen through transparent pixels, "#rrggbb" or three numbers of 0..255; None
+            means white.
+        scale: the value that means white in arrays, or in grey image files of more than 8 bits; see
+            ``as_pixels`` and ``keras_ddnn.data.readers.read_image``.
+        skip_unreadable: leave out the image files that cannot be read, which are counted, instead
+            of refusing them all.
 
     Returns:
-        Splits. Classes of a ``.npz`` are named by their labels, see ``read_labels``; those of a
-        folder by its subfolders.
+        Splits. Classes of arrays and tables are named by their labels, see ``read_labels``; those
+        of a folder by its subfolders.
 
     Raises:
-        ValueError: unknown name, missing file, data that ``as_split`` rejects, or a ``background``
-            or ``scale`` of what is no folder.
+        ValueError: unknown name, missing file, data that ``as_split`` rejects, or an option that
+            means nothing for such data.
         DatasetMissing: the named dataset is not prepared in the TensorFlow Datasets folder.
     """
-    files = _read_files(name, channels, background, scale)
-    if files is None:
-        return DATASETS[name](name, data_dir=data_dir, seed=seed)
-    return _assemble(*files, seed)
+    reading = {"channels": channels, "background": background, "scale": scale}
+    reading["skip_unreadable"] = skip_unreadable
+    found, splits = _load(name, data_dir, seed, reading, tuple(SHARES))
+    return Splits(found.name, splits["train"], splits["val"], splits["test"], found.class_names)
 
 
-def load_test(name, *, channels=3, background=None, scale=None):
+def load_test(name: str | Path, **reading: Any) -> Split:
     """Load the test data of a dataset alone; see ``load``, which also needs validation data.
 
-    Returns:
-        Split.
-
     Raises:
-        ValueError: as ``load``.
+        ValueError: as ``load``; or the source has no test data of its own: whoever draws them anew
+            may draw what a network was trained on.
         DatasetMissing: as ``load``.
     """
-    files = _read_files(name, channels, background, scale)
-    return load(name).test if files is None else files[1]["test"]
+    splits = _load(name, None, 0, reading, ())[1]
+    received = f"{', '.join(splits)}; name a folder of images that no network was trained on"
+    _expect("test" in splits, f"{name}", "test data of its own", received)
+    return splits["test"]
 
 
-def _read_files(name, channels, background, scale):
-    """Return the name, the splits and the class names of files; None of a key of DATASETS."""
+def _load(
+    name: str | Path, data_dir: Any, seed: int, reading: dict[str, Any], wanted: Sequence[str]
+) -> tuple[Found, dict[str, Split]]:
+    """Read what is there, draw the splits that are wanted and missing, and check all of them."""
     require_utf8("the path of a dataset", str(name))
-    colour, path = colour_of(background), Path(name).expanduser()
-    if name not in DATASETS and path.is_dir():
-        return _from_folder(path, {"channels": channels, "background": colour, "scale": scale})
-    if not (background is None and scale is None):
-        raise ValueError(f"background and scale are of image files, which {name} does not hold")
-    if name in DATASETS:
-        return None
-    if path.is_file():
-        return _from_npz(path)
+    colour_of(reading.get("background"))  # before anything is read
+    given = {option for option, value in reading.items() if value not in (None, False)}
+    found = DATASETS[name](name, data_dir, seed) if name in DATASETS else _of_path(Path(name))
+    known = {"channels", "background", "scale"} if name not in DATASETS else {"channels"}
+    if found.root is None and (odd := sorted(given - known)):
+        raise ValueError(f"{' and '.join(odd)}: expected image files, which {name} does not hold")
+    if found.class_names is None:
+        numbers, classes, how = read_labels(found.labels["train"], "train labels")
+        called: Sequence = classes.values
+        found = found._replace(class_names=classes.names)
+        if how:
+            notice(how)
+    else:
+        called, classes = found.class_names, Classes.numbered(len(found.class_names))
+        numbers = class_numbers(found.labels["train"], len(classes), "train labels")
+    only = f"only class {called[numbers[0]]!r}"
+    _expect(np.any(numbers != numbers[0]), "train labels", "at least two classes", only)
+    there = _from_arrays(found, reading) if found.root is None else found
+    there = there.drawn(numbers, wanted, seed)  # of images only the paths
+    there = there if there.root is None else _from_images(there, reading)
+    splits = {
+        what: as_split(inputs, there.labels[what], what=what, classes=classes)
+        for what, inputs in there.inputs.items()
+    }
+    if there.root and found.class_names != Classes.numbered(len(classes)).names:
+        _say_order(found)
+    drawn = splits.keys() - found.labels.keys()
+    for what, split in splits.items():
+        _say_missing_classes(what, split, splits["train"] if what in drawn else None, called)
+    return found, splits
+
+
+def _of_path(path: Path) -> Found:
+    path = path.expanduser()
+    if path.exists():
+        return read_files(path)
     if path.suffix or len(path.parts) > 1:
         raise ValueError(f"dataset path {str(path)!r} does not exist")
     raise ValueError(
-        f"unknown dataset {str(name)!r}: expected one of {', '.join(DATASETS)}, "
-        "or the path of a .npz file or of a folder split/class/image"
+        f"unknown dataset {str(path)!r}: expected one of {', '.join(DATASETS)}, or the path of a "
+        ".npz, .csv or .parquet file, or of a folder split/class/image or class/image"
     )
 
 
-def _assemble(name, splits, class_names, seed):
-    """Make Splits of a dict of splits, holding out part of train where there is no val."""
-    class_names = tuple(class_names)
-    if "val" not in splits:
-        train = splits["train"]
-        kept, held = hold_out(train.labels, VALIDATION_FRACTION, seed)
-        splits |= {"train": train.take(kept), "val": train.take(held)}
-        notice(
-            f"{name} has no validation data: {len(held):,} of {len(train):,} training images "
-            "become it"
-        )
-        if len(lone := np.flatnonzero(np.bincount(train.labels) == 1)):
-            known = class_names if train.classes is None else train.classes.values
-            names = listed([known[k] for k in lone])
-            notice(f"validation data hold no image of {names}: train has one, and keeps it")
-    return Splits(name, splits["train"], splits["val"], splits["test"], class_names)
+def _from_arrays(found: Found, reading: dict[str, Any]) -> Found:
+    options = (reading.get("background"), reading.get("scale"))
+    return found._replace(inputs=as_pixels(found.inputs, reading.get("channels", 3), *options))
 
 
-def _from_npz(path):
-    arrays = read_archive(path)
-    names = ("train", "val", "test") if "x_val" in arrays else ("train", "test")
-    _, classes, how = read_labels(arrays["y_train"], "train labels")
-    splits = {
-        what: as_split(arrays[f"x_{what}"], arrays[f"y_{what}"], what=what, classes=classes)
-        for what in names
-    }
-    if how:
-        notice(how)
-    return path.stem, splits, classes.names
+def _from_images(found: Found, reading: dict[str, Any]) -> Found:
+    reading = reading | {"background": colour_of(reading.get("background"))}
+    read = read_groups([list(files) for files in found.inputs.values()], found.root, **reading)
+    inputs, kept = (dict(zip(found.inputs, values)) for values in zip(*read))
+    labels = {what: found.labels[what][rows] for what, rows in kept.items()}
+    return found._replace(inputs=inputs, labels=labels)
 
 
-def _from_folder(root, reading):
-    arrays, class_names = read_folder(root, **reading)
-    received = f"only class {class_names[0]!r}"
-    _expect(len(class_names) > 1, "train labels", "at least two classes", received)
-    splits = {what: as_split(*pair, len(class_names), what) for what, pair in arrays.items()}
-    if class_names != Classes.numbered(len(class_names)).names:
-        names = ", ".join(map(repr, class_names[:NAMED]))
-        more = len(class_names) - NAMED
-        others = f" and {more:,} others" if more > 0 else ""
-        notice(
-            f"classes 0 to {len(class_names) - 1} are the folders {names}{others}, in this order"
-        )
-    return root.name, splits, class_names
+def _say_order(found: Found) -> None:
+    names = ", ".join(map(repr, found.class_names[:NAMED]))
+    more = len(found.class_names) - NAMED
+    others = f" and {more:,} others" if more > 0 else ""
+    last = len(found.class_names) - 1
+    notice(f"classes 0 to {last} are the folders {names}{others}, in this order")
 
 
-class DatasetMissing(ValueError):
-    """The dataset is known, but its files are not on this machine."""
-
-
-def _from_tfds(name, data_dir, seed):
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, data_dir=data_dir)
-    class_names = builder.info.features["label"].names
-    splits = {}
-    for what in ("train", "test"):
-        try:
-            # File order is part of the result: a seed must mean the same validation images.
-            pairs = builder.as_dataset(
-                split=what, batch_size=-1, as_supervised=True, shuffle_files=False
-            )
-        except AssertionError as error:  # all that tfds raises when nothing is prepared
-            raise DatasetMissing(
-                f"{name} is not in {builder.data_dir}: prepare it with `tfds build {name}`, or "
-                "name the folder that holds it by TFDS_DATA_DIR or --data-dir; "
-                "cluttered_digits needs no download"
-            ) from error
-        images, labels = tfds.as_numpy(pairs)
-        if images.shape[1:] == (28, 28, 1):
-            images = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))).repeat(3, axis=3)
-        splits[what] = as_split(images, labels, len(class_names), what)
-    return _assemble(name, splits, class_names, seed)
-
-
-def _cluttered_digits(name, data_dir, seed):
-    from keras_ddnn.data.cluttered_digits import generate
-
-    arrays = generate(CLUTTERED_SIZES, seed)
-    splits = {what: as_split(*pair, 10, what) for what, pair in arrays.items()}
-    return _assemble(name, splits, map(str, range(10)), seed)
+def _say_missing_classes(what: str, split: Split, train: Split | None, called: Sequence) -> None:
+    """Say which classes a split has no image of; `train` is where the split was drawn from."""
+    count = len(called)
+    missing = np.flatnonzero(np.bincount(split.labels, minlength=count) == 0)
+    if len(missing):
+        lone = train and (np.bincount(train.labels, minlength=count)[missing] == 1).all()
+        why = ": train has one, and keeps it" if lone else ""
+        names = listed([called[k] for k in missing])
+        notice(f"{WORDS[what]} hold no image of {names}{why}")
 
 
 DATASETS = {
-    "cluttered_digits": _cluttered_digits,
-    "cifar10": _from_tfds,
-    "cifar100": _from_tfds,
-    "svhn_cropped": _from_tfds,
-    "fashion_mnist": _from_tfds,
+    "cluttered_digits": read_generated,
+    "cifar10": read_tfds,
+    "cifar100": read_tfds,
+    "svhn_cropped": read_tfds,
+    "fashion_mnist": read_tfds,
 }

@@ -1,49 +1,42 @@
-"""Folders of images, laid out as split/class/image. What is passed over is said, in one line.
+"""Folders of images: split/class/image, or class/image. What is passed over is said, in one line.
 
 Hidden files, whose names begin with a dot, are not read. Those that look like images are counted,
 except for the `._x.png` that macOS lays beside each `x.png`; hidden folders are not looked into.
 """
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from keras_ddnn.data.readers import IMAGE_SUFFIXES, read_groups
+from keras_ddnn.data.formats.found import SPELLINGS, Found, paths_array, split_named
+from keras_ddnn.data.readers import IMAGE_SUFFIXES
 from keras_ddnn.files.checks import require_utf8
 from keras_ddnn.files.notices import notice
 
-SPELLINGS = {  # in lower case, also before "set", as in training_set
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
+# Beside files and folders whose names begin with a dot; by Windows, macOS and Synology.
+LEFT_BY_SYSTEMS = {
+    *("desktop.ini", "thumbs.db", "ehthumbs.db", "$recycle.bin", "system volume information"),
+    *("__macosx", "@eadir"),
 }
-LEFT_BY_SYSTEMS = {"desktop.ini", "thumbs.db"}  # beside files whose names begin with a dot
 HIDDEN = "hidden"  # no suffix: those begin with a dot
 
-Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
 
-
-def read_folder(root: Path, **reading) -> tuple[Arrays, tuple[str, ...]]:
-    """Read a folder split/class/image.
+def list_folder(root: Path) -> Found:
+    """List the images of a folder split/class/image, or class/image, without reading them.
 
     Args:
-        root: The folder. Its splits may be spelt as in `SPELLINGS`, in upper or lower case.
-        reading: Keywords of `read_image`.
-
-    Returns:
-        Split → images, uint8 (n, h, w, channels), and class numbers, int64 (n,); and the names of
-        the classes, in order.
+        root: The folder. Its splits may be spelt as in `SPELLINGS`, in upper or lower case. Without
+            any, all images are training data, from which the other splits are to be drawn.
 
     Raises:
         ValueError: A split is missing or there twice; splits do not have the same classes; a class
-            has no images; images lie beside or below the class folders, cannot be read or differ in
-            size; the name of a class is not one line of UTF-8, or two of a split are one folder.
+            has no images; images lie beside or below the class folders; the name of a class is not
+            one line of UTF-8, or two of a split are one folder.
     """
-    passed = Counter()
+    passed: Counter = Counter()
     folders = _splits_of(root, passed)
     class_names = _subfolders(folders["train"])
     for name in class_names:
@@ -63,9 +56,8 @@ def read_folder(root: Path, **reading) -> tuple[Arrays, tuple[str, ...]]:
             raise ValueError(f"{stray[0]}: expected images in class folders, received one outside")
         _require_different([folder / name for name in class_names])
         files[what], labels[what] = _files_of(folder, class_names, passed)
-    arrays = read_groups(list(files.values()), root, **reading)
     say_passed_over(root, passed)
-    return dict(zip(files, zip(arrays, labels.values()))), tuple(class_names)
+    return Found(root.name, files, labels, tuple(class_names), root)
 
 
 def images_below(folder: Path, passed: Counter, above: tuple = ()) -> Iterator[Path]:
@@ -97,11 +89,11 @@ def say_passed_over(root: Path, passed: Counter) -> None:
         notice(f"{root}: {hidden:,} images are not read, because their names begin with a dot")
 
 
-def _splits_of(root, passed):
-    spelt = {spelling: what for what, known in SPELLINGS.items() for spelling in known}
+def _splits_of(root: Path, passed: Counter) -> dict[str, Path]:
+    """Return split → folder; the root itself as train where its subfolders are classes."""
     found, others = {}, []
     for name in _subfolders(root):
-        what = spelt.get(re.sub(r"[ _-]?set$", "", name.lower()))
+        what = split_named(name)
         if what in found:
             raise ValueError(
                 f"{root}: expected one folder for the split {what}, "
@@ -111,9 +103,14 @@ def _splits_of(root, passed):
             found[what] = root / name
         else:
             others.append(name)
+    if not found and any(_images_in(root / name, Counter()) for name in others):
+        return {"train": root}
     if not {"train", "test"} <= set(found):
         received = ", ".join(_subfolders(root)) or "none"
-        raise ValueError(f"{root}: expected subfolders train, test, maybe val, received {received}")
+        raise ValueError(
+            f"{root}: expected subfolders train, test, maybe val, or one of images for each class, "
+            f"received {received}"
+        )
     counts = {name: sum(1 for _ in images_below(root / name, passed)) for name in others}
     unknown = [f"{name} ({count:,} images)" for name, count in counts.items() if count]
     if stray := _images_in(root, passed):
@@ -123,8 +120,10 @@ def _splits_of(root, passed):
     return {what: found[what] for what in SPELLINGS if what in found}
 
 
-def _files_of(folder, class_names, passed):
-    """Return the images of a split, and their class numbers (n,)."""
+def _files_of(
+    folder: Path, class_names: list[str], passed: Counter
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the paths of the images of a split, objects (n,), and their class numbers (n,)."""
     files, labels = [], []
     for k, name in enumerate(class_names):
         for nested in _subfolders(folder / name):
@@ -137,7 +136,7 @@ def _files_of(folder, class_names, passed):
             raise ValueError(f"{folder / name}: expected images, received none")
         files += images
         labels += [k] * len(images)
-    return files, np.array(labels, np.int64)
+    return paths_array(files), np.array(labels, np.int64)
 
 
 def _require_different(folders: list[Path]) -> None:

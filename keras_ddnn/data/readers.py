@@ -82,47 +82,48 @@ def read_image(
         ) from error
 
 
-def read_groups(groups: Sequence[Sequence[Path]], root: Path, **reading) -> list[np.ndarray]:
+def read_groups(
+    groups: Sequence[Sequence[Path]], root: Path, *, skip_unreadable: bool = False, **reading
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Read groups of files of one size, and say in a line each what they hold beside their pixels.
 
     Args:
         groups: Paths below `root`.
         root: Folder that messages name.
+        skip_unreadable: Leave out the files that cannot be read, and list them in one line.
         reading: Keywords of `read_image`.
 
     Returns:
-        An array a group, uint8 (n, h, w, channels).
+        For each group an array of its images, uint8 (m, h, w, channels), and which of its n files
+        these are, bool (n,).
 
     Raises:
-        ValueError: Files cannot be read, all of which are listed; or images differ in size.
+        ValueError: Files cannot be read, all of which are listed, or no file of a group can; or
+            images differ in size.
     """
     arrays, damaged, remarks, shapes = [], [], Counter(), Counter()
     firsts: dict[tuple[int, ...], Path] = {}  # shape -> the first file of it
     for files in groups:
-        array = None
+        array, kept = None, np.ones(len(files), bool)
         for i, file in enumerate(files):
             try:
                 picture = read_image(file, **reading)
             except Unreadable as error:
                 damaged.append((file, error))
+                kept[i] = False
                 continue
             remarks.update(picture.remarks)
             shape = picture.pixels.shape
             shapes[shape] += 1
             firsts.setdefault(shape, file)
-            if not damaged and len(shapes) == 1:
+            if len(shapes) == 1 and (skip_unreadable or not damaged):
                 array = np.empty((len(files), *shape), np.uint8) if array is None else array
                 array[i] = picture.pixels
-        arrays.append(array)
+        arrays.append((array, kept))
     total = sum(map(len, groups))
-    if len(damaged) == 1:
-        raise damaged[0][1]
     if damaged:
-        names = ", ".join(str(file.relative_to(root)) for file, _ in damaged)
-        raise ValueError(
-            f"{root}: expected images, received {len(damaged)} of {total:,} files that PIL cannot "
-            f"read: {names}"
-        )
+        unread = any(not kept.any() for _, kept in arrays)
+        _report(damaged, total, root, skip_unreadable and not unread)
     if len(shapes) > 1:
         ((most, count),) = shapes.most_common(1)
         received = next(shape for shape in firsts if shape != most)
@@ -133,7 +134,24 @@ def read_groups(groups: Sequence[Sequence[Path]], root: Path, **reading) -> list
         )
     for remark, count in remarks.items():
         notice(f"{root}: {count:,} of {total:,} images {remark}")
-    return arrays
+    return [(array if kept.all() else array[kept], kept) for array, kept in arrays]
+
+
+def _report(damaged: list[tuple[Path, Unreadable]], total: int, root: Path, skip: bool) -> None:
+    """Say in one line which files cannot be read; raise it unless they are to be skipped."""
+    names = ", ".join(
+        str(file.relative_to(root) if file.is_relative_to(root) else file) for file, _ in damaged
+    )
+    if skip:
+        notice(f"{root}: {len(damaged):,} of {total:,} images cannot be read: left out are {names}")
+    elif len(damaged) == 1:
+        raise damaged[0][1]
+    else:
+        raise ValueError(
+            f"{root}: expected images, received {len(damaged)} of {total:,} files that PIL cannot "
+            f"read: {names}: mend them, or leave them out with --skip-unreadable (skip_unreadable= "
+            "of keras_ddnn.load)"
+        )
 
 
 def colour_of(given: str | Sequence[int] | None) -> tuple[int, int, int]:

@@ -17,7 +17,7 @@ EXTRAS = {
     "ray": "search",
     "optuna": "search",
     "filelock": "search",
-    "pyarrow": "search",
+    "pyarrow": "eval",
     "ai_edge_litert": "edge",
     "rich": "edge",
     "fastapi": "cloud",

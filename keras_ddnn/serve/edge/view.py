@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from keras_ddnn.data.archives import read_archive
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import as_split, load_test
 from keras_ddnn.data.folders import images_below, say_passed_over
+from keras_ddnn.data.formats.archives import read_npz
 from keras_ddnn.data.readers import colour_of, read_groups
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import require_count
@@ -63,8 +63,8 @@ def read_images(
                 f"the artefact reads {reads.dtype} of shape {reads.shape}, no images: expected "
                 f"--dataset FILE.npz with x_test and y_test; received {folder or dataset}"
             )
-        arrays, classes = read_archive(Path(dataset)), Classes.of_manifest(manifest)
-        given = arrays["x_test"], arrays["y_test"]
+        found, classes = read_npz(Path(dataset)), Classes.of_manifest(manifest)
+        given = found.inputs["test"], found.labels["test"]
         test = as_split(*given, what="test", classes=classes, reads=reads)
         return test.images[:limit], test.user_labels[:limit]
     if folder is None:
@@ -84,7 +84,7 @@ def read_images(
         numbers = np.array([class_names.index(file.parent.name) for file in files])
         labels = Classes.of_manifest(manifest).decode(numbers)
     background = colour_of(reading.pop("background", None))
-    (images,) = read_groups([files], root, background=background, **reading)
+    ((images, _),) = read_groups([files], root, background=background, **reading)
     say_passed_over(root, passed)
     return images, labels
 
