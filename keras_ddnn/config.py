@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 from keras_ddnn.data.quantisation import BOTTLENECK_CODES, Quantisation
 from keras_ddnn.files.checks import (
+    ClassWeight,
+    class_weight_pairs,
     require_choice,
     require_count,
     require_fraction,
@@ -99,6 +101,8 @@ class TrainingConfig:
             where the hardware multiplies it natively, float16 on older GPUs and float32 elsewhere.
         stages: Last epochs whose mean probabilities on the training data are kept, for the labels
             "stage_averaged"; 0 for none. Each costs one more pass over the training data.
+        class_weight: What samples of a class count in the training loss. "balanced" is n / (k ·
+            samples of the class) for k classes; of a mapping from labels, kept as pairs, others 1.
         seed: Seed of the weight initialisation and shuffling.
 
     Raises:
@@ -113,6 +117,7 @@ class TrainingConfig:
     augmentation: Augmentation = "none"
     precision: Precision = "auto"
     stages: int = 0
+    class_weight: ClassWeight = None
     seed: int = 0
 
     def __post_init__(self):
@@ -128,6 +133,7 @@ class TrainingConfig:
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_choice("augmentation", self.augmentation, get_args(Augmentation))
         require_choice("precision", self.precision, get_args(Precision))
+        object.__setattr__(self, "class_weight", class_weight_pairs(self.class_weight))
         require_seed("seed", self.seed)
 
 
@@ -145,9 +151,7 @@ class DDNNConfig(TrainingConfig, PaperOptions):
     @property
     def network(self) -> PaperOptions:
         """Its architecture."""
-        return PaperOptions(
-            **{each.name: getattr(self, each.name) for each in fields(PaperOptions)}
-        )
+        return _part(PaperOptions, self)
 
     @property
     def recipe(self) -> TrainingConfig:
@@ -156,10 +160,7 @@ class DDNNConfig(TrainingConfig, PaperOptions):
 
     @property
     def wide_epochs(self) -> int:
-        """First epochs, trained before a bottleneck is put in; 0 if there is none.
-
-        The rest, half and at least one, go on from it; see `start_bottleneck`.
-        """
+        """First epochs, before a bottleneck is put in, see `start_bottleneck`; 0 without one."""
         if self.bottleneck is None:
             return 0
         return self.epochs - max(1, round(NARROW_EPOCH_SHARE * self.epochs))

@@ -1,6 +1,6 @@
 """The whole order, from data to report; the only file that knows it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -17,6 +17,7 @@ from keras_ddnn.deploy.artifact import require_keepable, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.evaluation.payload import FORMS, Payload
+from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import require_writable
 from keras_ddnn.files.checks import require_fraction
@@ -91,6 +92,7 @@ def run(
         fitted.val_bank,
         fitted.capture(splits.test),
         local_fraction,
+        class_names=splits.class_names,
     )
     policy = OffloadPolicy(
         fitted.model if network is None else fitted.cascade,
@@ -114,10 +116,13 @@ def make_report(
     val_bank: Bank,
     test_bank: Bank,
     local_fraction: float,
+    *,
+    class_names: Sequence[str] | None = None,
 ) -> Report:
     """Compare heads, confidence rules and the oracle on test data, thresholds by validation data.
 
-    The columns `bytes_…` of its table are the mean over all samples, of which the local ones send
+    Balanced accuracy, macro F1 and the classes one by one are told of all rules but the oracle. The
+    columns `bytes_…` of its table are the mean over all samples, of which the local ones send
     nothing; the fact `payload` is that of an offloaded sample. See `Payload` for the forms.
 
     Args:
@@ -128,9 +133,14 @@ def make_report(
         val_bank: Validation samples.
         test_bank: Test samples.
         local_fraction: The share L0 of samples to keep local.
+        class_names: In the order of the logits; their numbers by default.
     """
     rules = untrained_rules() | dict(heads)
     table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
+    class_names = class_names or list(map(str, range(test_bank.cloud_logits.shape[1])))
+    told = table[table["rule"].isin(rules)].set_index("rule")["score_threshold"]
+    means, classes = by_class(rules, told.to_dict(), test_bank, class_names)
+    table = table.join(means, on="rule")
     local_model, cloud_model = (tier.model for tier in as_cascade(network).tiers)
     payload = Payload.of(test_bank.edge, feature_quantisation(config))
     for form in FORMS:
@@ -148,4 +158,4 @@ def make_report(
         "cloud_multiply_adds": multiply_adds(cloud_model),
         "payload": payload.as_json(),
     }
-    return Report(facts, table, Report.sample(curves))
+    return Report(facts, table, Report.sample(curves), classes)

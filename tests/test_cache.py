@@ -36,6 +36,7 @@ OTHER_DDNN = {
     "augmentation": "crop",
     "precision": "float32",
     "stages": 2,
+    "class_weight": (("cat", 2.0),),
     "seed": 1,
 }
 OTHER_HEAD = {
@@ -99,6 +100,7 @@ DEFAULTS_OF_VERSION_4 = {
         "augmentation": "none",
         "precision": "auto",
         "stages": 0,
+        "class_weight": None,
         "seed": 0,
     },
     HeadConfig: {

@@ -240,7 +240,10 @@ def _report_on_test(search, splits, workspace, ranked: dict[Trial, dict]):
         backbone.val_bank,
         backbone.test_bank,
         fraction,
+        class_names=splits.class_names,
     )
+    if splits.drawn_by:
+        report.facts["splits"] = splits.drawn_by
     diagnosis = diagnose(backbone.bank, backbone.val_bank, heads, local_fraction=fraction)
     name = best.head.input
     threshold = report.table.set_index("rule").loc[name, "score_threshold"]

@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-seed", type=int, help="seed of splits that are drawn and of generated data")
     add("--ddnn", choices=PRESETS, help="training recipe of the backbones")
     add("--epochs", type=int, help="epochs of each backbone")
+    add("--class-weight", choices=("balanced",), help="what the samples of a class count")
     add("--local-dropout", type=float, help="of each local network")
     add("--backbones", help="folder of trained backbones, shared by searches; beside --output")
 

@@ -15,7 +15,13 @@ from keras_ddnn.config import (
     HeadConfig,
     resolve_config,
 )
-from keras_ddnn.files.checks import require_choice, require_count, require_fraction, require_seed
+from keras_ddnn.files.checks import (
+    ClassWeight,
+    require_choice,
+    require_count,
+    require_fraction,
+    require_seed,
+)
 from keras_ddnn.labels.sources import LABEL_SOURCES, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
@@ -35,6 +41,7 @@ class SearchConfig:
     Attributes:
         dataset, data_seed: As of `keras_ddnn.load`.
         ddnn: Preset of the backbones; `epochs` and `local_dropout` replace what it says of them.
+        class_weight: Of every backbone, as of `DDNNConfig`.
         stages: Late epochs every backbone keeps, if the labels do not ask for more.
         network: Name of another network than the paper's, see `named_model`; of `ddnn` it then
             takes the recipe alone.
@@ -61,6 +68,7 @@ class SearchConfig:
     ddnn: str = "quickstart"
     epochs: int | None = None
     local_dropout: float | None = None
+    class_weight: ClassWeight = None
     stages: int = 0
     network: str | None = None
     at: tuple[str | None, ...] = (None,)
@@ -89,6 +97,7 @@ class SearchConfig:
             if not choices:
                 raise ValueError(f"{name} needs at least one choice; received none")
             object.__setattr__(self, name, choices)
+        object.__setattr__(self, "class_weight", class_weight_pairs(self.class_weight))
         require_choice("preset", self.ddnn, PRESETS)
         self._require_cuts()
         for labels in self.labels:
@@ -150,7 +159,8 @@ class SearchConfig:
 
     def backbone(self, lambda_local, seed: int, bottleneck: int | None = None) -> DDNNConfig:
         """Return the configuration of the DDNN of a λ, a seed and a bottleneck."""
-        fields = {"epochs": self.epochs, "local_dropout": self.local_dropout}
+        names = ("epochs", "local_dropout", "class_weight")
+        fields = {name: getattr(self, name) for name in names}
         replaced = {name: value for name, value in fields.items() if value is not None}
         replaced |= {"lambda_local": lambda_local, "seed": seed, "bottleneck": bottleneck}
         config = resolve_config(self.ddnn, stages=self.stages, **replaced)

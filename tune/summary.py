@@ -31,6 +31,8 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
         f"local {facts['local_accuracy']:.2%}, cloud {facts['cloud_accuracy']:.2%}, "
         f"either {facts['either_correct']:.2%}"
     )
+    if "splits" in facts:
+        console.print(facts["splits"], markup=False)
     console.print(
         f"multiply-adds a sample: local {_count(facts['local_multiply_adds'])}, "
         f"cloud {_count(facts['cloud_multiply_adds'])}"
@@ -66,6 +68,7 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
         "dearer than the cloud"
     )
 
+    _show_classes(report)
     status = results["status"].value_counts()
     console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
     for name in ("results.csv", "curve.png", DIAGNOSIS, "report", "artifact"):
@@ -80,6 +83,23 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
     if len(failed):
         line = f"{len(failed)} trials failed: {grouped(failed['reason'])}"
         console.print(line, style="red", markup=False, soft_wrap=True)
+
+
+def _show_classes(report: Report) -> None:
+    """Say how the classes fare under the best rule that is no oracle, and which fares worst."""
+    if report.classes is None:
+        return
+    best = report.table[report.table["balanced_accuracy"].notna()].iloc[0]
+    classes = report.classes[report.classes["rule"] == best["rule"]].dropna(subset="accuracy")
+    worst, well = (classes.loc[classes["accuracy"].agg(end)] for end in ("idxmin", "idxmax"))
+    console.print(
+        f"{best['rule']} on {len(classes)} classes: balanced accuracy "
+        f"{best['balanced_accuracy']:.2%}, macro F1 {best['macro_f1']:.2%}; from "
+        f"{worst['accuracy']:.1%} for {worst['class']!r} ({worst['local_fraction']:.0%} of its "
+        f"{worst['samples']:,} stay local) to {well['accuracy']:.1%} for {well['class']!r}; every "
+        "class in report/classes.csv\n",
+        markup=False,
+    )
 
 
 def _show_networks(results: pd.DataFrame) -> None:

@@ -183,7 +183,8 @@ def load(
     reading = {"channels": channels, "background": background, "scale": scale}
     reading["skip_unreadable"] = skip_unreadable
     found, splits = _load(name, data_dir, seed, reading, tuple(SHARES))
-    return Splits(found.name, splits["train"], splits["val"], splits["test"], found.class_names)
+    parts = (splits["train"], splits["val"], splits["test"])
+    return Splits(found.name, *parts, found.class_names, found.drawn_by)
 
 
 def load_test(name: str | Path, **reading: Any) -> Split:
@@ -234,7 +235,7 @@ def _load(
     drawn = splits.keys() - found.labels.keys()
     for what, split in splits.items():
         _say_missing_classes(what, split, splits["train"] if what in drawn else None, called)
-    return found, splits
+    return found._replace(drawn_by=there.drawn_by), splits
 
 
 def _of_path(path: Path) -> Found:

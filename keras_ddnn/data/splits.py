@@ -94,6 +94,7 @@ class Splits:
     """A named dataset: ``train`` fits weights, ``val`` fits thresholds, ``test`` is only reported.
 
     Labels are numbers in the order of ``class_names``; ``classes`` has the user's own labels.
+    ``drawn_by`` says how splits were drawn that the source did not have; None if it had all.
 
     Raises ValueError if the splits do not share one image shape and one set of classes.
     """
@@ -103,6 +104,7 @@ class Splits:
     val: Split
     test: Split
     class_names: tuple[str, ...]
+    drawn_by: str | None = None
 
     def __post_init__(self):
         """Reject splits that no single network could read, and names no report could hold."""

@@ -21,11 +21,14 @@ class Report:
         facts: Plain JSON: dataset, configurations, accuracies, multiply-adds and bytes a sample.
         table: One row a rule, best AUDC first; see `compare_rules`, for bytes `make_report`.
         curves: One row a local fraction 0, 0.005 … 1 (the index), one column of accuracies a rule.
+        classes: One row a rule and class at the threshold of the rule; see `by_class`. None in
+            reports of earlier versions.
     """
 
     facts: dict
     table: pd.DataFrame
     curves: pd.DataFrame
+    classes: pd.DataFrame | None = None
 
     @staticmethod
     def sample(curves: dict[str, OffloadCurve]) -> pd.DataFrame:
@@ -35,20 +38,23 @@ class Report:
             index=pd.Index(GRID.round(6), name="local_fraction"),
         )
 
-    def save(self, folder) -> None:
-        """Write `report.json`, `rules.csv` and `curves.csv`, whole or not at all.
+    def save(self, folder: str | Path) -> None:
+        """Write `report.json`, `rules.csv`, `curves.csv` and `classes.csv`, whole or not at all.
 
         Raises:
             OSError: If the folder cannot be written.
         """
         with replacing_folder(folder) as new:
             write_json(new / "report.json", self.facts)
-            for name, frame in (("rules", self.table), ("curves", self.curves)):
+            frames = {"rules": self.table, "curves": self.curves}
+            if self.classes is not None:
+                frames["classes"] = self.classes
+            for name, frame in frames.items():
                 with replacing_file(new / f"{name}.csv") as file:
                     frame.to_csv(file, index=name == "curves")
 
     @classmethod
-    def load(cls, folder) -> "Report":
+    def load(cls, folder: str | Path) -> "Report":
         """Read a saved report.
 
         Raises:
@@ -57,4 +63,12 @@ class Report:
         folder = Path(folder)
         facts = json.loads((folder / "report.json").read_text())
         table = pd.read_csv(folder / "rules.csv")
-        return cls(facts, table, pd.read_csv(folder / "curves.csv", index_col="local_fraction"))
+        curves = pd.read_csv(folder / "curves.csv", index_col="local_fraction")
+        path = folder / "classes.csv"
+        # A class may be called NA, or 007.
+        names = {
+            "dtype": {"class": str},
+            "keep_default_na": False,
+            "na_values": {"accuracy": "", "local_fraction": ""},
+        }
+        return cls(facts, table, curves, pd.read_csv(path, **names) if path.exists() else None)

@@ -1,6 +1,11 @@
 """Checks of arguments, whose errors name what was expected and what was received."""
 
+from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import Literal
+
+# Pairs of a label, as the user has it, and what its samples count; other classes count 1.
+ClassWeight = Literal["balanced"] | tuple[tuple[int | str, float], ...] | None
 
 
 def expect(condition, subject, expected, received) -> None:
@@ -70,3 +75,26 @@ def require_utf8(what: str, text: str) -> None:
         raise ValueError(
             f"{what} must be UTF-8, as reports are; received {text!r}: rename it"
         ) from None
+
+
+def class_weight_pairs(given: ClassWeight | Mapping[int | str, float]) -> ClassWeight:
+    """Return weights of classes as pairs in the order of their labels: equal ones hash alike.
+
+    Raises:
+        ValueError: They are neither None, "balanced" nor labels with weights from 0 on.
+    """
+    if given is None or (isinstance(given, str) and given == "balanced"):
+        return given
+    try:
+        # NumPy has kinds of its own.
+        plain = [(getattr(k, "tolist", lambda k=k: k)(), w) for k, w in dict(given).items()]
+        pairs = tuple(sorted((label, float(weight)) for label, weight in plain))
+    except (TypeError, ValueError):
+        pairs = ()
+    known = all(isinstance(label, int | str) and type(label) is not bool for label, _ in pairs)
+    if not pairs or not known or not all(0 <= weight < float("inf") for _, weight in pairs):
+        raise ValueError(
+            'class_weight must be "balanced" or {label: weight}, labels integers or strings, '
+            f"weights from 0 on; received {given!r}"
+        )
+    return pairs

@@ -68,6 +68,7 @@ NOT_NAN = number()
 THRESHOLD = either("a number, not NaN; inf means send none to the cloud, -inf send all", NOT_NAN)
 PAIR = sequence(NOT_NAN, 2, 2)
 SCALE = sequence(FINITE, 2, 2)
+WEIGHTS = sequence(sequence(either("a label or a weight", text, FINITE), 2, 2), 1, MAX_CLASSES)
 
 DDNN = record(
     {
@@ -87,9 +88,10 @@ DDNN = record(
         "augmentation": text,
         "precision": text,
         "stages": integer(0, 1 << 31),
+        "class_weight": nullable(either("balanced or pairs", one_of("balanced"), WEIGHTS)),
         "seed": integer(0, (1 << 32) - 1),
     },
-    optional=("bottleneck",),
+    optional=("bottleneck", "class_weight"),
 )
 HEAD_CONFIG = record(
     {

@@ -24,6 +24,7 @@ from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
 from keras_ddnn.training.joint import compile_ddnn, joint_batches
+from keras_ddnn.training.sample_weights import sample_weights
 from keras_ddnn.training.schedules import learning_rate_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
 
@@ -44,6 +45,7 @@ class FittedDDNN:
         seconds: Wall time of the training and the capture.
         network: What was trained, before: a `Cascade` of which folds are trained anew; None for the
             network of the paper, which is made from its configuration.
+        sample_weight: As given to `fit_ddnn`; None without.
     """
 
     cascade: Cascade
@@ -55,6 +57,7 @@ class FittedDDNN:
     classes: Classes
     seconds: float
     network: Cascade | None = None
+    sample_weight: np.ndarray | None = None
     _folds: dict[int, Predictions] = field(default_factory=dict, repr=False)
 
     @property
@@ -73,10 +76,7 @@ class FittedDDNN:
         return self.cascade.halves()[1]
 
     def capture(self, split: Any) -> Bank:
-        """Run the DDNN over a `Split`, or (images, labels), and return the bank.
-
-        Labels are the user's, as in training; those of the bank are class numbers.
-        """
+        """Run the DDNN over a `Split`, or (images, labels as in training), and return the bank."""
         split = read_split(split, self.classes, "split", self.cascade.reads)
         return capture(self.cascade, split.images, split.labels)
 
@@ -92,7 +92,8 @@ class FittedDDNN:
                 for bank in (self.bank, self.val_bank)
             )
             config, count = fold_config(self.config), len(self.classes)
-            self._folds[fold] = fit_fold(train, val, config, fold, count, network=self.network)
+            options = {"network": self.network, "sample_weight": self.sample_weight}
+            self._folds[fold] = fit_fold(train, val, config, fold, count, **options)
         return self._folds[fold]
 
 
@@ -103,6 +104,7 @@ def fit_ddnn(
     *,
     network: Cascade | None = None,
     num_classes: int | None = None,
+    sample_weight: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     tensorboard: str | Path | None = None,
     verbose: int | str = "auto",
@@ -120,6 +122,8 @@ def fit_ddnn(
             default the network of the paper, as `config` says. Of another network `config` has only
             the recipe, and its precision is its own.
         num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
+        sample_weight: What each training sample counts in the loss, from 0 on, of shape (n,); it
+            multiplies what its class counts, `class_weight`. Validation samples count alike.
         callbacks: Further Keras callbacks.
         tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
             b*, and a projector of the local features.
@@ -141,6 +145,7 @@ def fit_ddnn(
     num_classes = len(train.classes)
     if network is not None:
         require_network(network, train, config)
+    weights = sample_weights(train, config.class_weight, sample_weight)
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
@@ -166,7 +171,7 @@ def fit_ddnn(
         capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
         last = capture_bank if end == config.epochs else _StopAfter(end)
         logs = model.fit(
-            joint_batches(train, config),
+            joint_batches(train, config, weights),
             initial_epoch=first,
             epochs=config.epochs,
             steps_per_epoch=steps,
@@ -187,6 +192,7 @@ def fit_ddnn(
         classes=train.classes,
         seconds=time.perf_counter() - start,
         network=network,
+        sample_weight=sample_weight,
     )
     if tensorboard:
         _log_bank(Path(tensorboard), fitted)
@@ -265,6 +271,8 @@ def fit_fold(
     """
     rest, held = fold_rows(train.labels, config.seed)[fold]
     options = {"verbose": 0, **options, "num_classes": num_classes}
+    if (all_weights := options.get("sample_weight")) is not None:
+        options["sample_weight"] = np.asarray(all_weights)[rest]
     bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
     return Predictions(held, bank.edge.local_logits, bank.cloud_logits)
 

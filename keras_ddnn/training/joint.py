@@ -37,17 +37,29 @@ def compile_ddnn(
     prepare_training(model, {output: np.zeros(1, np.int64) for output in ("local", "cloud")})
 
 
-def joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
-    """Yield endless batches: inputs, labels of both outputs, and for a random λ their weights."""
+def joint_batches(
+    train: Split, config: DDNNConfig, weights: np.ndarray | None = None
+) -> tf.data.Dataset:
+    """Yield endless batches: inputs, labels of both outputs, and their weights if there are any.
+
+    Args:
+        train: Training data.
+        config: Configuration; a random λ makes weights.
+        weights: Of each sample, float32 (n,), which multiply those of λ; see `sample_weights`.
+    """
     augment = augmentation(config.augmentation)
 
-    def transform(batch: tuple[tf.Tensor, tf.Tensor], seed: tf.Tensor) -> tuple[Any, ...]:
-        images, labels = batch
+    def transform(batch: tuple[tf.Tensor, ...], seed: tf.Tensor) -> tuple[Any, ...]:
+        images, labels, *counts = batch
         inputs, targets = augment(images, seed), {"local": labels, "cloud": labels}
-        if config.lambda_local != "random":
+        factors = {"local": 1.0, "cloud": 1.0}
+        if config.lambda_local == "random":
+            lambda_local = tf.random.stateless_uniform([], seed + 2)
+            factors = {"local": 2.0 * lambda_local, "cloud": 2.0 * (1.0 - lambda_local)}
+        elif not counts:
             return inputs, targets
-        lambda_local = tf.random.stateless_uniform([], seed + 2)
-        weights = {"local": 2.0 * lambda_local, "cloud": 2.0 * (1.0 - lambda_local)}
-        return inputs, targets, {k: tf.fill(tf.shape(labels), w) for k, w in weights.items()}
+        counts = counts[0] if counts else tf.ones(tf.shape(labels))
+        return inputs, targets, {output: factor * counts for output, factor in factors.items()}
 
-    return training_batches((train.images, train.labels), config.batch_size, config.seed, transform)
+    arrays = (train.images, train.labels, *([] if weights is None else [weights]))
+    return training_batches(arrays, config.batch_size, config.seed, transform)

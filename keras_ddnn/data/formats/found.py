@@ -32,6 +32,7 @@ class Found(NamedTuple):
         class_names: Of the class numbers in `labels`; None where the labels of train name the
             classes.
         root: Folder of the image files; None where inputs are arrays.
+        drawn_by: How splits were drawn, in a line; None where all of them were there.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Found(NamedTuple):
     labels: dict[str, np.ndarray]
     class_names: tuple[str, ...] | None = None
     root: Path | None = None
+    drawn_by: str | None = None
 
     def drawn(self, numbers: np.ndarray, wanted: Sequence[str], seed: int) -> "Found":
         """Draw splits that are missing from train, each class in the same share; say so in a line.
@@ -60,21 +62,22 @@ class Found(NamedTuple):
             rows[what], left = left[held], left[kept]
         rows["train"] = left
         if missing == ["val"]:
-            notice(
+            said = (
                 f"{self.name} has no validation data: {len(rows['val']):,} of {len(numbers):,} "
                 "training images become it"
             )
         else:
             parts = ", ".join(f"{len(rows[what]):,} {WORDS[what]}" for what in missing)
-            notice(
+            said = (
                 f"{self.name} is not split: of {len(numbers):,} images become {parts}, "
                 f"{len(left):,} training data, drawn from each class alike by seed {seed}"
             )
+        notice(said)
         inputs, labels = (
             old | {what: old["train"][chosen] for what, chosen in rows.items()}
             for old in (self.inputs, self.labels)
         )
-        return self._replace(inputs=inputs, labels=labels)
+        return self._replace(inputs=inputs, labels=labels, drawn_by=said)
 
 
 def split_named(name: str) -> str | None:
