@@ -17,6 +17,7 @@ from keras_ddnn.config import (
 )
 from keras_ddnn.files.checks import (
     ClassWeight,
+    class_weight_pairs,
     require_choice,
     require_count,
     require_fraction,

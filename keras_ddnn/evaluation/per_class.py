@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import f1_score
 
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.rules.confidence import OffloadRule
@@ -32,6 +31,8 @@ def by_class(
         a row a rule and class: `COLUMNS`, of which the last two are NaN for a class without
         samples.
     """
+    from sklearn.metrics import f1_score
+
     local, cloud = test.edge.local_logits.argmax(axis=1), test.cloud_logits.argmax(axis=1)
     counts = np.bincount(test.labels, minlength=len(class_names))
 
