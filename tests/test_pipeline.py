@@ -31,6 +31,16 @@ def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits, tmp_path)
     offloaded = 1.0 - report.table["realised_local_fraction"]
     np.testing.assert_allclose(report.table["bytes_sent"], offloaded * 8 * 8 * 4 * 2)
     np.testing.assert_allclose(report.table["bytes_image"], offloaded * 16 * 16 * 3)
+    assert report.classes["class"].drop_duplicates().tolist() == list(toy_splits.class_names)
+    for rule, rows in report.classes.groupby("rule"):
+        row = report.table.set_index("rule").loc[rule]
+        # The classes together are the whole.
+        assert np.average(rows["accuracy"], weights=rows["samples"]) == pytest.approx(
+            row["accuracy"]
+        )
+        assert row["balanced_accuracy"] == pytest.approx(rows["accuracy"].mean())
+        local = np.average(rows["local_fraction"], weights=rows["samples"])
+        assert local == pytest.approx(row["realised_local_fraction"])
     assert report.facts["ddnn"]["stages"] == 3  # all there are, for the labels of "plus"
     assert policy.decide(toy_splits.test.images).shape == (60,)
     manifest = read_manifest(tmp_path / "artifact")

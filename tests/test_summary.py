@@ -2,12 +2,14 @@
 
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.evaluation.payload import Payload
+from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.rules.confidence import untrained_rules
 from tune import summary
@@ -27,10 +29,15 @@ def printed(monkeypatch, tmp_path, four_cases):
         table["bytes_sent"] = payload.sent / 2
         facts = dict.fromkeys(("local_accuracy", "cloud_accuracy", "either_correct"), 0.75)
         facts |= {"dataset": "toy", "samples": 4, "payload": payload.as_json()}
+        facts["splits"] = "toy is not split: drawn by seed 3"
         facts |= {"local_multiply_adds": 1000, "cloud_multiply_adds": 9000, "local_fraction": 0.5}
         terminal = Console(file=io.StringIO(), width=80)
         monkeypatch.setattr(summary, "console", terminal)
-        summary.show(Report(facts, table, Report.sample(curves)), results, tmp_path)
+        rules = {name: rule for name, rule in untrained_rules().items() if name == "margin"}
+        means, classes = by_class(rules, {"margin": 0.5}, four_cases, ("cat", "[dog]", "none"))
+        table = table.join(means, on="rule")
+        report = Report(facts | {"heads": rules}, table, Report.sample(curves), classes)
+        summary.show(report, results, tmp_path)
         return terminal.file.getvalue().splitlines()
 
     return show
@@ -67,3 +74,11 @@ def test_every_rule_has_its_bytes_in_the_width_of_a_terminal(printed):
     (row,) = (line.split() for line in lines if "logits_features" in line)
     assert row[-2:] == ["8,192", "1,065,088"]
     assert "…" not in "".join(lines)  # nothing is cut short
+
+
+def test_how_splits_were_drawn_and_how_classes_fare_is_said(printed, four_cases):
+    text = " ".join(" ".join(printed(WIDE, results_of({"none": WIDE}))).split())
+    assert "toy is not split: drawn by seed 3" in text
+    counts = np.bincount(four_cases.labels)
+    assert f"margin on {np.count_nonzero(counts)} classes: balanced accuracy" in text
+    assert "every class in report/classes.csv" in text

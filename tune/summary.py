@@ -86,14 +86,15 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
 
 
 def _show_classes(report: Report) -> None:
-    """Say how the classes fare under the best rule that is no oracle, and which fares worst."""
+    """Say how the classes fare under the head that is kept, and which fares worst."""
     if report.classes is None:
         return
-    best = report.table[report.table["balanced_accuracy"].notna()].iloc[0]
-    classes = report.classes[report.classes["rule"] == best["rule"]].dropna(subset="accuracy")
+    rule = next(iter(report.facts["heads"]))  # the best on validation data
+    best = report.table.set_index("rule").loc[rule]
+    classes = report.classes[report.classes["rule"] == rule].dropna(subset="accuracy")
     worst, well = (classes.loc[classes["accuracy"].agg(end)] for end in ("idxmin", "idxmax"))
     console.print(
-        f"{best['rule']} on {len(classes)} classes: balanced accuracy "
+        f"{rule} on {len(classes)} classes: balanced accuracy "
         f"{best['balanced_accuracy']:.2%}, macro F1 {best['macro_f1']:.2%}; from "
         f"{worst['accuracy']:.1%} for {worst['class']!r} ({worst['local_fraction']:.0%} of its "
         f"{worst['samples']:,} stay local) to {well['accuracy']:.1%} for {well['class']!r}; every "

@@ -37,6 +37,8 @@ def as_pixels(
         ValueError: White is not known, values are not in 0..scale, splits differ in type, or there
             is a background and no transparency.
     """
+    if arrays["train"].ndim not in (3, 4):
+        return dict(arrays)  # no images, as `as_split` says
     white = _white(arrays["train"], scale)
     if white is not None:
         arrays = {
