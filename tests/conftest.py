@@ -10,8 +10,14 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import numpy as np
 import pytest
 
-from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Split, Splits
+from keras_ddnn.data.tier_outputs import TierOutputs
+
+
+def two_tiers(edge, cloud_logits, labels, index=None) -> Bank:
+    """Return the bank of a device and a cloud."""
+    return Bank({"local": edge, "cloud": TierOutputs(cloud_logits)}, labels, index=index)
 
 
 def bank_of(local_probabilities, cloud_probabilities, labels) -> Bank:
@@ -23,9 +29,8 @@ def bank_of(local_probabilities, cloud_probabilities, labels) -> Bank:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(len(labels), 2, 2, 1)).astype(np.float16)
     images = rng.integers(0, 256, (len(labels), 16, 16, 3), dtype=np.uint8)
-    return Bank(
-        EdgeOutputs(local.astype(np.float32), features, images), cloud.astype(np.float32), labels
-    )
+    edge = TierOutputs(local.astype(np.float32), features, images)
+    return two_tiers(edge, cloud.astype(np.float32), labels)
 
 
 def outcomes(local_correct, cloud_correct) -> Bank:

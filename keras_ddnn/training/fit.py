@@ -12,11 +12,12 @@ import numpy as np
 
 from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.benefits import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split, read_training_data
+from keras_ddnn.data.gate_costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.files.notices import notice
-from keras_ddnn.labels.sources import Predictions, fold_config, fold_rows
+from keras_ddnn.labels.predictions import Predictions
+from keras_ddnn.labels.sources import fold_config, fold_rows
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
 from keras_ddnn.networks.paper import build_ddnn, resolve_precision
 from keras_ddnn.networks.weights import describe
@@ -88,7 +89,7 @@ class FittedDDNN:
         """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
         if fold not in self._folds:
             train, val = (
-                bank and Split(bank.edge.images, bank.labels, self.classes)
+                bank and Split(bank.edge.inputs, bank.labels, self.classes)
                 for bank in (self.bank, self.val_bank)
             )
             config, count = fold_config(self.config), len(self.classes)
@@ -162,7 +163,7 @@ def fit_ddnn(
             start_bottleneck(model, before.model, train.images, feature_quantisation(part))
             reached, left = float(before.model.optimizer.learning_rate), end - first
             rate = make_rate(replace(part, learning_rate=reached, epochs=left), warm_up=0.0)
-        compile_ddnn(model, part, rate.initial)
+        compile_ddnn(model, part, rate.initial, cascade.task)
         capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
         last = capture_bank if end == config.epochs else _StopAfter(end)
         logs = model.fit(
@@ -266,7 +267,7 @@ def fit_fold(
     rest, held = fold_rows(train.labels, config.seed)[fold]
     options = {"verbose": 0, **options, "num_classes": num_classes}
     bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
-    return Predictions(held, bank.edge.local_logits, bank.cloud_logits)
+    return Predictions.of(held, bank)
 
 
 def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
@@ -286,5 +287,5 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
             "class": fitted.classes.decode(bank.labels),
             "B_k": benefits["validation"].round(3),
         },
-        bank.edge.images if fitted.cascade.reads.is_image else None,
+        bank.edge.inputs if fitted.cascade.reads.is_image else None,
     )
