@@ -13,7 +13,8 @@ from keras_ddnn.data.archives import read_archive
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import as_split, load_test
 from keras_ddnn.data.folders import images_below, say_passed_over
-from keras_ddnn.data.readers import colour_of, read_groups
+from keras_ddnn.data.readers import colour_of
+from keras_ddnn.data.rows.images import read_groups
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.serve.edge.answers import CloudCheck
@@ -84,7 +85,7 @@ def read_images(
         numbers = np.array([class_names.index(file.parent.name) for file in files])
         labels = Classes.of_manifest(manifest).decode(numbers)
     background = colour_of(reading.pop("background", None))
-    (images,) = read_groups([files], root, background=background, **reading)
+    ((images, _),) = read_groups([files], root, cached=False, background=background, **reading)
     say_passed_over(root, passed)
     return images, labels
 
