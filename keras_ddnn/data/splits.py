@@ -240,15 +240,12 @@ def _digest(arrays: Sequence[Array]) -> str:
 def _content(array: Array) -> str | None:
     """Return what tells the contents of an array without reading it all from a file."""
     if isinstance(array, Rows):
-        index = array.index
-        source = _content(array.source)
-        known = source and (array.row, array.dtype, array.factor) == (
-            array.source.shape[1:],
-            array.source.dtype,
-            1,
-        )
+        source, index = _content(array.source), array.index
+        known = source and replace(array, index=None).plain
         return f"{source} {'' if index is None else _digest([index])}" if known else None
-    return content_of(array) if isinstance(array, np.memmap) else _digest([array])
+    if in_memory(array):
+        return _digest([array])
+    return content_of(array) if isinstance(array, np.memmap) else None
 
 
 def hold_out(labels, fraction, seed):

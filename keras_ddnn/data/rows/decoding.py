@@ -116,7 +116,7 @@ class ImageFiles:
         sizes.pop(None, None)
         if not sizes:
             return None, False, None
-        size, words = common_size(sizes, self.fit)
+        size, words = common_size(sizes)
         return size, len(sizes) == 1, words
 
     def is_readable(self, row: int) -> bool:
@@ -165,6 +165,8 @@ class ImageFiles:
                 image, remarks = self._read(file)
                 if alike and image.shape[:2] != size:
                     raise SizesDiffer
+                if image.shape[:2] != size:
+                    remarks += (f"are brought to {size[0]}×{size[1]} pixels by {self.fit}",)
                 pixels[place] = fitted(image, size, self.fit, self.background)
                 states.append(state._replace(remarks=remarks))
             except Unreadable as error:

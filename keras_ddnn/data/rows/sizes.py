@@ -13,7 +13,7 @@ Fit = Literal["resize", "crop_to_aspect_ratio", "pad_to_aspect_ratio"]
 Size = tuple[int, int]  # height and width
 LARGEST_SIDE = 224  # that is chosen; a larger one is asked for
 SIZE_HELP = "height and width of all images, as 96 or 96x128; see --fit"
-FIT_HELP = "how images of another shape are brought to that size; padding has the background"
+FIT_HELP = "how images of another size are brought to it; padding has the background"
 
 
 def size_of(given: int | Sequence[int] | str | None) -> Size | None:
@@ -41,7 +41,7 @@ def require_fit(fit: str) -> None:
     require_choice("fit", fit, get_args(Fit))
 
 
-def common_size(sizes: Counter, fit: Fit) -> tuple[Size, str | None]:
+def common_size(sizes: Counter) -> tuple[Size, str | None]:
     """Return the size for images of these sizes, and in words how it was chosen.
 
     Where all are of one size that is it, and nothing is said. Else it is a square, whose side is
@@ -49,7 +49,6 @@ def common_size(sizes: Counter, fit: Fit) -> tuple[Size, str | None]:
 
     Args:
         sizes: (height, width) → number of images, at least one.
-        fit: How images are brought to it, for the words.
     """
     if len(sizes) == 1:
         return next(iter(sizes)), None
@@ -58,8 +57,8 @@ def common_size(sizes: Counter, fit: Fit) -> tuple[Size, str | None]:
     side = min(median, LARGEST_SIDE)
     limit = f", at most {LARGEST_SIDE}" if median > side else ""
     return (side, side), (
-        f"images of {len(sizes):,} sizes are brought to {side}×{side} pixels by {fit}, the median "
-        f"of their shorter sides{limit}; image_size and fit (--image-size, --fit) choose otherwise"
+        f"images have {len(sizes):,} sizes; {side}×{side} pixels is taken, the median of their "
+        f"shorter sides{limit}: image_size and fit (--image-size, --fit) choose otherwise"
     )
 
 

@@ -87,6 +87,12 @@ class Rows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
+    @property
+    def plain(self) -> bool:
+        """Whether these are all rows of the source, as it has them."""
+        same = self.row == tuple(self.source.shape[1:]) and self.dtype == self.source.dtype
+        return self.index is None and same and self.factor == 1
+
     def __reduce__(self) -> tuple:
         """Pickle a file by its name, not by what it holds."""
         source = self.source
@@ -212,7 +218,10 @@ def converted(source: Source, **how: Any) -> Array:
     if not isinstance(source, Rows):
         source = Rows(source)
     rows = replace(source, **how)
-    return np.ascontiguousarray(rows[:]) if in_memory(rows) else rows
+    plain = isinstance(rows.source, np.ndarray) and rows.plain
+    if not in_memory(rows):
+        return rows.source if plain else rows
+    return np.ascontiguousarray(rows.source if plain else rows[:])
 
 
 def blocks(array: Source) -> Iterator[np.ndarray]:
