@@ -1,11 +1,15 @@
 """Toy data whose arithmetic a reader can check by hand."""
 
 import os
+import shutil
+import tempfile
 
 # A test asks for the same result twice, and CI shows no C++ start-up notices.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+# Decoded images are kept as long as the tests run.
+os.environ["KERAS_DDNN_CACHE"] = tempfile.mkdtemp(prefix="keras_ddnn_cache_")
 
 import numpy as np
 import pytest
@@ -72,6 +76,10 @@ def pytest_collection_modifyitems(items):
     """Begin with the files that take longest, so that two processes end together."""
     files = [f"test_{name}.py" for name in LONGEST]
     items.sort(key=lambda item: [*files, item.path.name].index(item.path.name))
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["KERAS_DDNN_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture

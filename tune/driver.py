@@ -43,7 +43,7 @@ def run_search(
         output: Folder of the results: `search.json`, `results.csv`, `results.parquet`, `curve.png`,
             `report/`, `artifact/`, `tensorboard/` and `trials/`.
         data_dir: As of `keras_ddnn.load`.
-        reading: Its `background` and `scale`.
+        reading: Its `background`, `scale`, `image_size` and `fit`.
         backbones: Folder of trained backbones, shared between searches; beside `output` by default.
         resume: Go on with an interrupted search in `output`; finished trials are not repeated.
         overwrite: Delete an older search in `output` first.

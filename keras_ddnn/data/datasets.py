@@ -14,12 +14,11 @@ from keras_ddnn.data.archives import read_archive
 from keras_ddnn.data.classes import Classes, class_numbers, listed, read_labels, require_samples_for
 from keras_ddnn.data.folders import read_folder
 from keras_ddnn.data.readers import colour_of
-from keras_ddnn.data.splits import Split, Splits, as_inputs, hold_out
+from keras_ddnn.data.splits import Split, Splits, as_images, as_inputs, hold_out, split_of
 from keras_ddnn.files.checks import expect as _expect
 from keras_ddnn.files.checks import require_count, require_utf8
 from keras_ddnn.files.notices import notice
 
-MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
 VALIDATION_FRACTION = 0.1
 NAMED = 20  # class folders that a note lists
 CLUTTERED_SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
@@ -29,8 +28,7 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None, re
     """Validate a user's arrays and convert them to a ``Split``.
 
     Args:
-        images: shape (n, height, width, channels), sides of at least 16 pixels, 1 or 3 channels;
-            integers in 0..255 or floats in [0, 1]. Contiguous uint8 is kept without a copy.
+        images: shape (n, height, width, channels); see ``as_images``.
         labels: shape (n,), integers in 0..num_classes-1, or labels of ``classes``.
         num_classes: upper bound of the labels; None leaves them unbounded.
         classes: reads the labels, in place of ``num_classes``.
@@ -43,7 +41,7 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None, re
             expected and what was received.
     """
     if reads is None or reads.is_image:
-        images = _as_uint8(np.asarray(images), f"{what} images")
+        images = as_images(images, f"{what} images")
     else:
         images = as_inputs(images, reads, f"{what} inputs")
     if classes is None:
@@ -63,7 +61,8 @@ def read_split(data, classes, what, reads=None):
     """Read a ``Split``, or a pair of images and labels, by the classes of a network.
 
     Args:
-        data: its labels are those of ``classes``, or numbers of classes that it carries itself.
+        data: its labels are those of ``classes``, or numbers of classes that it carries itself; or
+            batches of (input, label), see ``split_of``.
         classes: ``Classes``.
         what: name of the split in error messages.
         reads: what the network reads, see ``as_split``.
@@ -71,7 +70,7 @@ def read_split(data, classes, what, reads=None):
     Raises:
         ValueError: as ``as_split``; a label is none of ``classes``.
     """
-    split = data if isinstance(data, Split) else Split(*data)
+    split = split_of(data, what, repeatable=True)
     return as_split(split.images, split.user_labels, what=what, classes=classes, reads=reads)
 
 
@@ -79,7 +78,8 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
     """Read what a network is trained on, and say in one line how labels become classes.
 
     Args:
-        train, val: a ``Split``, or a pair of images and labels; ``val`` may be None. The classes
+        train, val: a ``Split``, a pair of images and labels, or batches of (input, label), see
+            ``split_of``; ``val`` may be None. The classes
             are those that ``train`` carries, else those that its labels make, see ``read_labels``.
         num_classes: labels are the numbers 0..num_classes-1, and are taken as they are.
         reads: what the network reads, see ``as_split``; images by default.
@@ -91,7 +91,8 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
         ValueError: as ``as_split``; more classes than samples; a label of ``val`` that ``train``
             lacks; unlike shapes.
     """
-    train = train if isinstance(train, Split) else Split(*train)
+    train = split_of(train, "train")
+    val = None if val is None else split_of(val, "val")
     classes = train.classes
     if num_classes is not None:
         require_count(num_classes=num_classes)
@@ -114,31 +115,17 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
     return train, val
 
 
-def _as_uint8(images, subject):
-    shape = f"shape {images.shape}"
-    known = images.ndim == 4 and images.shape[3] in (1, 3)
-    _expect(known, subject, "shape (n, height, width, 1 or 3)", shape)
-    _expect(len(images), subject, "at least one image", "an empty split")
-    large = min(images.shape[1:3]) >= MIN_SIDE
-    _expect(large, subject, f"height and width of at least {MIN_SIDE}", shape)
-    if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
-    kind = images.dtype.kind
-    accepted = "integers in 0..255 or floats in [0, 1]"
-    _expect(kind in "iuf", subject, accepted, f"dtype {images.dtype}")
-    broken = np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-    trouble = f"NaN or infinity in {broken} of {len(images)} images"
-    _expect(broken == 0, subject, "finite pixels", trouble)
-    low, high = images.min(), images.max()
-    if kind == "f":
-        trouble = f"{low:g} to {high:g}; give uint8 for 0..255"
-        _expect(low >= 0 and high <= 1, subject, "floats in [0, 1]", trouble)
-        return np.rint(images * 255).astype(np.uint8, order="C")
-    _expect(low >= 0 and high <= 255, subject, "integers in 0..255", f"{low} to {high}")
-    return images.astype(np.uint8, order="C")
-
-
-def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None):
+def load(
+    name,
+    data_dir=None,
+    seed=0,
+    *,
+    channels=3,
+    background=None,
+    scale=None,
+    image_size=None,
+    fit="resize",
+):
     """Load a dataset by name or path.
 
     Args:
@@ -153,6 +140,12 @@ def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None
             numbers of 0..255; None means white.
         scale: the value that means white in a folder's grey images of more than 8 bits; see
             ``keras_ddnn.data.readers.read_image``.
+        image_size: of a folder's images: height and width, or one side of a square; None means
+            their own, or if they differ the median of their shorter sides, at most 224.
+        fit: how images of another size are brought to it: "resize", "crop_to_aspect_ratio" or
+            "pad_to_aspect_ratio", as ``keras.utils.image_dataset_from_directory`` does.
+
+    Images of a folder are decoded once, into the cache folder, and mapped from there; see README.
 
     Returns:
         Splits. Classes of a ``.npz`` are named by their labels, see ``read_labels``; those of a
@@ -163,14 +156,19 @@ def load(name, data_dir=None, seed=0, *, channels=3, background=None, scale=None
             or ``scale`` of what is no folder.
         DatasetMissing: the named dataset is not prepared in the TensorFlow Datasets folder.
     """
-    files = _read_files(name, channels, background, scale)
+    reading = {"channels": channels, "background": background, "scale": scale}
+    files = _read_files(name, reading | {"image_size": image_size, "fit": fit})
     if files is None:
         return DATASETS[name](name, data_dir=data_dir, seed=seed)
     return _assemble(*files, seed)
 
 
-def load_test(name, *, channels=3, background=None, scale=None):
+def load_test(name, **reading):
     """Load the test data of a dataset alone; see ``load``, which also needs validation data.
+
+    Args:
+        name: as of ``load``.
+        reading: its keywords for the images of a folder.
 
     Returns:
         Split.
@@ -179,18 +177,20 @@ def load_test(name, *, channels=3, background=None, scale=None):
         ValueError: as ``load``.
         DatasetMissing: as ``load``.
     """
-    files = _read_files(name, channels, background, scale)
+    files = _read_files(name, reading)
     return load(name).test if files is None else files[1]["test"]
 
 
-def _read_files(name, channels, background, scale):
+def _read_files(name, reading):
     """Return the name, the splits and the class names of files; None of a key of DATASETS."""
     require_utf8("the path of a dataset", str(name))
-    colour, path = colour_of(background), Path(name).expanduser()
+    path, colour = Path(name).expanduser(), colour_of(reading.get("background"))
     if name not in DATASETS and path.is_dir():
-        return _from_folder(path, {"channels": channels, "background": colour, "scale": scale})
-    if not (background is None and scale is None):
-        raise ValueError(f"background and scale are of image files, which {name} does not hold")
+        return _from_folder(path, reading | {"background": colour})
+    if any(reading.get(option) is not None for option in ("background", "scale", "image_size")):
+        raise ValueError(
+            f"background, scale and image_size are of image files, which {name} does not hold"
+        )
     if name in DATASETS:
         return None
     if path.is_file():

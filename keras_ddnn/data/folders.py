@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ddnn.data.readers import IMAGE_SUFFIXES, read_groups
+from keras_ddnn.data.readers import IMAGE_SUFFIXES
+from keras_ddnn.data.rows.images import read_groups
 from keras_ddnn.files.checks import require_utf8
 from keras_ddnn.files.notices import notice
 
@@ -65,7 +66,8 @@ def read_folder(root: Path, **reading) -> tuple[Arrays, tuple[str, ...]]:
         files[what], labels[what] = _files_of(folder, class_names, passed)
     arrays = read_groups(list(files.values()), root, **reading)
     say_passed_over(root, passed)
-    return dict(zip(files, zip(arrays, labels.values()))), tuple(class_names)
+    pairs = ((images, labels[what][kept]) for what, (images, kept) in zip(files, arrays))
+    return dict(zip(files, pairs)), tuple(class_names)
 
 
 def images_below(folder: Path, passed: Counter, above: tuple = ()) -> Iterator[Path]:

@@ -5,16 +5,13 @@ import re
 import stat
 import threading
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
 from keras_ddnn.files.checks import require_choice, require_positive
-from keras_ddnn.files.notices import notice
 
 IMAGE_SUFFIXES = {
     *(".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -29,6 +26,7 @@ DEEP = "have more than 8 bits a value; 8 are kept"
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _UNKNOWN_DEPTH = ("I", "F")
 _PHOTOMETRIC, _BITS, _WHITE_IS_ZERO = 262, 258, 0  # tags of a TIFF
+_ORIENTATION = 274  # of EXIF; from 5 on height and width are swapped
 _SHALLOW_GREY = {"L;2": 85, "L;4": 17}  # what PIL multiplies pixels by, but not their tRNS
 _FILTERS = threading.Lock()  # of warnings: they belong to the process
 
@@ -82,58 +80,27 @@ def read_image(
         ) from error
 
 
-def read_groups(groups: Sequence[Sequence[Path]], root: Path, **reading) -> list[np.ndarray]:
-    """Read groups of files of one size, and say in a line each what they hold beside their pixels.
+def upright_size(file) -> tuple[int, int]:
+    """Return height and width of an image as a person sees it, by the header of its file.
 
-    Args:
-        groups: Paths below `root`.
-        root: Folder that messages name.
-        reading: Keywords of `read_image`.
-
-    Returns:
-        An array a group, uint8 (n, h, w, channels).
+    It may be wrong where a PNG names its orientation behind its pixels.
 
     Raises:
-        ValueError: Files cannot be read, all of which are listed; or images differ in size.
+        ValueError: The header cannot be read.
     """
-    arrays, damaged, remarks, shapes = [], [], Counter(), Counter()
-    firsts: dict[tuple[int, ...], Path] = {}  # shape -> the first file of it
-    for files in groups:
-        array = None
-        for i, file in enumerate(files):
-            try:
-                picture = read_image(file, **reading)
-            except Unreadable as error:
-                damaged.append((file, error))
-                continue
-            remarks.update(picture.remarks)
-            shape = picture.pixels.shape
-            shapes[shape] += 1
-            firsts.setdefault(shape, file)
-            if not damaged and len(shapes) == 1:
-                array = np.empty((len(files), *shape), np.uint8) if array is None else array
-                array[i] = picture.pixels
-        arrays.append(array)
-    total = sum(map(len, groups))
-    if len(damaged) == 1:
-        raise damaged[0][1]
-    if damaged:
-        names = ", ".join(str(file.relative_to(root)) for file, _ in damaged)
-        raise ValueError(
-            f"{root}: expected images, received {len(damaged)} of {total:,} files that PIL cannot "
-            f"read: {names}"
-        )
-    if len(shapes) > 1:
-        ((most, count),) = shapes.most_common(1)
-        received = next(shape for shape in firsts if shape != most)
-        raise ValueError(
-            f"{firsts[received]}: expected {most[0]}×{most[1]} pixels (height×width) as {count:,} "
-            f"of {total:,} images have, received {received[0]}×{received[1]}; {total - count:,} of "
-            f"{total:,} images differ"
-        )
-    for remark, count in remarks.items():
-        notice(f"{root}: {count:,} of {total:,} images {remark}")
-    return arrays
+    try:
+        with _as_file(file) as opened, _open(opened) as image:
+            width, height = image.size
+            # PIL reads all of a PNG to learn that it has none; TIFF is turned already.
+            unknown = image.format == "PNG" and not {"exif", "Raw profile type exif"} & {
+                *image.info
+            }
+            as_stored = (
+                unknown or image.format == "TIFF" or image.getexif().get(_ORIENTATION, 1) < 5
+            )
+            return (height, width) if as_stored else (width, height)
+    except Exception as error:
+        raise Unreadable(f"{file}: {error}") from error
 
 
 def colour_of(given: str | Sequence[int] | None) -> tuple[int, int, int]:

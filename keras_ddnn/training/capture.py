@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.rows.batches import written_once
+from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.splits import Split
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.labels.predictions import Predictions
@@ -18,7 +20,9 @@ from keras_ddnn.training.batches import augmented_views
 TINY = 1e-9  # keeps the logarithm of a mean probability finite
 
 
-def capture(network: keras.Model | Cascade, images: np.ndarray, labels: np.ndarray) -> Bank:
+def capture(
+    network: keras.Model | Cascade, images: Array | Any, labels: np.ndarray | None = None
+) -> Bank:
     """Run a DDNN over inputs (n, ...) and labels (n,), in inference mode.
 
     The cloud network is fed what the bank keeps and a device would send, float16 features or the
@@ -26,9 +30,15 @@ def capture(network: keras.Model | Cascade, images: np.ndarray, labels: np.ndarr
 
     Args:
         network: A `Cascade` of two tiers, or a model of `build_ddnn`.
-        images: What the local network reads, of the type of its input.
+        images: What the local network reads, of the type of its input; or, without `labels`, a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches of both.
         labels: Class numbers, int64.
+
+    Raises:
+        ValueError: Batches never end, or a second pass gives them in another order.
     """
+    if labels is None:
+        images, labels = written_once(images, "capture", repeatable=True)
     cascade = as_cascade(network).folded()
 
     def step(batch: tf.Tensor) -> list[tf.Tensor]:

@@ -24,7 +24,7 @@ from keras_ddnn.networks.weights import describe
 from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
-from keras_ddnn.training.joint import compile_ddnn, joint_batches
+from keras_ddnn.training.joint import compile_ddnn, joint_batches, joint_batches_in_order
 from keras_ddnn.training.schedules import learning_rate_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
 
@@ -74,9 +74,10 @@ class FittedDDNN:
         return self.cascade.halves()[1]
 
     def capture(self, split: Any) -> Bank:
-        """Run the DDNN over a `Split`, or (images, labels), and return the bank.
+        """Run the DDNN over a `Split`, (images, labels) or batches of both, and return the bank.
 
-        Labels are the user's, as in training; those of the bank are class numbers.
+        Labels are the user's, as in training; those of the bank are class numbers. Batches must
+        come in the same order again: that of the bank.
         """
         split = read_split(split, self.classes, "split", self.cascade.reads)
         return capture(self.cascade, split.images, split.labels)
@@ -112,10 +113,12 @@ def fit_ddnn(
     """Train a DDNN on the joint loss λ·L_local + (1 - λ)·L_cloud and capture its bank.
 
     Args:
-        train, val: A `Split`, or a pair of NumPy arrays: images (n, h, w, c), uint8 or float in [0,
-            1], and labels (n,), integers or strings. Labels other than 0..k-1 are mapped to these
-            numbers, which is said in one line; see `Classes`. Without `val` the plateau schedule
-            watches the training loss.
+        train, val: A `Split`; a pair of images (n, h, w, c), uint8 or float in [0, 1], and labels
+            (n,), integers or strings; or a `tf.data.Dataset` or `keras.utils.PyDataset` of batches
+            of both, of which one pass is written to a file. Images are anything with a shape, a
+            type and rows by index: NumPy, `np.memmap`, HDF5, Zarr. Labels other than 0..k-1 are
+            mapped to these numbers, which is said in one line; see `Classes`. Without `val` the
+            plateau schedule watches the training loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
         network: What to train: a cascade of two tiers, see `split`, which is copied first. By
             default the network of the paper, as `config` says. Of another network `config` has only
@@ -171,8 +174,7 @@ def fit_ddnn(
             initial_epoch=first,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            validation_data=val and (val.images, {"local": val.labels, "cloud": val.labels}),
-            validation_batch_size=500,
+            validation_data=val and joint_batches_in_order(val),
             shuffle=False,  # the batches are shuffled already
             callbacks=[*rate.callbacks, *callbacks, last],
             verbose=verbose,

@@ -11,7 +11,9 @@ from keras_ddnn.data.datasets import Split
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
-from keras_ddnn.training.batches import augmentation, training_batches
+from keras_ddnn.training.batches import augmentation, batches_in_order, training_batches
+
+VALIDATION_BATCH_SIZE = 500
 
 
 def compile_ddnn(
@@ -53,3 +55,9 @@ def joint_batches(train: Split, config: DDNNConfig) -> tf.data.Dataset:
         return inputs, targets, {k: tf.fill(tf.shape(labels), w) for k, w in weights.items()}
 
     return training_batches((train.images, train.labels), config.batch_size, config.seed, transform)
+
+
+def joint_batches_in_order(split: Split) -> tf.data.Dataset:
+    """Yield inputs and labels of both outputs once, in order: for validation."""
+    labels = {"local": split.labels, "cloud": split.labels}
+    return batches_in_order((split.images, labels), VALIDATION_BATCH_SIZE)
