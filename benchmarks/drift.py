@@ -24,7 +24,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from keras_ddnn.data.bank import Bank, EdgeOutputs
 from keras_ddnn.data.datasets import DATASETS, load
 from keras_ddnn.rules.calibration import for_accuracy_drop, for_local_fraction
 from keras_ddnn.serve.drift.guard import DriftGuard
@@ -85,9 +84,7 @@ def main() -> None:
     def answers(images, labels):
         """Return the columns of a table of samples: score, both answers, label."""
         bank = capture(policy.model, images, labels)
-        local, cloud = (
-            logits.argmax(axis=1) for logits in (bank.edge.local_logits, bank.cloud_logits)
-        )
+        local, cloud = (logits.argmax(axis=1) for logits in (bank.edge.outputs, bank.cloud_logits))
         return bank, np.stack([policy.rule.score(bank.edge), local, cloud, labels])
 
     def calibrated(scores, bank):
@@ -188,7 +185,7 @@ def count_false_alarms(bank, columns, options, calibrated, guard) -> None:
         rng = np.random.default_rng([draw, 3])
         rows = rng.integers(0, len(bank), options.validation)
         stream = columns[:, rng.integers(0, len(bank), options.before + options.after)]
-        calibration = calibrated(columns[0, rows], drawn(bank, rows))
+        calibration = calibrated(columns[0, rows], bank.rows(rows))
         shares.append(calibration.numbers["validation"]["local_fraction"])
         for gain, counts in alarms.items():
             result = watch(guard(calibration, draw, gain), stream, 0)
@@ -208,13 +205,6 @@ def count_false_alarms(bank, columns, options, calibrated, guard) -> None:
     rows = [{"controller": bool(gain)} | counts for gain, counts in alarms.items()]
     settings = {name: getattr(options, name) for name in names}
     print(json.dumps(settings | {"stream": stream.shape[1], "alarms": rows}))
-
-
-def drawn(bank, rows) -> Bank:
-    """Return some samples of a bank."""
-    edge = bank.edge
-    arrays = (edge.local_logits[rows], edge.features[rows], edge.images[rows])
-    return Bank(EdgeOutputs(*arrays), bank.cloud_logits[rows], bank.labels[rows])
 
 
 def summary(results, unchanged) -> dict:

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--unpooled", action="store_true", help="the local network's map")
     options = parser.parse_args()
 
-    from keras_ddnn.data.benefits import threshold_for_fraction
+    from keras_ddnn.data.gate_costs import threshold_for_fraction
     from keras_ddnn.deploy.policy import OffloadPolicy
     from keras_ddnn.networks.cascade import as_cascade
     from keras_ddnn.networks.paper import build_ddnn

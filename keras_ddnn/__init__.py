@@ -5,6 +5,7 @@ sending. The names below are imported from their files when first used, so that 
 package, or asking a command for `--help`, does not wait for TensorFlow.
 """
 
+import warnings
 from importlib import import_module
 
 from keras_ddnn.files.extras import extras_named
@@ -23,9 +24,9 @@ _FILE_OF = {
     "CoTrainedHead": "heads.co_training",
     "DDNNConfig": "config",
     "Diagnosis": "evaluation.diagnostics",
-    "EdgeOutputs": "data.bank",
     "EdgeRuntime": "serve.edge.runtime",
     "FittedDDNN": "training.fit",
+    "Gate": "rules.confidence",
     "GateCosts": "data.gate_costs",
     "HeadConfig": "config",
     "HeadRule": "heads.fit",
@@ -39,8 +40,9 @@ _FILE_OF = {
     "SavedRule": "labels.rule_file",
     "Split": "data.datasets",
     "Splits": "data.datasets",
+    "TierOutputs": "data.tier_outputs",
     "audc_gain": "evaluation.statistics",
-    "benefit": "data.benefits",
+    "benefit": "data.gate_costs",
     "build_ddnn": "networks.paper",
     "build_head": "heads.architectures",
     "chain": "networks.cascade",
@@ -51,7 +53,7 @@ _FILE_OF = {
     "for_accuracy_drop": "rules.calibration",
     "for_budget": "rules.calibration",
     "for_local_fraction": "rules.calibration",
-    "hard_labels": "data.benefits",
+    "hard_labels": "data.gate_costs",
     "hierarchical_gain": "evaluation.statistics",
     "leakage_report": "labels.sources",
     "load": "data.datasets",
@@ -65,14 +67,22 @@ _FILE_OF = {
     "sign_artifact": "files.manifest",
     "split": "networks.cascade",
     "split_ddnn": "networks.paper",
-    "threshold_for_fraction": "data.benefits",
+    "threshold_for_fraction": "data.gate_costs",
     "violation_rate": "rules.certificate",
 }
 _KERAS_ROOMS = {"networks", "training", "heads", "deploy", "pipeline"}  # they import TensorFlow
+_RENAMED = {"EdgeOutputs": "TierOutputs"}  # former public name -> name
 __all__ = sorted(_FILE_OF)
 
 
 def __getattr__(name):
+    if name in _RENAMED:
+        warnings.warn(
+            f"{__name__}.{name} is now {__name__}.{_RENAMED[name]}; the old name will go",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        name = _RENAMED[name]
     if name not in _FILE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     file = _FILE_OF[name]

@@ -1,17 +1,27 @@
 """Toy data whose arithmetic a reader can check by hand."""
 
 import os
+import shutil
+import tempfile
 
 # A test asks for the same result twice, and CI shows no C++ start-up notices.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+# Decoded images are kept as long as the tests run.
+os.environ["KERAS_DDNN_CACHE"] = tempfile.mkdtemp(prefix="keras_ddnn_cache_")
 
 import numpy as np
 import pytest
 
-from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Split, Splits
+from keras_ddnn.data.tier_outputs import TierOutputs
+
+
+def two_tiers(edge, cloud_logits, labels, index=None) -> Bank:
+    """Return the bank of a device and a cloud."""
+    return Bank({"local": edge, "cloud": TierOutputs(cloud_logits)}, labels, index=index)
 
 
 def bank_of(local_probabilities, cloud_probabilities, labels) -> Bank:
@@ -23,9 +33,8 @@ def bank_of(local_probabilities, cloud_probabilities, labels) -> Bank:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(len(labels), 2, 2, 1)).astype(np.float16)
     images = rng.integers(0, 256, (len(labels), 16, 16, 3), dtype=np.uint8)
-    return Bank(
-        EdgeOutputs(local.astype(np.float32), features, images), cloud.astype(np.float32), labels
-    )
+    edge = TierOutputs(local.astype(np.float32), features, images)
+    return two_tiers(edge, cloud.astype(np.float32), labels)
 
 
 def outcomes(local_correct, cloud_correct) -> Bank:
@@ -67,6 +76,10 @@ def pytest_collection_modifyitems(items):
     """Begin with the files that take longest, so that two processes end together."""
     files = [f"test_{name}.py" for name in LONGEST]
     items.sort(key=lambda item: [*files, item.path.name].index(item.path.name))
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["KERAS_DDNN_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture

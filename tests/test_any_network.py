@@ -15,8 +15,8 @@ from toy_networks import KINDS, RECIPE, image_data, image_model, networks, table
 from toy_service import Server
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.data.bank import EdgeOutputs
 from keras_ddnn.data.splits import Split, Splits
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.artifact import load_policy, require_keepable, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.payload import Payload
@@ -349,16 +349,16 @@ def test_only_images_are_augmented():
 def test_what_travels_is_counted_beside_the_raw_input():
     logits = np.zeros((4, 2), np.float32)
     images = toy_split(4, 0).images
-    payload = Payload.of(EdgeOutputs(logits, images, images))
+    payload = Payload.of(TierOutputs(logits, images, images))
     assert payload.sent == payload.image == 16 * 16 * 3
     assert payload.as_json()["codes"] is None
     assert "768 bytes, 100% of the raw image and 90% of its PNG" in payload.verdict()
     table = table_data(4)[0].astype(np.float32)
-    payload = Payload.of(EdgeOutputs(logits, table, table))
+    payload = Payload.of(TierOutputs(logits, table, table))
     assert payload.verdict() == "an offloaded sample sends 24 bytes, 100% of the raw input"
 
 
 def test_a_chain_of_other_sizes_sends_the_raw_image():
     network = chain({"local": image_model(8), "cloud": image_model(24)}, input_shape=(16, 16, 3))
-    assert network.sends_inputs
-    assert (network.sent_dtype, network.reads.shape) == ("uint8", (16, 16, 3))
+    assert network.tiers[0].sends_inputs
+    assert (network.tiers[0].sent_dtype, network.reads.shape) == ("uint8", (16, 16, 3))

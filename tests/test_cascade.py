@@ -213,7 +213,7 @@ def test_another_network_is_trained_captured_and_decides_as_its_bank_says(toy_sp
     policy = OffloadPolicy(fitted.cascade, None, Margin(), threshold, toy_splits.class_names)
     classes, offloaded = policy.predict(toy_splits.test.images)
     np.testing.assert_array_equal(offloaded, Margin().score(bank.edge) >= threshold)
-    logits = np.where(offloaded[:, None], bank.cloud_logits, bank.edge.local_logits)
+    logits = np.where(offloaded[:, None], bank.cloud_logits, bank.edge.outputs)
     np.testing.assert_array_equal(classes, logits.argmax(axis=1))
     # What travels: numbers as float16, images as they are.
     assert bank.edge.features.dtype == {"split": np.float16, "chain": np.uint8}[kind]

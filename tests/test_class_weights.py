@@ -115,7 +115,7 @@ def test_what_does_not_count_is_not_learned(toy_splits, how):
     counts = counts if how == "class_weight" else counts.astype(float)
     options = SMALL | {"epochs": 4, "learning_rate": 0.01, "precision": "float32", "verbose": 0}
     bank = fit_ddnn(train, **options, **{how: counts}).bank
-    for logits in (bank.edge.local_logits, bank.cloud_logits):
+    for logits in (bank.edge.outputs, bank.cloud_logits):
         assert (logits.argmax(axis=1) == 1).mean() > 0.95
 
 
@@ -174,7 +174,7 @@ def test_every_class_has_its_accuracy_and_local_share():
 def test_a_class_without_samples_is_left_out_of_the_mean(tmp_path):
     outputs = {
         name: np.c_[logits, np.full(5, -9.0)].astype(np.float32)
-        for name, logits in (("local", BANK.edge.local_logits), ("cloud", BANK.cloud_logits))
+        for name, logits in (("local", BANK.edge.outputs), ("cloud", BANK.cloud_logits))
     }
     bank = Bank.from_outputs(outputs, BANK.labels)
     means, classes = by_class({"fixed": Fixed()}, {"fixed": 1}, bank, ("007", "NA", "none"))

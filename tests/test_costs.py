@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.data.benefits import benefit, hard_labels, threshold_for_fraction
+from keras_ddnn.data.gate_costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
 from keras_ddnn.tasks.classification import COSTS

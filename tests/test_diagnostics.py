@@ -14,7 +14,7 @@ class ByDoubt(OffloadRule):
     """Offloads where class 0, which is always the true one, has a low local logit."""
 
     def score(self, edge):
-        return -edge.local_logits[:, 0].astype(float)
+        return -edge.outputs[:, 0].astype(float)
 
 
 def ladder(local_share, n=2000):

@@ -21,7 +21,7 @@ class ByFirstLogit(OffloadRule):
         self.shift, self.n = shift, n
 
     def score(self, edge):
-        return edge.local_logits[:, 0].astype(float) + (self.shift if len(edge) == self.n else 0.0)
+        return edge.outputs[:, 0].astype(float) + (self.shift if len(edge) == self.n else 0.0)
 
 
 # Right answers:   local  1 1 0 0 and cloud 1 0 1 1, in the order of the scores below.

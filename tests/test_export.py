@@ -8,7 +8,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.export import IN_GRAPH, export_cloud, export_edge
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.blend import Anchor
@@ -27,13 +27,13 @@ rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (200, 20, 20, 3)) * rng.random((200, 1, 1, 3))
 IMAGES = IMAGES.astype(np.uint8)  # of all brightnesses and colours
 # Logits of all sizes, with certain samples and ties.
-EDGE = EdgeOutputs(
+EDGE = TierOutputs(
     np.concatenate([rng.normal(0, s, (50, 5)) for s in (0.1, 1, 5, 30)]).astype(np.float32),
     rng.normal(size=(200, 10, 10, 4)).astype(np.float16),
     IMAGES,
 )
 # The same samples as a graph sees them.
-GRAPH_EDGE = EdgeOutputs(
+GRAPH_EDGE = TierOutputs(
     tf.constant(EDGE.local_logits),
     tf.constant(EDGE.features.astype(np.float32)),
     tf.constant(IMAGES),
@@ -66,7 +66,7 @@ def test_a_confidence_rule_in_a_graph_is_the_rule(name):
 @pytest.mark.parametrize("name", HEAD_INPUTS)
 def test_an_input_in_a_graph_is_the_input_of_few_classes_too(name, classes):
     few, in_graph = (
-        replace(edge, local_logits=edge.local_logits[:, :classes]) for edge in (EDGE, GRAPH_EDGE)
+        replace(edge, outputs=edge.outputs[:, :classes]) for edge in (EDGE, GRAPH_EDGE)
     )
     inputs, expected = HEAD_INPUTS[name](in_graph), HEAD_INPUTS[name](few)
     np.testing.assert_allclose(inputs, expected, rtol=1e-4, atol=1e-4)
@@ -107,7 +107,7 @@ def test_a_device_decides_as_the_policy(model, tmp_path, name, choices):
     export_edge(policy, tmp_path / "edge.tflite")
     device = run(tmp_path / "edge.tflite", IMAGES)
     assert {k: v.dtype for k, v in device.items()} == dict.fromkeys(device, np.float32)
-    np.testing.assert_allclose(device["local_logits"], bank.edge.local_logits, atol=1e-4)
+    np.testing.assert_allclose(device["local_logits"], bank.edge.outputs, atol=1e-4)
     np.testing.assert_allclose(device["features"], bank.edge.features, atol=2e-3)
     np.testing.assert_allclose(device["score"], expected, rtol=1e-3, atol=0.01 * expected.std())
 

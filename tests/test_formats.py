@@ -199,15 +199,24 @@ def test_damaged_images_are_left_out_only_when_asked(classes_alone, caplog):
     assert all_levels(splits) == sorted({*range(10), *range(100, 110)} - {3, 104})
     assert all((np.array(levels(s)) // 100 == s.labels).all() for s in parts)
     assert any(
-        "2 of 20 images cannot be read: left out are" in m and "dog/4.png" in m
+        "2 of 20 files are skipped, for PIL cannot read them: " in m and "dog/4.png" in m
         for m in caplog.messages
     )
 
 
-def test_a_split_of_which_nothing_can_be_read_is_refused_though_skipping_is_asked(classes_alone):
+def test_a_folder_of_which_nothing_can_be_read_is_refused_though_skipping_is_asked(classes_alone):
     for file in classes_alone.glob("*/*.png"):
         file.write_bytes(b"no image")
-    refusal(classes_alone, "received 20 of 20 files that PIL cannot read", skip_unreadable=True)
+    refusal(classes_alone, "images, received none that can be read", skip_unreadable=True)
+
+
+def test_a_test_split_of_which_nothing_can_be_read_is_refused(tmp_path):
+    for what in ("train", "val", "test"):
+        for k, name in enumerate(("cat", "dog")):
+            write(tmp_path / what / name / "0.png", 100 * k)
+    for file in tmp_path.glob("test/*/*.png"):
+        file.write_bytes(b"no image")
+    refusal(tmp_path, "test images: expected at least one image", skip_unreadable=True)
 
 
 def test_skipping_is_refused_of_what_holds_no_image_files(tmp_path):

@@ -4,16 +4,19 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
+from conftest import two_tiers
 
 from keras_ddnn.config import DDNNConfig, HeadArchitecture, HeadConfig
-from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.artifact import load_head, save_head
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.co_training import CoTrainedHead
 from keras_ddnn.heads.fit import HeadRule, fit_head
-from keras_ddnn.labels.sources import Banks, Predictions
+from keras_ddnn.labels.predictions import Predictions
+from keras_ddnn.labels.sources import Banks
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.rules.inputs import HEAD_INPUTS
@@ -41,7 +44,8 @@ def bank_with_a_secret(n=600, seed=0) -> Bank:
     features = rng.normal(0, 0.5, (n, 8, 8, 2))
     features[..., 0] += (secret & (labels == 1))[:, None, None]
     images = rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
-    return Bank(EdgeOutputs(local, features.astype(np.float16), images), cloud_logits, labels)
+    edge = TierOutputs(local, features.astype(np.float16), images)
+    return two_tiers(edge, cloud_logits, labels)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +71,8 @@ def test_a_head_finds_in_the_features_what_confidence_cannot_know(banks, knowing
 def test_a_head_learns_from_the_judge_that_its_config_names(banks):
     """The bank's own cloud is the local network again, so that there is nothing to learn of it."""
     bank = banks.bank
-    judgement = Predictions(bank.index, bank.edge.local_logits, bank.cloud_logits)
-    blind = replace(bank, cloud_logits=bank.edge.local_logits)
+    judgement = Predictions.of(bank.index, bank)
+    blind = bank.with_outputs(dict.fromkeys(bank.tiers, bank.edge.outputs))
     config = plain(input="features", local_fraction=0.7, labels="stage_averaged")
     taught = fit_head(Banks(blind, banks.val_bank, judgement), config)
     assert apgr(taught, bank_with_a_secret(seed=2)) > 0.75
@@ -175,11 +179,13 @@ def test_the_weights_of_the_best_epoch_on_validation_data_are_kept(banks):
 def test_a_head_that_goes_on_elsewhere_normalises_as_it_has_learnt(banks, tmp_path):
     """What it computes in memory is what its saved weights compute."""
     other = bank_with_a_secret(seed=3)
-    edge = replace(other.edge, local_logits=3.0 * other.edge.local_logits + 5.0)
-    elsewhere = Banks(replace(other, edge=edge), banks.val_bank)
+    louder = {name: 3.0 * tier.outputs + 5.0 for name, tier in other.tiers.items()}
+    elsewhere = Banks(other.with_outputs(louder), banks.val_bank)
     head = fit_head(elsewhere, plain(epochs=1), initial=fit_head(banks, plain(epochs=1)))
     loaded = load_head(tmp_path, save_head(head, tmp_path))
-    np.testing.assert_array_equal(loaded.score(edge), head.score(edge))
+    np.testing.assert_array_equal(
+        loaded.score(elsewhere.bank.edge), head.score(elsewhere.bank.edge)
+    )
 
 
 def test_a_head_goes_on_from_the_weights_of_another_and_leaves_them_as_they_are(banks):

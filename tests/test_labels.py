@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
+from conftest import two_tiers
 
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import (
     FOLDS,
     LABEL_SOURCES,
     VIEWS,
     Banks,
-    Predictions,
     fold_config,
     fold_rows,
     leakage_report,
@@ -70,8 +71,8 @@ def test_a_source_judges_training_images_or_views_of_them(fitted, toy_splits, so
 
 
 def test_a_network_trained_without_augmentation_judges_crops_and_mirrored_images(fitted):
-    images = training_data_of(fitted, "augmented").bank.edge.images
-    seen = augmented_views(fitted.bank.edge.images, "crop_flip", VIEWS, seed=SMALL.seed)
+    images = training_data_of(fitted, "augmented").bank.edge.inputs
+    seen = augmented_views(fitted.bank.edge.inputs, "crop_flip", VIEWS, seed=SMALL.seed)
     np.testing.assert_array_equal(images, seen)
 
 
@@ -86,11 +87,12 @@ def test_stage_averages_are_means_of_probabilities(fitted):
     training_data = training_data_of(fitted, "stage_averaged")
     assert training_data.bank is fitted.bank
     assert not np.allclose(
-        training_data.labels_bank.edge.local_probabilities, fitted.bank.edge.local_probabilities
+        training_data.labels_bank.edge.distribution.probabilities,
+        fitted.bank.edge.distribution.probabilities,
     )
     # Logarithms of probabilities: their exponentials add up to one without a softmax.
     for logits in (
-        training_data.labels_bank.edge.local_logits,
+        training_data.labels_bank.edge.outputs,
         training_data.labels_bank.cloud_logits,
     ):
         np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1.0, atol=1e-5)
@@ -100,7 +102,9 @@ def test_one_stage_is_the_final_epoch(toy_splits):
     fitted = fit_ddnn(toy_splits.train, toy_splits.val, SMALL, stages=1, epochs=2, verbose=0)
     labels_bank = training_data_of(fitted, "stage_averaged").labels_bank
     np.testing.assert_allclose(
-        labels_bank.edge.local_probabilities, fitted.bank.edge.local_probabilities, atol=1e-5
+        labels_bank.edge.distribution.probabilities,
+        fitted.bank.edge.distribution.probabilities,
+        atol=1e-5,
     )
 
 
@@ -123,7 +127,7 @@ def test_banks_alone_will_do_for_what_was_judged_before(fitted):
     assert training_data_of(banks, "final_epoch").labels_bank is fitted.bank
     np.testing.assert_array_equal(
         training_data_of(banks, "stage_averaged").labels_bank.cloud_logits,
-        fitted.stages.cloud_logits,
+        fitted.stages.outputs["cloud"],
     )
 
 
@@ -137,7 +141,7 @@ def test_cross_fitting_judges_every_sample_by_a_network_that_has_not_seen_it(
         assert len(seen) == 64
         assert not seen & {image.tobytes() for image in toy_splits.train.images[judgement.rows]}
         np.testing.assert_array_equal(
-            labels_bank.cloud_logits[judgement.rows], judgement.cloud_logits
+            labels_bank.cloud_logits[judgement.rows], judgement.outputs["cloud"]
         )
         assert (config.epochs, config.stages) == (2, 0)
 
@@ -154,7 +158,7 @@ def test_held_out_images_are_judged_by_the_first_network_of_cross_fitting(fitted
 def test_a_head_sees_the_features_of_the_deployed_network_and_the_logits_of_the_fold(fitted):
     edge = training_data_of(fitted, "cross_fitted").bank.edge
     assert np.shares_memory(edge.features, fitted.bank.edge.features)
-    assert not np.allclose(edge.local_logits, fitted.bank.edge.local_logits)
+    assert not np.allclose(edge.outputs, fitted.bank.edge.outputs)
 
 
 @pytest.mark.parametrize(("epochs", "half"), [(1, 1), (2, 1), (3, 2), (22, 11)])
@@ -174,21 +178,23 @@ def test_folds_are_stratified():
 
 def test_judged_rows_come_in_the_order_of_the_bank(fitted):
     local, cloud = np.eye(2, 3, dtype=np.float32), 2 * np.eye(2, 3, dtype=np.float32)
-    bank = Predictions(np.array([5, 3]), local, cloud).apply_to(fitted.bank)
+    bank = Predictions(np.array([5, 3]), {"local": local, "cloud": cloud}).apply_to(fitted.bank)
     np.testing.assert_array_equal(bank.index, [3, 5])
     np.testing.assert_array_equal(bank.labels, fitted.bank.labels[[3, 5]])
-    np.testing.assert_array_equal(bank.edge.images, fitted.bank.edge.images[[3, 5]])
+    np.testing.assert_array_equal(bank.edge.inputs, fitted.bank.edge.inputs[[3, 5]])
     np.testing.assert_array_equal(bank.edge.features, fitted.bank.edge.features[[3, 5]])
-    np.testing.assert_array_equal(bank.edge.local_logits, [[0, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(bank.edge.outputs, [[0, 1, 0], [1, 0, 0]])
     np.testing.assert_array_equal(bank.cloud_logits, [[0, 2, 0], [2, 0, 0]])
 
 
 def test_a_judgement_reads_as_it_was_written(fitted, tmp_path):
     fitted.stages.save(tmp_path / "stages.npz")
     read = Predictions.load(tmp_path / "stages.npz")
-    for name, array in vars(fitted.stages).items():
-        np.testing.assert_array_equal(getattr(read, name), array)
-        assert getattr(read, name).dtype == array.dtype
+    np.testing.assert_array_equal(read.rows, fitted.stages.rows)
+    assert [*read.outputs] == ["local", "cloud"]
+    for name, array in fitted.stages.outputs.items():
+        np.testing.assert_array_equal(read.outputs[name], array)
+        assert read.outputs[name].dtype == array.dtype
 
 
 def bank_with_accuracy(local, n=1000):
@@ -197,7 +203,8 @@ def bank_with_accuracy(local, n=1000):
     right, wrong = [2.0, 0.0], [0.0, 2.0]
     answers = np.where((np.arange(n) < local * n)[:, None], right, wrong).astype(np.float32)
     cloud = np.where((np.arange(n) % 10 < 9)[:, None], right, wrong).astype(np.float32)
-    return Bank(EdgeOutputs(answers, np.zeros((n, 1, 1, 1)), np.zeros((n, 1))), cloud, labels)
+    edge = TierOutputs(answers, np.zeros((n, 1, 1, 1)), np.zeros((n, 1)))
+    return two_tiers(edge, cloud, labels)
 
 
 @pytest.mark.parametrize(

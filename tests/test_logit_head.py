@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import bank_of, outcomes
 
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.statistics import audc_gain
 from keras_ddnn.labels.logit_head import LogitHead
@@ -56,7 +56,7 @@ class TestALogitHead:
 
         expected = [sigmoid(0.2) - sigmoid(0.1), sigmoid(0.2 + 1 + 2) - sigmoid(0.1 + 2)]
         np.testing.assert_allclose(
-            by_hand.score(EdgeOutputs(logits, None, None)), expected, atol=1e-6
+            by_hand.score(TierOutputs(logits, None, None)), expected, atol=1e-6
         )
         assert by_hand.multiply_adds == 4
 
@@ -106,10 +106,10 @@ class TestALogitHead:
 
         @tf.function
         def graph(logits):
-            return rule.score(EdgeOutputs(logits, None, None, **IN_GRAPH))
+            return rule.score(TierOutputs(logits, None, None, **IN_GRAPH))
 
         # Standardising by 0.2 makes an error five times as large.
-        np.testing.assert_allclose(graph(edge.local_logits), rule.score(edge), atol=5e-6)
+        np.testing.assert_allclose(graph(edge.outputs), rule.score(edge), atol=5e-6)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -127,7 +127,7 @@ class TestALogitHead:
             LogitHead(**{"weights": weights, "bias": bias} | arguments)
 
     def test_refuses_logits_of_another_number_of_classes(self, head):
-        four = EdgeOutputs(np.zeros((5, 4), np.float32), None, None)
+        four = TierOutputs(np.zeros((5, 4), np.float32), None, None)
         with pytest.raises(ValueError, match="of 4 classes; fit it for these"):
             head.score(four)
 
@@ -150,7 +150,7 @@ class TestARuleDescribesItself:
                 self.scale = scale
 
             def score(self, edge):
-                return self.scale * edge.local_entropy
+                return self.scale * edge.distribution.entropy
 
         with pytest.raises(ValueError, match="Scaled takes scale: expected a get_config"):
             Scaled().get_config()
@@ -168,7 +168,7 @@ class TestASavedRule:
         rule = saved(head if name == "logit_head" else LOGIT_RULES[name]())
         rule.save(tmp_path / "new" / "rule.json")
         again = load_rule(tmp_path / "new" / "rule.json")
-        logits = misleading(50, seed=4).edge.local_logits
+        logits = misleading(50, seed=4).edge.outputs
         np.testing.assert_array_equal(again.score(logits), rule.score(logits))
         np.testing.assert_array_equal(again.offload(logits), rule.offload(logits))
         assert again.name == name
@@ -181,7 +181,7 @@ class TestASavedRule:
         path = tmp_path / "rule.json"
         saved(RULES["margin"](), local_fraction).save(path)
         assert "Infinity" not in path.read_text()
-        logits = misleading(50, seed=4).edge.local_logits
+        logits = misleading(50, seed=4).edge.outputs
         assert load_rule(path).offload(logits).mean() == offloaded
 
     def test_keeps_a_certificate(self, head, tmp_path):
@@ -215,7 +215,7 @@ class TestASavedRule:
     def test_is_made_of_rules_that_read_logits_alone(self, head):
         class Own(OffloadRule):
             def score(self, edge):
-                return edge.local_entropy
+                return edge.distribution.entropy
 
         with pytest.raises(ValueError, match=r"one of random.*logit_head; received Own"):
             SavedRule(Own(), saved(head).calibration, 3)

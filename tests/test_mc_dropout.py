@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.heads.mc_dropout import MEASURES, MCDropout
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.rules.confidence import Entropy
@@ -31,7 +31,7 @@ def ddnn(local_dropout=0.5, precision="float32", num_classes=3, bottleneck=None)
     return build_ddnn((16, 16, 3), num_classes, config)
 
 
-def edge_of(model) -> EdgeOutputs:
+def edge_of(model) -> TierOutputs:
     return capture(model, IMAGES, np.zeros(len(IMAGES), int)).edge
 
 
@@ -82,7 +82,7 @@ def test_unsure_is_where_the_passes_disagree(measure):
     model.get_layer("local").set_weights([kernel, np.zeros(2)])
     features = np.zeros((2, 8, 8, 2), np.float16)
     features[1, 0, 0, 0] = 50  # a logit of 200 where it survives: each dropout doubles
-    scores = MCDropout(model, passes=1000, measure=measure).score(EdgeOutputs(None, features, None))
+    scores = MCDropout(model, passes=1000, measure=measure).score(TierOutputs(None, features, None))
     entropy = -(5 / 8 * np.log2(5 / 8) + 3 / 8 * np.log2(3 / 8))
     expected = {"entropy": [1.0, entropy], "mutual_information": [0.0, entropy - 3 / 4]}
     np.testing.assert_allclose(scores, expected[measure], atol=0.02)
@@ -117,7 +117,7 @@ def test_scores_repeat_and_differ_by_seed(model, edge):
 def test_a_sample_scores_alike_alone_and_among_others(model, edge):
     rule = MCDropout(model, passes=3)
     alone = [
-        rule.score(EdgeOutputs(edge.local_logits[[i]], edge.features[[i]], edge.images[[i]]))[0]
+        rule.score(TierOutputs(edge.outputs[[i]], edge.features[[i]], edge.inputs[[i]]))[0]
         for i in range(3)
     ]
     np.testing.assert_allclose(alone, rule.score(edge)[:3], rtol=1e-5)

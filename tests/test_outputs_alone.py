@@ -65,7 +65,7 @@ class TestABankOfOutputs:
         local, cloud, labels = two_networks()
         local, cloud = (np.round(8 * logits) / 8 for logits in (local, cloud))  # exact in float16
         bank = Bank.from_outputs({"local": convert(local), "cloud": convert(cloud)}, labels)
-        for array, expected in ((bank.edge.local_logits, local), (bank.cloud_logits, cloud)):
+        for array, expected in ((bank.edge.outputs, local), (bank.cloud_logits, cloud)):
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, expected)
         np.testing.assert_array_equal(bank.labels, labels)
@@ -74,7 +74,7 @@ class TestABankOfOutputs:
     def test_is_the_same_whichever_tier_is_named_first(self):
         local, cloud, labels = two_networks()
         bank = Bank.from_outputs({"cloud": cloud, "local": local}, labels)
-        np.testing.assert_array_equal(bank.edge.local_logits, local)
+        np.testing.assert_array_equal(bank.edge.outputs, local)
 
     def test_keeps_features_and_inputs_beside_the_logits(self):
         local, cloud, labels = two_networks(4)
@@ -89,7 +89,7 @@ class TestABankOfOutputs:
         [
             ("features", "features", "features="),
             ("logits_features", "features", "features="),
-            ("image", "images", "inputs="),
+            ("image", "inputs", "inputs="),
         ],
     )
     def test_says_what_a_head_misses(self, head_input, missing, argument):
@@ -179,15 +179,15 @@ def test_features_or_inputs_of_another_length_are_refused(what):
 def test_logarithms_of_probabilities_are_logits(shift):
     logits = np.log(PROBABILITIES) + shift
     bank = Bank.from_outputs({"local": logits, "cloud": CLOUD}, LABELS)
-    np.testing.assert_allclose(bank.edge.local_probabilities, PROBABILITIES, atol=1e-6)
+    np.testing.assert_allclose(bank.edge.distribution.probabilities, PROBABILITIES, atol=1e-6)
 
 
 def test_a_bank_without_features_is_saved_and_read_back(tmp_path):
     local, cloud, labels = two_networks()
     Bank.from_outputs({"local": local, "cloud": cloud}, labels).save(tmp_path / "bank.npz")
     bank = Bank.load(tmp_path / "bank.npz")
-    assert bank.edge.features is bank.edge.images is None
-    np.testing.assert_array_equal(bank.edge.local_logits, local)
+    assert bank.edge.features is bank.edge.inputs is None
+    np.testing.assert_array_equal(bank.edge.outputs, local)
     np.testing.assert_array_equal(bank.cloud_logits, cloud)
     np.testing.assert_array_equal(bank.labels, labels)
 
@@ -196,7 +196,7 @@ def test_a_bank_with_features_is_read_back_without_its_images(tmp_path):
     bank = bank_of([[0.7, 0.3]] * 4, [[0.7, 0.3]] * 4, [0, 1, 0, 1])
     bank.save(tmp_path / "bank.npz")
     loaded = Bank.load(tmp_path / "bank.npz")
-    assert loaded.edge.images is None
+    assert loaded.edge.inputs is None
     np.testing.assert_array_equal(loaded.edge.features, bank.edge.features)
 
 
@@ -205,7 +205,7 @@ def test_rows_of_a_bank_keep_their_order_and_their_places():
     part = bank.rows(np.array([3, 0]))
     assert part.index.tolist() == [3, 0]
     assert part.labels.tolist() == [1, 0]
-    np.testing.assert_array_equal(part.edge.images, bank.edge.images[[3, 0]])
+    np.testing.assert_array_equal(part.edge.inputs, bank.edge.inputs[[3, 0]])
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,7 @@ class TestTheCommand:
         assert [len(part) for part in rows] == [100, 100, 200]
         assert len(set.union(*rows)) == 400
         rule = load_rule(finished[0] / "out" / "rule.json")
-        scores = rule.score(parts.second.edge.local_logits)
+        scores = rule.score(parts.second.edge.outputs)
         expected = for_local_fraction(scores, parts.second, 0.7)
         assert rule.score_threshold == expected.score_threshold
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ddnn.data.bank import EdgeOutputs
 from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.payload import SAMPLES, Payload
 
 QUANTISATION = Quantisation(low=-4.0, step=1 / 32)
 
 
-def edge_of(features, images) -> EdgeOutputs:
-    return EdgeOutputs(np.zeros((len(features), 2), np.float32), features, images)
+def edge_of(features, images) -> TierOutputs:
+    return TierOutputs(np.zeros((len(features), 2), np.float32), features, images)
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def test_each_form_has_the_bytes_of_what_a_device_would_send(edge):
     packed = [zlib.compress(QUANTISATION.codes(sample).tobytes()) for sample in edge.features]
     assert payload.codes_zlib == np.mean([len(each) for each in packed])
     with io.BytesIO() as file:
-        Image.fromarray(edge.images[0]).save(file, "png")
-        one = Payload.of(edge_of(edge.features[:1], edge.images[:1]))
+        Image.fromarray(edge.inputs[0]).save(file, "png")
+        one = Payload.of(edge_of(edge.features[:1], edge.inputs[:1]))
         assert one.image_png == len(file.getvalue())
 
 
 def test_samples_are_compressed_one_by_one(edge):
-    twice = edge_of(np.repeat(edge.features, 2, axis=0), np.repeat(edge.images, 2, axis=0))
+    twice = edge_of(np.repeat(edge.features, 2, axis=0), np.repeat(edge.inputs, 2, axis=0))
     assert Payload.of(twice, QUANTISATION) == Payload.of(edge, QUANTISATION)
 
 
@@ -51,7 +51,7 @@ def test_codes_are_sent_where_they_say_all_and_features_elsewhere(edge):
 def test_few_samples_stand_for_many(edge):
     many = np.repeat(edge.features[:1], 10 * SAMPLES, axis=0)
     many[-1] = 0.0  # the last one counts too
-    images = np.repeat(edge.images[:1], len(many), axis=0)
+    images = np.repeat(edge.inputs[:1], len(many), axis=0)
     lengths = [len(zlib.compress(QUANTISATION.codes(f).tobytes())) for f in (many[0], many[-1])]
     mean = np.average(lengths, weights=[SAMPLES - 1, 1])
     assert Payload.of(edge_of(many, images), QUANTISATION).codes_zlib == pytest.approx(mean)

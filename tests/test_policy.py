@@ -34,7 +34,7 @@ def policy_of(bank, local_fraction):
 @pytest.mark.parametrize("n", [3, 700])
 def test_what_is_captured_may_be_written_to_however_many_samples_it_has(bank, n):
     captured = capture(bank[0], IMAGES[:n], np.zeros(n, np.int64))
-    arrays = captured.edge.local_logits, captured.edge.features, captured.cloud_logits
+    arrays = captured.edge.outputs, captured.edge.features, captured.cloud_logits
     assert all(array.flags.writeable for array in arrays)
 
 
@@ -44,7 +44,7 @@ def test_routing_gives_the_classes_of_both_networks_run_on_everything(bank, n, l
     policy, captured = policy_of(bank, local_fraction), bank[1]
     classes, offloaded = policy.predict(IMAGES[:n])
     local, cloud = (
-        logits[:n].argmax(axis=1) for logits in (captured.edge.local_logits, captured.cloud_logits)
+        logits[:n].argmax(axis=1) for logits in (captured.edge.outputs, captured.cloud_logits)
     )
     expected = Margin().score(captured.edge)[:n] >= policy.score_threshold
     assert (offloaded == expected).mean() >= 0.99
@@ -57,7 +57,7 @@ def test_a_score_that_is_no_number_offloads(bank):
         multiply_adds = 0
 
         def score(self, edge):
-            return np.full(len(edge.local_logits), np.nan)
+            return np.full(len(edge.outputs), np.nan)
 
     policy = OffloadPolicy(bank[0], CONFIG, Lost(), 0.5, ("a", "b", "c"))
     assert policy.decide(IMAGES[:3]).all()
@@ -85,7 +85,7 @@ def test_a_sample_is_answered_by_the_network_that_it_is_sent_to(bank, threshold,
     policy = OffloadPolicy(model, CONFIG, Margin(), threshold, ("a", "b", "c"))
     classes, offloaded = policy.predict(IMAGES[:60])
     assert offloaded.sum() == asked
-    logits = captured.cloud_logits if asked else captured.edge.local_logits
+    logits = captured.cloud_logits if asked else captured.edge.outputs
     np.testing.assert_array_equal(classes, logits[:60].argmax(axis=1))
 
 

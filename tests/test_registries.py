@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.heads.fit import keras_loss
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.confidence import RULES
@@ -14,7 +14,7 @@ from keras_ddnn.tasks.classification import COSTS
 
 @pytest.mark.parametrize("name", COSTS)
 def test_a_cost_is_one_number_a_sample_and_says_what_it_is(name, four_cases):
-    costs = COSTS[name](four_cases.edge.local_probabilities, four_cases.labels)
+    costs = COSTS[name](four_cases.edge.distribution.probabilities, four_cases.labels)
     assert costs.shape == (4,)
     assert np.isfinite(costs).all()
     assert COSTS[name].__doc__
@@ -29,14 +29,14 @@ def test_a_head_input_is_a_map_or_a_vector_a_sample_and_says_what_it_is(name, fo
 
 
 def test_logits_plus_adds_entropy_and_margin_to_the_logits():
-    edge = EdgeOutputs(np.zeros((1, 10), np.float32), None, None)
+    edge = TierOutputs(np.zeros((1, 10), np.float32), None, None)
     assert HEAD_INPUTS["logits_plus"](edge).tolist() == [[0.0] * 10 + [1.0, 0.0]]
 
 
 @pytest.mark.parametrize(("classes", "gaps"), [(2, 1), (3, 2), (4, 3), (10, 3)])
 def test_rich_logits_have_the_gaps_that_there_are(classes, gaps):
     logits = np.log(np.arange(1.0, classes + 1.0))[None].astype(np.float32)
-    rich = HEAD_INPUTS["logits_rich"](EdgeOutputs(logits, None, None))
+    rich = HEAD_INPUTS["logits_rich"](TierOutputs(logits, None, None))
     assert rich.shape == (1, classes + gaps + 3 + 2 * classes)
     expected = -np.diff(logits[:, ::-1])[:, :3]
     np.testing.assert_allclose(rich[:, classes : classes + gaps], expected, rtol=0, atol=1e-5)

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from conftest import bank_of
 
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.rules.confidence import RULES, OffloadRule
 
 CONFIDENT, UNSURE = [0.98, 0.01, 0.01], [0.36, 0.34, 0.30]
 
 
-def edge_of(*probabilities) -> EdgeOutputs:
+def edge_of(*probabilities) -> TierOutputs:
     return bank_of(probabilities, probabilities, np.zeros(len(probabilities), int)).edge
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_gives_one_finite_score_a_sample_even_for_certain_logits(name):
-    edge = EdgeOutputs(np.diag([0.0, 100.0, 1e4]).astype(np.float32), None, None)
+    edge = TierOutputs(np.diag([0.0, 100.0, 1e4]).astype(np.float32), None, None)
     scores = RULES[name]().score(edge)
     assert scores.shape == (3,)
     assert np.isfinite(scores).all()
@@ -57,7 +57,7 @@ def test_random_ranks_differ_by_seed():
 
 
 def test_the_device_knows_neither_the_label_nor_the_cloud():
-    for name in {*dir(EdgeOutputs), *(field.name for field in fields(EdgeOutputs))}:
+    for name in {*dir(TierOutputs), *(field.name for field in fields(TierOutputs))}:
         assert not any(word in name for word in ("cloud", "label", "correct"))
 
 

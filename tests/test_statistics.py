@@ -5,7 +5,6 @@ import pytest
 from conftest import outcomes, random_outcomes
 from scipy.stats import bootstrap
 
-from keras_ddnn.data.bank import Bank, EdgeOutputs
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.evaluation.statistics import (
     Interval,
@@ -21,14 +20,6 @@ from keras_ddnn.evaluation.statistics import (
 # Right answers:   local  1 1 0 0 and cloud 1 0 1 1, in the order of the scores below.
 LADDER = outcomes([True, True, False, False], [True, False, True, True])
 SCORES = np.array([0.1, 0.2, 0.3, 0.4])
-
-
-def drawn(bank: Bank, rows) -> Bank:
-    """Return a bank of these rows, some of them several times."""
-    edge = EdgeOutputs(
-        *(a[rows] for a in (bank.edge.local_logits, bank.edge.features, bank.edge.images))
-    )
-    return Bank(edge, bank.cloud_logits[rows], bank.labels[rows])
 
 
 def noisy_rules(n, seed=0):
@@ -80,7 +71,7 @@ def test_counts_weigh_as_samples_that_are_physically_repeated(decimals):
     scores = rng.normal(0, 0.6, 200).round(decimals)
     counts = rng.multinomial(200, np.full(200, 1 / 200))
     rows = rng.permutation(np.repeat(np.arange(200), counts))
-    repeated = drawn(bank, rows)
+    repeated = bank.rows(rows)
     audc = RankedSamples(scores, bank).audc(counts)
     assert audc == pytest.approx(OffloadCurve.from_scores(scores[rows], repeated).audc, abs=1e-12)
 
@@ -95,7 +86,7 @@ def test_the_interval_is_that_of_resampling_arrays():
     bank, scores, _ = noisy_rules(60)
 
     def audc(rows):
-        return OffloadCurve.from_scores(scores[rows], drawn(bank, rows)).audc
+        return OffloadCurve.from_scores(scores[rows], bank.rows(rows)).audc
 
     expected = bootstrap(
         (np.arange(60),), audc, n_resamples=50, vectorized=False, method="percentile", rng=0
@@ -170,7 +161,7 @@ def test_one_test_set_flatters_a_rule_under_every_seed_but_separate_ones_average
     # On four sets of other samples, here the same in another order, chance averages out, but for
     # the one time in four that two draws are of one seed: √(1/4 + 3/4·1/4) of the width.
     orders = [np.random.default_rng(seed).permutation(1000) for seed in range(4)]
-    separate = hierarchical_gain([(good[o], worse[o], drawn(bank, o)) for o in orders])
+    separate = hierarchical_gain([(good[o], worse[o], bank.rows(o)) for o in orders])
     assert width(separate) == pytest.approx(np.sqrt(7 / 16) * width(of_samples), rel=0.15)
 
 

@@ -57,11 +57,11 @@ def test_both_networks_learn(fitted):
 
 def test_the_bank_holds_what_the_final_networks_say(fitted, toy_splits):
     outputs = fitted.model.predict(toy_splits.train.images, verbose=0)
-    np.testing.assert_allclose(fitted.bank.edge.local_logits, outputs["local"], atol=1e-4)
+    np.testing.assert_allclose(fitted.bank.edge.outputs, outputs["local"], atol=1e-4)
     # The cloud reads float16 features in the bank, as it will from a device.
     np.testing.assert_allclose(fitted.bank.cloud_logits, outputs["cloud"], atol=0.02)
     assert fitted.bank.edge.features.dtype == np.float16
-    assert fitted.bank.edge.images is toy_splits.train.images
+    assert fitted.bank.edge.inputs is toy_splits.train.images
 
 
 def test_the_accuracies_of_the_bank_are_those_keras_reports(fitted, toy_splits):
@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_network(toy_splits):
 
 def test_plain_arrays_and_pixels_from_0_to_1_will_do(fitted_on_arrays, toy_splits):
     assert fitted_on_arrays.val_bank is None
-    np.testing.assert_array_equal(fitted_on_arrays.bank.edge.images, toy_splits.train.images)
+    np.testing.assert_array_equal(fitted_on_arrays.bank.edge.inputs, toy_splits.train.images)
 
 
 def test_callbacks_of_the_user_are_called(fitted, epochs_seen):
@@ -133,7 +133,7 @@ def test_a_bottleneck_is_put_in_on_the_way_and_callbacks_see_one_training(toy_sp
     assert {len(values) for values in fitted.history.values()} == {4}
     assert fitted.bank.edge.features.shape[1:] == (4, 4, 2)
     assert fitted.config.epochs == 4
-    np.testing.assert_allclose(np.exp(fitted.stages.local_logits).sum(axis=1), 1.0, rtol=1e-3)
+    np.testing.assert_allclose(np.exp(fitted.stages.outputs["local"]).sum(axis=1), 1.0, rtol=1e-3)
 
 
 def test_the_one_cycle_schedule_warms_up_over_a_fifth_and_ends_at_zero():

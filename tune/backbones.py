@@ -17,7 +17,7 @@ from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.records import as_json
-from keras_ddnn.labels.sources import Predictions
+from keras_ddnn.labels.predictions import Predictions
 from tune.cache import set_damaged_aside, trained
 from tune.networks import built, untrained
 from tune.specs import NetworkSpec
@@ -200,7 +200,7 @@ class StoredNetwork:
             bank = augmented_bank(self.cascade(), self.ddnn, self.bank, views)
             # Two trials may ask at once: both capture the same, and the first to finish stays.
             with suppress(FileExistsError), sealed_folder(folder) as new:
-                np.save(new / "images.npy", bank.edge.images)
+                np.save(new / "images.npy", bank.edge.inputs)
                 bank.save(new / "bank.npz")
                 if folder.exists():
                     raise FileExistsError(folder)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.benefits import benefit, threshold_for_fraction
+from keras_ddnn.data.gate_costs import benefit, threshold_for_fraction
 from keras_ddnn.evaluation.curves import compare_rules, decision_accuracy, routed_accuracy
 from keras_ddnn.evaluation.diagnostics import BankFacts
 from keras_ddnn.evaluation.oracle_gap import disagreement, examples, oracle_scores
@@ -153,7 +153,7 @@ def measure_logits(finished: Finished) -> dict:
     shown = examples(offloaded, bank)
     return measured | {
         "cells": disagreement(offloaded, bank, finished.splits.class_names),
-        "examples": {cell: bank.edge.images[rows] for cell, rows in shown.items()},
+        "examples": {cell: bank.edge.inputs[rows] for cell, rows in shown.items()},
     }
 
 

@@ -9,6 +9,7 @@ from typing import get_args
 from keras_ddnn.config import PRESETS, HeadArchitecture
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
 from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
+from keras_ddnn.data.rows.sizes import FIT_HELP, SIZE_HELP, Fit
 from keras_ddnn.files.manifest import sign_artifact
 from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.sources import LABEL_SOURCES
@@ -73,7 +74,8 @@ def _search_config(options) -> SearchConfig:
 
 
 def _data(options) -> dict:
-    reading = {name: getattr(options, name) for name in ("background", "scale", "skip_unreadable")}
+    names = ("background", "scale", "image_size", "fit", "skip_unreadable")
+    reading = {name: getattr(options, name) for name in names}
     return {"data_dir": options.data_dir, "reading": reading, "backbones": options.backbones}
 
 
@@ -99,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", help="folder of TensorFlow Datasets")
     add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
     add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
+    add("--image-size", metavar="SIZE", help=f"{SIZE_HELP}; chosen and said if not given")
+    add("--fit", choices=get_args(Fit), default="resize", help=FIT_HELP)
     add("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     add("--data-seed", type=int, help="seed of splits that are drawn and of generated data")
     add("--ddnn", choices=PRESETS, help="training recipe of the backbones")

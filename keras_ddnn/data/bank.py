@@ -1,129 +1,52 @@
-"""What is known of a set of samples: by the device alone, and with hindsight."""
+"""What the tiers of a cascade said of a set of samples, and the truth."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from keras_ddnn.data.gate_costs import GateCosts
 from keras_ddnn.data.outputs import as_rows, checked_outputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.atomic import replacing_file
-from keras_ddnn.tasks.classification import normalised_entropy, softmax
+from keras_ddnn.files.checks import require_choice
+from keras_ddnn.tasks.classification import CLASSIFICATION, softmax
+from keras_ddnn.tasks.task import Task
 
-NO_FEATURES = np.empty(0, np.float16)  # stands for None in a file
-
-
-@dataclass(frozen=True, eq=False)
-class EdgeOutputs:
-    """All that a device knows of n samples before it decides to offload them.
-
-    Rules and heads read it in NumPy, in float64, and in a TensorFlow graph, in float32, by the same
-    lines.
-
-    Attributes:
-        local_logits: float32 of shape (n, num_classes).
-        features: The local feature map, or what a bottleneck leaves of it, float16 of shape (n, h,
-            w, f); None where nobody has kept it.
-        images: uint8 of shape (n, height, width, channels); None likewise.
-        xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
-        precision: Type in which probabilities are computed.
-    """
-
-    local_logits: np.ndarray
-    features: np.ndarray | None
-    images: np.ndarray | None
-    xp: ModuleType = np
-    precision: str = "float64"
-
-    def __len__(self) -> int:
-        return len(self.local_logits)
-
-    def require(self, name: str, reader: str) -> np.ndarray:
-        """Return the features or the images.
-
-        Args:
-            name: "features" or "images".
-            reader: Who reads them, for the message.
-
-        Raises:
-            ValueError: If they are not there.
-        """
-        array = getattr(self, name)
-        if array is None:
-            argument = "inputs" if name == "images" else name
-            raise ValueError(
-                f"{reader} expects {name} beside the logits; received logits alone; give "
-                f"Bank.from_outputs(..., {argument}=...), or take one that reads logits"
-            )
-        return array
-
-    @cached_property
-    def local_probabilities(self) -> np.ndarray:
-        """Softmax of the local logits, of shape (n, num_classes)."""
-        return softmax(self.xp.asarray(self.local_logits, self.precision), self.xp)
-
-    @cached_property
-    def local_entropy(self) -> np.ndarray:
-        """Entropy of the local probabilities over log num_classes, of shape (n,), in [0, 1]."""
-        return normalised_entropy(self.local_probabilities, self.xp)
-
-    @cached_property
-    def local_order(self) -> np.ndarray:
-        """The classes by falling local probability, lower numbers first in a tie, int (n, C)."""
-        return self.xp.argsort(-self.local_probabilities, axis=1, kind="stable")
-
-    @cached_property
-    def local_ranked(self) -> np.ndarray:
-        """The local probabilities, falling, of shape (n, num_classes)."""
-        return -self.xp.sort(-self.local_probabilities, axis=1)
-
-    @cached_property
-    def local_rest(self) -> np.ndarray:
-        """1 - the highest local probability, of shape (n,), in [0, 1].
-
-        It is the sum of the others: where the highest is near 1, 1 - p has few digits.
-        """
-        return self.xp.sum(self.local_ranked[:, 1:], axis=1)
-
-    @cached_property
-    def local_closeness(self) -> np.ndarray:
-        """1 - the gap between the two highest local probabilities, of shape (n,), in [0, 1]."""
-        return self.local_rest + self.local_ranked[:, 1]
-
-    @property
-    def local_margin(self) -> np.ndarray:
-        """Gap between the two highest local probabilities, of shape (n,), in [0, 1]."""
-        return 1.0 - self.local_closeness
+LOCAL, CLOUD = "local", "cloud"  # the first and the last tier
+LOGITS, FEATURES = "_logits", "_features"  # behind the name of a tier, names of arrays in a file
 
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """What the networks said of n samples, and the truth: the material of labels and evaluation.
+    """What the tiers said of n samples, and the truth: the material of labels and evaluation.
 
-    A bank holds float16 features and float32 logits: n·(2·h·w·f + 8·num_classes + 16) bytes, which
-    is 0.74 GB for 45,000 samples of 16×16×32 features. Images are shared with their split.
+    A bank holds float16 features and float32 logits: n·(2·h·w·f + 8·num_classes + 16) bytes for two
+    tiers, which is 0.74 GB for 45,000 samples of 16×16×32 features. Inputs are shared with their
+    split.
 
     Attributes:
-        edge: The device's part; an `OffloadRule` sees nothing else.
-        cloud_logits: float32 of shape (n, num_classes).
-        labels: int64 of shape (n,).
+        tiers: Name → what that tier knows, in the order in which a sample passes them. The first is
+            the device, which has the inputs; the last sends nothing.
+        targets: The truth, for classes int64 of shape (n,).
+        task: What the outputs are.
         index: int64 of shape (n,): the place of each sample in the split it was captured from.
     """
 
-    edge: EdgeOutputs
-    cloud_logits: np.ndarray
-    labels: np.ndarray
+    tiers: Mapping[str, TierOutputs]
+    targets: np.ndarray
+    task: Task = CLASSIFICATION
     index: np.ndarray = field(default=None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.index is None:
-            object.__setattr__(self, "index", np.arange(len(self.labels)))
+            object.__setattr__(self, "index", np.arange(len(self.targets)))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     @classmethod
     def from_outputs(
@@ -150,107 +73,188 @@ class Bank:
         """
         logits, labels = checked_outputs(outputs, labels)
         n = len(labels)
-        edge = EdgeOutputs(
-            logits["local"], as_rows(features, n, "features"), as_rows(inputs, n, "inputs")
+        tiers = {name: TierOutputs(array) for name, array in logits.items()}
+        tiers[LOCAL] = TierOutputs(
+            logits[LOCAL], as_rows(features, n, "features"), as_rows(inputs, n, "inputs")
         )
-        return cls(edge, logits["cloud"], labels)
+        return cls(tiers, labels)
+
+    # The two ends of the chain. Between them nothing is asked: see `gate`.
+
+    @property
+    def edge(self) -> TierOutputs:
+        """The first tier: all that an `OffloadRule` of the device sees."""
+        return next(iter(self.tiers.values()))
+
+    @property
+    def _last(self) -> TierOutputs:
+        return next(reversed(self.tiers.values()))
+
+    @property
+    def cloud_logits(self) -> np.ndarray:
+        """Outputs of the last tier, for classes float32 of shape (n, num_classes)."""
+        return self._last.outputs
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The targets, where they are class numbers, int64 of shape (n,)."""
+        return self.targets
 
     def rows(self, rows: np.ndarray | slice) -> "Bank":
         """Return the bank of some of its rows, int (m,) or a slice, in that order."""
-        features, images = (
-            array if array is None else array[rows]
-            for array in (self.edge.features, self.edge.images)
-        )
-        edge = replace(
-            self.edge, local_logits=self.edge.local_logits[rows], features=features, images=images
-        )
-        return Bank(edge, self.cloud_logits[rows], self.labels[rows], self.index[rows])
+        tiers = {name: tier.rows(rows) for name, tier in self.tiers.items()}
+        return replace(self, tiers=tiers, targets=self.targets[rows], index=self.index[rows])
+
+    def with_outputs(self, outputs: Mapping[str, np.ndarray]) -> "Bank":
+        """Return the same samples with other outputs, tier → array (n, ...)."""
+        tiers = {name: replace(tier, outputs=outputs[name]) for name, tier in self.tiers.items()}
+        return replace(self, tiers=tiers)
+
+    def gate(self, tier: str, sent_on: Sequence[np.ndarray] = ()) -> "Bank":
+        """Return the bank of two ends that one gate of a longer chain sees.
+
+        Once the gates behind it are fixed, a sample that is sent on has one answer: that of the
+        tier where it ends. So the gate of each tier is that of a chain of two, and whatever takes a
+        bank of two tiers takes this one.
+
+        Args:
+            tier: Whose gate.
+            sent_on: For each gate behind it, in order, which samples it sends on, bool (n,).
+
+        Raises:
+            ValueError: If there is no gate of that name, or not one decision for each gate behind.
+        """
+        names = list(self.tiers)
+        require_choice("gate", tier, names[:-1])
+        behind = names[names.index(tier) + 1 :]
+        if len(sent_on) != len(behind) - 1:
+            raise ValueError(
+                f"the gate of {tier!r} has {len(behind) - 1} gates behind it; received the "
+                f"decisions of {len(sent_on)}: give one bool array for each, in order"
+            )
+        outputs = self.tiers[behind[-1]].outputs
+        for name, sent in reversed([*zip(behind, sent_on)]):
+            outputs = np.where(sent[:, None], outputs, self.tiers[name].outputs)
+        return replace(self, tiers={tier: self.tiers[tier], behind[-1]: TierOutputs(outputs)})
+
+    def costs(self, cost: str | None = None) -> np.ndarray:
+        """Return what the answer of each tier costs, float64 of shape (n, tiers).
+
+        Args:
+            cost: A cost of the task, by default the one it reports. Lower is better.
+
+        Raises:
+            ValueError: If the task has no such cost.
+        """
+        cost = cost or self.task.reported
+        require_choice("cost", cost, self.task.costs)
+        measure = self.task.costs[cost]
+        columns = [measure(tier.outputs, self.targets) for tier in self.tiers.values()]
+        return np.stack(columns, axis=1)
+
+    def gate_costs(self, cost: str | None = None) -> GateCosts:
+        """Return what each sample costs if the first tier answers, and if the last one does.
+
+        Args:
+            cost: See `costs`.
+        """
+        costs = self.costs(cost)
+        reported = cost in (None, self.task.reported)
+        differ = self.task.differ(self.edge.outputs, self._last.outputs) if reported else None
+        return GateCosts(costs[:, 0], costs[:, -1], differ)
+
+    @cached_property
+    def _reported(self) -> GateCosts:
+        return self.gate_costs()
+
+    @property
+    def stay(self) -> np.ndarray:
+        """Reported cost of the local answer, for classes 1 where it is wrong, float64 (n,)."""
+        return self._reported.stay
+
+    @property
+    def go(self) -> np.ndarray:
+        """Reported cost of the cloud's answer, for classes 1 where it is wrong, float64 (n,)."""
+        return self._reported.go
+
+    @property
+    def differ(self) -> np.ndarray:
+        """Bound of |stay - go|, for classes 1 where the two answers differ, float64 (n,)."""
+        return self._reported.differ
+
+    @property
+    def local_correct(self) -> np.ndarray:
+        """Whether the local answer costs nothing, for classes: is right, bool of shape (n,)."""
+        return self.stay == 0
+
+    @property
+    def cloud_correct(self) -> np.ndarray:
+        """Whether the cloud's answer costs nothing, for classes: is right, bool of shape (n,)."""
+        return self.go == 0
+
+    @property
+    def disagree(self) -> np.ndarray:
+        """Whether the two networks answer differently, bool of shape (n,)."""
+        return self.differ > 0
 
     @cached_property
     def cloud_probabilities(self) -> np.ndarray:
         """Softmax of the cloud logits, float64 of shape (n, num_classes)."""
         return softmax(self.cloud_logits.astype(np.float64))
 
-    @cached_property
-    def local_correct(self) -> np.ndarray:
-        """Whether the local network is right, bool of shape (n,)."""
-        return self.edge.local_logits.argmax(axis=1) == self.labels
-
-    @cached_property
-    def cloud_correct(self) -> np.ndarray:
-        """Whether the cloud network is right, bool of shape (n,)."""
-        return self.cloud_logits.argmax(axis=1) == self.labels
-
-    @cached_property
-    def disagree(self) -> np.ndarray:
-        """Whether the two networks answer differently, bool of shape (n,)."""
-        return self.edge.local_logits.argmax(axis=1) != self.cloud_logits.argmax(axis=1)
-
-    @cached_property
-    def stay(self) -> np.ndarray:
-        """Cost of the local answer, 1 where it is wrong and else 0, float64 of shape (n,)."""
-        return 1.0 - self.local_correct
-
-    @cached_property
-    def go(self) -> np.ndarray:
-        """Cost of the cloud's answer, 1 where it is wrong and else 0, float64 of shape (n,)."""
-        return 1.0 - self.cloud_correct
-
-    @cached_property
-    def differ(self) -> np.ndarray:
-        """1 where the two networks answer differently and else 0, float64 of shape (n,)."""
-        return self.disagree.astype(np.float64)
-
     def save(self, path) -> None:
-        """Write everything but the images to an uncompressed `.npz`, whole or not at all.
-
-        Where there are no features, an empty array is written for them.
+        """Write everything but the inputs to an uncompressed `.npz`, whole or not at all.
 
         Raises:
             OSError: If the folder cannot be written; an older file at `path` is then untouched.
         """
-        features = self.edge.features
+        arrays = {f"{name}{LOGITS}": tier.outputs for name, tier in self.tiers.items()}
+        for name, tier in self.tiers.items():
+            if tier.features is not None:
+                arrays[f"{name}{FEATURES}"] = tier.features
         with replacing_file(path) as file:
-            np.savez(
-                file,
-                local_logits=self.edge.local_logits,
-                features=NO_FEATURES if features is None else features,
-                cloud_logits=self.cloud_logits,
-                labels=self.labels,
-                index=self.index,
-            )
+            np.savez(file, **arrays, tiers=[*self.tiers], labels=self.targets, index=self.index)
 
     @classmethod
-    def load(cls, path, images: np.ndarray | None = None) -> "Bank":
-        """Read a saved bank; the feature map stays on disk and is paged in as it is used.
+    def load(cls, path, inputs: np.ndarray | None = None) -> "Bank":
+        """Read a saved bank; feature maps stay on disk and are paged in as they are used.
 
         Args:
             path: The `.npz` written by `save`.
-            images: All images of the split the bank was captured from; rows are found by `index`.
-                None leaves the bank without images.
+            inputs: All inputs of the split the bank was captured from; rows are found by `index`.
+                None leaves the bank without inputs.
 
         Raises:
-            ValueError: If the file holds no bank, or refers to images that are not there.
+            ValueError: If the file holds no bank, or refers to inputs that are not there.
         """
         try:
-            features = _memory_map(path, "features")
             with np.load(path, allow_pickle=False) as saved:
-                arrays = {name: saved[name] for name in saved.files if name != "features"}
-            index = arrays["index"]
-            logits, cloud_logits, labels = (
-                arrays[name] for name in ("local_logits", "cloud_logits", "labels")
-            )
-        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+                # Older files have two tiers, and an array of features which may be empty.
+                names = saved["tiers"].tolist() if "tiers" in saved.files else [LOCAL, CLOUD]
+                mapped = {
+                    f"{LOCAL}{FEATURES}" if name == "features" else name: _memory_map(path, name)
+                    for name in saved.files
+                    if name.endswith("features")
+                }
+                tiers = {
+                    name: TierOutputs(saved[f"{name}{LOGITS}"], mapped.get(f"{name}{FEATURES}"))
+                    for name in names
+                }
+                targets, index = saved["labels"], saved["index"]
+        except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a saved bank: {error}") from error
-        if images is not None:
-            outside = index[(index < 0) | (index >= len(images))]
-            if len(outside):
-                raise ValueError(
-                    f"{path} refers to image {outside[0]}; received {len(images)} images"
-                )
-            whole_split = np.array_equal(index, np.arange(len(images)))
-            images = images if whole_split else images[index]
-        return cls(EdgeOutputs(logits, features, images), cloud_logits, labels, index)
+        if inputs is not None:
+            first, edge = next(iter(tiers.items()))
+            tiers[first] = replace(edge, inputs=_taken(inputs, index, path))
+        return cls(tiers, targets, index=index)
+
+
+def _taken(inputs: np.ndarray, index: np.ndarray, path) -> np.ndarray:
+    """Return the rows of all inputs of a split; no copy where these are all of them."""
+    outside = index[(index < 0) | (index >= len(inputs))]
+    if len(outside):
+        raise ValueError(f"{path} refers to image {outside[0]}; received {len(inputs)} images")
+    return inputs if np.array_equal(index, np.arange(len(inputs))) else inputs[index]
 
 
 def _memory_map(path, name: str) -> np.ndarray | None:

@@ -17,8 +17,10 @@ from keras_ddnn.data.formats.files import read_files
 from keras_ddnn.data.formats.found import SHARES, WORDS, Found
 from keras_ddnn.data.formats.named import read_generated, read_tfds
 from keras_ddnn.data.formats.pixels import as_pixels
-from keras_ddnn.data.readers import colour_of, read_groups
-from keras_ddnn.data.splits import Split, Splits, as_inputs
+from keras_ddnn.data.readers import colour_of
+from keras_ddnn.data.rows.images import read_groups
+from keras_ddnn.data.rows.sizes import Fit
+from keras_ddnn.data.splits import Split, Splits, as_images, as_inputs, split_of
 from keras_ddnn.files.checks import expect as _expect
 from keras_ddnn.files.checks import require_count, require_utf8
 from keras_ddnn.files.notices import notice
@@ -27,7 +29,6 @@ DATASET_HELP = (
     "an .npz file, a .csv or .parquet table of image files, a folder split/class/image or "
     "class/image, or one of IDX or CIFAR files"
 )
-MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
 NAMED = 20  # class folders that a note lists
 
 
@@ -35,8 +36,7 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None, re
     """Validate a user's arrays and convert them to a ``Split``.
 
     Args:
-        images: shape (n, height, width, channels), sides of at least 16 pixels, 1 or 3 channels;
-            integers in 0..255 or floats in [0, 1]. Contiguous uint8 is kept without a copy.
+        images: shape (n, height, width, channels); see ``as_images``.
         labels: shape (n,), integers in 0..num_classes-1, or labels of ``classes``.
         num_classes: upper bound of the labels; None leaves them unbounded.
         classes: reads the labels, in place of ``num_classes``.
@@ -49,7 +49,7 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None, re
             expected and what was received.
     """
     if reads is None or reads.is_image:
-        images = _as_uint8(np.asarray(images), f"{what} images")
+        images = as_images(images, f"{what} images")
     else:
         images = as_inputs(images, reads, f"{what} inputs")
     if classes is None:
@@ -69,7 +69,8 @@ def read_split(data, classes, what, reads=None):
     """Read a ``Split``, or a pair of images and labels, by the classes of a network.
 
     Args:
-        data: its labels are those of ``classes``, or numbers of classes that it carries itself.
+        data: its labels are those of ``classes``, or numbers of classes that it carries itself; or
+            batches of (input, label), see ``split_of``.
         classes: ``Classes``.
         what: name of the split in error messages.
         reads: what the network reads, see ``as_split``.
@@ -77,7 +78,7 @@ def read_split(data, classes, what, reads=None):
     Raises:
         ValueError: as ``as_split``; a label is none of ``classes``.
     """
-    split = data if isinstance(data, Split) else Split(*data)
+    split = split_of(data, what, repeatable=True)
     return as_split(split.images, split.user_labels, what=what, classes=classes, reads=reads)
 
 
@@ -85,7 +86,8 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
     """Read what a network is trained on, and say in one line how labels become classes.
 
     Args:
-        train, val: a ``Split``, or a pair of images and labels; ``val`` may be None. The classes
+        train, val: a ``Split``, a pair of images and labels, or batches of (input, label), see
+            ``split_of``; ``val`` may be None. The classes
             are those that ``train`` carries, else those that its labels make, see ``read_labels``.
         num_classes: labels are the numbers 0..num_classes-1, and are taken as they are.
         reads: what the network reads, see ``as_split``; images by default.
@@ -97,7 +99,8 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
         ValueError: as ``as_split``; more classes than samples; a label of ``val`` that ``train``
             lacks; unlike shapes.
     """
-    train = train if isinstance(train, Split) else Split(*train)
+    train = split_of(train, "train")
+    val = None if val is None else split_of(val, "val")
     classes = train.classes
     if num_classes is not None:
         require_count(num_classes=num_classes)
@@ -120,32 +123,6 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
     return train, val
 
 
-def _as_uint8(images, subject):
-    shape = f"shape {images.shape}"
-    known = images.ndim == 4 and images.shape[3] in (1, 3)
-    first = images.ndim == 4 and images.shape[1] in (1, 3, 4)
-    advice = ", which looks like channels first: pass x.transpose(0, 2, 3, 1)" if first else ""
-    _expect(known, subject, "shape (n, height, width, 1 or 3)", f"{shape}{advice}")
-    _expect(len(images), subject, "at least one image", "an empty split")
-    large = min(images.shape[1:3]) >= MIN_SIDE
-    _expect(large, subject, f"height and width of at least {MIN_SIDE}", shape)
-    if images.dtype == np.uint8:
-        return np.ascontiguousarray(images)
-    kind = images.dtype.kind
-    accepted = "integers in 0..255 or floats in [0, 1]"
-    _expect(kind in "iuf", subject, accepted, f"dtype {images.dtype}")
-    broken = np.count_nonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
-    trouble = f"NaN or infinity in {broken} of {len(images)} images"
-    _expect(broken == 0, subject, "finite pixels", trouble)
-    low, high = images.min(), images.max()
-    if kind == "f":
-        trouble = f"{low:g} to {high:g}; give uint8 for 0..255"
-        _expect(low >= 0 and high <= 1, subject, "floats in [0, 1]", trouble)
-        return np.rint(images * 255).astype(np.uint8, order="C")
-    _expect(low >= 0 and high <= 255, subject, "integers in 0..255", f"{low} to {high}")
-    return images.astype(np.uint8, order="C")
-
-
 def load(
     name: str | Path,
     data_dir: str | Path | None = None,
@@ -154,6 +131,8 @@ def load(
     channels: int = 3,
     background: str | Sequence[int] | None = None,
     scale: float | None = None,
+    image_size: int | Sequence[int] | str | None = None,
+    fit: Fit = "resize",
     skip_unreadable: bool = False,
 ) -> Splits:
     """Load a dataset by name or path.
@@ -168,8 +147,14 @@ def load(
             means white.
         scale: the value that means white in arrays, or in grey image files of more than 8 bits; see
             ``as_pixels`` and ``keras_ddnn.data.readers.read_image``.
-        skip_unreadable: leave out the image files that cannot be read, which are counted, instead
-            of refusing them all.
+        image_size: of image files: height and width, or one side of a square; None means their own,
+            or if they differ the median of their shorter sides, at most 224.
+        fit: how images of another size are brought to it: "resize", "crop_to_aspect_ratio" or
+            "pad_to_aspect_ratio", as ``keras.utils.image_dataset_from_directory`` does.
+        skip_unreadable: leave out the image files that cannot be read, which are named, instead of
+            refusing them all.
+
+    Image files are decoded once, into the cache folder, and mapped from there; see README.
 
     Returns:
         Splits. Classes of arrays and tables are named by their labels, see ``read_labels``; those
@@ -181,7 +166,7 @@ def load(
         DatasetMissing: the named dataset is not prepared in the TensorFlow Datasets folder.
     """
     reading = {"channels": channels, "background": background, "scale": scale}
-    reading["skip_unreadable"] = skip_unreadable
+    reading |= {"image_size": image_size, "fit": fit, "skip_unreadable": skip_unreadable}
     found, splits = _load(name, data_dir, seed, reading, tuple(SHARES))
     parts = (splits["train"], splits["val"], splits["test"])
     return Splits(found.name, *parts, found.class_names, found.drawn_by)
@@ -189,6 +174,10 @@ def load(
 
 def load_test(name: str | Path, **reading: Any) -> Split:
     """Load the test data of a dataset alone; see ``load``, which also needs validation data.
+
+    Args:
+        name: as of ``load``.
+        reading: its keywords for images.
 
     Raises:
         ValueError: as ``load``; or the source has no test data of its own: whoever draws them anew
@@ -207,7 +196,7 @@ def _load(
     """Read what is there, draw the splits that are wanted and missing, and check all of them."""
     require_utf8("the path of a dataset", str(name))
     colour_of(reading.get("background"))  # before anything is read
-    given = {option for option, value in reading.items() if value not in (None, False)}
+    given = {option for option, value in reading.items() if value not in (None, False, "resize")}
     found = DATASETS[name](name, data_dir, seed) if name in DATASETS else _of_path(Path(name))
     known = {"channels", "background", "scale"} if name not in DATASETS else {"channels"}
     if found.root is None and (odd := sorted(given - known)):

@@ -5,16 +5,13 @@ import re
 import stat
 import threading
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
 from keras_ddnn.files.checks import require_choice, require_positive
-from keras_ddnn.files.notices import notice
 
 IMAGE_SUFFIXES = {
     *(".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -29,6 +26,7 @@ DEEP = "have more than 8 bits a value; 8 are kept"
 _DEEP_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
 _UNKNOWN_DEPTH = ("I", "F")
 _PHOTOMETRIC, _BITS, _WHITE_IS_ZERO = 262, 258, 0  # tags of a TIFF
+_ORIENTATION = 274  # of EXIF; from 5 on height and width are swapped
 _SHALLOW_GREY = {"L;2": 85, "L;4": 17}  # what PIL multiplies pixels by, but not their tRNS
 _FILTERS = threading.Lock()  # of warnings: they belong to the process
 
@@ -82,76 +80,27 @@ def read_image(
         ) from error
 
 
-def read_groups(
-    groups: Sequence[Sequence[Path]], root: Path, *, skip_unreadable: bool = False, **reading
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Read groups of files of one size, and say in a line each what they hold beside their pixels.
+def upright_size(file) -> tuple[int, int]:
+    """Return height and width of an image as a person sees it, by the header of its file.
 
-    Args:
-        groups: Paths below `root`.
-        root: Folder that messages name.
-        skip_unreadable: Leave out the files that cannot be read, and list them in one line.
-        reading: Keywords of `read_image`.
-
-    Returns:
-        For each group an array of its images, uint8 (m, h, w, channels), and which of its n files
-        these are, bool (n,).
+    It may be wrong where a PNG names its orientation behind its pixels.
 
     Raises:
-        ValueError: Files cannot be read, all of which are listed, or no file of a group can; or
-            images differ in size.
+        ValueError: The header cannot be read.
     """
-    arrays, damaged, remarks, shapes = [], [], Counter(), Counter()
-    firsts: dict[tuple[int, ...], Path] = {}  # shape -> the first file of it
-    for files in groups:
-        array, kept = None, np.ones(len(files), bool)
-        for i, file in enumerate(files):
-            try:
-                picture = read_image(file, **reading)
-            except Unreadable as error:
-                damaged.append((file, error))
-                kept[i] = False
-                continue
-            remarks.update(picture.remarks)
-            shape = picture.pixels.shape
-            shapes[shape] += 1
-            firsts.setdefault(shape, file)
-            if len(shapes) == 1 and (skip_unreadable or not damaged):
-                array = np.empty((len(files), *shape), np.uint8) if array is None else array
-                array[i] = picture.pixels
-        arrays.append((array, kept))
-    total = sum(map(len, groups))
-    if damaged:
-        unread = any(not kept.any() for _, kept in arrays)
-        _report(damaged, total, root, skip_unreadable and not unread)
-    if len(shapes) > 1:
-        ((most, count),) = shapes.most_common(1)
-        received = next(shape for shape in firsts if shape != most)
-        raise ValueError(
-            f"{firsts[received]}: expected {most[0]}×{most[1]} pixels (height×width) as {count:,} "
-            f"of {total:,} images have, received {received[0]}×{received[1]}; {total - count:,} of "
-            f"{total:,} images differ"
-        )
-    for remark, count in remarks.items():
-        notice(f"{root}: {count:,} of {total:,} images {remark}")
-    return [(array if kept.all() else array[kept], kept) for array, kept in arrays]
-
-
-def _report(damaged: list[tuple[Path, Unreadable]], total: int, root: Path, skip: bool) -> None:
-    """Say in one line which files cannot be read; raise it unless they are to be skipped."""
-    names = ", ".join(
-        str(file.relative_to(root) if file.is_relative_to(root) else file) for file, _ in damaged
-    )
-    if skip:
-        notice(f"{root}: {len(damaged):,} of {total:,} images cannot be read: left out are {names}")
-    elif len(damaged) == 1:
-        raise damaged[0][1]
-    else:
-        raise ValueError(
-            f"{root}: expected images, received {len(damaged)} of {total:,} files that PIL cannot "
-            f"read: {names}: mend them, or leave them out with --skip-unreadable (skip_unreadable= "
-            "of keras_ddnn.load)"
-        )
+    try:
+        with _as_file(file) as opened, _open(opened) as image:
+            width, height = image.size
+            # PIL reads all of a PNG to learn that it has none; TIFF is turned already.
+            unknown = image.format == "PNG" and not {"exif", "Raw profile type exif"} & {
+                *image.info
+            }
+            as_stored = (
+                unknown or image.format == "TIFF" or image.getexif().get(_ORIENTATION, 1) < 5
+            )
+            return (height, width) if as_stored else (width, height)
+    except Exception as error:
+        raise Unreadable(f"{file}: {error}") from error
 
 
 def colour_of(given: str | Sequence[int] | None) -> tuple[int, int, int]:

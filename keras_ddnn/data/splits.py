@@ -1,13 +1,30 @@
 """Labelled inputs: a split, the three splits of a dataset, and a part held out of one."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_ddnn.data.classes import Classes, require_samples_for
+from keras_ddnn.data.rows.batches import are_batches, written_once
+from keras_ddnn.data.rows.kept import content_of, remembered
+from keras_ddnn.data.rows.view import (
+    Array,
+    Range,
+    Rows,
+    as_source,
+    blocks,
+    converted,
+    in_memory,
+    taken,
+)
 from keras_ddnn.files.checks import expect, require_utf8
+from keras_ddnn.files.notices import notice
+
+MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
+BRIGHT = 127  # floats above it are said to be of 0..255
 
 
 class InputType(NamedTuple):
@@ -27,36 +44,77 @@ class InputType(NamedTuple):
         return self.dtype == "uint8" and len(self.shape) == 3
 
 
-def as_inputs(array, reads: InputType, subject: str) -> np.ndarray:
+def as_images(array: Any, subject: str) -> Array:
+    """Convert a user's images to uint8: at once in memory, as they are read from a file.
+
+    Args:
+        array: Anything with a shape, a type and rows by index, of shape (n, height, width, 1 or 3),
+            sides of at least 16 pixels, or (n, height, width) for grey; integers in 0..255, floats
+            in [0, 1], or floats of 0..255, which are said. Contiguous uint8 is kept as it is.
+        subject: Name of the array in error messages.
+
+    Raises:
+        ValueError: It is anything else.
+    """
+    source = as_source(array, subject)
+    shape, row = f"shape {source.shape}", tuple(source.shape[1:])
+    if len(row) == 2 and min(row) >= MIN_SIDE:
+        notice(f"{subject} of {shape} are read as grey images")
+        row = (*row, 1)
+    known = len(row) == 3 and row[2] in (1, 3)
+    first = len(row) == 3 and row[0] in (1, 3, 4)
+    advice = ", which looks like channels first: pass x.transpose(0, 2, 3, 1)" if first else ""
+    expect(known, subject, "shape (n, height, width, 1 or 3)", f"{shape}{advice}")
+    expect(len(source), subject, "at least one image", "an empty split")
+    large = min(row[:2]) >= MIN_SIDE
+    expect(large, subject, f"height and width of at least {MIN_SIDE}", shape)
+    factor, kind = 1, source.dtype.kind
+    if source.dtype != np.uint8:
+        accepted = "integers in 0..255 or floats in [0, 1]"
+        expect(kind in "iuf", subject, accepted, f"dtype {source.dtype}")
+        low, high, broken = Range.of(source)
+        trouble = f"NaN or infinity in {broken} of {len(source)} images"
+        expect(broken == 0, subject, "finite pixels", trouble)
+        if kind == "f" and low >= 0 and BRIGHT < high <= 255:
+            notice(f"{subject} are floats of {low:g} to {high:g}, read as 0..255 and rounded")
+        elif kind == "f":
+            trouble = f"{low:g} to {high:g}; give uint8 for 0..255"
+            expect(low >= 0 and high <= 1, subject, "floats in [0, 1]", trouble)
+            factor = 255
+        else:
+            expect(low >= 0 and high <= 255, subject, "integers in 0..255", f"{low} to {high}")
+    return converted(source, row=row, dtype=np.uint8, factor=factor)
+
+
+def as_inputs(array: Any, reads: InputType, subject: str) -> Array:
     """Convert a user's array to what a network reads that reads no images.
 
     Args:
-        array: shape (n, *reads.shape): numbers for a network that reads floats, integers for one
-            that reads integers.
+        array: Anything with a shape, a type and rows by index, (n, *reads.shape): numbers for a
+            network that reads floats, integers for one that reads integers.
         reads: What the network reads.
-        subject: name of the array in error messages.
+        subject: Name of the array in error messages.
 
     Raises:
-        ValueError: another shape or type, no sample, NaN, infinity, or a number that the type of
+        ValueError: Another shape or type, no sample, NaN, infinity, or a number that the type of
             the network cannot hold.
     """
-    array, dtype = np.asarray(array), np.dtype(reads.dtype)
-    shape = f"shape {array.shape}"
+    source, dtype = as_source(array, subject), np.dtype(reads.dtype)
+    shape = f"shape {source.shape}"
     wanted = f"shape (n, {', '.join(map(str, reads.shape))})"
-    expect(array.ndim and array.shape[1:] == tuple(reads.shape), subject, wanted, shape)
-    expect(len(array), subject, "at least one sample", "an empty split")
+    expect(source.shape and source.shape[1:] == tuple(reads.shape), subject, wanted, shape)
+    expect(len(source), subject, "at least one sample", "an empty split")
     kinds = "iuf" if dtype.kind == "f" else "iu"
     known = "numbers" if dtype.kind == "f" else "integers"
-    expect(array.dtype.kind in kinds, subject, known, f"dtype {array.dtype}")
-    broken = np.count_nonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
-    trouble = f"NaN or infinity in {broken} of {len(array)} samples"
+    expect(source.dtype.kind in kinds, subject, known, f"dtype {source.dtype}")
+    low, high, broken = Range.of(source)
+    trouble = f"NaN or infinity in {broken} of {len(source)} samples"
     expect(broken == 0, subject, "finite numbers", trouble)
     largest = np.finfo(dtype).max if dtype.kind == "f" else np.iinfo(dtype).max
     least = -largest if dtype.kind == "f" else 0
-    low, high = array.min(), array.max()
     trouble = f"{low} to {high}"
     expect(least <= low and high <= largest, subject, f"{dtype} in {least}..{largest}", trouble)
-    return np.ascontiguousarray(array, dtype)
+    return converted(source, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +123,14 @@ class Split:
 
     Attributes:
         images: uint8 of shape (n, height, width, channels); or whatever else a network reads, a
-            table of numbers (n, d) or sequences of tokens (n, length).
+            table of numbers (n, d) or sequences of tokens (n, length). An array in memory or
+            mapped from a file, or `Rows` of one.
         labels: Class numbers, int64 of shape (n,); without ``classes`` whatever the user has.
         classes: The user's labels of these numbers; None until ``Splits`` or ``fit_ddnn`` reads
             the labels.
     """
 
-    images: np.ndarray
+    images: Array
     labels: np.ndarray
     classes: Classes | None = None
 
@@ -84,9 +143,29 @@ class Split:
         """The labels as the user gave them, integers or strings of shape (n,)."""
         return self.labels if self.classes is None else self.classes.decode(self.labels)
 
-    def take(self, rows):
-        """Return the split of some of the rows: int of shape (m,), or bool of shape (n,)."""
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+    def take(self, rows: Any) -> "Split":
+        """Return the split of some of the rows: int of shape (m,), or bool of shape (n,).
+
+        What is in a file stays there.
+        """
+        rows = np.asarray(rows)
+        return replace(self, images=taken(self.images, rows), labels=self.labels[rows])
+
+
+def split_of(data: Any, what: str, *, repeatable: bool = False) -> Split:
+    """Return a ``Split`` of one, of a pair of images and labels, or of batches of (input, label).
+
+    Args:
+        data: batches are a ``tf.data.Dataset`` or ``keras.utils.PyDataset``; see ``written_once``.
+        what: name of the split in messages.
+        repeatable: refuse batches that do not come in the same order again.
+
+    Raises:
+        ValueError: batches end in nothing, never end, or are no pairs.
+    """
+    if isinstance(data, Split):
+        return data
+    return Split(*(written_once(data, what, repeatable) if are_batches(data) else data))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,17 +220,36 @@ class Splits:
         for what, split in (("val", self.val), ("test", self.test)):
             expect(len(split) > 1, what, "at least two images to measure by", len(split))
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Return the SHA-256, in hex, of every array's shape, dtype and contents.
 
-        Equal data have equal fingerprints whatever their name, seed or origin.
+        Equal data have equal fingerprints whatever their name, seed or origin. Of decoded images in
+        the cache it is computed once.
         """
-        digest = hashlib.sha256()
-        for split in (self.train, self.val, self.test):
-            for array in (split.images, split.labels):
-                digest.update(f"{array.shape}{array.dtype.str}".encode())
-                digest.update(np.ascontiguousarray(array))
-        return digest.hexdigest()
+        arrays = [a for s in (self.train, self.val, self.test) for a in (s.images, s.labels)]
+        if all(map(in_memory, arrays)):
+            return _digest(arrays)
+        return remembered([_content(array) for array in arrays], lambda: _digest(arrays))
+
+
+def _digest(arrays: Sequence[Array]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype.str}".encode())
+        for block in blocks(array):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _content(array: Array) -> str | None:
+    """Return what tells the contents of an array without reading it all from a file."""
+    if isinstance(array, Rows):
+        source, index = _content(array.source), array.index
+        known = source and replace(array, index=None).plain
+        return f"{source} {'' if index is None else _digest([index])}" if known else None
+    if in_memory(array):
+        return _digest([array])
+    return content_of(array) if isinstance(array, np.memmap) else None
 
 
 def hold_out(labels, fraction, seed):

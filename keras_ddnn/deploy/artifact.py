@@ -92,13 +92,13 @@ def save_policy(
     with replacing_folder(folder) as new:
         rule = _save_rule(policy.rule, new)
         network = save_network(policy, new)
-        cascade = policy.cascade
+        cascade, device = policy.cascade, policy.cascade.tiers[0]
         images = plan = None
         trained_codes = quantisation = policy.config and feature_quantisation(policy.config)
         if val_bank is not None:
             typical = _spread(len(val_bank), RANGE_SAMPLES)
-            images = val_bank.edge.images[typical]
-            if trained_codes is None and cascade.sent_dtype == "float16":
+            images = val_bank.edge.inputs[typical]
+            if trained_codes is None and device.sent_dtype == "float16":
                 quantisation = Quantisation.of(val_bank.edge.features[typical])
             plan = operating_points(policy.rule.score(val_bank.edge), val_bank)
         if graphs:
@@ -115,8 +115,8 @@ def save_policy(
             "calibration": calibration and asdict(calibration),
             "features": {
                 "shape": list(cascade.tiers[1].model.input.shape[1:]),
-                "dtype": cascade.sent_dtype,
-                "are_inputs": cascade.sends_inputs,
+                "dtype": device.sent_dtype,
+                "are_inputs": device.sends_inputs,
                 "quantisation": quantisation and quantisation.as_json(),
                 "lossless": trained_codes is not None,  # codes say all of the features
             },

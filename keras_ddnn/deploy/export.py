@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.cloud_graph import SAVED_MODEL, checked
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.manifest import inputs_name
 from keras_ddnn.files.quiet import without_chatter
 
-IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `EdgeOutputs`
+IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `TierOutputs`
 SCORE = "score"  # scope of the operations that stay float32 where the local network is quantised
 
 
@@ -70,12 +70,12 @@ def export_cloud(policy: OffloadPolicy, folder) -> None:
         OSError: If the folder cannot be written.
         ValueError: If `load_step` would refuse it: a layer does more than compute.
     """
-    network = policy.cascade.tiers[1].model
+    device, network = policy.cascade.tiers[0], policy.cascade.tiers[1].model
 
     def cloud(features):
         return {"logits": tf.cast(network(features, training=False)["outputs"], tf.float32)}
 
-    spec = tf.TensorSpec(network.input.shape, policy.cascade.sent_dtype, name="features")
+    spec = tf.TensorSpec(network.input.shape, device.sent_dtype, name="features")
     with without_chatter():
         _save(tf.function(cloud, input_signature=[spec], autograph=False), folder)
     checked(Path(folder) / SAVED_MODEL)
@@ -87,11 +87,11 @@ def _device(policy):
 
     def device(images):
         outputs = local(images, training=False)
-        edge = EdgeOutputs(outputs["outputs"], outputs["features"], images, **IN_GRAPH)
+        edge = TierOutputs(outputs["outputs"], outputs["features"], images, **IN_GRAPH)
         with tf.name_scope(SCORE):
             scores = rule.score(edge)
-        features = {} if cascade.sends_inputs else {"features": edge.features}
-        return {"local_logits": edge.local_logits, **features, "score": scores}
+        features = {} if cascade.tiers[0].sends_inputs else {"features": edge.features}
+        return {"local_logits": edge.outputs, **features, "score": scores}
 
     name = inputs_name(cascade.reads.dtype)
     spec = tf.TensorSpec(local.input.shape, local.input.dtype, name=name)

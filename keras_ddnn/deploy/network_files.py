@@ -31,7 +31,12 @@ def save_network(policy: OffloadPolicy, folder: Path) -> dict | None:
 
 
 def _require_types(cascade: Cascade) -> None:
-    reads = cascade.reads
+    if len(cascade.tiers) != len(TIERS):
+        raise ValueError(
+            f"an artefact has two tiers, a device and a cloud; received {len(cascade.tiers)}, "
+            f"{', '.join(tier.name for tier in cascade.tiers)}"
+        )
+    reads, device = cascade.reads, cascade.tiers[0]
     image = reads.dtype == "uint8"
     if reads.dtype not in INPUT_TYPES or image != reads.is_image or None in reads.shape:
         raise ValueError(
@@ -39,11 +44,11 @@ def _require_types(cascade: Cascade) -> None:
             f"of a fixed shape of type {', '.join(INPUT_TYPES[1:])}; received {reads.dtype} of "
             f"shape {reads.shape}"
         )
-    sent = cascade.tiers[0].model.output["features"]
-    if cascade.sent_dtype not in SENT_TYPES or None in sent.shape[1:]:
+    sent = device.model.output["features"]
+    if device.sent_dtype not in SENT_TYPES or None in sent.shape[1:]:
         raise ValueError(
             f"an artefact sends {', '.join(SENT_TYPES)} of a fixed shape; received "
-            f"{cascade.sent_dtype} of shape {tuple(sent.shape[1:])} from {cascade.sent[0]!r}"
+            f"{device.sent_dtype} of shape {tuple(sent.shape[1:])} from {cascade.sent[0]!r}"
         )
 
 
@@ -61,13 +66,13 @@ def load_network(folder: Path, manifest: Mapping) -> Cascade:
     }
     try:
         cascade = Cascade(model, sent)
-        _, cloud = cascade.tiers
+        device, cloud = cascade.tiers
         received = {
             "reads": [list(cascade.reads.shape), cascade.reads.dtype],
             "sends": [
                 list(cloud.model.input.shape[1:]),
-                cascade.sent_dtype,
-                cascade.sends_inputs,
+                device.sent_dtype,
+                device.sends_inputs,
             ],
             "answers": {name: out.shape[-1] for name, out in model.output.items()},
         }

@@ -1,15 +1,18 @@
-"""What runs in the end: a DDNN, a rule and a threshold."""
+"""What runs in the end: a DDNN, and for each tier but the last a rule and a threshold."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.data.bank import EdgeOutputs
 from keras_ddnn.data.classes import Classes
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import expect, require_inputs
 from keras_ddnn.networks.batched import (
     BUCKETS,
@@ -23,24 +26,25 @@ from keras_ddnn.networks.batched import (
     traced,
     views,
 )
-from keras_ddnn.networks.cascade import Cascade, as_cascade
-from keras_ddnn.rules.confidence import OffloadRule, offloads
+from keras_ddnn.networks.cascade import Cascade, Tier, as_cascade
+from keras_ddnn.rules.confidence import Gate, OffloadRule
 
 
 @dataclass(frozen=True, eq=False)
 class OffloadPolicy:
-    """A DDNN that decides, sample by sample, which of its two networks answers.
+    """A DDNN that decides, sample by sample, which of its tiers answers.
 
     Attributes:
-        model: The DDNN: a `Cascade` of two tiers, or a model of `build_ddnn`.
+        model: The DDNN: a `Cascade`, or a model of `build_ddnn`.
         config: What a model of `build_ddnn` was built from; None for others.
         rule: Scores samples from what the device knows.
         score_threshold: Samples with a score at or above it are offloaded.
         class_names: One name a class.
         classes: The user's labels, in which it answers; the numbers 0..k-1 by default.
+        later: The gates of the tiers between the device and the last, in order; none of two tiers.
 
     Raises:
-        ValueError: If there is not one name a label.
+        ValueError: If there is not one name a label, or not one gate for each tier but the last.
     """
 
     model: keras.Model | Cascade
@@ -49,12 +53,21 @@ class OffloadPolicy:
     score_threshold: float
     class_names: tuple[str, ...]
     classes: Classes = field(default=None, kw_only=True)
+    later: Sequence[Gate] = field(default=(), kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.classes is None:
             object.__setattr__(self, "classes", Classes.numbered(len(self.class_names)))
         count = len(self.classes)
         expect(count == len(self.class_names), "class_names", f"{count} names", self.class_names)
+        tiers = as_cascade(self.model).model.output
+        gates = f"a gate for each tier but the last of {', '.join(tiers)}"
+        expect(len(self.gates) == len(tiers) - 1, "later", gates, f"{len(self.gates)} in all")
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The gate of each tier but the last, the device's first."""
+        return (Gate(self.rule, self.score_threshold), *self.later)
 
     @cached_property
     def cascade(self) -> Cascade:
@@ -80,75 +93,108 @@ class OffloadPolicy:
 
         Only the local network and the rule are run. n is at least 1, or ValueError is raised.
         """
-        return self._decide(_edge(self._ask_device(images), images))
+        return self.gates[0].sends_on(_edge([*self._ask_device(images)], images))
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
 
         Returns:
-            The user's labels, integers or strings of shape (n,), and whether each came from the
-            cloud, bool (n,).
+            The user's labels, integers or strings of shape (n,), and whether each came from behind
+            the device, bool (n,).
 
         Raises:
             ValueError: If the images are of another shape or type than the model's, or none.
         """
+        answers, tiers = self.route(images)
+        return self.classes.decode(answers), tiers > 0
+
+    def route(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the class number of each image, int (n,), and the place of the tier that said it.
+
+        The place, int8 (n,), is 0 for the device. A tier sees the samples alone that all tiers
+        before it have sent on. Arguments and errors are those of `predict`.
+        """
         batches = list(self._ask_device(images))
-        edge = _edge(batches, images)
-        offloaded = self._decide(edge)
-        classes = edge.local_logits.argmax(axis=1)
-        for rows, (_, features) in batches:
-            (sent,) = np.nonzero(offloaded[rows])
-            if len(sent):
-                classes[rows][sent] = self._ask_cloud(features, sent).argmax(axis=1)
-        return self.classes.decode(classes), offloaded
+        known, answers_of = _edge(batches, images), self.cascade.task.answers
+        answers, places = answers_of(known.outputs), np.zeros(len(images), np.int8)
+        samples = np.arange(len(images))
+        # The samples of each batch, and what the tier hands on of them, filled up.
+        held = [(samples[rows], features) for rows, (_, features) in batches]
+        for place, (gate, step) in enumerate(zip(self.gates, self._steps, strict=True), start=1):
+            ends = np.cumsum([len(batch) for batch, _ in held])[:-1]
+            sent_on = zip(held, np.split(gate.sends_on(known), ends))
+            said = [
+                (batch[sent], *_ask(step, features, np.flatnonzero(sent)))
+                for (batch, features), sent in sent_on
+                if sent.any()
+            ]
+            if not said:
+                break
+            for batch, outputs, *_ in said:
+                answers[batch], places[batch] = answers_of(outputs), place
+            if place < len(self.gates):
+                held = [(batch, features) for batch, _, features in said]
+                known = TierOutputs(
+                    np.concatenate([outputs for _, outputs, _ in said]),
+                    np.concatenate([features[: len(batch)] for batch, _, features in said]),
+                )
+        return answers, places
 
-    def _decide(self, edge):
-        return offloads(self.rule.score(edge), self.score_threshold)
-
-    def _ask_device(self, images):
+    def _ask_device(self, images: np.ndarray) -> Iterator[tuple[slice, list[tf.Tensor]]]:
         """Yield the rows of each batch, and its logits and features as tensors, filled up."""
         read = self.cascade.tiers[0].model.input
         require_inputs(images, read.shape[1:], read.dtype)
 
-        def step(batch):
+        def step(batch: tf.Tensor) -> list[tf.Tensor]:
             many = len(batch) >= FEWEST_IN_PARTS
             return (self._local_step_in_parts if many else self._local_step)(batch)
 
         return in_batches(step, images, BUCKETS)
 
-    def _ask_cloud(self, features, rows):
-        chosen = filled_up(rows, BUCKETS)
-        if len(chosen) == len(features):
-            return self._cloud_step(features).numpy()[rows]
-        return self._cloud_step(tf.gather(features, chosen)).numpy()[: len(rows)]
-
     # Trace once per shape; tracing is slower than most batches.
 
     @cached_property
-    def _local_step(self):
-        return traced(self._run_device, self.cascade.tiers[0].model.input)
+    def _local_step(self) -> Any:
+        return traced(_run(self.cascade.tiers[0]), self.cascade.tiers[0].model.input)
 
     @cached_property
-    def _local_step_in_parts(self):
-        types = tf.float32, self.cascade.sent_dtype
-        return traced(in_parts(self._run_device, types), self.cascade.tiers[0].model.input)
+    def _local_step_in_parts(self) -> Any:
+        device = self.cascade.tiers[0]
+        return traced(in_parts(_run(device), (tf.float32, device.sent_dtype)), device.model.input)
 
     @cached_property
-    def _run_device(self):
-        call = frozen(self.cascade.tiers[0].model)
-        dtype = self.cascade.sent_dtype
-        return lambda images: as_sent(call(images), dtype)
-
-    @cached_property
-    def _cloud_step(self):
-        cloud = self.cascade.tiers[1].model
-        call = frozen(cloud)
-        return traced(lambda sent: call(sent)["outputs"], cloud.input, self.cascade.sent_dtype)
+    def _steps(self) -> list[Any]:
+        """What runs each tier behind the device on what the tier before it sends."""
+        tiers = self.cascade.tiers
+        return [
+            traced(_run(tier), tier.model.input, before.sent_dtype)
+            for before, tier in pairwise(tiers)
+        ]
 
 
-def _edge(batches, images):
+def _run(tier: Tier) -> Any:
+    """Return a tier's call: what it reads → its outputs, and what it sends if it sends."""
+    call, dtype = frozen(tier.model), tier.sent_dtype
+    return lambda read: as_sent(call(read), dtype)
+
+
+def _ask(step: Any, features: tf.Tensor, rows: np.ndarray) -> tuple[Any, ...]:
+    """Run a tier on some rows, int (m,), of what was sent.
+
+    Returns:
+        Its outputs as an array (m, ...), and what it sends, if it does, as a tensor, filled up.
+    """
+    chosen = filled_up(rows, BUCKETS)
+    if len(chosen) == len(features):  # as much work, and nothing is gathered
+        outputs, *sent = step(features)
+        return outputs.numpy()[rows], *(tf.gather(tensor, rows) for tensor in sent)
+    outputs, *sent = step(tf.gather(features, chosen))
+    return outputs.numpy()[: len(rows)], *sent
+
+
+def _edge(batches: list[tuple[slice, list[tf.Tensor]]], images: np.ndarray) -> TierOutputs:
     if len(images) > BUCKETS[-1]:
-        return EdgeOutputs(*joined(batches, len(images)), images)
+        return TierOutputs(*joined(batches, len(images)), images)
     # To copy the features of a single batch takes as long as a tenth of the cloud's half.
     ((rows, outputs),) = batches
-    return EdgeOutputs(*views(rows, outputs), images)
+    return TierOutputs(*views(rows, outputs), images)

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import CostsAtGate
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.statistics import RankedSamples, audc_replicates
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES
 
@@ -66,7 +67,7 @@ class Anchor:
         """Return all of it as plain JSON types."""
         return asdict(self)
 
-    def correct(self, scores: np.ndarray, edge: EdgeOutputs) -> np.ndarray:
+    def correct(self, scores: np.ndarray, edge: TierOutputs) -> np.ndarray:
         """Return the anchored scores (n,) of a head's scores (n,)."""
         return self._blend(RULES[self.rule]().score(edge), scores)
 

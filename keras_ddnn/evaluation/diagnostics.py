@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.benefits import benefit, hard_labels
+from keras_ddnn.data.gate_costs import benefit, hard_labels
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
 from keras_ddnn.evaluation.statistics import Interval, audc_gain, audc_interval
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, OffloadRule, untrained_rules

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.benefits import benefit
-from keras_ddnn.tasks.classification import true_class
+from keras_ddnn.data.gate_costs import benefit
 
 ALL = "all"  # the first "class" of the table: every sample
 
@@ -67,11 +66,12 @@ def disagreement(
     members = {ALL: np.ones(len(bank), bool)}
     members |= {name: bank.labels == number for number, name in enumerate(names)}
     oracle = oracle_scores(bank) > 0
+    p_true = bank.costs("true_class")
     measured = {
-        "local_entropy": bank.edge.local_entropy,
-        "local_margin": bank.edge.local_margin,
-        "p_local_true": 1.0 - true_class(bank.edge.local_probabilities, bank.labels),
-        "p_cloud_true": 1.0 - true_class(bank.cloud_probabilities, bank.labels),
+        "local_entropy": bank.edge.distribution.entropy,
+        "local_margin": bank.edge.distribution.margin,
+        "p_local_true": 1.0 - p_true[:, 0],
+        "p_cloud_true": 1.0 - p_true[:, 1],
         "benefit": benefit(bank, cost),
     }
     rows = []

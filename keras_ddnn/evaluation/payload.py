@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_ddnn.data.bank import EdgeOutputs
 from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.data.readers import read_image
+from keras_ddnn.data.tier_outputs import TierOutputs
 
 SAMPLES = 256  # measured of a bank
 PNG_CHANNELS = (1, 2, 3, 4)
@@ -45,7 +45,7 @@ class Payload:
     kind: str = "image"
 
     @classmethod
-    def of(cls, edge: EdgeOutputs, quantisation: Quantisation | None = None) -> "Payload":
+    def of(cls, edge: TierOutputs, quantisation: Quantisation | None = None) -> "Payload":
         """Measure up to `SAMPLES` of n samples, n at least 1, spread evenly over them.
 
         Args:
@@ -54,7 +54,7 @@ class Payload:
                 Without, codes are fitted to the features.
         """
         rows = np.unique(np.linspace(0, len(edge) - 1, SAMPLES).astype(int))
-        features, images = (edge.require(name, "Payload")[rows] for name in ("features", "images"))
+        features, images = (edge.require(name, "Payload")[rows] for name in ("features", "inputs"))
         lengths = {"codes": math.nan, "codes_zlib": math.nan}
         if features.dtype == np.float16:
             codes = (quantisation or Quantisation.of(features)).codes(features)

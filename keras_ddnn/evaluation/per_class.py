@@ -33,7 +33,7 @@ def by_class(
     """
     from sklearn.metrics import f1_score
 
-    local, cloud = test.edge.local_logits.argmax(axis=1), test.cloud_logits.argmax(axis=1)
+    local, cloud = (logits.argmax(axis=1) for logits in (test.edge.outputs, test.cloud_logits))
     counts = np.bincount(test.labels, minlength=len(class_names))
 
     def share(hits: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 
 from keras_ddnn.config import HeadConfig
-from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
@@ -54,10 +55,10 @@ class HeadRule(OffloadRule):
         self.multiply_adds = multiply_adds(model) if anchor is None or anchor.weight else 0
         self._ask = _predict_in_batches
 
-    def score(self, edge: EdgeOutputs) -> np.ndarray:
+    def score(self, edge: TierOutputs) -> np.ndarray:
         """Return the score that target and anchor make of the head's outputs, of shape (n,)."""
         if not self.multiply_adds:
-            return self.anchor.correct(edge.xp.zeros_like(edge.local_entropy), edge)
+            return self.anchor.correct(edge.xp.zeros_like(edge.distribution.entropy), edge)
         outputs = self._ask(self.model, HEAD_INPUTS[self.config.input](edge))
         scores = TARGETS[self.config.target].score(outputs, edge.xp)
         return self.anchor.correct(scores, edge) if self.anchor else scores

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import softmax
 
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import require_choice, require_count, require_seed
 from keras_ddnn.networks.batched import run_in_batches
 from keras_ddnn.networks.layers import SimulatedQuantisation
@@ -70,7 +70,7 @@ class MCDropout(OffloadRule):
         self.seed = seed
         self.multiply_adds = passes * multiply_adds(classifier)
 
-    def score(self, edge: EdgeOutputs) -> np.ndarray:
+    def score(self, edge: TierOutputs) -> np.ndarray:
         """Return the measure of the passes over `edge.features`, in [0, 1], of shape (n,)."""
         (logits,) = run_in_batches(self._ask, edge.require("features", "MCDropout"))
         return MEASURES[self.measure](softmax(logits.astype(np.float64), axis=2))

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.files.checks import require_choice
 from keras_ddnn.labels.targets import TARGETS
@@ -124,19 +125,19 @@ class LogitHead(OffloadRule):
         weights, bias = _logistic(HEAD_INPUTS[input](bank.edge), values)
         return cls(weights, bias, input=input, target=target)
 
-    def score(self, edge: EdgeOutputs) -> np.ndarray:
+    def score(self, edge: TierOutputs) -> np.ndarray:
         """Return P(cloud right) - P(local right), anchored if it is, of shape (n,).
 
         Raises:
             ValueError: If the logits have another number of classes than those of `fit`.
         """
         if not self.multiply_adds:
-            return self.anchor.correct(edge.xp.zeros_like(edge.local_entropy), edge)
+            return self.anchor.correct(edge.xp.zeros_like(edge.distribution.entropy), edge)
         read = HEAD_INPUTS[self.input](edge)
         if read.shape[1] != len(self.weights):
             raise ValueError(
                 f"this LogitHead expects {len(self.weights)} numbers of {self.input}; received "
-                f"{read.shape[1]}, of {edge.local_logits.shape[1]} classes; fit it for these"
+                f"{read.shape[1]}, of {edge.outputs.shape[1]} classes; fit it for these"
             )
         scores = TARGETS[self.target].score(edge.xp.matmul(read, self.weights) + self.bias, edge.xp)
         if self.anchor is None:

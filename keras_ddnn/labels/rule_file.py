@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_ddnn.data.bank import EdgeOutputs
 from keras_ddnn.data.outputs import as_logits, refuse_probabilities
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import require_choice, require_count
 from keras_ddnn.files.checksums import read_sealed_json, write_sealed_json
 from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.rules.calibration import Calibration
-from keras_ddnn.rules.confidence import RULES, OffloadRule, offloads
+from keras_ddnn.rules.confidence import RULES, Gate, OffloadRule
 
 SCHEMA = 1
 FEWEST_ROWS = 8  # so many rows of logits do not look like probabilities by chance
@@ -64,14 +64,17 @@ class SavedRule:
         Raises:
             ValueError: If they are not finite floats of that shape, or are probabilities.
         """
-        logits = as_logits(logits, "local logits", self.num_classes)
-        if len(logits) >= FEWEST_ROWS:
-            refuse_probabilities(logits, "local logits")
-        return self.rule.score(EdgeOutputs(logits, None, None))
+        return self.rule.score(self._checked(logits))
 
     def offload(self, logits: Any) -> np.ndarray:
         """Return whether to offload each sample, bool (n,); raises as `score`."""
-        return offloads(self.score(logits), self.score_threshold)
+        return Gate(self.rule, self.score_threshold).sends_on(self._checked(logits))
+
+    def _checked(self, logits: Any) -> TierOutputs:
+        logits = as_logits(logits, "local logits", self.num_classes)
+        if len(logits) >= FEWEST_ROWS:
+            refuse_probabilities(logits, "local logits")
+        return TierOutputs(logits)
 
     def save(self, path) -> None:
         """Write all of it as one JSON file with its own hash, whole or not at all.

@@ -13,9 +13,9 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.benefits import benefit
+from keras_ddnn.data.gate_costs import benefit
 from keras_ddnn.evaluation.diagnostics import HONEST, MEMORISED, BankFacts
-from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.labels.predictions import Predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,40 +24,6 @@ VIEWS = 2
 FOLDS = 3
 HELD_OUT = 9  # one in so many: 5,000 of the 45,000 training images of CIFAR-10
 STAGES = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What two networks say of some of the training images.
-
-    Attributes:
-        rows: Which, int64 of shape (m,), no row twice.
-        local_logits, cloud_logits: float32 of shape (m, num_classes).
-    """
-
-    rows: np.ndarray
-    local_logits: np.ndarray
-    cloud_logits: np.ndarray
-
-    def save(self, path) -> None:
-        """Write an `.npz`, whole or not at all; raises OSError if the folder cannot be written."""
-        with replacing_file(path) as file:
-            np.savez(file, **vars(self))
-
-    @classmethod
-    def load(cls, path) -> "Predictions":
-        """Read what `save` has written."""
-        with np.load(path, allow_pickle=False) as saved:
-            return cls(**saved)
-
-    def apply_to(self, bank: Bank) -> Bank:
-        """Return the predicted rows of `bank`, in their order there, with these logits."""
-        order = np.argsort(self.rows)
-        rows = self.rows[order]
-        pick = slice(None) if len(rows) == len(bank) else rows  # whole features are not copied
-        predicted = bank.rows(pick)
-        edge = replace(predicted.edge, local_logits=self.local_logits[order])
-        return replace(predicted, edge=edge, cloud_logits=self.cloud_logits[order])
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,14 +135,11 @@ def held_out(backbone: TrainedNetwork) -> HeadTrainingData:
     """
     fold = backbone.fold(0)
     few = np.random.default_rng(0).permutation(len(fold.rows))[: len(backbone.bank) // HELD_OUT]
-    return _folds(
-        backbone, [Predictions(fold.rows[few], fold.local_logits[few], fold.cloud_logits[few])]
-    )
+    return _folds(backbone, [fold.take(few)])
 
 
 def _folds(backbone: TrainedNetwork, folds: Sequence[Predictions]) -> HeadTrainingData:
-    arrays = (np.concatenate(parts) for parts in zip(*(vars(fold).values() for fold in folds)))
-    bank = Predictions(*arrays).apply_to(backbone.bank)
+    bank = Predictions.joined(folds).apply_to(backbone.bank)
     return HeadTrainingData(bank, bank)
 
 

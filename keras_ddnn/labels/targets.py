@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.benefits import benefit, hard_labels
+from keras_ddnn.data.gate_costs import benefit, hard_labels
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Target:
 
     Attributes:
         values: (bank, cost, local_fraction) → what to learn, float32 of shape (n, units).
-        score: (outputs of the head (n, units), functions of arrays as of `EdgeOutputs.xp`) → scores
+        score: (outputs of the head (n, units), functions of arrays as of `TierOutputs.xp`) → scores
             (n,).
         units: Outputs of the head.
         losses: Keys of `LOSSES` that fit, the default first.
@@ -69,7 +69,7 @@ def _correctness(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
 
 def _distilled(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
     rows, probabilities = np.arange(len(bank)), bank.cloud_probabilities
-    answers = bank.edge.local_logits.argmax(axis=1), bank.cloud_logits.argmax(axis=1)
+    answers = map(bank.task.answers, (bank.edge.outputs, bank.cloud_logits))
     return np.stack([probabilities[rows, a] for a in answers], axis=1).astype(np.float32)
 
 

@@ -13,9 +13,10 @@ CACHED_IMAGES = 32  # their feature maps fit in one core's L2 cache
 FEWEST_IN_PARTS = 4 * CACHED_IMAGES  # fewer are run at once: the loop would cost more
 
 
-def as_sent(outputs: Mapping[str, tf.Tensor], dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the logits of a tier, and what it hands on in the type of `Cascade.sent_dtype`."""
-    return outputs["outputs"], tf.cast(outputs["features"], dtype)
+def as_sent(outputs: Mapping[str, tf.Tensor], dtype: str | None) -> list[tf.Tensor]:
+    """Return the outputs of a tier, and what it hands on in the type of `Tier.sent_dtype`."""
+    handed_on = [] if dtype is None else [tf.cast(outputs["features"], dtype)]
+    return [outputs["outputs"], *handed_on]
 
 
 def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
@@ -107,7 +108,7 @@ def in_parts(step, types: tuple[tf.DType | str, ...]):
         n = tf.shape(images)[0]
         size = tf.where(n % CACHED_IMAGES == 0, CACHED_IMAGES, n)
         parts = tf.reshape(images, (-1, size, *images.shape[1:]))
-        outputs = tf.map_fn(step, parts, fn_output_signature=tuple(map(tf.as_dtype, types)))
+        outputs = tf.map_fn(step, parts, fn_output_signature=[*map(tf.as_dtype, types)])
         return [tf.reshape(output, (n, *output.shape[2:])) for output in outputs]
 
     return step_in_parts

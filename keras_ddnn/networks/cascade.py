@@ -1,7 +1,7 @@
 """A DDNN as a chain of tiers: one Keras model cut in parts, or several models one after another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.networks.folding import fold
 from keras_ddnn.networks.inputs_and_exits import (
@@ -24,8 +25,9 @@ from keras_ddnn.networks.inputs_and_exits import (
 )
 from keras_ddnn.networks.layers import settle
 from keras_ddnn.networks.wiring import CutPoints
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.task import Task
 
-LOCAL, CLOUD = "local", "cloud"  # the first and the last tier
 FEATURES = "features"  # of the networks of `build_ddnn`, the layer that is sent
 
 
@@ -37,10 +39,24 @@ class Tier:
         name: "local" for the first, "cloud" for the last.
         model: What it reads → {"outputs": logits (n, num_classes), "features": what it hands on}.
             The last tier hands on nothing and has no "features".
+        sends_inputs: Whether it hands on what it reads as it came, as in a chain.
     """
 
     name: str
     model: keras.Model
+    sends_inputs: bool = False
+
+    @property
+    def sent_dtype(self) -> str | None:
+        """Type of what it sends: inputs and integers as they are, features as float16.
+
+        None for the last tier, which sends nothing.
+        """
+        if "features" not in self.model.output:
+            return None
+        dtype = self.model.output["features"].dtype
+        feature = not self.sends_inputs and keras.backend.is_float_dtype(dtype)
+        return "float16" if feature else dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +68,12 @@ class Cascade:
             It is what is trained; the tiers share its weights.
         sent: Names of the layers of `model` whose outputs are handed on, one for each tier but the
             last; the name of the input where the input itself travels.
+        task: What its outputs are.
     """
 
     model: keras.Model
     sent: tuple[str, ...]
+    task: Task = CLASSIFICATION
     _folded: dict[str, "Cascade"] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -67,7 +85,7 @@ class Cascade:
         for place, (name, outputs) in enumerate(self.model.output.items()):
             handed_on = {"features": sent[place]} if place < len(sent) else {}
             part = keras.Model(read[place], {"outputs": outputs, **handed_on}, name=name)
-            tiers.append(Tier(name, part))
+            tiers.append(Tier(name, part, handed_on.get("features") is read[place]))
         return tuple(tiers)
 
     def halves(self) -> tuple[keras.Model, keras.Model]:
@@ -84,18 +102,6 @@ class Cascade:
         """What the device reads of a sample."""
         return InputType(tuple(self.model.inputs[0].shape[1:]), self.model.inputs[0].dtype)
 
-    @property
-    def sends_inputs(self) -> bool:
-        """Whether the device hands on its input as it came, as in a chain."""
-        return self.sent[0] == self.model.inputs[0].name
-
-    @property
-    def sent_dtype(self) -> str:
-        """Type of what the device sends: inputs and integers as they are, features as float16."""
-        dtype = self.tiers[0].model.output["features"].dtype
-        feature = not self.sends_inputs and keras.backend.is_float_dtype(dtype)
-        return "float16" if feature else dtype
-
     def folded(self) -> "Cascade":
         """Return a copy for inference; see `fold`. The first tier computes in float32.
 
@@ -105,7 +111,7 @@ class Cascade:
         if weights not in self._folded:
             self._folded.clear()
             on_device = {layer.name for layer in self.tiers[0].model.layers}
-            self._folded[weights] = Cascade(fold(self.model, on_device), self.sent)
+            self._folded[weights] = replace(self, model=fold(self.model, on_device))
         return self._folded[weights]
 
     def copy(self) -> "Cascade":
@@ -115,7 +121,7 @@ class Cascade:
         settle(model)
         for ours, theirs in zip(model.layers, self.model.layers, strict=True):
             ours.trainable = theirs.trainable
-        return Cascade(model, self.sent)
+        return replace(self, model=model)
 
 
 def as_cascade(network: "keras.Model | Cascade") -> "Cascade":

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_ddnn.config import BOTTLENECK_BLOCK, DDNNConfig, feature_quantisation
-from keras_ddnn.data.datasets import MIN_SIDE
+from keras_ddnn.data.splits import MIN_SIDE
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.layers import (
     Bias,

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
-from keras_ddnn.data.benefits import threshold_for_fraction
-from keras_ddnn.data.gate_costs import CostsAtGate
+from keras_ddnn.data.gate_costs import CostsAtGate, threshold_for_fraction
 from keras_ddnn.rules.certificate import certified_threshold, cuts
 
 

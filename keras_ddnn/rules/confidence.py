@@ -3,11 +3,12 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 
 
 def offloads(scores: np.ndarray, score_threshold: float) -> np.ndarray:
@@ -33,7 +34,7 @@ class OffloadRule(ABC):
     fits_graph: bool = True
 
     @abstractmethod
-    def score(self, edge: EdgeOutputs) -> np.ndarray:
+    def score(self, edge: TierOutputs) -> np.ndarray:
         """Return the score of n samples, of shape (n,): higher means offload."""
 
     def get_config(self) -> dict[str, Any]:
@@ -70,6 +71,23 @@ class OffloadRule(ABC):
         return self
 
 
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """What decides at a tier whether it answers or sends on: a rule and a threshold.
+
+    Attributes:
+        rule: Scores the samples.
+        score_threshold: Samples with a score at or above it are sent on.
+    """
+
+    rule: OffloadRule
+    score_threshold: float
+
+    def sends_on(self, tier: TierOutputs) -> np.ndarray:
+        """Return whether to send on each of n samples, bool (n,); see `offloads`."""
+        return offloads(self.rule.score(tier), self.score_threshold)
+
+
 class Random(OffloadRule):
     """Ranks at random: the straight line between the two accuracies."""
 
@@ -97,7 +115,7 @@ class Entropy(OffloadRule):
 
     def score(self, edge):
         """Return the entropy of the local probabilities divided by log num_classes, in [0, 1]."""
-        return edge.local_entropy
+        return edge.distribution.entropy
 
 
 class MaxProb(OffloadRule):
@@ -105,7 +123,7 @@ class MaxProb(OffloadRule):
 
     def score(self, edge):
         """Return 1 - max p_local, in [0, 1]."""
-        return edge.local_rest
+        return edge.distribution.rest
 
 
 class Margin(OffloadRule):
@@ -113,7 +131,7 @@ class Margin(OffloadRule):
 
     def score(self, edge):
         """Return 1 - (p_local of the first class - p_local of the second), in [0, 1]."""
-        return edge.local_closeness
+        return edge.distribution.closeness
 
 
 # The rules that need no training; the learned one is `heads.HeadRule`.

@@ -4,52 +4,61 @@ from math import prod
 
 import numpy as np
 
-from keras_ddnn.data.bank import EdgeOutputs
+from keras_ddnn.data.tier_outputs import TierOutputs
 
 PLACES = 4  # a side, to which a feature map is pooled
 EPSILON = 1e-7  # keeps the logarithm of a probability finite
 
 
-def features(edge: EdgeOutputs) -> np.ndarray:
+def features(edge: TierOutputs) -> np.ndarray:
     """Return the feature map that would be sent, float16 (n, h, w, f)."""
     return edge.require("features", "the head input 'features'")
 
 
-def image(edge: EdgeOutputs) -> np.ndarray:
+def image(edge: TierOutputs) -> np.ndarray:
     """Return the image, uint8 (n, height, width, channels)."""
-    return edge.require("images", "the head input 'image'")
+    return edge.require("inputs", "the head input 'image'")
 
 
-def logits(edge: EdgeOutputs) -> np.ndarray:
+def logits(edge: TierOutputs) -> np.ndarray:
     """Return the local logits, float32 (n, num_classes)."""
-    return edge.local_logits
+    return edge.outputs
 
 
-def logits_plus(edge: EdgeOutputs) -> np.ndarray:
+def logits_plus(edge: TierOutputs) -> np.ndarray:
     """Return logits, normalised entropy and top-2 gap, float32 (n, num_classes + 2)."""
-    return _columns(edge, edge.local_logits, edge.local_entropy, edge.local_margin)
+    return _columns(edge, edge.outputs, edge.distribution.entropy, edge.distribution.margin)
 
 
-def logits_rich(edge: EdgeOutputs) -> np.ndarray:
+def logits_rich(edge: TierOutputs) -> np.ndarray:
     """Return all that the logits tell of confidence and class, float32 (n, d).
 
     Sorted log-probabilities (num_classes), the gaps between the first four of them, the log-odds of
     the first class against the rest, normalised entropy and top-2 gap, and the first and the second
     class as one-hot (num_classes each).
     """
-    xp, ranked = edge.xp, edge.local_ranked
+    xp, ranked = edge.xp, edge.distribution.ranked
     logs = xp.log(ranked + EPSILON)
-    log_odds = logs[:, 0] - xp.log(edge.local_rest + EPSILON)
+    log_odds = logs[:, 0] - xp.log(edge.distribution.rest + EPSILON)
     top = logs[:, :4]
     one_hot = xp.eye(ranked.shape[1], dtype=edge.precision)
-    first, second = (xp.take(one_hot, edge.local_order[:, place], axis=0) for place in (0, 1))
+    first, second = (
+        xp.take(one_hot, edge.distribution.order[:, place], axis=0) for place in (0, 1)
+    )
     gaps = top[:, :-1] - top[:, 1:]
     return _columns(
-        edge, logs, gaps, log_odds, edge.local_entropy, edge.local_margin, first, second
+        edge,
+        logs,
+        gaps,
+        log_odds,
+        edge.distribution.entropy,
+        edge.distribution.margin,
+        first,
+        second,
     )
 
 
-def logits_features(edge: EdgeOutputs) -> np.ndarray:
+def logits_features(edge: TierOutputs) -> np.ndarray:
     """Return `logits_rich` and the feature map pooled to 4×4 places, float32 (n, d).
 
     A map smaller than that is kept as it is, and so is a vector; a sequence is pooled to 4 places.
@@ -65,14 +74,14 @@ def logits_features(edge: EdgeOutputs) -> np.ndarray:
     return xp.concatenate([logits_rich(edge), flat], axis=1)
 
 
-def _columns(edge: EdgeOutputs, *parts: np.ndarray) -> np.ndarray:
+def _columns(edge: TierOutputs, *parts: np.ndarray) -> np.ndarray:
     """Join parts (n,) and (n, d) side by side, float32."""
     xp = edge.xp
     columns = [part if len(part.shape) == 2 else part[:, None] for part in parts]
     return xp.concatenate([xp.asarray(part, "float32") for part in columns], axis=1)
 
 
-# EdgeOutputs -> array (n, ...), a map of rank 4 or a vector of rank 2
+# TierOutputs -> array (n, ...), a map of rank 4 or a vector of rank 2
 HEAD_INPUTS = {
     "features": features,
     "image": image,

@@ -1,6 +1,10 @@
-"""What an answer of class probabilities costs, given the truth. Lower is better."""
+"""Classes: what logits answer, how sure they are, and what they cost given the truth."""
 
-from types import ModuleType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType, ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -33,29 +37,84 @@ def normalised_entropy(probabilities: np.ndarray, xp: ModuleType = np) -> np.nda
     return xp.minimum(shares, xp.ones_like(shares))
 
 
-def true_class(probabilities, labels):
+@dataclass(frozen=True, eq=False)
+class ClassDistribution:
+    """The probabilities of classes that logits stand for, and how sure they are.
+
+    Rules and heads read it in NumPy and in a TensorFlow graph by the same lines.
+
+    Attributes:
+        logits: Of shape (n, num_classes).
+        xp: NumPy, or `tensorflow.experimental.numpy` in a graph.
+        precision: Type in which probabilities are computed.
+    """
+
+    logits: np.ndarray
+    xp: ModuleType = np
+    precision: str = "float64"
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, of shape (n, num_classes)."""
+        return softmax(self.xp.asarray(self.logits, self.precision), self.xp)
+
+    @cached_property
+    def entropy(self) -> np.ndarray:
+        """Entropy of the probabilities over log num_classes, of shape (n,), in [0, 1]."""
+        return normalised_entropy(self.probabilities, self.xp)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The classes by falling probability, lower numbers first in a tie, int (n, C)."""
+        return self.xp.argsort(-self.probabilities, axis=1, kind="stable")
+
+    @cached_property
+    def ranked(self) -> np.ndarray:
+        """The probabilities, falling, of shape (n, num_classes)."""
+        return -self.xp.sort(-self.probabilities, axis=1)
+
+    @cached_property
+    def rest(self) -> np.ndarray:
+        """1 - the highest probability, of shape (n,), in [0, 1].
+
+        It is the sum of the others: where the highest is near 1, 1 - p has few digits.
+        """
+        return self.xp.sum(self.ranked[:, 1:], axis=1)
+
+    @cached_property
+    def closeness(self) -> np.ndarray:
+        """1 - the gap between the two highest probabilities, of shape (n,), in [0, 1]."""
+        return self.rest + self.ranked[:, 1]
+
+    @property
+    def margin(self) -> np.ndarray:
+        """Gap between the two highest probabilities, of shape (n,), in [0, 1]."""
+        return 1.0 - self.closeness
+
+
+def true_class(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """1 - p[y], the cost of the paper."""
     return 1.0 - _of_true_class(probabilities, labels)
 
 
-def zero_one(probabilities, labels):
+def zero_one(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """1 where the most probable class is wrong, else 0."""
     return (probabilities.argmax(axis=1) != labels).astype(np.float64)
 
 
-def cross_entropy(probabilities, labels):
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """-log p[y], in nats."""
     return -np.log(np.maximum(_of_true_class(probabilities, labels), np.finfo(np.float64).tiny))
 
 
-def margin(probabilities, labels):
+def margin(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """max p[j ≠ y] - p[y], in [-1, 1]: negative where the answer is right, however surely."""
     others = probabilities.copy()
     np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
     return others.max(axis=1) - _of_true_class(probabilities, labels)
 
 
-def entropy_adjusted(probabilities, labels):
+def entropy_adjusted(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """1 - p[y]·(1 - H(p) / log C), in [0, 1]: an unsure right answer costs more than a sure one.
 
     Our reading of the refined cost that the paper proposes as future work; C classes.
@@ -64,7 +123,7 @@ def entropy_adjusted(probabilities, labels):
     return 1.0 - _of_true_class(probabilities, labels) * certainty
 
 
-def _of_true_class(probabilities, labels):
+def _of_true_class(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
 
 
@@ -76,3 +135,32 @@ COSTS = {
     "margin": margin,
     "entropy_adjusted": entropy_adjusted,
 }
+
+
+def _of_logits(cost: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    return lambda outputs, targets: cost(softmax(outputs.astype(np.float64)), targets)
+
+
+class Classification:
+    """Outputs are logits (n, num_classes), targets are class numbers (n,); see `Task`."""
+
+    costs: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = MappingProxyType(
+        # Of the logits themselves: rounded probabilities can tie.
+        {name: _of_logits(cost) for name, cost in COSTS.items()} | {"zero_one": zero_one}
+    )
+    reported = "zero_one"
+    keras_loss: Mapping[str, Any] = MappingProxyType(
+        {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}}
+    )
+    keras_metrics = ("accuracy",)
+
+    def answers(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the class of the highest logit, int (n,); the lower number in a tie."""
+        return outputs.argmax(axis=1)
+
+    def differ(self, stay: np.ndarray, go: np.ndarray) -> np.ndarray:
+        """Return 1 where the two answers are other classes and else 0, float64 (n,)."""
+        return (self.answers(stay) != self.answers(go)).astype(np.float64)
+
+
+CLASSIFICATION = Classification()

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config import Augmentation
+from keras_ddnn.data.rows.view import Rows
 
 PAD = 4
 VIEW_BATCH = 1000
@@ -20,27 +21,49 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Yield endless shuffled batches, the same ones for the same seed.
 
-    The arrays stay as they are in memory (uint8 images, float16 features); each batch is gathered
-    from them by index. An epoch has `steps_per_epoch` batches: the odd samples at its end wait for
-    the next shuffle, so that every batch has one shape.
+    The arrays stay where they are and as they are (uint8 images, float16 features), in memory or in
+    a file; the rows of each batch are read in the background. An epoch has `steps_per_epoch`
+    batches: the odd samples at its end wait for the next shuffle, so that every batch has one
+    shape.
 
     Args:
-        arrays: Any nest of arrays with the same first axis n.
+        arrays: Any nest of arrays with the same first axis n; see `keras_ddnn.data.rows.view`.
         batch_size: Samples a batch; the whole set when n is smaller.
         seed: Seed of the shuffling and of `transform`.
         transform: `(batch, seed) -> batch` in the graph, with `seed` an int64 tensor of shape (2,)
             that is new in every step.
     """
-    arrays = tf.nest.map_structure(tf.convert_to_tensor, arrays)
-    n = tf.nest.flatten(arrays)[0].shape[0]
+    n = len(tf.nest.flatten(arrays)[0])
 
     def gather(step: tf.Tensor, indices: tf.Tensor) -> Any:
-        batch = tf.nest.map_structure(lambda array: tf.gather(array, indices), arrays)
+        batch = rows_at(arrays, indices)
         return transform(batch, tf.stack([tf.cast(seed, tf.int64), step])) if transform else batch
 
     indices = tf.data.Dataset.range(n).shuffle(n, seed=seed, reshuffle_each_iteration=True)
     indices = indices.batch(min(batch_size, n), drop_remainder=True).repeat()
     return indices.enumerate().map(gather, num_parallel_calls=1).prefetch(2)
+
+
+def batches_in_order(arrays: Any, batch_size: int) -> tf.data.Dataset:
+    """Yield the rows of a nest of arrays once, in order; see `training_batches`."""
+    n = len(tf.nest.flatten(arrays)[0])
+    indices = tf.data.Dataset.range(n).batch(batch_size)
+    return indices.map(lambda rows: rows_at(arrays, rows), num_parallel_calls=1).prefetch(2)
+
+
+def rows_at(arrays: Any, indices: tf.Tensor) -> Any:
+    """Return rows of a nest of arrays as tensors, in the graph: NumPy reads them when they come."""
+    # A mapped file is read in its order, like any other file.
+    flat = [Rows(a) if isinstance(a, np.memmap) else a for a in tf.nest.flatten(arrays)]
+    rows = tf.numpy_function(
+        lambda wanted: [np.asarray(array[wanted]) for array in flat],
+        [indices],
+        [tf.as_dtype(array.dtype) for array in flat],
+        stateful=False,
+    )
+    for array, tensor in zip(flat, rows):
+        tensor.set_shape((*indices.shape, *array.shape[1:]))
+    return tf.nest.pack_sequence_as(arrays, rows)
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:

@@ -7,9 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.data.bank import Bank, EdgeOutputs
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.rows.batches import written_once
+from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.splits import Split
-from keras_ddnn.labels.sources import Predictions
+from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.networks.batched import as_sent, run_in_batches
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.training.batches import augmented_views
@@ -17,7 +20,9 @@ from keras_ddnn.training.batches import augmented_views
 TINY = 1e-9  # keeps the logarithm of a mean probability finite
 
 
-def capture(network: keras.Model | Cascade, images: np.ndarray, labels: np.ndarray) -> Bank:
+def capture(
+    network: keras.Model | Cascade, images: Array | Any, labels: np.ndarray | None = None
+) -> Bank:
     """Run a DDNN over inputs (n, ...) and labels (n,), in inference mode.
 
     The cloud network is fed what the bank keeps and a device would send, float16 features or the
@@ -25,18 +30,30 @@ def capture(network: keras.Model | Cascade, images: np.ndarray, labels: np.ndarr
 
     Args:
         network: A `Cascade` of two tiers, or a model of `build_ddnn`.
-        images: What the local network reads, of the type of its input.
+        images: What the local network reads, of the type of its input; or, without `labels`, a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches of both.
         labels: Class numbers, int64.
+
+    Raises:
+        ValueError: Batches never end, or a second pass gives them in another order.
     """
+    if labels is None:
+        images, labels = written_once(images, "capture", repeatable=True)
     cascade = as_cascade(network).folded()
-    local, cloud = (tier.model for tier in cascade.tiers)
 
-    def step(batch):
-        logits, features = as_sent(local(batch, training=False), cascade.sent_dtype)
-        return logits, features, cloud(features, training=False)["outputs"]
+    def step(batch: tf.Tensor) -> list[tf.Tensor]:
+        said, read = [], batch
+        for tier in cascade.tiers:
+            answered = as_sent(tier.model(read, training=False), tier.sent_dtype)
+            said, read = said + answered, answered[-1]
+        return said
 
-    local_logits, features, cloud_logits = run_in_batches(step, images)
-    return Bank(EdgeOutputs(local_logits, features, images), cloud_logits, labels)
+    arrays, tiers = iter(run_in_batches(step, images)), {}
+    for tier in cascade.tiers:
+        outputs = next(arrays)
+        features = None if tier.sent_dtype is None else next(arrays)
+        tiers[tier.name] = TierOutputs(outputs, features, None if tiers else images)
+    return Bank(tiers, labels, cascade.task)
 
 
 class CaptureBank(keras.callbacks.Callback):
@@ -63,38 +80,37 @@ class CaptureBank(keras.callbacks.Callback):
 
 
 class CaptureStages(keras.callbacks.Callback):
-    """Averages the probabilities of both networks over the last epochs of training.
+    """Averages the probabilities of every tier over the last epochs of training.
 
     Args:
         split: Training data.
         stages: Number of epochs to average.
 
     Attributes:
-        local, cloud: Mean probabilities, float32 of shape (n, num_classes).
+        means: Tier → mean probabilities, float32 of shape (n, num_classes).
     """
 
     def __init__(self, split: Split, stages: int):
         super().__init__()
         self.split, self.stages = split, stages
-        self.local = self.cloud = 0.0
+        self.means: dict[str, np.ndarray] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the probabilities of one of the last epochs."""
         if epoch < self.params["epochs"] - self.stages:
             return
 
-        def step(batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            outputs = self.model(batch, training=False)
-            return tf.nn.softmax(outputs["local"]), tf.nn.softmax(outputs["cloud"])
+        def step(batch: tf.Tensor) -> list[tf.Tensor]:
+            return [*map(tf.nn.softmax, self.model(batch, training=False).values())]
 
-        local, cloud = run_in_batches(step, self.split.images)
-        self.local = self.local + local / self.stages
-        self.cloud = self.cloud + cloud / self.stages
+        for name, seen in zip(self.model.output, run_in_batches(step, self.split.images)):
+            self.means[name] = self.means.get(name, 0.0) + seen / self.stages
 
     def judgement(self) -> Predictions:
         """Return logits whose softmax are the mean probabilities."""
-        local, cloud = (np.log(mean + TINY).astype(np.float32) for mean in (self.local, self.cloud))
-        return Predictions(np.arange(len(local)), local, cloud)
+        rows = np.arange(len(self.split))
+        logits = {name: np.log(mean + TINY).astype(np.float32) for name, mean in self.means.items()}
+        return Predictions(rows, logits)
 
 
 def augmented_bank(
@@ -112,5 +128,5 @@ def augmented_bank(
     if not as_cascade(network).reads.is_image:
         raise ValueError("augmented copies are made of images alone; the network reads no images")
     name = "crop_flip" if config.augmentation == "none" else config.augmentation
-    images = augmented_views(bank.edge.images, name, views, config.seed)
+    images = augmented_views(bank.edge.inputs, name, views, config.seed)
     return capture(network, images, np.tile(bank.labels, views))

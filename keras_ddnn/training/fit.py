@@ -12,18 +12,19 @@ import numpy as np
 
 from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.benefits import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split, read_training_data
+from keras_ddnn.data.gate_costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.files.notices import notice
-from keras_ddnn.labels.sources import Predictions, fold_config, fold_rows
+from keras_ddnn.labels.predictions import Predictions
+from keras_ddnn.labels.sources import fold_config, fold_rows
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
 from keras_ddnn.networks.paper import build_ddnn, resolve_precision
 from keras_ddnn.networks.weights import describe
 from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
-from keras_ddnn.training.joint import compile_ddnn, joint_batches
+from keras_ddnn.training.joint import compile_ddnn, joint_batches, joint_batches_in_order
 from keras_ddnn.training.sample_weights import sample_weights
 from keras_ddnn.training.schedules import learning_rate_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
@@ -43,9 +44,7 @@ class FittedDDNN:
         config: The configuration used, presets resolved.
         classes: The user's labels, in the order of the logits.
         seconds: Wall time of the training and the capture.
-        network: What was trained, before: a `Cascade` of which folds are trained anew; None for the
-            network of the paper, which is made from its configuration.
-        sample_weight: As given to `fit_ddnn`; None without.
+        network, sample_weight: As given to `fit_ddnn`; folds are trained anew by them.
     """
 
     cascade: Cascade
@@ -76,7 +75,10 @@ class FittedDDNN:
         return self.cascade.halves()[1]
 
     def capture(self, split: Any) -> Bank:
-        """Run the DDNN over a `Split`, or (images, labels as in training), and return the bank."""
+        """Run the DDNN over a `Split`, (images, labels) or batches of both, and return the bank.
+
+        Labels are the user's; the bank's are class numbers. Batches come in one order, the bank's.
+        """
         split = read_split(split, self.classes, "split", self.cascade.reads)
         return capture(self.cascade, split.images, split.labels)
 
@@ -88,7 +90,7 @@ class FittedDDNN:
         """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
         if fold not in self._folds:
             train, val = (
-                bank and Split(bank.edge.images, bank.labels, self.classes)
+                bank and Split(bank.edge.inputs, bank.labels, self.classes)
                 for bank in (self.bank, self.val_bank)
             )
             config, count = fold_config(self.config), len(self.classes)
@@ -113,17 +115,18 @@ def fit_ddnn(
     """Train a DDNN on the joint loss λ·L_local + (1 - λ)·L_cloud and capture its bank.
 
     Args:
-        train, val: A `Split`, or a pair of NumPy arrays: images (n, h, w, c), uint8 or float in [0,
-            1], and labels (n,), integers or strings. Labels other than 0..k-1 are mapped to these
-            numbers, which is said in one line; see `Classes`. Without `val` the plateau schedule
-            watches the training loss.
+        train, val: A `Split`; a pair of images (n, h, w, c), uint8 or float in [0, 1], and labels
+            (n,), integers or strings; or a `tf.data.Dataset` or `keras.utils.PyDataset` of batches
+            of both, of which one pass is written to a file. Images are anything with a shape, a
+            type and rows by index: NumPy, `np.memmap`, HDF5, Zarr. Labels other than 0..k-1 are
+            mapped to these numbers, which is said in one line; see `Classes`. Without `val` the
+            plateau schedule watches the training loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
         network: What to train: a cascade of two tiers, see `split`, which is copied first. By
             default the network of the paper, as `config` says. Of another network `config` has only
             the recipe, and its precision is its own.
         num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
-        sample_weight: What each training sample counts in the loss, from 0 on, of shape (n,); it
-            multiplies what its class counts, `class_weight`. Validation samples count alike.
+        sample_weight: What each training sample counts, of shape (n,); see `sample_weights`.
         callbacks: Further Keras callbacks.
         tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
             b*, and a projector of the local features.
@@ -167,7 +170,7 @@ def fit_ddnn(
             start_bottleneck(model, before.model, train.images, feature_quantisation(part))
             reached, left = float(before.model.optimizer.learning_rate), end - first
             rate = make_rate(replace(part, learning_rate=reached, epochs=left), warm_up=0.0)
-        compile_ddnn(model, part, rate.initial)
+        compile_ddnn(model, part, rate.initial, cascade.task)
         capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
         last = capture_bank if end == config.epochs else _StopAfter(end)
         logs = model.fit(
@@ -175,8 +178,7 @@ def fit_ddnn(
             initial_epoch=first,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            validation_data=val and (val.images, {"local": val.labels, "cloud": val.labels}),
-            validation_batch_size=500,
+            validation_data=val and joint_batches_in_order(val),
             shuffle=False,  # the batches are shuffled already
             callbacks=[*rate.callbacks, *callbacks, last],
             verbose=verbose,
@@ -274,7 +276,7 @@ def fit_fold(
     if (all_weights := options.get("sample_weight")) is not None:
         options["sample_weight"] = np.asarray(all_weights)[rest]
     bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
-    return Predictions(held, bank.edge.local_logits, bank.cloud_logits)
+    return Predictions.of(held, bank)
 
 
 def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
@@ -294,5 +296,5 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
             "class": fitted.classes.decode(bank.labels),
             "B_k": benefits["validation"].round(3),
         },
-        bank.edge.images if fitted.cascade.reads.is_image else None,
+        bank.edge.inputs if fitted.cascade.reads.is_image else None,
     )

@@ -9,15 +9,20 @@ import tensorflow as tf
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.datasets import Split
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
-from keras_ddnn.training.batches import augmentation, training_batches
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.task import Task
+from keras_ddnn.training.batches import augmentation, batches_in_order, training_batches
+
+VALIDATION_BATCH_SIZE = 500
 
 
 def compile_ddnn(
     model: keras.Model,
     config: DDNNConfig,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
+    task: Task = CLASSIFICATION,
 ) -> None:
-    """Compile a DDNN with the joint loss, Adam and the accuracy of both outputs."""
+    """Compile a DDNN with the joint loss of its task, Adam and the metrics of both outputs."""
     optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
     if resolve_precision(config.precision) == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -26,11 +31,10 @@ def compile_ddnn(
     model.compile(
         optimizer,
         loss={
-            output: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            for output in ("local", "cloud")
+            output: keras.losses.deserialize(dict(task.keras_loss)) for output in ("local", "cloud")
         },
         loss_weights={"local": lambda_local, "cloud": 1.0 - lambda_local},
-        metrics={"local": ["accuracy"], "cloud": ["accuracy"]},
+        metrics={output: [*task.keras_metrics] for output in ("local", "cloud")},
         # XLA made training 3 to 7 times slower on CPUs.
         jit_compile=bool(tf.config.list_physical_devices("GPU")),
     )
@@ -63,3 +67,9 @@ def joint_batches(
 
     arrays = (train.images, train.labels, *([] if weights is None else [weights]))
     return training_batches(arrays, config.batch_size, config.seed, transform)
+
+
+def joint_batches_in_order(split: Split) -> tf.data.Dataset:
+    """Yield inputs and labels of both outputs once, in order: for validation."""
+    labels = {"local": split.labels, "cloud": split.labels}
+    return batches_in_order((split.images, labels), VALIDATION_BATCH_SIZE)

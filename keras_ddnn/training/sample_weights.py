@@ -14,7 +14,7 @@ def sample_weights(
     """Return the weight of each training sample, float32 of shape (n,); None if all weigh the same.
 
     Keras refuses `class_weight` for models of several outputs, so weights of classes become weights
-    of samples; both are multiplied.
+    of samples; both are multiplied. Validation samples count alike.
 
     Args:
         train: Training data, their labels read.

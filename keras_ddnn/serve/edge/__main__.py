@@ -11,6 +11,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from keras_ddnn.files.extras import extras_of_a_command
 
@@ -18,6 +19,7 @@ with extras_of_a_command():
     import numpy as np
 
     from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
+    from keras_ddnn.data.rows.sizes import FIT_HELP, Fit
     from keras_ddnn.files.checks import require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
     from keras_ddnn.files.signals import ending_of, interruptible
@@ -124,6 +126,7 @@ def _classify(runtime, options, done: _Done) -> None:
             channels=runtime.manifest["input_shape"][-1],
             background=options.background,
             scale=options.scale,
+            fit=options.fit,
         )
         done.labels, done.total = labels, len(images)
         stack.enter_context(live_view(len(images), metrics, lambda: runtime.breaker))
@@ -158,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
     add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
+    add("--fit", choices=get_args(Fit), default="resize", help=f"{FIT_HELP}; as in training")
     add("--graph", choices=EDGE_GRAPHS, default="float")
     add("--deadline-ms", type=float, default=250.0, help="for an answer (%(default)s)")
     add("--token-file", type=Path, help="a file with the service's token")

@@ -13,7 +13,8 @@ from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import as_split, load_test
 from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.formats.archives import read_npz
-from keras_ddnn.data.readers import colour_of, read_groups
+from keras_ddnn.data.readers import colour_of
+from keras_ddnn.data.rows.images import read_groups
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.serve.edge.answers import CloudCheck
@@ -38,12 +39,13 @@ def read_images(
     For an artefact that reads no images, the test data are `x_test` and `y_test` of a `.npz` file.
 
     Args:
-        folder: Folder of images of one size; in subfolders named after their classes where those
-            are known. None to read a dataset.
+        folder: Folder of images; in subfolders named after their classes where those are known.
+            None to read a dataset.
         dataset: Name of a dataset, as for `load`.
         manifest: Manifest of the artefact.
         limit: How many to take, from the first; None for all.
-        reading: `channels`, `background` and `scale` of `load`.
+        reading: `channels`, `background`, `scale` and `fit` of `load`. Image files are brought to
+            the size of the artefact.
 
     Returns:
         uint8 of shape (n, h, w, c), or what else the artefact reads, and the user's labels (n,),
@@ -51,8 +53,7 @@ def read_images(
 
     Raises:
         ValueError: If the artefact reads no images and the dataset is no `.npz` file; if there are
-            no images, they differ in size, some cannot be read, or a subfolder
-            is no class.
+            no images, some cannot be read, or a subfolder is no class.
     """
     if limit is not None:
         require_count(limit=limit)
@@ -67,6 +68,8 @@ def read_images(
         given = found.inputs["test"], found.labels["test"]
         test = as_split(*given, what="test", classes=classes, reads=reads)
         return test.images[:limit], test.user_labels[:limit]
+    if folder or Path(dataset).is_dir():
+        reading["image_size"] = reads.shape[:2]
     if folder is None:
         test = load_test(dataset, **reading)
         return test.images[:limit], test.user_labels[:limit]
@@ -84,7 +87,7 @@ def read_images(
         numbers = np.array([class_names.index(file.parent.name) for file in files])
         labels = Classes.of_manifest(manifest).decode(numbers)
     background = colour_of(reading.pop("background", None))
-    ((images, _),) = read_groups([files], root, background=background, **reading)
+    ((images, _),) = read_groups([files], root, cached=False, background=background, **reading)
     say_passed_over(root, passed)
     return images, labels
 

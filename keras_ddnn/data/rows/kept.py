@@ -1,0 +1,279 @@
+"""Decoded images in the cache folder: whole or not there, resumed after a kill.
+
+A set of images is a folder of `images.npy` and `images.json`. It is found by the paths of its files
+and by how they are read. Like Git, it trusts a file whose size, times and inode are as they were;
+any other is hashed, and decoded anew only if its bytes have changed. So files that were touched or
+restored are found, and edited ones are not mistaken, at the price of a stat for each at a start.
+
+While it is made, each chunk of rows is written and then noted with its hash, in a folder whose name
+ends with ".part". A later process takes from there what has the noted hash, and nothing else. Where
+a few files have changed it starts from a copy, for others may have mapped the old array.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_ddnn.data.rows.decoding import (
+    FileState,
+    ImageFiles,
+    SizesDiffer,
+    chunks_of,
+    parallel,
+    unchanged,
+)
+from keras_ddnn.data.rows.place import VARIABLE, alone_with, cache_folder
+from keras_ddnn.data.rows.view import MappedFile
+from keras_ddnn.files.checksums import read_sealed_json, sha256_of_json, write_sealed_json
+
+VERSION = 1  # of what pixels a file means; raised when reading or fitting changes
+IMAGES, RECORD, NOTED = "images.npy", "images.json", "chunks.jsonl"
+ROOM = 2**24  # bytes that stay free on the disk
+
+
+class Decoded(NamedTuple):
+    """Images (n, h, w, c), a state for each file, and notes of what was chosen for them."""
+
+    images: np.ndarray | None
+    states: Sequence[FileState]
+    notes: list[str]
+
+
+def decoded(asked: ImageFiles) -> Decoded:
+    """Return decoded images from the cache, where they are put if they are not there.
+
+    Raises:
+        OSError: The cache folder cannot be written.
+        ValueError: See `read_image`.
+    """
+    folder = cache_folder() / "images" / _key(asked)
+    if found := _found(folder, asked):  # also where the folder is read-only
+        return found
+    with alone_with(folder.with_suffix(".lock")):
+        if found := _found(folder, asked):  # another process has made it meanwhile
+            return found
+        for exact in (False, True):
+            with suppress(SizesDiffer):
+                return _made(folder, asked, exact)
+    raise AssertionError("exact sizes cannot differ")
+
+
+def content_of(array: np.memmap) -> str | None:
+    """Return what stands for the contents of a part of an array of this cache; None of others."""
+    place = MappedFile.of(array)
+    if place is None or Path(place.path).name != IMAGES:
+        return None
+    try:
+        content = read_sealed_json(Path(place.path).with_name(RECORD))["content"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return f"{content} {place.offset} {place.shape}"
+
+
+def remembered(contents: Sequence[str | None], compute: Callable[[], str]) -> str:
+    """Return what is computed of some contents; from the cache where it has been computed before.
+
+    Args:
+        contents: What stands for them; None where nothing does, so that it is computed.
+        compute: Returns one line.
+    """
+    if None in contents:
+        return compute()
+    with suppress(OSError):
+        path = cache_folder() / "fingerprints" / sha256_of_json(list(contents))
+        with suppress(ValueError, KeyError, TypeError):
+            return read_sealed_json(path)["fingerprint"]
+        result = compute()
+        write_sealed_json(path, {"fingerprint": result})
+        return result
+    return compute()
+
+
+def _key(asked: ImageFiles) -> str:
+    place = {"root": str(asked.root.absolute()), "files": asked.names}
+    return sha256_of_json({"version": VERSION, **place, **asked.options()})[:32]
+
+
+def _found(folder: Path, asked: ImageFiles) -> Decoded | None:
+    """Return what is in the cache, unless it is damaged or a file has changed."""
+    try:
+        record = read_sealed_json(folder / RECORD)
+        known = [FileState(*state) for state in record["states"]]
+        states = list(parallel(lambda pair: unchanged(*pair), zip(asked.files, known)))
+        if None in states or len(states) != len(asked.files):
+            return None
+        if any(asked.is_readable(row) for row, state in enumerate(states) if state.error):
+            return None
+        images = np.load(folder / IMAGES, mmap_mode="r")
+        if images.shape != tuple(record["shape"]):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if any(now is not then for now, then in zip(states, known)):
+        with suppress(OSError):  # next time no file need be read
+            write_sealed_json(folder / RECORD, record | {"states": states})
+    place = f"{len(images):,} decoded images are read from {folder}"
+    return Decoded(images, states, [*record["notes"], place])
+
+
+def _made(folder: Path, asked: ImageFiles, exact: bool) -> Decoded:
+    size, alike, words = asked.target(exact)
+    if size is None:
+        return Decoded(None, asked.unreadable(), [])
+    shape = (len(asked.files), *size, asked.channels)
+    notes = [words] if words else []
+    part = folder.with_suffix(".part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        _start_from(folder, part)
+        states, content = _fill(part, asked, shape, alike)
+        record = {"shape": shape, "states": states, "notes": notes, "content": content}
+        record |= {"root": str(asked.root.absolute()), "names": asked.names}
+        record |= {"options": asked.options()}
+        write_sealed_json(part / RECORD, record)
+        _move(part, folder)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    _remove_older(folder, record)
+    megabytes = np.prod(shape) / 1e6
+    place = (
+        f"{shape[0]:,} images are decoded once, into {folder} ({megabytes:,.0f} MB), which may be "
+        f"deleted; {VARIABLE} names another cache folder"
+    )
+    return Decoded(np.load(folder / IMAGES, mmap_mode="r"), states, [*notes, place])
+
+
+def _start_from(folder: Path, part: Path) -> None:
+    """Copy an array of which files have changed to where it is made anew."""
+    if not (part / NOTED).exists():
+        with suppress(FileNotFoundError):
+            shutil.copyfile(folder / IMAGES, part / IMAGES)
+            shutil.copyfile(folder / NOTED, part / NOTED)
+
+
+def _fill(
+    part: Path, asked: ImageFiles, shape: tuple[int, ...], alike: bool
+) -> tuple[list[FileState], str]:
+    """Write the missing chunks of an unfinished array; return all states, and the content's hash.
+
+    Raises:
+        OSError: It cannot be written.
+        SizesDiffer: See `ImageFiles.decode`.
+    """
+    from tqdm import tqdm
+
+    header = _header(shape)
+    chunks, row_bytes = chunks_of(shape), int(np.prod(shape[1:]))
+    free = shutil.disk_usage(part).free
+    with open(part / IMAGES, "r+b" if (part / IMAGES).exists() else "w+b") as images:
+        if shape[0] * row_bytes + ROOM > free + os.fstat(images.fileno()).st_blocks * 512:
+            raise OSError(f"{shape[0] * row_bytes / 1e6:,.0f} MB are more than the disk has free")
+
+        def place_of(rows: range) -> tuple[int, int]:
+            return len(header) + rows.start * row_bytes, len(rows) * row_bytes
+
+        noted = _noted(part / NOTED, header)
+        done = {}
+        for chunk, (digest, states) in noted.items():
+            rows = chunks[chunk]
+            offset, length = place_of(rows)
+            pixels = os.pread(images.fileno(), length, offset)
+            same = [unchanged(*pair) for pair in zip(asked.files[rows.start : rows.stop], states)]
+            mended = any(state.error for state in states)  # perhaps
+            if sha256(pixels).hexdigest() == digest and None not in same and not mended:
+                done[chunk] = digest, same
+        _write(images.fileno(), header, 0)
+        os.ftruncate(images.fileno(), len(header) + shape[0] * row_bytes)
+
+        todo = [chunk for chunk in range(len(chunks)) if chunk not in done]
+        decode = partial(asked.decode, size=shape[1:3], alike=alike, hashed=True)
+        results = parallel(decode, (chunks[chunk] for chunk in todo))
+        with (
+            open(part / NOTED, "ab") as notes,
+            tqdm(
+                total=shape[0],
+                initial=shape[0] - sum(len(chunks[chunk]) for chunk in todo),
+                desc=f"decoding {asked.root.name}",
+                unit=" images",
+                delay=1.0,
+                disable=None,
+            ) as bar,
+        ):
+            if not noted:
+                notes.truncate(0)
+                notes.write(json.dumps({"header": header.hex()}).encode() + b"\n")
+            for chunk, (pixels, states) in zip(todo, results):
+                digest = sha256(pixels).hexdigest()
+                _write(images.fileno(), pixels.tobytes(), place_of(chunks[chunk])[0])
+                notes.write(b"\n" + json.dumps([chunk, digest, states]).encode() + b"\n")
+                notes.flush()
+                done[chunk] = digest, states
+                bar.update(len(states))
+        os.fsync(images.fileno())
+    ordered = [done[chunk] for chunk in range(len(chunks))]
+    content = sha256_of_json([shape, [digest for digest, _ in ordered]])
+    return [state for _, states in ordered for state in states], content
+
+
+def _noted(path: Path, header: bytes) -> dict[int, tuple[str, list[FileState]]]:
+    """Return the noted chunks of an unfinished array with this header; torn lines are left out."""
+    lines = []
+    with suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError):
+                lines.append(json.loads(line))
+    if lines[:1] != [{"header": header.hex()}]:
+        return {}
+    return {
+        chunk: (digest, [FileState(*state) for state in states])
+        for chunk, digest, states in lines[1:]
+    }
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    file = BytesIO()
+    description = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, description)
+    return file.getvalue()
+
+
+def _write(descriptor: int, content: bytes, offset: int) -> None:
+    # Not through a mapping: there a full disk is a signal that kills, here it is an exception.
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _move(part: Path, folder: Path) -> None:
+    """Let a complete folder take the place of another."""
+    older = folder.with_suffix(".older")
+    shutil.rmtree(older, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        os.replace(folder, older)
+    os.replace(part, folder)
+    shutil.rmtree(older, ignore_errors=True)  # who has mapped it keeps it until then
+
+
+def _remove_older(folder: Path, record: dict) -> None:
+    """Delete what was decoded of the same folder before files were changed or added."""
+    for other in folder.parent.glob(f"*/{RECORD}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            old = read_sealed_json(other)
+            alike = all(old[name] == record[name] for name in ("root", "options"))
+            if other.parent == folder or not alike:
+                continue
+            files = [Path(old["root"]) / name for name in old["names"]]
+            states = (FileState(*state) for state in old["states"])
+            if set(old["names"]) <= set(record["names"]) or not all(map(unchanged, files, states)):
+                shutil.rmtree(other.parent, ignore_errors=True)

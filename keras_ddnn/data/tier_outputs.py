@@ -1,0 +1,91 @@
+"""What is known at a tier of a cascade before it decides: all that a rule may see."""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from keras_ddnn.tasks.classification import ClassDistribution
+
+# Former name -> name, both attributes.
+_RENAMED = {
+    "local_logits": "outputs",
+    "images": "inputs",
+    "local_probabilities": "distribution.probabilities",
+    "local_entropy": "distribution.entropy",
+    "local_order": "distribution.order",
+    "local_ranked": "distribution.ranked",
+    "local_rest": "distribution.rest",
+    "local_closeness": "distribution.closeness",
+    "local_margin": "distribution.margin",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TierOutputs:
+    """All that a tier knows of n samples before it sends them on.
+
+    Rules and heads read it in NumPy, in float64, and in a TensorFlow graph, in float32, by the same
+    lines.
+
+    Attributes:
+        outputs: What the tier answers: logits, float32 of shape (n, num_classes).
+        features: What it would send, the feature map or what a bottleneck leaves of it, float16 of
+            shape (n, h, w, f); None where nobody has kept it, or the tier sends nothing.
+        inputs: What the first tier reads, images of uint8 (n, height, width, channels) or others;
+            None likewise.
+        xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
+        precision: Type in which probabilities are computed.
+    """
+
+    outputs: np.ndarray
+    features: np.ndarray | None = None
+    inputs: np.ndarray | None = None
+    xp: ModuleType = np
+    precision: str = "float64"
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _RENAMED:
+            raise AttributeError(f"TierOutputs has no attribute {name!r}")
+        warnings.warn(
+            f"TierOutputs.{name} is now TierOutputs.{_RENAMED[name]}; the old name will go",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return attrgetter(_RENAMED[name])(self)
+
+    def require(self, name: str, reader: str) -> np.ndarray:
+        """Return the features or the inputs.
+
+        Args:
+            name: "features" or "inputs".
+            reader: Who reads them, for the message.
+
+        Raises:
+            ValueError: If they are not there.
+        """
+        array = getattr(self, name)
+        if array is None:
+            raise ValueError(
+                f"{reader} expects {name} beside the logits; received logits alone; give "
+                f"Bank.from_outputs(..., {name}=...), or take one that reads logits"
+            )
+        return array
+
+    @cached_property
+    def distribution(self) -> ClassDistribution:
+        """The probabilities that the outputs stand for, where they are logits of classes."""
+        return ClassDistribution(self.outputs, self.xp, self.precision)
+
+    def rows(self, rows: np.ndarray | slice) -> "TierOutputs":
+        """Return some of the samples, int (m,) or a slice, in that order."""
+        arrays = (self.outputs, self.features, self.inputs)
+        taken = (array if array is None else array[rows] for array in arrays)
+        return TierOutputs(*taken, self.xp, self.precision)
