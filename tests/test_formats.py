@@ -267,6 +267,13 @@ def test_a_table_without_splits_is_split_by_the_seed(tmp_path):
     assert [len(s) for s in (splits.train, splits.val, splits.test)] == [14, 2, 4]
 
 
+def test_absolute_paths_lead_out_of_the_folder_of_the_table(tmp_path):
+    (tmp_path / "lists").mkdir()
+    columns = TABLE | {"file_name": [str(tmp_path / name) for name in TABLE["file_name"]]}
+    path = table(tmp_path, columns).rename(tmp_path / "lists" / "files.csv")
+    assert levels(load(path).test) == [60, 70]
+
+
 def test_text_stays_text_in_a_table(tmp_path):
     columns = TABLE | {"label": ["NA", "NA", "007", "007", "NA", "007", "NA", "007"]}
     assert load(table(tmp_path, columns)).class_names == ("007", "NA")
@@ -290,7 +297,10 @@ def test_semicolons_and_a_byte_order_mark_are_read_as_spreadsheets_write_them(tm
         ({"label": ["a"] * 7 + [""]}, "expected label of every image, received none for 1 of 8"),
         ({"split": ["train"] * 7 + ["extra"]}, "in column split, received 'extra'"),
         ({"split": ["test"] * 8}, "expected rows of the split train, received test"),
-        ({"file_name": ["images/0.png"] * 8}, r"once, received 1 .* first images/0\.png"),
+        (
+            {"file_name": ["images/0.png", "./images/0.png", *TABLE["file_name"][2:]]},
+            r"once, received 1 of them more often, the first .*images/0\.png",
+        ),
         (
             {"file_name": [*TABLE["file_name"][:7], "gone.png"]},
             r"gone\.png: expected an image, received a file PIL cannot read: .*No such file",

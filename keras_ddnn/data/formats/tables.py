@@ -1,5 +1,6 @@
 """Tables of image files and their classes: CSV and Parquet."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,13 +64,13 @@ def read_table(path: Path) -> Found:
     labels = _labels(table[columns["label"]], path)
     if len(files) == 0:
         raise ValueError(f"{path}: expected a line for each image, received none")
-    names, counts = np.unique(files, return_counts=True)
-    if (counts > 1).any():
+    paths = paths_array([path.parent / name for name in files])  # ./a.png is a.png
+    often = [str(file) for file, count in Counter(paths.tolist()).items() if count > 1]
+    if often:
         raise ValueError(
-            f"{path}: expected each image once, received {np.sum(counts > 1):,} of them more "
-            f"often, the first {names[counts > 1][0]}"
+            f"{path}: expected each image once, received {len(often):,} of them more often, the "
+            f"first {often[0]}"
         )
-    paths = paths_array([path.parent / name for name in files])
     if columns["split"] is None:
         return Found(path.stem, {"train": paths}, {"train": labels}, root=path.parent)
     rows = _splits(table[columns["split"]], path)
