@@ -157,7 +157,7 @@ def test_held_out_images_are_judged_by_the_first_network_of_cross_fitting(fitted
 
 def test_a_head_sees_the_features_of_the_deployed_network_and_the_logits_of_the_fold(fitted):
     edge = training_data_of(fitted, "cross_fitted").bank.edge
-    assert np.shares_memory(edge.features, fitted.bank.edge.features)
+    assert edge.features is fitted.bank.edge.features
     assert not np.allclose(edge.outputs, fitted.bank.edge.outputs)
 
 

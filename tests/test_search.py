@@ -16,11 +16,13 @@ import pytest
 from conftest import flip_a_bit, toy_split, truncate
 
 from keras_ddnn.data.datasets import load
+from keras_ddnn.data.rows.computed import whole
 from keras_ddnn.deploy import artifact
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.checksums import SEAL, sha256
 from keras_ddnn.labels.sources import LABEL_SOURCES, VIEWS
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES
+from keras_ddnn.rules.inputs import logits_plus
 from keras_ddnn.training.fit import fit_ddnn
 from tune.backbones import StoredNetwork
 from tune.cache import backbone_key
@@ -105,6 +107,32 @@ def test_one_backbone_is_trained_for_each_weight_and_seed(search, output):
     for folder in backbones_of(output):
         files = {"ddnn.weights.h5", "train.npz", "val.npz", "test.npz", "backbone.json"}
         assert files <= {path.name for path in folder.iterdir()}
+
+
+def test_features_are_kept_for_heads_that_read_them_and_not_in_the_banks(search, output):
+    for folder in backbones_of(output):
+        for name in ("train", "val", "test"):
+            assert (
+                set(np.load(folder / f"{name}.npz").files) & {"features", "local_features"} == set()
+            )
+        kept = {path.name for path in folder.glob("features_*")}
+        assert {"features_train", "features_val"} <= kept
+
+
+def test_no_feature_is_made_or_written_before_something_reads_it(search, copy):
+    for folder in copy.parent.glob("backbones/*/features_*"):
+        shutil.rmtree(folder)
+    splits = load(search.dataset)
+    workspace = Workspace(splits.fingerprint(), copy.parent / "backbones")
+    stored = StoredNetwork.of(workspace, search.backbones()[0], splits)
+    logits_plus(stored.val_bank.edge)
+    assert stored.val_bank.edge.features.shape == (48, 8, 8, 32)
+    assert not [*stored.folder.glob("features_*")]
+    features = whole(stored.val_bank.edge.features)
+    assert isinstance(features, np.memmap)
+    assert [path.name for path in stored.folder.glob("features_*")] == ["features_val"]
+    few = stored.val_bank.rows(np.array([3, 5])).edge.features
+    np.testing.assert_array_equal(np.asarray(few), features[[3, 5]])
 
 
 def test_the_table_has_a_finished_row_a_trial_best_first(search, output):
@@ -255,7 +283,7 @@ def test_a_stored_backbone_teaches_what_the_fitted_one_would(judged, tmp_path):
             np.testing.assert_array_equal(
                 getattr(there.labels_bank, name), getattr(here.labels_bank, name)
             )
-        for name in ("local_logits", "features", "images"):
+        for name in ("outputs", "features", "inputs"):
             np.testing.assert_array_equal(
                 getattr(there.bank.edge, name), getattr(here.bank.edge, name)
             )

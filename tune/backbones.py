@@ -1,18 +1,21 @@
 """Trained backbones: made once in a Ray worker, kept in a folder each, read by every trial."""
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
+from keras_ddnn.data.rows.computed import Computed
+from keras_ddnn.data.rows.view import Array, Rows
+from keras_ddnn.evaluation.payload import Payload
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.files.quiet import import_tensorflow
@@ -32,6 +35,7 @@ WEIGHTS = "ddnn.weights.h5"
 JUDGEMENT = "judgement.npz"
 STAGES = "stages.npz"
 RECORD = "backbone.json"
+FEATURES = "features.npy"
 
 
 def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, epochs) -> None:
@@ -96,7 +100,15 @@ def _train_deployed(splits, backbone, folder, announce, options) -> dict:
     fitted.capture(splits.test).save(folder / "test.npz")
     if fitted.stages:
         fitted.stages.save(folder / STAGES)
-    return {"history": fitted.history, "seconds": fitted.seconds}
+    edge = fitted.val_bank.edge
+    sends = {"shape": list(edge.features.shape[1:]), "dtype": str(edge.features.dtype)}
+    return {
+        "history": fitted.history,
+        "seconds": fitted.seconds,
+        "sends": sends | {"inputs": fitted.cascade.tiers[0].sends_inputs},
+        # Measured here, while the network is in memory: its features are not kept.
+        "payload": Payload.of(edge, feature_quantisation(backbone.ddnn)).as_json(),
+    }
 
 
 def _train_fold(splits, backbone, folder, announce, options) -> dict:
@@ -198,13 +210,26 @@ class StoredNetwork:
             from keras_ddnn.training.capture import augmented_bank
 
             bank = augmented_bank(self.cascade(), self.ddnn, self.bank, views)
-            # Two trials may ask at once: both capture the same, and the first to finish stays.
-            with suppress(FileExistsError), sealed_folder(folder) as new:
-                np.save(new / "images.npy", bank.edge.inputs)
+            with _first_to_finish(folder) as new:
                 bank.save(new / "bank.npz")
-                if folder.exists():
-                    raise FileExistsError(folder)
-        return Bank.load(folder / "bank.npz", np.load(folder / "images.npy", mmap_mode="r"))
+        return self._with_features(
+            Bank.load(folder / "bank.npz", self._augmented(folder, views)), folder.name
+        )
+
+    def _augmented(self, folder: Path, views: int) -> Array:
+        """Return the augmented images, which only heads of images read."""
+        if (folder / "images.npy").exists():  # of an older version
+            return np.load(folder / "images.npy", mmap_mode="r")
+        inputs = self.images["train"]
+
+        @cache
+        def made() -> Array:
+            from keras_ddnn.training.capture import augmented_images
+
+            return augmented_images(self.ddnn, inputs, views)
+
+        shape = (views * len(inputs), *inputs.shape[1:])
+        return Rows(Computed(shape, inputs.dtype, lambda rows: made()[rows]))
 
     def cascade(self) -> "Cascade":
         """Make the network anew and read its weights."""
@@ -225,5 +250,49 @@ class StoredNetwork:
         """Make the network anew as one Keras model; see `cascade`."""
         return self.cascade().model
 
-    def _bank(self, name):
-        return Bank.load(self.folder / f"{name}.npz", self.images[name])
+    def _bank(self, name: str) -> Bank:
+        bank = Bank.load(self.folder / f"{name}.npz", self.images[name])
+        return self._with_features(bank, name)
+
+    @cached_property
+    def record(self) -> dict:
+        """What was written down of its training."""
+        return json.loads((self.folder / RECORD).read_text())
+
+    def _with_features(self, bank: Bank, name: str) -> Bank:
+        """Give a bank features: made when a head reads them, and kept for the others that do."""
+        if bank.edge.features is not None:  # written by an older version
+            return bank
+        sends, inputs = self.record["sends"], bank.edge.inputs
+        if sends["inputs"]:
+            return bank.with_features(inputs)
+
+        @cache
+        def made() -> Array:
+            from keras_ddnn.training.capture import sent_features
+
+            return sent_features(self.cascade().folded().tiers[0], inputs)
+
+        def keep(features: Computed) -> np.ndarray:
+            folder = self.folder / f"features_{name}"
+            if not trained(folder):
+                set_damaged_aside(folder)
+                with _first_to_finish(folder) as new:
+                    open_memmap = np.lib.format.open_memmap
+                    file = open_memmap(new / FEATURES, "w+", features.dtype, features.shape)
+                    features.fill(file)
+                    file.flush()
+            return np.load(folder / FEATURES, mmap_mode="r")
+
+        shape = (len(bank), *sends["shape"])
+        features = Computed(shape, sends["dtype"], lambda rows: made()[rows], keep)
+        return bank.with_features(Rows(features))
+
+
+@contextmanager
+def _first_to_finish(folder: Path) -> Iterator[Path]:
+    """Make a folder that two trials may make at once: both the same, and the first one stays."""
+    with suppress(FileExistsError), sealed_folder(folder) as new:
+        yield new
+        if folder.exists():
+            raise FileExistsError(folder)

@@ -185,7 +185,9 @@ def _measure(backbone: StoredNetwork) -> dict:
     if not backbone.folder.exists():  # one that failed now, after trials of an earlier run
         return {}
     bank = backbone.val_bank
-    payload = Payload.of(bank.edge, feature_quantisation(backbone.ddnn))
+    measured = backbone.record.get("payload")  # older records have none, and their banks features
+    quantisation = feature_quantisation(backbone.ddnn)
+    payload = Payload.from_json(measured) if measured else Payload.of(bank.edge, quantisation)
     return {
         "val_local_accuracy": float(bank.local_correct.mean()),
         "val_cloud_accuracy": float(bank.cloud_correct.mean()),

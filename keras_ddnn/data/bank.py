@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_ddnn.data.gate_costs import GateCosts
 from keras_ddnn.data.outputs import as_rows, checked_outputs
+from keras_ddnn.data.rows.view import Array, taken
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.checks import require_choice
@@ -24,9 +25,8 @@ LOGITS, FEATURES = "_logits", "_features"  # behind the name of a tier, names of
 class Bank:
     """What the tiers said of n samples, and the truth: the material of labels and evaluation.
 
-    A bank holds float16 features and float32 logits: n·(2·h·w·f + 8·num_classes + 16) bytes for two
-    tiers, which is 0.74 GB for 45,000 samples of 16×16×32 features. Inputs are shared with their
-    split.
+    A bank holds float32 logits: n·(8·num_classes + 16) bytes for two tiers. Features are made when
+    something reads them, and inputs are shared with their split.
 
     Attributes:
         tiers: Name → what that tier knows, in the order in which a sample passes them. The first is
@@ -109,6 +109,11 @@ class Bank:
         """Return the same samples with other outputs, tier → array (n, ...)."""
         tiers = {name: replace(tier, outputs=outputs[name]) for name, tier in self.tiers.items()}
         return replace(self, tiers=tiers)
+
+    def with_features(self, features: Array | None) -> "Bank":
+        """Return the same samples with these features (n, ...) of the first tier."""
+        first, edge = next(iter(self.tiers.items()))
+        return replace(self, tiers={**self.tiers, first: replace(edge, features=features)})
 
     def gate(self, tier: str, sent_on: Sequence[np.ndarray] = ()) -> "Bank":
         """Return the bank of two ends that one gate of a longer chain sees.
@@ -203,20 +208,23 @@ class Bank:
         return softmax(self.cloud_logits.astype(np.float64))
 
     def save(self, path) -> None:
-        """Write everything but the inputs to an uncompressed `.npz`, whole or not at all.
+        """Write outputs and targets to an uncompressed `.npz`, whole or not at all.
+
+        Inputs are not written, nor are features that are made when they are asked for: give the
+        bank `np.asarray` of these first, by `with_features`, if they are to be kept.
 
         Raises:
             OSError: If the folder cannot be written; an older file at `path` is then untouched.
         """
         arrays = {f"{name}{LOGITS}": tier.outputs for name, tier in self.tiers.items()}
         for name, tier in self.tiers.items():
-            if tier.features is not None:
+            if isinstance(tier.features, np.ndarray):
                 arrays[f"{name}{FEATURES}"] = tier.features
         with replacing_file(path) as file:
             np.savez(file, **arrays, tiers=[*self.tiers], labels=self.targets, index=self.index)
 
     @classmethod
-    def load(cls, path, inputs: np.ndarray | None = None) -> "Bank":
+    def load(cls, path, inputs: Array | None = None) -> "Bank":
         """Read a saved bank; feature maps stay on disk and are paged in as they are used.
 
         Args:
@@ -249,12 +257,12 @@ class Bank:
         return cls(tiers, targets, index=index)
 
 
-def _taken(inputs: np.ndarray, index: np.ndarray, path) -> np.ndarray:
+def _taken(inputs: Array, index: np.ndarray, path) -> Array:
     """Return the rows of all inputs of a split; no copy where these are all of them."""
     outside = index[(index < 0) | (index >= len(inputs))]
     if len(outside):
         raise ValueError(f"{path} refers to image {outside[0]}; received {len(inputs)} images")
-    return inputs if np.array_equal(index, np.arange(len(inputs))) else inputs[index]
+    return inputs if np.array_equal(index, np.arange(len(inputs))) else taken(inputs, index)
 
 
 def _memory_map(path, name: str) -> np.ndarray | None:

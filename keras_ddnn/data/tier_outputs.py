@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ddnn.data.rows.view import Array, taken
 from keras_ddnn.tasks.classification import ClassDistribution
 
 # Former name -> name, both attributes.
@@ -35,16 +36,17 @@ class TierOutputs:
     Attributes:
         outputs: What the tier answers: logits, float32 of shape (n, num_classes).
         features: What it would send, the feature map or what a bottleneck leaves of it, float16 of
-            shape (n, h, w, f); None where nobody has kept it, or the tier sends nothing.
+            shape (n, h, w, f); None where nobody can make it, or the tier sends nothing. Those of a
+            captured bank are made when rows of them are asked for; see `whole`.
         inputs: What the first tier reads, images of uint8 (n, height, width, channels) or others;
-            None likewise.
+            None likewise. They may lie in a file; see `Array`.
         xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
         precision: Type in which probabilities are computed.
     """
 
     outputs: np.ndarray
-    features: np.ndarray | None = None
-    inputs: np.ndarray | None = None
+    features: Array | None = None
+    inputs: Array | None = None
     xp: ModuleType = np
     precision: str = "float64"
 
@@ -61,7 +63,7 @@ class TierOutputs:
         )
         return attrgetter(_RENAMED[name])(self)
 
-    def require(self, name: str, reader: str) -> np.ndarray:
+    def require(self, name: str, reader: str) -> Array:
         """Return the features or the inputs.
 
         Args:
@@ -86,6 +88,7 @@ class TierOutputs:
 
     def rows(self, rows: np.ndarray | slice) -> "TierOutputs":
         """Return some of the samples, int (m,) or a slice, in that order."""
-        arrays = (self.outputs, self.features, self.inputs)
-        taken = (array if array is None else array[rows] for array in arrays)
-        return TierOutputs(*taken, self.xp, self.precision)
+        features, inputs = (
+            array if array is None else taken(array, rows) for array in (self.features, self.inputs)
+        )
+        return TierOutputs(self.outputs[rows], features, inputs, self.xp, self.precision)

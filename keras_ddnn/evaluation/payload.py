@@ -3,10 +3,11 @@
 import math
 import zlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -54,7 +55,9 @@ class Payload:
                 Without, codes are fitted to the features.
         """
         rows = np.unique(np.linspace(0, len(edge) - 1, SAMPLES).astype(int))
-        features, images = (edge.require(name, "Payload")[rows] for name in ("features", "inputs"))
+        features, images = (
+            np.asarray(edge.require(name, "Payload")[rows]) for name in ("features", "inputs")
+        )
         lengths = {"codes": math.nan, "codes_zlib": math.nan}
         if features.dtype == np.float16:
             codes = (quantisation or Quantisation.of(features)).codes(features)
@@ -80,6 +83,12 @@ class Payload:
         """Return all of it as plain JSON types, with what is `sent` and the `verdict`."""
         content = asdict(self) | {"sent": self.sent, "verdict": self.verdict()}
         return {name: None if value != value else value for name, value in content.items()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Payload":
+        """Return what `as_json` has written."""
+        known = {field.name: content[field.name] for field in fields(cls)}
+        return cls(**{name: math.nan if x is None else x for name, x in known.items()})
 
     def verdict(self) -> str:
         """Say in a sentence whether sending features is better than sending the input."""

@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from keras_ddnn.config import HeadConfig
 from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.heads.architectures import build_head
@@ -26,7 +27,12 @@ from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.rules.confidence import OffloadRule
 from keras_ddnn.rules.inputs import HEAD_INPUTS
-from keras_ddnn.training.batches import crop_flip, steps_per_epoch, training_batches
+from keras_ddnn.training.batches import (
+    batches_in_order,
+    crop_flip,
+    steps_per_epoch,
+    training_batches,
+)
 
 PREDICT_BATCH = 500
 
@@ -124,8 +130,7 @@ def fit_head(
         ),
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch(len(values), config.batch_size),
-        validation_data=(material.val_inputs, material.val_values),
-        validation_batch_size=PREDICT_BATCH,
+        validation_data=batches_in_order((material.val_inputs, material.val_values), PREDICT_BATCH),
         shuffle=False,  # the batches are shuffled already
         callbacks=[
             _KeepBest(EarlyStopping(config, backbone.val_bank), material.val_inputs),
@@ -147,10 +152,10 @@ class Material:
         val_inputs, val_values: The same of the validation samples.
     """
 
-    inputs: np.ndarray
+    inputs: Array
     values: np.ndarray
     weights: np.ndarray
-    val_inputs: np.ndarray
+    val_inputs: Array
     val_values: np.ndarray
 
 
@@ -164,7 +169,10 @@ def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> l
     require_samples([configs[0].labels], backbone.bank.labels)  # before it trains any fold
     data = LABEL_SOURCES[configs[0].labels].training_data(backbone)
     read = HEAD_INPUTS[configs[0].input]
-    inputs, val_inputs = read(data.bank.edge), read(backbone.val_bank.edge)
+    inputs, val_inputs = (
+        x if len(x.shape) > 2 else np.asarray(x)  # a vector is small, and is normalised as a whole
+        for x in (read(data.bank.edge), read(backbone.val_bank.edge))
+    )
     return [_material(config, data, backbone.val_bank, inputs, val_inputs) for config in configs]
 
 
@@ -226,8 +234,8 @@ class _KeepBest(keras.callbacks.Callback):
         self.model.set_weights(self.weights)
 
 
-def _predict_in_batches(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
-    return model.predict(inputs, batch_size=PREDICT_BATCH, verbose=0)
+def _predict_in_batches(model: keras.Model, inputs: Array) -> np.ndarray:
+    return model.predict(batches_in_order((inputs,), PREDICT_BATCH), verbose=0)
 
 
 def keras_loss(name: str, **options: Any) -> keras.losses.Loss:

@@ -1,9 +1,12 @@
 """What an offload head looks at, taken from what a device knows."""
 
+from functools import partial
 from math import prod
+from types import ModuleType
 
 import numpy as np
 
+from keras_ddnn.data.rows.computed import by_blocks, whole
 from keras_ddnn.data.tier_outputs import TierOutputs
 
 PLACES = 4  # a side, to which a feature map is pooled
@@ -12,12 +15,12 @@ EPSILON = 1e-7  # keeps the logarithm of a probability finite
 
 def features(edge: TierOutputs) -> np.ndarray:
     """Return the feature map that would be sent, float16 (n, h, w, f)."""
-    return edge.require("features", "the head input 'features'")
+    return whole(edge.require("features", "the head input 'features'"))
 
 
 def image(edge: TierOutputs) -> np.ndarray:
     """Return the image, uint8 (n, height, width, channels)."""
-    return edge.require("inputs", "the head input 'image'")
+    return whole(edge.require("inputs", "the head input 'image'"))
 
 
 def logits(edge: TierOutputs) -> np.ndarray:
@@ -63,15 +66,21 @@ def logits_features(edge: TierOutputs) -> np.ndarray:
 
     A map smaller than that is kept as it is, and so is a vector; a sequence is pooled to 4 places.
     """
-    xp = edge.xp
-    pooled = xp.asarray(edge.require("features", "the head input 'logits_features'"), "float32")
+    pooled = by_blocks(
+        edge.require("features", "the head input 'logits_features'"), partial(_pooled, xp=edge.xp)
+    )
+    return edge.xp.concatenate([logits_rich(edge), pooled], axis=1)
+
+
+def _pooled(features: np.ndarray, xp: ModuleType) -> np.ndarray:
+    """Pool maps (n, h, w, f) to 4×4 places; flat, float32 (n, d)."""
+    pooled = xp.asarray(features, "float32")
     for axis in range(1, len(pooled.shape) - 1):
         size = pooled.shape[axis]
         starts = sorted({place * size // PLACES for place in range(PLACES)})
         parts = xp.split(pooled, starts[1:], axis=axis)
         pooled = xp.concatenate([xp.mean(part, axis=axis, keepdims=True) for part in parts], axis)
-    flat = xp.reshape(pooled, (-1, prod(pooled.shape[1:])))
-    return xp.concatenate([logits_rich(edge), flat], axis=1)
+    return xp.reshape(pooled, (-1, prod(pooled.shape[1:])))
 
 
 def _columns(edge: TierOutputs, *parts: np.ndarray) -> np.ndarray:

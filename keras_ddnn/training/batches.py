@@ -1,13 +1,15 @@
 """Training batches: shuffled indices, gathered and augmented inside the TensorFlow graph."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, assert_never
 
 import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config import Augmentation
-from keras_ddnn.data.rows.view import Rows
+from keras_ddnn.data.rows.computed import Computed
+from keras_ddnn.data.rows.view import Array, Rows
 
 PAD = 4
 VIEW_BATCH = 1000
@@ -138,8 +140,10 @@ def _reflect(places: tf.Tensor, size: int) -> tf.Tensor:
     return last - tf.abs(last - tf.abs(places))
 
 
-def augmented_views(images: np.ndarray, name: Augmentation, views: int, seed: int) -> np.ndarray:
-    """Return `views` augmented copies of uint8 images (n, h, w, c), one after another, as uint8.
+def augmented_views(images: Array, name: Augmentation, views: int, seed: int) -> Rows:
+    """Return `views` augmented copies of uint8 images (n, h, w, c), one after another.
+
+    A copy is made when it is asked for, together with those beside it.
 
     Args:
         images: What to augment.
@@ -148,10 +152,23 @@ def augmented_views(images: np.ndarray, name: Augmentation, views: int, seed: in
         seed: Seed of the augmentation.
     """
     augment = tf.function(augmentation(name), reduce_retracing=True)
-    copies = np.empty((views, *images.shape), images.dtype)
-    for view in range(views):
-        for start in range(0, len(images), VIEW_BATCH):
-            rows = slice(start, start + VIEW_BATCH)
-            step = tf.constant([seed, view * len(images) + start], tf.int64)
-            copies[view, rows] = augment(tf.constant(images[rows]), step).numpy()
-    return copies.reshape(-1, *images.shape[1:])
+    n = len(images)
+
+    @lru_cache(1)  # of a pass in order, each is made once
+    def block(view: int, start: int) -> np.ndarray:
+        step = tf.constant([seed, view * n + start], tf.int64)
+        return augment(tf.constant(np.asarray(images[start : start + VIEW_BATCH])), step).numpy()
+
+    def make(rows: slice | np.ndarray) -> np.ndarray:
+        places = np.arange(views * n)[rows] if isinstance(rows, slice) else rows
+        copies = np.empty((len(places), *images.shape[1:]), images.dtype)
+        # Of each copy: its view, the block of that view, and its place in the block.
+        of_view, row = np.divmod(places, n)
+        number, place = np.divmod(row, VIEW_BATCH)
+        keys = np.stack([of_view, number], axis=1)
+        for view, part in np.unique(keys, axis=0):
+            here = (of_view == view) & (number == part)
+            copies[here] = block(int(view), int(part) * VIEW_BATCH)[place[here]]
+        return copies
+
+    return Rows(Computed((views * n, *images.shape[1:]), images.dtype, make))

@@ -1,5 +1,6 @@
 """From a model to a bank: run the two halves of a DDNN over a split and keep what they say."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,12 +10,13 @@ import tensorflow as tf
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.rows.batches import written_once
-from keras_ddnn.data.rows.view import Array
+from keras_ddnn.data.rows.computed import Computed
+from keras_ddnn.data.rows.view import Array, Rows
 from keras_ddnn.data.splits import Split
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.labels.predictions import Predictions
-from keras_ddnn.networks.batched import as_sent, run_in_batches
-from keras_ddnn.networks.cascade import Cascade, as_cascade
+from keras_ddnn.networks.batched import BATCH_SIZE, as_sent, run_in_batches
+from keras_ddnn.networks.cascade import Cascade, Tier, as_cascade
 from keras_ddnn.training.batches import augmented_views
 
 TINY = 1e-9  # keeps the logarithm of a mean probability finite
@@ -44,16 +46,43 @@ def capture(
     def step(batch: tf.Tensor) -> list[tf.Tensor]:
         said, read = [], batch
         for tier in cascade.tiers:
-            answered = as_sent(tier.model(read, training=False), tier.sent_dtype)
-            said, read = said + answered, answered[-1]
+            outputs, *sent = as_sent(tier.model(read, training=False), tier.sent_dtype)
+            said, read = [*said, outputs], sent and sent[0]
         return said
 
-    arrays, tiers = iter(run_in_batches(step, images)), {}
-    for tier in cascade.tiers:
-        outputs = next(arrays)
-        features = None if tier.sent_dtype is None else next(arrays)
-        tiers[tier.name] = TierOutputs(outputs, features, None if tiers else images)
+    outputs = run_in_batches(step, images)
+    tiers = {tier.name: TierOutputs(out) for tier, out in zip(cascade.tiers, outputs)}
+    first = cascade.tiers[0]
+    tiers[first.name] = TierOutputs(outputs[0], sent_features(first, images), images)
     return Bank(tiers, labels, cascade.task)
+
+
+def sent_features(
+    tier: Tier, inputs: Array, keep: Callable[[Computed], np.ndarray] | None = None
+) -> Array:
+    """Return what a tier sends of its inputs (n, ...), made when it is asked for.
+
+    Args:
+        tier: Folded, as a device runs it. One that hands on its inputs has them as its features.
+        inputs: What it reads.
+        keep: Where all of it is kept once something reads it at random; see `Computed`.
+    """
+    if tier.sends_inputs:
+        return inputs
+    step = tf.function(
+        lambda batch: as_sent(tier.model(batch, training=False), tier.sent_dtype)[1:],
+        autograph=False,
+        reduce_retracing=True,
+    )
+    size = min(BATCH_SIZE, len(inputs))
+
+    def make(rows: slice | np.ndarray) -> np.ndarray:
+        # A batch has the size that it has in `capture`, so that it gives the same features.
+        few = isinstance(rows, np.ndarray)
+        return run_in_batches(step, np.asarray(inputs[rows]), (size,) if few else ())[0]
+
+    shape = (len(inputs), *tier.model.output["features"].shape[1:])
+    return Rows(Computed(shape, tier.sent_dtype, make, keep))
 
 
 class CaptureBank(keras.callbacks.Callback):
@@ -118,15 +147,22 @@ def augmented_bank(
 ) -> Bank:
     """Capture augmented copies of the images of a bank, each a sample of its own.
 
+    The copies are made when they are asked for, like their features.
+
     Args:
         network: The DDNN; see `capture`.
         config: What it was trained with. The copies are those of its augmentation, or crops and
             mirrored images where it has none.
         bank: Bank of the training images.
-        views: Copies of each image. Features of two views of 45,000 images take 1.5 GB.
+        views: Copies of each image.
     """
     if not as_cascade(network).reads.is_image:
         raise ValueError("augmented copies are made of images alone; the network reads no images")
-    name = "crop_flip" if config.augmentation == "none" else config.augmentation
-    images = augmented_views(bank.edge.inputs, name, views, config.seed)
+    images = augmented_images(config, bank.edge.inputs, views)
     return capture(network, images, np.tile(bank.labels, views))
+
+
+def augmented_images(config: DDNNConfig, images: Array, views: int) -> Array:
+    """Return the copies of images that `augmented_bank` captures, made when they are asked for."""
+    name = "crop_flip" if config.augmentation == "none" else config.augmentation
+    return augmented_views(images, name, views, config.seed)

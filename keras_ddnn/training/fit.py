@@ -30,6 +30,7 @@ from keras_ddnn.training.schedules import learning_rate_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
 
 LOGGED_LOCAL_FRACTION = 0.5  # L0 of the b* shown in TensorBoard
+PROJECTED = 1000  # samples in the projector of TensorBoard
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,14 +288,16 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
         threshold = threshold_for_fraction(values, LOGGED_LOCAL_FRACTION)
         write_benefit(folder / name, values, threshold)
     hard = hard_labels(benefits["validation"], LOGGED_LOCAL_FRACTION)
-    places = tuple(range(1, bank.edge.features.ndim - 1))
+    rows = np.unique(np.linspace(0, len(bank) - 1, PROJECTED).astype(int))
+    shown = bank.rows(rows)
+    features = np.asarray(shown.edge.features)
     write_projector(
         folder / "validation",
-        bank.edge.features.mean(axis=places, dtype=np.float32),
+        features.mean(axis=tuple(range(1, features.ndim - 1)), dtype=np.float32),
         {
-            "decision": np.where(hard, "hard", "easy"),
-            "class": fitted.classes.decode(bank.labels),
-            "B_k": benefits["validation"].round(3),
+            "decision": np.where(hard[rows], "hard", "easy"),
+            "class": fitted.classes.decode(shown.labels),
+            "B_k": benefits["validation"][rows].round(3),
         },
-        bank.edge.inputs if fitted.cascade.reads.is_image else None,
+        np.asarray(shown.edge.inputs) if fitted.cascade.reads.is_image else None,
     )

@@ -208,6 +208,8 @@ def in_memory(array: Source) -> bool:
 
 def taken(array: Array, rows: Any) -> Array:
     """Return some rows, int (m,), bool (n,) or a slice: a copy in memory, a view of a file."""
+    if isinstance(rows, slice) and rows == slice(None):
+        return array
     if in_memory(array):
         return array[rows]
     return (array if isinstance(array, Rows) else Rows(array)).take(rows)
