@@ -122,13 +122,13 @@ def test_every_backbone_and_every_trial_has_a_name_of_its_own():
 
 def test_epochs_replace_those_of_the_preset():
     assert SearchConfig(epochs=3).backbones()[0].ddnn.epochs == 3
+    assert SearchConfig(ddnn="paper").backbones()[0].ddnn.epochs == 20
 
 
 def test_weights_of_classes_reach_every_backbone_and_its_folds():
     search = SearchConfig(class_weight="balanced", labels=("cross_fitted",))
     assert {backbone.ddnn.class_weight for backbone in search.backbones()} == {"balanced"}
     assert SearchConfig(class_weight={1: 2}) == SearchConfig(class_weight=((1, 2.0),))
-    assert SearchConfig(ddnn="paper").backbones()[0].ddnn.epochs == 20
 
 
 def random_search(**fields):
