@@ -76,10 +76,7 @@ class FittedDDNN:
         return self.cascade.halves()[1]
 
     def capture(self, split: Any) -> Bank:
-        """Run the DDNN over a `Split`, (images, labels) or batches of both, and return the bank.
-
-        Labels are the user's; the bank's are class numbers. Batches come in one order, the bank's.
-        """
+        """Run the DDNN over a `Split`, a pair or repeatable batches, with labels as in training."""
         split = read_split(split, self.classes, "split", self.cascade.reads)
         return capture(self.cascade, split.images, split.labels)
 
@@ -285,8 +282,7 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
     bank = fitted.val_bank or fitted.bank
     benefits = {"train": benefit(fitted.bank), "validation": benefit(bank)}
     for name, values in benefits.items():
-        threshold = threshold_for_fraction(values, LOGGED_LOCAL_FRACTION)
-        write_benefit(folder / name, values, threshold)
+        write_benefit(folder / name, values, threshold_for_fraction(values, LOGGED_LOCAL_FRACTION))
     hard = hard_labels(benefits["validation"], LOGGED_LOCAL_FRACTION)
     rows = np.unique(np.linspace(0, len(bank) - 1, PROJECTED).astype(int))
     shown = bank.rows(rows)
