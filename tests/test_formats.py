@@ -85,6 +85,14 @@ def test_two_arrays_for_one_split_are_refused(tmp_path):
     refusal(tmp_path / "toy.npz", "expected one array of a kind, received x_train and train_images")
 
 
+@pytest.mark.parametrize("labels", [3, 5])
+def test_more_or_fewer_labels_than_images_are_refused_before_anything_is_drawn(tmp_path, labels):
+    np.savez(tmp_path / "toy.npz", x=flat(0, 80, 160, 240), y=np.arange(labels) % 2)
+    refusal(
+        tmp_path / "toy.npz", f"train: expected one label per image, received 4 images and {labels}"
+    )
+
+
 def test_a_pair_without_its_labels_is_refused(tmp_path):
     np.savez(tmp_path / "toy.npz", images=flat(0))
     refusal(tmp_path / "toy.npz", "expected arrays y, received images")
@@ -150,7 +158,11 @@ def test_transparent_pixels_of_arrays_show_the_background(tmp_path):
 
 def test_channels_first_say_how_to_turn_them(tmp_path):
     path = npz(tmp_path, train=flat(0, 80, 160, 240, shape=(3, 16, 16)))
-    refusal(path, r"looks like channels first: pass x.transpose\(0, 2, 3, 1\)")
+    refusal(
+        path,
+        r"received shape \(4, 3, 16, 16\), which looks like channels first: pass "
+        r"x.transpose\(0, 2, 3, 1\)",
+    )
 
 
 # --- folders ----------------------------------------------------------------------------------
@@ -400,6 +412,12 @@ def test_one_idx_file_names_its_folder(tmp_path):
 def test_a_packed_dataset_is_to_be_unpacked(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
     refusal(tmp_path / "cifar-10-python.tar.gz", "received a packed one: unpack it first")
+
+
+def test_test_data_have_the_size_of_a_network_where_they_are_image_files(tmp_path):
+    assert load_test(mnist(tmp_path / "digits"), image_size=(32, 32)).images.shape[1:3] == (32, 32)
+    assert load_test(table(tmp_path), image_size=(20, 18)).images.shape == (2, 20, 18, 3)
+    refusal(tmp_path / "digits", "image_size: expected image files", image_size=20)
 
 
 # --- CIFAR ------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ def load_test(name: str | Path, **reading: Any) -> Split:
 
     Args:
         name: as of ``load``.
-        reading: its keywords for images.
+        reading: its keywords for images; ``image_size``, that of a network, is of image files alone.
 
     Raises:
         ValueError: as ``load``; or the source has no test data of its own: whoever draws them anew
@@ -199,6 +199,7 @@ def _load(
     given = {option for option, value in reading.items() if value not in (None, False, "resize")}
     found = DATASETS[name](name, data_dir, seed) if name in DATASETS else _of_path(Path(name))
     known = {"channels", "background", "scale"} if name not in DATASETS else {"channels"}
+    known |= set() if wanted else {"image_size"}  # asked by a network, not by the user
     if found.root is None and (odd := sorted(given - known)):
         raise ValueError(f"{' and '.join(odd)}: expected image files, which {name} does not hold")
     if found.class_names is None:
@@ -212,6 +213,8 @@ def _load(
         numbers = class_numbers(found.labels["train"], len(classes), "train labels")
     only = f"only class {called[numbers[0]]!r}"
     _expect(np.any(numbers != numbers[0]), "train labels", "at least two classes", only)
+    counts = f"{len(found.inputs['train'])} images and {len(numbers)} labels"
+    _expect(len(found.inputs["train"]) == len(numbers), "train", "one label per image", counts)
     there = _from_arrays(found, reading) if found.root is None else found
     there = there.drawn(numbers, wanted, seed)  # of images only the paths
     there = there if there.root is None else _from_images(there, reading)
@@ -241,7 +244,8 @@ def _of_path(path: Path) -> Found:
 
 def _from_arrays(found: Found, reading: dict[str, Any]) -> Found:
     options = (reading.get("background"), reading.get("scale"))
-    return found._replace(inputs=as_pixels(found.inputs, reading.get("channels", 3), *options))
+    arrays = as_pixels(found.inputs, reading.get("channels", 3), *options)
+    return found._replace(inputs={k: as_images(a, f"{k} images") for k, a in arrays.items()})
 
 
 def _from_images(found: Found, reading: dict[str, Any]) -> Found:

@@ -68,8 +68,7 @@ def read_images(
         given = found.inputs["test"], found.labels["test"]
         test = as_split(*given, what="test", classes=classes, reads=reads)
         return test.images[:limit], test.user_labels[:limit]
-    if folder or Path(dataset).is_dir():
-        reading["image_size"] = reads.shape[:2]
+    reading["image_size"] = reads.shape[:2]
     if folder is None:
         test = load_test(dataset, **reading)
         return test.images[:limit], test.user_labels[:limit]
