@@ -177,7 +177,7 @@ def load_test(name: str | Path, **reading: Any) -> Split:
 
     Args:
         name: as of ``load``.
-        reading: its keywords for images; ``image_size``, that of a network, is of image files alone.
+        reading: its keywords for images. ``image_size``, that of a network, is of files alone.
 
     Raises:
         ValueError: as ``load``; or the source has no test data of its own: whoever draws them anew

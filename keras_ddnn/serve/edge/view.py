@@ -16,7 +16,7 @@ from keras_ddnn.data.formats.archives import read_npz
 from keras_ddnn.data.readers import colour_of
 from keras_ddnn.data.rows.images import read_groups
 from keras_ddnn.data.splits import InputType
-from keras_ddnn.files.checks import require_count
+from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.serve.edge.answers import CloudCheck
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
@@ -65,6 +65,7 @@ def read_images(
                 f"--dataset FILE.npz with x_test and y_test; received {folder or dataset}"
             )
         found, classes = read_npz(Path(dataset)), Classes.of_manifest(manifest)
+        expect("test" in found.inputs, f"{dataset}", "arrays x_test and y_test", "no test data")
         given = found.inputs["test"], found.labels["test"]
         test = as_split(*given, what="test", classes=classes, reads=reads)
         return test.images[:limit], test.user_labels[:limit]
