@@ -23,6 +23,7 @@ from keras_ddnn.evaluation.payload import Payload
 from keras_ddnn.files.checksums import files_of, sha256
 from keras_ddnn.files.manifest import read_manifest
 from keras_ddnn.heads.fit import fit_head
+from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.networks.cascade import Cascade, chain, split
 from keras_ddnn.networks.weights import describe, from_description, rebuild
 from keras_ddnn.pipeline import run
@@ -48,6 +49,8 @@ def served(request, tmp_path_factory):
         rule = fit_head(fitted, HeadConfig(input="features", epochs=1))
         network = fitted.cascade
     bank = capture(network, inputs, labels)
+    if request.param == "tokens cut":
+        rule = LogitHead.fit(bank, anchored=False)
     threshold = float(np.median(rule.score(bank.edge)))
     policy = OffloadPolicy(network, None, rule, threshold, ("a", "b", "c"))
     folder = tmp_path_factory.mktemp("any") / "artifact"
@@ -75,6 +78,8 @@ def test_two_machines_answer_as_the_policy_in_memory(served):
     classes, offloaded = policy.predict(inputs)
     assert 0 < offloaded.sum() < len(offloaded)
     assert not answer.fallback.any()
+    scores = policy.rule.score(capture(policy.cascade, inputs, np.zeros(len(inputs), int)).edge)
+    np.testing.assert_allclose(answer.scores, scores, atol=CLOSE)
     far = np.abs(answer.scores - policy.score_threshold) > CLOSE
     np.testing.assert_array_equal(answer.offloaded[far], offloaded[far])
     np.testing.assert_array_equal(answer.classes[far], classes[far])
