@@ -1,5 +1,6 @@
 """Toy data whose arithmetic a reader can check by hand."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -80,6 +81,17 @@ def pytest_collection_modifyitems(items):
 
 def pytest_unconfigure():
     shutil.rmtree(os.environ["KERAS_DDNN_CACHE"], ignore_errors=True)
+
+
+def pytest_collection_finish():
+    """Leave what is imported out of the search for garbage, which Keras asks for again and again.
+
+    TensorFlow alone makes a million objects, none of which a test frees; and a network that is
+    traced makes thousands, among which a search is seldom worth its time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture

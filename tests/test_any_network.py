@@ -11,7 +11,7 @@ import pytest
 from conftest import toy_split
 from keras import layers
 from toy_manifest import changed, forge, removed
-from toy_networks import KINDS, RECIPE, image_data, image_model, networks, table_data, table_model
+from toy_networks import KINDS, RECIPE, image_data, image_model, network_of, table_data, table_model
 from toy_service import Server
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
@@ -23,6 +23,7 @@ from keras_ddnn.evaluation.payload import Payload
 from keras_ddnn.files.checksums import files_of, sha256
 from keras_ddnn.files.manifest import read_manifest
 from keras_ddnn.heads.fit import fit_head
+from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.networks.cascade import Cascade, chain, split
 from keras_ddnn.networks.weights import describe, from_description, rebuild
 from keras_ddnn.pipeline import run
@@ -40,7 +41,7 @@ CLOSE = 1e-4  # of a score to the threshold, where two machines may decide other
 @pytest.fixture(scope="module", params=KINDS)
 def served(request, tmp_path_factory):
     """Return a policy of a network of a kind, its artefact, inputs and the bytes it sends."""
-    network, data, size = networks()[request.param]
+    network, data, size = network_of(request.param)
     rule, (inputs, labels) = Margin(), data(60, 1)
     inputs = inputs.astype(network.reads.dtype)
     if request.param == "tables cut":
@@ -48,6 +49,8 @@ def served(request, tmp_path_factory):
         rule = fit_head(fitted, HeadConfig(input="features", epochs=1))
         network = fitted.cascade
     bank = capture(network, inputs, labels)
+    if request.param == "tokens cut":
+        rule = LogitHead.fit(bank, anchored=False)
     threshold = float(np.median(rule.score(bank.edge)))
     policy = OffloadPolicy(network, None, rule, threshold, ("a", "b", "c"))
     folder = tmp_path_factory.mktemp("any") / "artifact"
@@ -75,6 +78,8 @@ def test_two_machines_answer_as_the_policy_in_memory(served):
     classes, offloaded = policy.predict(inputs)
     assert 0 < offloaded.sum() < len(offloaded)
     assert not answer.fallback.any()
+    scores = policy.rule.score(capture(policy.cascade, inputs, np.zeros(len(inputs), int)).edge)
+    np.testing.assert_allclose(answer.scores, scores, atol=CLOSE)
     far = np.abs(answer.scores - policy.score_threshold) > CLOSE
     np.testing.assert_array_equal(answer.offloaded[far], offloaded[far])
     np.testing.assert_array_equal(answer.classes[far], classes[far])
@@ -93,7 +98,7 @@ def test_the_model_card_says_what_is_read_and_what_travels(served):
 @pytest.fixture(scope="module")
 def chained(tmp_path_factory):
     """Return the artefact of two models of images in a chain, untrained, to be read only."""
-    network, _, _ = networks()["images chained"]
+    network, _, _ = network_of("images chained")
     policy = OffloadPolicy(network, None, Margin(), 0.5, ("a", "b", "c"))
     folder = tmp_path_factory.mktemp("chain") / "artifact"
     save_policy(policy, folder)
@@ -118,7 +123,7 @@ def test_images_that_travel_are_sent_once_though_they_are_shown(chained):
 
 
 def test_inputs_that_are_no_images_are_not_shared(tmp_path):
-    network, _, _ = networks()["tables cut"]
+    network, _, _ = network_of("tables cut")
     save_policy(OffloadPolicy(network, None, Margin(), 0.5, ("a", "b", "c")), tmp_path / "artifact")
     with pytest.raises(ValueError, match=r"reads images; received one that reads float32"):
         EdgeRuntime(tmp_path / "artifact", share_images=True)
@@ -176,7 +181,7 @@ def test_a_loop_that_no_device_runs_is_told_of_before_training():
 
 
 def test_one_call_leads_from_any_network_to_an_artefact(tmp_path):
-    network, data, size = networks()["tables chained"]
+    network, data, size = network_of("tables chained")
     parts = [Split(data(60, k)[0].astype(np.float32), data(60, k)[1]) for k in range(3)]
     splits = Splits("toy", *parts, ("a", "b", "c"))
     head = {"head": HeadConfig(epochs=1)}
@@ -270,7 +275,7 @@ def test_an_artefact_of_schema_5_is_read(toy_artifact, toy_policy, tmp_path):
 
 
 def test_a_described_network_that_is_larger_than_its_weights_is_never_made(tmp_path):
-    model = networks()["tokens cut"][0].model
+    model = network_of("tokens cut")[0].model
     model.save_weights(tmp_path / "a.weights.h5")
     description = describe(model)
     (embedding,) = (x for x in description["layers"] if x["class_name"] == "Embedding")
@@ -280,7 +285,7 @@ def test_a_described_network_that_is_larger_than_its_weights_is_never_made(tmp_p
 
 
 def test_what_is_described_is_made_again(tmp_path):
-    model = networks()["images cut"][0].model
+    model = network_of("images cut")[0].model
     again = from_description(json.loads(json.dumps(describe(model))))
     again.set_weights(model.get_weights())
     images = toy_split(4, 0).images
@@ -331,14 +336,14 @@ def with_nan(table, labels):
     ],
 )
 def test_inputs_that_a_network_cannot_read_are_refused_before_training(kind, spoil, message):
-    network, data, _ = networks()[f"{kind} cut"]
+    network, data, _ = network_of(f"{kind} cut")
     with pytest.raises(ValueError, match=message) as refused:
         fit_ddnn(spoil(*data(30)), network=network, **RECIPE)
     assert "\n" not in str(refused.value)
 
 
 def test_only_images_are_augmented():
-    network, data, _ = networks()["tokens cut"]
+    network, data, _ = network_of("tokens cut")
     with pytest.raises(ValueError, match="augmentation is for images; received 'crop'"):
         fit_ddnn(data(30), network=network, augmentation="crop", **RECIPE)
     fitted = fit_ddnn(data(30), data(30), network=network, **RECIPE)

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 from conftest import flip_a_bit, toy_split
-from toy_manifest import changed, forge
+from toy_manifest import changed, forge, removed
 
 from keras_ddnn.config import DDNNConfig, HeadConfig, as_json
 from keras_ddnn.data.quantisation import Quantisation
-from keras_ddnn.deploy.artifact import load_policy, save_policy
+from keras_ddnn.deploy.artifact import ARTIFACT_RULES, load_policy, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.files import manifest_fields
@@ -24,6 +24,7 @@ from keras_ddnn.files.manifest import SCHEMA, read_manifest
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout
+from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.rules.calibration import for_local_fraction
@@ -105,6 +106,39 @@ def test_a_confidence_rule_is_kept_by_its_name(tmp_path):
     loaded = load_policy(tmp_path / "artifact")
     assert isinstance(loaded.rule, Margin)
     np.testing.assert_array_equal(loaded.decide(IMAGES), policy.decide(IMAGES))
+
+
+LINEAR = LogitHead(np.eye(5, 2), np.array([0.1, 1 / 3]), input="logits_plus", target="correctness")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Random(seed=7),
+        LINEAR,
+        LogitHead(
+            LINEAR.weights,
+            LINEAR.bias,
+            input="logits_plus",
+            anchor=Anchor("entropy", 0.4, ((1 / 3, 0.1), (-0.2, 1.7))),
+        ),
+    ],
+    ids=["random", "linear", "anchored"],
+)
+def test_a_rule_is_kept_with_all_that_it_says_of_itself(policy, tmp_path, rule):
+    saved = OffloadPolicy(policy.model, CONFIG, rule, 0.5, ("a", "b", "c"))
+    save_policy(saved, tmp_path / "artifact", graphs=False)
+    loaded = load_policy(tmp_path / "artifact")
+    assert loaded.rule.get_config() == rule.get_config()
+    edge = _edge(saved)
+    np.testing.assert_array_equal(loaded.rule.score(edge), rule.score(edge))
+
+
+def test_an_older_artefact_of_random_scores_has_its_seed(policy, tmp_path):
+    saved = OffloadPolicy(policy.model, CONFIG, Random(), 0.5, ("a", "b", "c"))
+    save_policy(saved, tmp_path / "artifact", graphs=False)
+    forge(tmp_path / "artifact", lambda manifest: removed(manifest, "rule.seed"))
+    assert load_policy(tmp_path / "artifact").rule.seed == 0
 
 
 def test_monte_carlo_dropout_is_kept_with_its_passes(tmp_path):
@@ -261,6 +295,13 @@ WRONG = [
     ("rule.config.architecture", "conv3d", "unknown head architecture"),
     ("rule.input_shape", [8, 8, 1000], r"head\.weights\.h5: expected the"),
     ("rule", {"name": "mc_dropout", "passes": 3, "measure": "x", "seed": 0}, "unknown measure"),
+    ("rule", {"name": "margin", "tilt": 1}, "rule: expected no further fields; received 'tilt'"),
+    (
+        "rule",
+        {"name": "logit_head", **LINEAR.get_config(), "input": "x"},
+        r"manifest\.json: unknown input",
+    ),
+    ("rule", {"name": "logit_head", **LINEAR.get_config(), "bias": [1e999, 0.0]}, r"rule\.bias"),
     ("score_threshold", math.nan, "score_threshold: expected a number, not NaN"),
 ]
 
@@ -305,6 +346,7 @@ def read_hashes(folder):
 
 def test_the_table_of_fields_knows_what_is_written():
     assert set(manifest_fields.RULE_NAMES) == set(RULES)
+    assert set(manifest_fields.RULES) == set(ARTIFACT_RULES)
     for config, shape in (
         (DDNNConfig(bottleneck=4), manifest_fields.DDNN),
         (DDNNConfig(lambda_local="random"), manifest_fields.DDNN),

@@ -9,7 +9,6 @@ from conftest import two_tiers
 from keras_ddnn.config import DDNNConfig, HeadArchitecture, HeadConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.deploy.artifact import load_head, save_head
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.heads.architectures import build_head
@@ -182,7 +181,7 @@ def test_a_head_that_goes_on_elsewhere_normalises_as_it_has_learnt(banks, tmp_pa
     louder = {name: 3.0 * tier.outputs + 5.0 for name, tier in other.tiers.items()}
     elsewhere = Banks(other.with_outputs(louder), banks.val_bank)
     head = fit_head(elsewhere, plain(epochs=1), initial=fit_head(banks, plain(epochs=1)))
-    loaded = load_head(tmp_path, save_head(head, tmp_path))
+    loaded = HeadRule.load(head.save(tmp_path), tmp_path)
     np.testing.assert_array_equal(
         loaded.score(elsewhere.bank.edge), head.score(elsewhere.bank.edge)
     )

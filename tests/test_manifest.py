@@ -150,7 +150,7 @@ WRONG = [
     ("class_values", [1, 2, 3], "class_values: expected one for each of 2 classes; received 3"),
     ("rule", {"name": "oracle"}, "rule.name: expected one of random, entropy.*'oracle'"),
     ("rule.name", ["head"], "rule.name: expected one of"),
-    ("rule", {"name": "margin", "seed": 1}, "rule: expected only name; received 'seed'"),
+    ("rule", {"name": "margin", "seed": 1}, "rule: expected no further fields; received 'seed'"),
     ("rule.config.depth", 5, "an integer in 1..4"),
     ("rule.input_shape", [2, 2, 2, 2], "a list of 1..3 items; received '4 items'"),
     ("ddnn", None, "ddnn: expected an object with named fields; received None"),

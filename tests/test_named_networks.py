@@ -158,7 +158,7 @@ def test_what_cannot_be_cut_is_refused(fields, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"at": ("first", "frist")}, "no layer 'frist' .* near names: first"),
+        ({"at": ("frist",)}, "no layer 'frist' .* near names: first"),
         ({"network": "nets_of_a_user:absent"}, "expected package.module:function"),
         ({"network": "nets_of_a_user:bare", "at": ("flatten",)}, "takes inputs of shape .8, 8, 3."),
     ],
@@ -171,8 +171,9 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_is_trained(
 
 
 def test_another_process_finds_the_same_addresses(folder, splits):
-    found = networks.addresses(replace(SEARCH, seed=(0, 1)), splits)
-    assert found == networks._addresses(replace(SEARCH, seed=(0, 1)), splits.train.take([0]))
+    found = networks.addresses(replace(SEARCH, at=("first",), seed=(0, 1)), splits)
+    here = (named_network(SEARCH.network, (16, 16, 3), 3, seed) for seed in (0, 1))
+    assert found == dict(enumerate(map(address_of, here)))
     assert len({*found.values()}) == 2
     assert networks.addresses(SearchConfig(), splits) == {}
 

@@ -1,5 +1,7 @@
 """Small networks of every kind, cut and chained, and toy data that they learn in an epoch."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import layers
@@ -61,20 +63,31 @@ def token_data(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.where(rng.random((n, LENGTH)) < 0.4, own, rng.integers(0, WORDS, own.shape)), labels
 
 
-def networks() -> dict[str, tuple[Cascade, object, int]]:
-    """Return kind → an untrained network, what makes its data, and the bytes that it sends."""
+# A model, the size of a smaller one, the layer to cut at and what makes the data.
+MODELS = {
+    "images": (image_model, 8, "block_0_project_BN", image_data),
+    "tables": (table_model, 2, "hidden", table_data),
+    "tokens": (token_model, 2, "conv", token_data),
+}
+# Of a sample, as it travels.
+BYTES = {
+    "images cut": 2 * SIDE * SIDE * 4,
+    "images chained": SIDE * SIDE * 3,
+    "tables cut": 2 * 8,
+    "tables chained": 4 * COLUMNS,
+    "tokens cut": 2 * (LENGTH - 2) * 6,
+    "tokens chained": 4 * LENGTH,
+}
+
+
+def network_of(kind: str) -> tuple[Cascade, Callable, int]:
+    """Return an untrained network of a key of `BYTES`, what makes its data, and those bytes."""
     keras.utils.set_random_seed(0)
-    images = {"local": image_model(8), "cloud": image_model()}
-    tables = {"local": table_model(2), "cloud": table_model()}
-    tokens = {"local": token_model(2), "cloud": token_model()}
-    return {
-        "images cut": (split(image_model(), "block_0_project_BN"), image_data, 2 * SIDE * SIDE * 4),
-        "images chained": (chain(images), image_data, SIDE * SIDE * 3),
-        "tables cut": (split(table_model(), "hidden"), table_data, 2 * 8),
-        "tables chained": (chain(tables), table_data, 4 * COLUMNS),
-        "tokens cut": (split(token_model(), "conv"), token_data, 2 * (LENGTH - 2) * 6),
-        "tokens chained": (chain(tokens), token_data, 4 * LENGTH),
-    }
+    what, way = kind.split()
+    model, small, layer, data = MODELS[what]
+    if way == "cut":
+        return split(model(), layer), data, BYTES[kind]
+    return chain({"local": model(small), "cloud": model()}), data, BYTES[kind]
 
 
 KINDS = ("images cut", "images chained", "tables cut", "tokens cut", "tokens chained")

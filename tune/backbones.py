@@ -121,7 +121,6 @@ def _train_fold(splits, backbone, folder, announce, options) -> dict:
 
 
 def _train_along(splits, backbone, folder, announce, options) -> dict:
-    from keras_ddnn.deploy.artifact import save_head
     from keras_ddnn.heads.co_training import CoTrainedHead
     from keras_ddnn.training.fit import fit_ddnn
 
@@ -134,7 +133,7 @@ def _train_along(splits, backbone, folder, announce, options) -> dict:
         callbacks=[announce, along],
         **options,
     )
-    return {"head": save_head(along.head, folder)}
+    return {"head": along.head.save(folder)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +195,11 @@ class StoredNetwork:
 
     def co_trained_head(self, config: HeadConfig):
         """Return the `HeadRule` that was trained along with this network's twin."""
-        from keras_ddnn.deploy.artifact import load_head
+        from keras_ddnn.heads.fit import HeadRule
 
         folder = self.workspace.backbone(replace(self.spec, along=config))
         record = json.loads((folder / RECORD).read_text())
-        return load_head(folder, record["head"])
+        return HeadRule.load(record["head"], folder)
 
     def augmented_bank(self, views: int) -> Bank:
         """Return the bank of augmented copies of the training images, captured when first asked."""

@@ -102,9 +102,9 @@ class Records:
 
     def head(self, key: str, record: dict):
         """Return the `HeadRule` of a finished trial and its record, with the training's history."""
-        from keras_ddnn.deploy.artifact import load_head
+        from keras_ddnn.heads.fit import HeadRule
 
-        head = load_head(self.weights(key), record["head"])
+        head = HeadRule.load(record["head"], self.weights(key))
         head.history = record["history"]
         return head
 

@@ -45,7 +45,6 @@ def head_trials(
     import_tensorflow()
     import keras
 
-    from keras_ddnn.deploy.artifact import save_head
     from keras_ddnn.training.tensorboard import write_hparams, write_scalars
 
     keras.backend.clear_session()  # the worker is reused
@@ -64,7 +63,7 @@ def head_trials(
         write_scalars(log, {f"head/{name}": values for name, values in history.items()})
         write_hparams(log, key, trial.choices(), measured[key])
         with sealed_folder(records.weights(key)) as new:
-            description = save_head(heads[key], new)
+            description = heads[key].save(new)
         records.write(
             key,
             {

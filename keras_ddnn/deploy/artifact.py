@@ -6,7 +6,6 @@ signature tells whose artefact it is. See `save_policy(sign=…)` and `load_poli
 """
 
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig, HeadConfig, as_json, feature_quantisation
+from keras_ddnn.config import DDNNConfig, as_json, feature_quantisation
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import KEY, Classes
 from keras_ddnn.data.quantisation import Quantisation
@@ -22,7 +21,6 @@ from keras_ddnn.deploy.export import export_cloud, export_edge
 from keras_ddnn.deploy.model_card import model_card
 from keras_ddnn.deploy.network_files import DDNN_WEIGHTS, load_network, save_network
 from keras_ddnn.deploy.policy import OffloadPolicy
-from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.files.atomic import replacing_folder
 from keras_ddnn.files.manifest import (
     CLOUD,
@@ -32,25 +30,26 @@ from keras_ddnn.files.manifest import (
     require_listed,
     write_manifest,
 )
-from keras_ddnn.files.manifest_fields import HEAD as HEAD_SHAPE
 from keras_ddnn.files.signature import Key, private_key
-from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout
+from keras_ddnn.labels.rule_file import LOGIT_RULES
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.model_costs import multiply_adds
-from keras_ddnn.networks.paper import build_ddnn, save_weights
+from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.calibration import Calibration, operating_points
-from keras_ddnn.rules.confidence import RULES, Margin, OffloadRule
+from keras_ddnn.rules.confidence import Margin, OffloadRule, name_of
 
-HEAD_WEIGHTS = "head.weights.h5"
 README = "README.md"
 RANGE_SAMPLES = 256  # validation samples that give the ranges of codes
 
-# Rules that are made of networks, by their names in a manifest; the others are rows of `RULES`.
-HEAD, MC_DROPOUT = "head", "mc_dropout"
-MC_DROPOUT_FIELDS = ("passes", "measure", "seed")
+# Name in a manifest → rule; `manifest_fields.RULES` has a row for each.
+ARTIFACT_RULES: dict[str, type[OffloadRule]] = {
+    **LOGIT_RULES,
+    "head": HeadRule,
+    "mc_dropout": MCDropout,
+}
 
 
 def save_policy(
@@ -90,7 +89,8 @@ def save_policy(
     """
     key = None if sign is None else private_key(sign)
     with replacing_folder(folder) as new:
-        rule = _save_rule(policy.rule, new)
+        name = name_of(policy.rule, ARTIFACT_RULES, "an artefact keeps a rule that is")
+        rule = {"name": name, **policy.rule.save(new)}
         network = save_network(policy, new)
         cascade, device = policy.cascade, policy.cascade.tiers[0]
         images = plan = None
@@ -181,12 +181,11 @@ def load_policy(folder, verify_key: Key | None = None) -> OffloadPolicy:
     """
     folder = Path(folder)
     manifest = read_manifest(folder, verify_key)
-    rule = manifest["rule"]
-    require_listed(manifest, folder, DDNN_WEIGHTS, *[HEAD_WEIGHTS] * (rule["name"] == HEAD))
+    rule = dict(manifest["rule"])
+    kind = ARTIFACT_RULES[rule.pop("name")]
+    require_listed(manifest, folder, DDNN_WEIGHTS, *kind.files)
     try:
         config = manifest["ddnn"] and DDNNConfig(**manifest["ddnn"])
-        if rule["name"] == HEAD:
-            HeadConfig(**rule["config"])
     except ValueError as error:
         raise ValueError(f"{folder / MANIFEST}: {error}") from None
     class_names = tuple(manifest["class_names"])
@@ -195,53 +194,9 @@ def load_policy(folder, verify_key: Key | None = None) -> OffloadPolicy:
         network = rebuild(lambda: build_ddnn(shape, count, config), folder / DDNN_WEIGHTS)
     else:
         network = load_network(folder, manifest)
-    loaded = _load_rule(folder, rule, as_cascade(network).model)
+    try:
+        loaded = kind.load(rule, folder, as_cascade(network).model)
+    except ValueError as error:
+        raise ValueError(f"{folder / MANIFEST}: {error}") from None
     threshold, classes = manifest["score_threshold"], Classes.of_manifest(manifest)
     return OffloadPolicy(network, config, loaded, threshold, class_names, classes=classes)
-
-
-def save_head(rule: HeadRule, folder: Path) -> dict:
-    """Write the weights of a head; return what `load_head` needs beside them, as plain JSON."""
-    save_weights(rule.model, folder / HEAD_WEIGHTS)
-    return {
-        "config": as_json(rule.config),
-        "input_shape": list(rule.model.input_shape[1:]),
-        "anchor": rule.anchor and rule.anchor.as_json(),
-    }
-
-
-def load_head(folder: Path, description: Mapping) -> HeadRule:
-    """Rebuild a head from its weights in a folder and what `save_head` has returned.
-
-    Raises:
-        ValueError: In one line, if the description is none, or the weights are not of this head.
-    """
-    description = {name: description[name] for name in description if name != "name"}
-    HEAD_SHAPE("head", description)
-    config = HeadConfig(**description["config"])
-    shape = tuple(description["input_shape"])
-    head = rebuild(lambda: build_head(shape, config), folder / HEAD_WEIGHTS)
-    return HeadRule(head, config, anchor=Anchor.from_json(description["anchor"]))
-
-
-def _save_rule(rule, folder: Path) -> dict:
-    """Return what the manifest says of a rule; the weights of a head go into the folder."""
-    if isinstance(rule, HeadRule):
-        return {"name": HEAD, **save_head(rule, folder)}
-    if isinstance(rule, MCDropout):
-        return {"name": MC_DROPOUT} | {name: getattr(rule, name) for name in MC_DROPOUT_FIELDS}
-    names = [name for name, row in RULES.items() if type(rule) is row]
-    if not names:
-        raise ValueError(
-            f"an artefact keeps a HeadRule, MCDropout or one of {', '.join(RULES)}; received "
-            f"{type(rule).__name__}"
-        )
-    return {"name": names[0]}
-
-
-def _load_rule(folder: Path, rule: Mapping, model) -> OffloadRule:
-    if rule["name"] == HEAD:
-        return load_head(folder, rule)
-    if rule["name"] == MC_DROPOUT:
-        return MCDropout(model, **{name: rule[name] for name in MC_DROPOUT_FIELDS})
-    return RULES[rule["name"]]()

@@ -1,5 +1,6 @@
 """A learned rule that is not worse than the confidence rule it starts from."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -9,7 +10,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import CostsAtGate
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.statistics import RankedSamples, audc_replicates
-from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES
+from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, OffloadRule
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)
 RESAMPLES = 199
@@ -76,6 +77,32 @@ class Anchor:
             (scores - mean) / deviation for scores, (mean, deviation) in zip(both, self.scales)
         )
         return (1.0 - self.weight) * anchor + self.weight * learned
+
+
+class AnchoredRule(OffloadRule):
+    """A learned rule, which ranks alone or corrects a confidence rule.
+
+    Attributes:
+        anchor: The confidence rule that it corrects; None if it ranks alone.
+    """
+
+    anchor: Anchor | None = None
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the score depends on what the rule has learned."""
+        return self.anchor is None or self.anchor.weight > 0
+
+    @abstractmethod
+    def score_alone(self, edge: TierOutputs) -> np.ndarray:
+        """Return the learned score of n samples, without the anchor, of shape (n,)."""
+
+    def score(self, edge: TierOutputs) -> np.ndarray:
+        """Return `score_alone`, anchored if the rule has an anchor, of shape (n,)."""
+        alone = (
+            self.score_alone(edge) if self.is_run else edge.xp.zeros_like(edge.distribution.entropy)
+        )
+        return self.anchor.correct(alone, edge) if self.anchor else alone
 
 
 def _deviation(scores: np.ndarray) -> float:

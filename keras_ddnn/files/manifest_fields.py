@@ -69,6 +69,7 @@ THRESHOLD = either("a number, not NaN; inf means send none to the cloud, -inf se
 PAIR = sequence(NOT_NAN, 2, 2)
 SCALE = sequence(FINITE, 2, 2)
 WEIGHTS = sequence(sequence(either("a label or a weight", text, FINITE), 2, 2), 1, MAX_CLASSES)
+SEED = integer(0, (1 << 32) - 1)
 
 DDNN = record(
     {
@@ -89,7 +90,7 @@ DDNN = record(
         "precision": text,
         "stages": integer(0, 1 << 31),
         "class_weight": nullable(either("balanced or pairs", one_of("balanced"), WEIGHTS)),
-        "seed": integer(0, (1 << 32) - 1),
+        "seed": SEED,
     },
     optional=("bottleneck", "class_weight"),
 )
@@ -111,24 +112,19 @@ HEAD_CONFIG = record(
         "learning_rate": POSITIVE,
         "patience": COUNT,
         "precision": text,
-        "seed": integer(0, (1 << 32) - 1),
+        "seed": SEED,
     }
 )
 ANCHOR = record({"rule": one_of(*RULE_NAMES), "weight": FRACTION, "scales": sequence(SCALE, 2, 2)})
-HEAD_FIELDS = {"config": HEAD_CONFIG, "input_shape": _array(1, 2, 3), "anchor": nullable(ANCHOR)}
-HEAD = record(HEAD_FIELDS)  # what `save_head` returns
-RULE = variants(
-    "name",
-    {
-        **{name: {} for name in RULE_NAMES},
-        "head": HEAD_FIELDS,
-        "mc_dropout": {
-            "passes": integer(1, 10_000),
-            "measure": text,
-            "seed": integer(0, (1 << 32) - 1),
-        },
-    },
-)
+HEAD = record({"config": HEAD_CONFIG, "input_shape": _array(1, 2, 3), "anchor": nullable(ANCHOR)})
+LINEAR = {"weights": sequence(SCALE, 1, MAX_WIDTH), "bias": SCALE}
+RULES = {  # what `OffloadRule.save` returns, by the rule's name
+    **dict.fromkeys(RULE_NAMES, record({})),
+    "random": record({"seed": SEED}, optional=("seed",)),  # which older artefacts do not name
+    "head": HEAD,
+    "logit_head": record({"input": text, "target": text, "anchor": nullable(ANCHOR)} | LINEAR),
+    "mc_dropout": record({"passes": integer(1, 10_000), "measure": text, "seed": SEED}),
+}
 # What happened on validation data, in shares; `bytes` and `seconds` where prices were known.
 OUTCOME = record(
     {
@@ -189,7 +185,7 @@ CONTENT = record(
         "input_dtype": one_of(*INPUT_TYPES),
         "class_names": sequence(text, 2, MAX_CLASSES),
         "class_values": nullable(_class_values),  # labels of the data; absent or null: 0, 1, …
-        "rule": RULE,
+        "rule": variants("name", RULES),
         "score_threshold": THRESHOLD,
         "metrics": mapping(number(nan=True)),
         "calibration": nullable(CALIBRATION),

@@ -152,7 +152,8 @@ def record(fields: Mapping[str, Shape], *, optional: Collection[str] = ()) -> Sh
         within = f"{path}." if path else ""
         for name in value:
             if name not in fields:
-                refuse(path or "the fields", f"only {', '.join(fields)}", name)
+                known = f"only {', '.join(fields)}" if fields else "no further fields"
+                refuse(path or "the fields", known, name)
         for name, shape in fields.items():
             if name in value:
                 shape(f"{within}{name}", value[name])
@@ -162,14 +163,13 @@ def record(fields: Mapping[str, Shape], *, optional: Collection[str] = ()) -> Sh
     return check
 
 
-def variants(key: str, rows: Mapping[str, Mapping[str, Shape]]) -> Shape:
-    """Return the shape of a record whose further fields depend on the text in one field."""
-    records = {name: record({key: one_of(name)} | fields) for name, fields in rows.items()}
+def variants(key: str, rows: Mapping[str, Shape]) -> Shape:
+    """Return the shape of an object whose other fields depend on the text in one field."""
 
     def check(path: str, value: object) -> None:
         _require_object(path, value)
         one_of(*rows)(f"{path}.{key}", value.get(key))
-        records[value[key]](path, value)
+        rows[value[key]](path, {name: item for name, item in value.items() if name != key})
 
     return check
 

@@ -1,12 +1,14 @@
 """An offload head trained together with its DDNN."""
 
 from dataclasses import replace
+from typing import Any
 
 import keras
 
 from keras_ddnn.config import HeadConfig
 from keras_ddnn.data.classes import class_numbers
-from keras_ddnn.heads.fit import fit_head
+from keras_ddnn.data.splits import Split
+from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import Banks
 from keras_ddnn.training.capture import capture
 
@@ -31,7 +33,9 @@ class CoTrainedHead(keras.callbacks.Callback):
             are no class numbers of the DDNN.
     """
 
-    def __init__(self, train, val, config: HeadConfig | None = None, start: int = 0):
+    def __init__(
+        self, train: Split, val: Split, config: HeadConfig | None = None, start: int = 0
+    ) -> None:
         super().__init__()
         config = config or HeadConfig(labels="final_epoch")
         if config.labels != "final_epoch":
@@ -42,15 +46,15 @@ class CoTrainedHead(keras.callbacks.Callback):
         self.train, self.val, self.start = train, val, start
         self.config = replace(config, epochs=1, anchored=False)
         self.anchored = config.anchored
-        self.head = None
+        self.head: HeadRule | None = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Refuse labels that only `fit_ddnn` could read."""
         count = self.model.output["cloud"].shape[-1]
         for split in (self.train, self.val):
             class_numbers(split.labels, count, "labels of a head trained along")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Train the head for one epoch on what the DDNN says now."""
         if epoch < self.start:
             return

@@ -1,18 +1,20 @@
 """Offload heads: small Keras models that learn which samples are worth sending."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 
-from keras_ddnn.config import HeadConfig
+from keras_ddnn.config import HeadConfig, as_json
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.evaluation.blend import Anchor, AnchoredRule
+from keras_ddnn.files import manifest_fields
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
 from keras_ddnn.labels.sources import (
@@ -24,8 +26,8 @@ from keras_ddnn.labels.sources import (
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.networks.layers import settle
 from keras_ddnn.networks.model_costs import multiply_adds
-from keras_ddnn.networks.paper import prepare_training, resolve_precision
-from keras_ddnn.rules.confidence import OffloadRule
+from keras_ddnn.networks.paper import prepare_training, resolve_precision, save_weights
+from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.training.batches import (
     batches_in_order,
@@ -35,9 +37,10 @@ from keras_ddnn.training.batches import (
 )
 
 PREDICT_BATCH = 500
+HEAD_WEIGHTS = "head.weights.h5"
 
 
-class HeadRule(OffloadRule):
+class HeadRule(AnchoredRule):
     """A trained offload head as a rule.
 
     Attributes:
@@ -47,27 +50,50 @@ class HeadRule(OffloadRule):
         anchor: The confidence rule it corrects; None if it ranks alone.
     """
 
+    files = (HEAD_WEIGHTS,)
+
     def __init__(
         self,
         model: keras.Model | None,
         config: HeadConfig,
         history: dict[str, list[float]] | None = None,
         anchor: Anchor | None = None,
-    ):
+    ) -> None:
         self.model = model
         self.config = config
         self.history = history or {}
         self.anchor = anchor
-        self.multiply_adds = multiply_adds(model) if anchor is None or anchor.weight else 0
+        self.multiply_adds = multiply_adds(model) if self.is_run else 0
         self._ask = _predict_in_batches
 
-    def score(self, edge: TierOutputs) -> np.ndarray:
-        """Return the score that target and anchor make of the head's outputs, of shape (n,)."""
-        if not self.multiply_adds:
-            return self.anchor.correct(edge.xp.zeros_like(edge.distribution.entropy), edge)
+    def score_alone(self, edge: TierOutputs) -> np.ndarray:
+        """Return the score that the target makes of the head's outputs, of shape (n,)."""
         outputs = self._ask(self.model, HEAD_INPUTS[self.config.input](edge))
-        scores = TARGETS[self.config.target].score(outputs, edge.xp)
-        return self.anchor.correct(scores, edge) if self.anchor else scores
+        return TARGETS[self.config.target].score(outputs, edge.xp)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the weights into a folder; return the rest, as plain JSON."""
+        save_weights(self.model, folder / HEAD_WEIGHTS)
+        return {
+            "config": as_json(self.config),
+            "input_shape": list(self.model.input_shape[1:]),
+            "anchor": self.anchor and self.anchor.as_json(),
+        }
+
+    @classmethod
+    def load(
+        cls, description: Mapping[str, Any], folder: Path, model: keras.Model | None = None
+    ) -> "HeadRule":
+        """Return the head that `save` has described, without its history; `model` is not read.
+
+        Raises:
+            ValueError: In one line, if the description is none, or the weights are not of this
+                head.
+        """
+        manifest_fields.HEAD("head", description)
+        config, shape = HeadConfig(**description["config"]), tuple(description["input_shape"])
+        head = rebuild(lambda: build_head(shape, config), folder / HEAD_WEIGHTS)
+        return cls(head, config, anchor=Anchor.from_json(description["anchor"]))
 
     def for_graph(self) -> "HeadRule":
         """Return the same rule with a head in float32 that is called, not run in batches."""

@@ -1,5 +1,9 @@
 """Monte-Carlo dropout: how unsure the local network is of itself, by asking it many times."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -46,7 +50,7 @@ class MCDropout(OffloadRule):
 
     def __init__(
         self, model: keras.Model, passes: int = 20, measure: str = "entropy", seed: int = 0
-    ):
+    ) -> None:
         require_count(passes=passes)
         require_choice("measure", measure, MEASURES)
         require_seed("seed", seed)
@@ -75,7 +79,18 @@ class MCDropout(OffloadRule):
         (logits,) = run_in_batches(self._ask, edge.require("features", "MCDropout"))
         return MEASURES[self.measure](softmax(logits.astype(np.float64), axis=2))
 
-    def _ask(self, features):
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor but the model, as plain JSON."""
+        return {"passes": self.passes, "measure": self.measure, "seed": self.seed}
+
+    @classmethod
+    def load(
+        cls, description: Mapping[str, Any], folder: Path, model: keras.Model | None = None
+    ) -> "MCDropout":
+        """Return the rule that `get_config` has described, of this model; raises as `MCDropout`."""
+        return cls(model, **description)
+
+    def _ask(self, features: tf.Tensor) -> tuple[tf.Tensor]:
         """Return the logits of every pass over a batch, float32 of (n, passes, num_classes)."""
         logits = tf.map_fn(
             lambda number: self._thinned(features, number),
@@ -84,7 +99,7 @@ class MCDropout(OffloadRule):
         )
         return (tf.transpose(logits, (1, 0, 2)),)
 
-    def _thinned(self, x, number):
+    def _thinned(self, x: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         """Run the layers, which are a chain, without the units that pass `number` leaves out."""
         for place, layer in enumerate(self.classifier.layers[1:]):
             if _is_dropout(layer):
@@ -100,16 +115,16 @@ class MCDropout(OffloadRule):
         return x
 
 
-def _is_dropout(layer) -> bool:
+def _is_dropout(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Dropout)
 
 
-def entropy_of_mean(probabilities):
+def entropy_of_mean(probabilities: np.ndarray) -> np.ndarray:
     """Entropy of the mean probabilities over log num_classes: all that is uncertain."""
     return normalised_entropy(probabilities.mean(axis=1))
 
 
-def mutual_information(probabilities):
+def mutual_information(probabilities: np.ndarray) -> np.ndarray:
     """That entropy less the mean entropy of the passes: uncertain because the passes disagree.
 
     Source: Houlsby et al., "Bayesian Active Learning for Classification and Preference Learning",

@@ -7,10 +7,9 @@ import numpy as np
 
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.evaluation.blend import Anchor
+from keras_ddnn.evaluation.blend import Anchor, AnchoredRule
 from keras_ddnn.files.checks import require_choice
 from keras_ddnn.labels.targets import TARGETS
-from keras_ddnn.rules.confidence import OffloadRule
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 
 # What a linear head of logits can read and learn: keys of `HEAD_INPUTS` and of `TARGETS`.
@@ -21,7 +20,7 @@ FOLDS = 5
 DIGITS = 9  # significant ones: they tell every float32 from its neighbours
 
 
-class LogitHead(OffloadRule):
+class LogitHead(AnchoredRule):
     """Offloads where the cloud is more probably right than the local network, as learned.
 
     Two logistic regressions of `HEAD_INPUTS[input]` give the probabilities that the local and the
@@ -66,7 +65,7 @@ class LogitHead(OffloadRule):
             raise ValueError("a LogitHead expects finite weights; received NaN or infinity")
         self.input, self.target, self.anchor = input, target, anchor
         self.held_out_scores: np.ndarray | None = None
-        self.multiply_adds = self.weights.size if anchor is None or anchor.weight else 0
+        self.multiply_adds = self.weights.size if self.is_run else 0
 
     @classmethod
     def fit(
@@ -125,14 +124,12 @@ class LogitHead(OffloadRule):
         weights, bias = _logistic(HEAD_INPUTS[input](bank.edge), values)
         return cls(weights, bias, input=input, target=target)
 
-    def score(self, edge: TierOutputs) -> np.ndarray:
-        """Return P(cloud right) - P(local right), anchored if it is, of shape (n,).
+    def score_alone(self, edge: TierOutputs) -> np.ndarray:
+        """Return P(cloud right) - P(local right), of shape (n,).
 
         Raises:
             ValueError: If the logits have another number of classes than those of `fit`.
         """
-        if not self.multiply_adds:
-            return self.anchor.correct(edge.xp.zeros_like(edge.distribution.entropy), edge)
         read = HEAD_INPUTS[self.input](edge)
         if read.shape[1] != len(self.weights):
             raise ValueError(
@@ -140,9 +137,7 @@ class LogitHead(OffloadRule):
                 f"{read.shape[1]}, of {edge.outputs.shape[1]} classes; fit it for these"
             )
         scores = TARGETS[self.target].score(edge.xp.matmul(read, self.weights) + self.bias, edge.xp)
-        if self.anchor is None:
-            return scores
-        return self.anchor.correct(edge.xp.asarray(scores, edge.precision), edge)
+        return edge.xp.asarray(scores, edge.precision)
 
     def get_config(self) -> dict[str, Any]:
         """Return all of the head but `held_out_scores`, as plain JSON."""

@@ -13,14 +13,15 @@ from keras_ddnn.files.checks import require_choice, require_count
 from keras_ddnn.files.checksums import read_sealed_json, write_sealed_json
 from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.rules.calibration import Calibration
-from keras_ddnn.rules.confidence import RULES, Gate, OffloadRule
+from keras_ddnn.rules.confidence import RULES, Gate, OffloadRule, name_of
 
 SCHEMA = 1
 FEWEST_ROWS = 8  # so many rows of logits do not look like probabilities by chance
 LOGIT_HEAD = "logit_head"
 
 # Name in a file -> rule of logits alone.
-LOGIT_RULES = {**RULES, LOGIT_HEAD: LogitHead}
+LOGIT_RULES: dict[str, type[OffloadRule]] = {**RULES, LOGIT_HEAD: LogitHead}
+EXPECTED = "a SavedRule expects a rule of logits (save_policy keeps others):"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +43,12 @@ class SavedRule:
 
     def __post_init__(self) -> None:
         require_count(num_classes=self.num_classes)
-        if type(self.rule) not in LOGIT_RULES.values():
-            raise ValueError(
-                f"a SavedRule expects a rule of logits, one of {', '.join(LOGIT_RULES)}; received "
-                f"{type(self.rule).__name__}; keep others with save_policy"
-            )
+        name_of(self.rule, LOGIT_RULES, EXPECTED)
 
     @property
     def name(self) -> str:
         """The rule's key of `LOGIT_RULES`."""
-        return next(name for name, row in LOGIT_RULES.items() if type(self.rule) is row)
+        return name_of(self.rule, LOGIT_RULES, EXPECTED)
 
     @property
     def score_threshold(self) -> float:

@@ -4,6 +4,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,12 @@ class OffloadRule(ABC):
     Attributes:
         multiply_adds: Multiply-adds a sample that the rule costs on top of the local network.
         fits_graph: Whether the rule can be part of a graph.
+        files: Names of the files that `save` writes: the networks of the rule.
     """
 
     multiply_adds: int = 0
     fits_graph: bool = True
+    files: tuple[str, ...] = ()
 
     @abstractmethod
     def score(self, edge: TierOutputs) -> np.ndarray:
@@ -56,6 +59,27 @@ class OffloadRule(ABC):
     def from_config(cls, config: Mapping[str, Any]) -> "OffloadRule":
         """Return the rule that `get_config` has described."""
         return cls(**config)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write `files` into a folder; return what `load` needs beside them, as plain JSON.
+
+        A rule without networks inherits both methods: its `get_config` says all.
+        """
+        return self.get_config()
+
+    @classmethod
+    def load(cls, description: Mapping[str, Any], folder: Path, model: Any = None) -> "OffloadRule":
+        """Return the rule that `save` has described.
+
+        Args:
+            description: What `save` has returned.
+            folder: Where it has written `files`.
+            model: The Keras model of the DDNN, for rules that run parts of it.
+
+        Raises:
+            ValueError: In one line, if the description or the files are none of such a rule.
+        """
+        return cls.from_config(description)
 
     def for_graph(self) -> "OffloadRule":
         """Return the rule in the form that is traced into a graph: its own by default.
@@ -139,6 +163,23 @@ RULES = {"random": Random, "entropy": Entropy, "max_prob": MaxProb, "margin": Ma
 
 # `random` is there to be compared with; it is excluded from model selection.
 CONFIDENCE_RULES = tuple(name for name in RULES if name != "random")
+
+
+def name_of(rule: OffloadRule, rules: Mapping[str, type[OffloadRule]], expected: str) -> str:
+    """Return the name of a rule's class in a table.
+
+    Args:
+        rule: The rule.
+        rules: Name → class.
+        expected: The beginning of the error, before the names.
+
+    Raises:
+        ValueError: If its class is not in the table; a subclass is another class.
+    """
+    for name, row in rules.items():
+        if type(rule) is row:
+            return name
+    raise ValueError(f"{expected} one of {', '.join(rules)}; received {type(rule).__name__}")
 
 
 def untrained_rules() -> dict[str, OffloadRule]:
