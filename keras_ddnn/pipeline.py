@@ -25,6 +25,7 @@ from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import require_samples, staged_config
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.model_costs import multiply_adds
+from keras_ddnn.networks.named_models import as_network
 from keras_ddnn.rules.confidence import untrained_rules
 from keras_ddnn.training.fit import fit_ddnn
 
@@ -34,7 +35,8 @@ def run(
     ddnn: DDNNConfig | str = "paper",
     heads: Mapping[str, HeadConfig] | None = None,
     *,
-    network: Cascade | None = None,
+    network: Cascade | keras.Model | str | None = None,
+    at: str | Sequence[str] | None = None,
     local_fraction: float = 0.5,
     artifact=None,
     tensorboard=None,
@@ -48,7 +50,7 @@ def run(
         splits: Training, validation and test data.
         ddnn: Configuration of the DDNN, or a preset's name.
         heads: Name → `HeadConfig`; one default head if None.
-        network: What to train instead of the network of the paper; see `fit_ddnn`.
+        network, at: What to train instead of the network of the paper; see `fit_ddnn`.
         local_fraction: The share L0 of samples to keep local.
         artifact: Folder to save the policy to, with all that serving it needs; see `save_policy`.
         tensorboard: Folder to log to.
@@ -66,6 +68,9 @@ def run(
     if taken := sorted({*untrained_rules(), "oracle"} & set(heads)):
         raise ValueError(f"heads need names of their own; received {', '.join(taken)}")
     splits.require_measurable()
+    config = resolve_config(ddnn)
+    shape, classes = splits.train.images.shape[1:], splits.num_classes
+    network = as_network(network, at, shape=shape, classes=classes, seed=config.seed)
     sources = {head.labels for head in heads.values()}
     require_samples(sources, splits.train.labels, splits.class_names)
     if artifact is not None:
@@ -75,7 +80,7 @@ def run(
     fitted = fit_ddnn(
         splits.train,
         splits.val,
-        staged_config(resolve_config(ddnn), sources),
+        staged_config(config, sources),
         network=network,
         num_classes=splits.num_classes,
         tensorboard=tensorboard,

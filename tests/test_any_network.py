@@ -25,6 +25,7 @@ from keras_ddnn.files.manifest import read_manifest
 from keras_ddnn.heads.fit import fit_head
 from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.networks.cascade import Cascade, chain, split
+from keras_ddnn.networks.named_models import as_network
 from keras_ddnn.networks.weights import describe, from_description, rebuild
 from keras_ddnn.pipeline import run
 from keras_ddnn.rules.confidence import Margin
@@ -294,6 +295,103 @@ def test_what_is_described_is_made_again(tmp_path):
 
 
 # --- training ------------------------------------------------------------------------------------
+
+
+def two_outputs(last: str | None = None, sent: str = "features") -> keras.Model:
+    """Return a model of a table with the outputs of a device and of a cloud."""
+    table = keras.Input((6,))
+    x = layers.Dense(4, activation="relu", name=sent)(table)
+    local = layers.Dense(3, activation=last, name="local")(x)
+    cloud = layers.Dense(3, name="cloud")(layers.Dense(8, activation="relu")(x))
+    return keras.Model(table, [local, cloud], name="two")
+
+
+def test_a_model_a_file_and_a_cascade_are_trained_alike(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = table_model()
+    model.save(tmp_path / "table.keras")
+    wanted = [
+        {"network": split(model, "hidden")},
+        {"network": model, "at": "hidden"},
+        {"network": str(tmp_path / "table.keras"), "at": "hidden"},
+    ]
+    said = []
+    for network in wanted:
+        keras.utils.set_random_seed(5)  # what an exit begins with
+        cascade = as_network(**network) if "at" in network else split(model, "hidden")
+        assert cascade.sent == ("hidden",)
+        cascade.model.set_weights([np.full(w.shape, 0.1) for w in cascade.model.get_weights()])
+        said.append(cascade.model.predict(table_data(5)[0], verbose=0))
+    for each in said[1:]:
+        np.testing.assert_array_equal(each["cloud"], said[0]["cloud"])
+    fitted = fit_ddnn(table_data(30), **wanted[2], **RECIPE)
+    assert fitted.cascade.sent == ("hidden",)
+    assert fitted.network.sent == ("hidden",)  # folds are trained of it
+
+
+def test_a_model_of_two_outputs_is_cut_at_its_features():
+    cascade = as_network(two_outputs())
+    assert [tier.name for tier in cascade.tiers] == ["local", "cloud"]
+    assert as_network(two_outputs(sent="sent"), "sent").sent == ("sent",)
+    fitted = fit_ddnn(table_data(30), network=two_outputs(), **RECIPE)
+    assert fitted.bank.edge.features.shape == (30, 4)
+
+
+def test_a_model_of_keras_is_made_for_the_data():
+    cascade = as_network("MobileNetV2", "block_6_project_BN", shape=(32, 32, 3), classes=4)
+    assert (cascade.reads.shape, cascade.reads.dtype) == ((32, 32, 3), "uint8")
+    assert cascade.model.output["cloud"].shape == (None, 4)
+
+
+def test_paper_is_the_network_of_the_configuration():
+    tiny = DDNNConfig(local_filters=4, cloud_filters=((4,),), cloud_units=(4,), epochs=1)
+    image = toy_split(24, 0)
+    one, other = (
+        fit_ddnn(image, config=tiny, network=name, batch_size=8, verbose=0).model.get_weights()
+        for name in (None, "paper")
+    )
+    for here, there in zip(one, other, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+REFUSED = [
+    (lambda: {"network": "papper"}, "unknown model 'papper'.* near names: paper"),
+    (lambda: {"network": "paper", "at": "pool"}, "the network of the paper is cut already"),
+    (lambda: {"at": "pool"}, "the network of the paper is cut already; received at='pool'"),
+    (lambda: {"network": of_table(), "at": "norm"}, "a cascade is cut already"),
+    (lambda: {"network": 7}, "expected a Keras model, .*received int"),
+    (lambda: {"network": "a.keras", "at": "hidden"}, "a.keras: expected a .keras file"),
+    (lambda: {"network": "toy_networks:absent"}, "expected package.module:function"),
+    (
+        lambda: {"network": "toy_networks:table_model"},
+        r"needs a layer to be cut at: pass at=LAYER or network=keras_ddnn.split\(model, at=LAYER\);"
+        r" it can be cut at 3 layers, as norm, hidden, dense.*; python -m keras_ddnn.cuts toy_netw",
+    ),
+    (lambda: {"network": table_model()}, "it can be cut at 3 layers, as norm, hidden, dense"),
+    (lambda: {"network": table_model(), "at": "hiden"}, "no layer 'hiden' .*near names: hidden"),
+    (lambda: {"network": two_outputs(sent="x")}, "no layer 'features' .*pass at=LAYER"),
+    (lambda: {"network": two_outputs("softmax")}, "must be logits; received 'softmax' in 'local'"),
+    (
+        lambda: {"network": keras.Model(*(lambda m: (m.inputs, m.outputs * 2))(table_model()))},
+        "expected a model of one output, or of the outputs 'local' and 'cloud'",
+    ),
+    (lambda: {"network": keras.Sequential([layers.Dense(3)]), "at": "x"}, "with an input shape"),
+]
+
+
+def of_table() -> Cascade:
+    return split(table_model(), "hidden")
+
+
+@pytest.mark.parametrize(("wanted", "message"), REFUSED, ids=[text for _, text in REFUSED])
+def test_what_is_no_network_is_refused_before_training(wanted, message, monkeypatch):
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("it was trained"))
+    image = toy_split(24, 0)
+    splits = Splits("toy", image, image, image, ("a", "b", "c"))
+    for call in (lambda **more: fit_ddnn(image, **more), lambda **more: run(splits, **more)):
+        with pytest.raises(ValueError, match=message) as refused:
+            call(**wanted(), verbose=0)
+        assert "\n" not in str(refused.value)
 
 
 def test_frozen_layers_let_the_cloud_answer_as_before():

@@ -29,16 +29,15 @@ def addresses(search: SearchConfig, splits: Splits) -> dict[int, str]:
 
 def _addresses(search: SearchConfig, sample: Split) -> dict[int, str]:
     from keras_ddnn.deploy.artifact import require_keepable
-    from keras_ddnn.networks.cascade import split
-    from keras_ddnn.networks.named_models import address_of, named_network
-    from keras_ddnn.training.fit import require_network
+    from keras_ddnn.networks.named_models import address_of, as_network, named_network
+    from keras_ddnn.training.trainable import require_network
 
     shape, classes, found = sample.images.shape[1:], len(sample.classes), {}
     for seed in search.seed:
         model = named_network(search.network, shape, classes, seed)
         for at in () if found else search.at:
             config = search.backbone(search.lambda_local[0], seed)
-            network = split(model, at)
+            network = as_network(model, at)
             require_network(network, sample, config)
             require_keepable(network)
         found[seed] = address_of(model)
@@ -61,8 +60,7 @@ def untrained(
     """
     if spec.cut is None:
         return None
-    from keras_ddnn.networks.cascade import split
-    from keras_ddnn.networks.named_models import address_of, named_network
+    from keras_ddnn.networks.named_models import address_of, as_network, named_network
 
     name, seed = spec.cut.network, spec.ddnn.seed
     model = named_network(name, shape, num_classes, seed)
@@ -71,7 +69,7 @@ def untrained(
             f"the network {name!r} is another one than when the search began: its code has "
             "changed, or makes other weights each time; run the search again"
         )
-    return split(model, spec.cut.at)
+    return as_network(model, spec.cut.at)
 
 
 def built(spec: NetworkSpec, shape: tuple, num_classes: int) -> "Cascade":

@@ -103,15 +103,7 @@ def logits_on(
     Raises:
         ValueError: If its outputs are neither logits nor made by a softmax that can be left out.
     """
-    last = last_operation(model)
-    activation = _activation(last)
-    if activation not in ("linear", "softmax") or (
-        activation == "softmax" and isinstance(last, keras.Model)
-    ):
-        raise ValueError(
-            f"outputs must be logits, or a softmax of them at the end; received {activation!r} in "
-            f"{last.name!r} of the model {model.name!r}"
-        )
+    last, activation = last_operation(model), require_logits(model, or_softmax=True)
     if activation == "softmax":
         notice(f"the softmax of {last.name!r} is left out: outputs are logits from here on")
 
@@ -143,6 +135,28 @@ def logits_on(
             copies[layer.name].set_weights(layer.get_weights())
             settle(copies[layer.name])
     return tensors
+
+
+def require_logits(model: keras.Model, or_softmax: bool = False) -> str:
+    """Return the activation that a model of one output ends with.
+
+    Args:
+        model: See `functional`.
+        or_softmax: Whether a softmax that can be left out is allowed, too.
+
+    Raises:
+        ValueError: If the outputs are no logits.
+    """
+    last = last_operation(model)
+    activation = _activation(last)
+    left_out = or_softmax and activation == "softmax" and not isinstance(last, keras.Model)
+    if activation != "linear" and not left_out:
+        allowed = ", or a softmax of them at the end" if or_softmax else ""
+        raise ValueError(
+            f"outputs must be logits{allowed}; received {activation!r} in {last.name!r} of the "
+            f"model {model.name!r}"
+        )
+    return activation
 
 
 def make_exit(

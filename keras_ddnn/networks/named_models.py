@@ -1,4 +1,4 @@
-"""Keras models by a name on a command line: a function, a file, or a network that is known."""
+"""Keras models by a name on a command line, and whatever a user has for a network as a cascade."""
 
 import json
 import sys
@@ -15,7 +15,13 @@ import numpy as np
 
 from keras_ddnn.config import DDNNConfig, PaperOptions
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
+from keras_ddnn.networks.cascade import CLOUD, FEATURES, LOCAL, Cascade, split
+from keras_ddnn.networks.inputs_and_exits import functional, require_logits
 from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.networks.wiring import CutPoints
+
+PAPER = "paper"  # the network that is made of the configuration of its training
+NAMED_CUTS = 4  # cuts that a message lists
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ def _paper(shape: Sequence[int], classes: int, options: PaperOptions, precision:
     return build_ddnn(shape, classes, DDNNConfig(**asdict(options), precision=precision))
 
 
-NETWORKS = {"paper": Network(PaperOptions, _paper, "features", (32, 32, 3), 10)}
+NETWORKS = {PAPER: Network(PaperOptions, _paper, "features", (32, 32, 3), 10)}
 
 
 def named_model(
@@ -76,7 +82,7 @@ def named_model(
         if not isinstance(model, keras.Model):
             raise ValueError(f"{name}: expected a Keras model; received {type(model).__name__}")
         return model
-    known = {n: f for n, f in vars(keras.applications).items() if n[0].isupper()}
+    known = _applications()
     if name not in known:
         near = get_close_matches(name, [*known, *NETWORKS], n=3, cutoff=0.4)
         hint = f"; near names: {', '.join(near)}" if near else ""
@@ -103,6 +109,95 @@ def named_network(name: str, shape: Sequence[int], classes: int, seed: int = 0) 
     if ":" in name or name.endswith(".keras"):
         return named_model(name, seed=seed)
     return named_model(name, shape, classes, seed)
+
+
+def waits_for_data(network: Any) -> bool:
+    """Return whether it is a name of a network that can be made once its data are known."""
+    return isinstance(network, str) and network in {*NETWORKS, *_applications()} - {PAPER}
+
+
+def as_network(
+    network: Cascade | keras.Model | str | None,
+    at: str | Sequence[str] | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+) -> Cascade | None:
+    """Return whatever stands for a network as a cascade.
+
+    Args:
+        network: A `Cascade`, which is returned as it is; a Keras model; or a name, see
+            `named_model`. None, or "paper", is the network of the paper.
+        at: The layer of a model whose output travels, see `split`. It may be left out where the
+            outputs are named "local" and "cloud": then it is the layer "features".
+        shape, classes: Shape of one sample and number of classes, for a name that `waits_for_data`.
+        seed: See `named_model`.
+
+    Returns:
+        The cascade; None for the network of the paper, whose configuration makes it.
+
+    Raises:
+        ValueError: If it is something else, needs a cut and has none, or cannot be cut there; in
+            one line.
+    """
+    of_paper = network is None or (isinstance(network, str) and network == PAPER)
+    if of_paper or isinstance(network, Cascade):
+        if at is not None:
+            what = "the network of the paper" if of_paper else "a cascade"
+            raise ValueError(f"{what} is cut already; received at={at!r}: leave it out")
+        return None if of_paper else network
+    name = network if isinstance(network, str) else None
+    model = network if name is None else named_network(name, shape, classes, seed)
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            "expected a Keras model, a keras_ddnn.Cascade or the name of a network; received "
+            f"{type(model).__name__}"
+        )
+    several = isinstance(model, keras.Function) and len(model.outputs) > 1
+    if several:
+        return _of_two_outputs(model, at or FEATURES)
+    if at is None:
+        raise ValueError(_needs_cut(functional(model), name))
+    return split(model, at)
+
+
+def _of_two_outputs(model: keras.Model, at: str | Sequence[str]) -> Cascade:
+    """Return a model that has an exit of its own as a cascade, cut at a layer."""
+    output = model.output
+    found = output if isinstance(output, dict) else dict(zip(model.output_names, model.outputs))
+    if {*found} != {LOCAL, CLOUD}:
+        raise ValueError(
+            f"expected a model of one output, or of the outputs {LOCAL!r} and {CLOUD!r}; received "
+            f"{', '.join(found)}"
+        )
+    if not isinstance(at, str):
+        raise ValueError(f"a model of two outputs is cut at one layer; received at={at!r}")
+    for name in (LOCAL, CLOUD):
+        require_logits(functional(keras.Model(model.input, found[name], name=name)))
+    try:
+        CutPoints.of(keras.Model(model.input, found[CLOUD])).require(at)
+    except ValueError as error:
+        raise ValueError(f"{error}; pass at=LAYER, the layer that is sent") from None
+    outputs = {name: found[name] for name in (LOCAL, CLOUD)}
+    return Cascade(keras.Model(model.input, outputs, name=model.name), (at,))
+
+
+def _needs_cut(model: keras.Model, name: str | None) -> str:
+    """Say that a model of one output has to be cut, and where it can be."""
+    cuts = CutPoints.of(model).inner
+    places = np.unique(np.linspace(0, len(cuts) - 1, NAMED_CUTS).astype(int)) if cuts else ()
+    some = ", ".join(cuts[place] for place in places)
+    listed = "" if name is None else f"; python -m keras_ddnn.cuts {name} lists what each costs"
+    return (
+        f"the model {model.name!r} has one output and needs a layer to be cut at: pass at=LAYER or "
+        f"network=keras_ddnn.split(model, at=LAYER); it can be cut at {len(cuts)} layers"
+        f"{some and ', as '}{some}{listed}"
+    )
+
+
+def _applications() -> dict[str, Callable[..., keras.Model]]:
+    return {name: made for name, made in vars(keras.applications).items() if name[0].isupper()}
 
 
 def address_of(model: keras.Model) -> str:

@@ -13,14 +13,12 @@ import numpy as np
 from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import Classes
-from keras_ddnn.data.datasets import Split, read_split, read_training_data
+from keras_ddnn.data.datasets import Split, read_split
 from keras_ddnn.data.gate_costs import benefit, hard_labels, threshold_for_fraction
-from keras_ddnn.files.notices import notice
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import fold_config, fold_rows
-from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
-from keras_ddnn.networks.paper import build_ddnn, resolve_precision
-from keras_ddnn.networks.weights import describe
+from keras_ddnn.networks.cascade import Cascade
+from keras_ddnn.networks.paper import resolve_precision
 from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
@@ -28,6 +26,7 @@ from keras_ddnn.training.joint import compile_ddnn, joint_batches, joint_batches
 from keras_ddnn.training.sample_weights import sample_weights
 from keras_ddnn.training.schedules import learning_rate_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
+from keras_ddnn.training.trainable import make_network, read_network_and_data, require_network
 
 LOGGED_LOCAL_FRACTION = 0.5  # L0 of the b* shown in TensorBoard
 PROJECTED = 1000  # samples in the projector of TensorBoard
@@ -102,7 +101,8 @@ def fit_ddnn(
     val: Any = None,
     config: DDNNConfig | str | None = None,
     *,
-    network: Cascade | None = None,
+    network: Cascade | keras.Model | str | None = None,
+    at: str | Sequence[str] | None = None,
     num_classes: int | None = None,
     sample_weight: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -120,9 +120,12 @@ def fit_ddnn(
             mapped to these numbers, which is said in one line; see `Classes`. Without `val` the
             plateau schedule watches the training loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
-        network: What to train: a cascade of two tiers, see `split`, which is copied first. By
-            default the network of the paper, as `config` says. Of another network `config` has only
-            the recipe, and its precision is its own.
+        network: What to train: a cascade of two tiers, see `split`; a Keras model; or a name, see
+            `named_model`. It is copied first. By default, or as "paper", the network of the paper,
+            as `config` says. Of another network `config` has only the recipe, and its precision is
+            its own.
+        at: The layer at which a model is cut, see `split`; of one with the outputs "local" and
+            "cloud" it is "features" by default.
         num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
         sample_weight: What each training sample counts, of shape (n,); see `sample_weights`.
         callbacks: Further Keras callbacks.
@@ -137,12 +140,15 @@ def fit_ddnn(
             machine gives the same weights; the seeds of Python, NumPy and TensorFlow are set.
 
     Raises:
-        ValueError: On a bad configuration or bad data, before any training.
+        ValueError: On a bad configuration, bad data or a network that does not fit them, before any
+            training.
     """
     config = resolve_config(config, **overrides)
     # Recorded as resolved: on another machine "auto" could mean another network.
     config = replace(config, precision=resolve_precision(config.precision))
-    train, val = read_training_data(train, val, num_classes, network and network.reads)
+    network, train, val = read_network_and_data(
+        network, train, val, at=at, num_classes=num_classes, seed=config.seed
+    )
     num_classes = len(train.classes)
     if network is not None:
         require_network(network, train, config)
@@ -197,42 +203,6 @@ def fit_ddnn(
     if tensorboard:
         _log_bank(Path(tensorboard), fitted)
     return fitted
-
-
-def make_network(
-    network: Cascade | None, input_shape: Sequence[int], num_classes: int, config: DDNNConfig
-) -> Cascade:
-    """Return a network to train: a copy of the one given, or the paper's by its configuration."""
-    if network is not None:
-        return network.copy()
-    return as_cascade(build_ddnn(input_shape, num_classes, config))
-
-
-def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
-    """Raise ValueError unless a network can be trained on such data by such a recipe."""
-    names = tuple(network.model.output)
-    if names != (LOCAL, CLOUD):
-        raise ValueError(f"expected a network of two tiers, local and cloud; received {names}")
-    shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
-    if shape != images:
-        raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
-    if not network.reads.is_image and config.augmentation != "none":
-        raise ValueError(
-            f"augmentation is for images; received {config.augmentation!r} for a network that "
-            f"reads {network.reads.dtype} of shape {shape}: pass augmentation='none'"
-        )
-    classes = network.model.output[CLOUD].shape[-1]
-    if classes != len(train.classes):
-        raise ValueError(f"the network has {classes} classes; the data have {len(train.classes)}")
-    if config.bottleneck is not None:
-        raise ValueError(
-            "a bottleneck is put into the network of the paper alone; received bottleneck="
-            f"{config.bottleneck} for another"
-        )
-    try:
-        describe(network.model)
-    except ValueError as error:
-        notice(f"this network is trained, but it cannot be saved as an artefact: {error}")
 
 
 def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:

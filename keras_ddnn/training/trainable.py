@@ -1,0 +1,73 @@
+"""What is trained: any network as a cascade, and its data, each read by what the other one says."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_ddnn.config import DDNNConfig
+from keras_ddnn.data.datasets import Split, read_training_data
+from keras_ddnn.files.notices import notice
+from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
+from keras_ddnn.networks.named_models import as_network, waits_for_data
+from keras_ddnn.networks.paper import build_ddnn
+from keras_ddnn.networks.weights import describe
+
+
+def read_network_and_data(
+    network: Cascade | keras.Model | str | None,
+    train: Any,
+    val: Any,
+    *,
+    at: str | Sequence[str] | None,
+    num_classes: int | None,
+    seed: int,
+) -> tuple[Cascade | None, Split, Split | None]:
+    """Return a network as a cascade, and the data as it reads them; see `fit_ddnn`.
+
+    Raises:
+        ValueError: See `as_network` and `read_training_data`.
+    """
+    waits = waits_for_data(network)
+    cascade = None if waits else as_network(network, at, seed=seed)
+    train, val = read_training_data(train, val, num_classes, cascade and cascade.reads)
+    if waits:
+        shape, classes = train.images.shape[1:], len(train.classes)
+        cascade = as_network(network, at, shape=shape, classes=classes, seed=seed)
+    return cascade, train, val
+
+
+def make_network(
+    network: Cascade | None, input_shape: Sequence[int], num_classes: int, config: DDNNConfig
+) -> Cascade:
+    """Return a network to train: a copy of the one given, or the paper's by its configuration."""
+    if network is not None:
+        return network.copy()
+    return as_cascade(build_ddnn(input_shape, num_classes, config))
+
+
+def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
+    """Raise ValueError unless a network can be trained on such data by such a recipe."""
+    names = tuple(network.model.output)
+    if names != (LOCAL, CLOUD):
+        raise ValueError(f"expected a network of two tiers, local and cloud; received {names}")
+    shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
+    if shape != images:
+        raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
+    if not network.reads.is_image and config.augmentation != "none":
+        raise ValueError(
+            f"augmentation is for images; received {config.augmentation!r} for a network that "
+            f"reads {network.reads.dtype} of shape {shape}: pass augmentation='none'"
+        )
+    classes = network.model.output[CLOUD].shape[-1]
+    if classes != len(train.classes):
+        raise ValueError(f"the network has {classes} classes; the data have {len(train.classes)}")
+    if config.bottleneck is not None:
+        raise ValueError(
+            "a bottleneck is put into the network of the paper alone; received bottleneck="
+            f"{config.bottleneck} for another"
+        )
+    try:
+        describe(network.model)
+    except ValueError as error:
+        notice(f"this network is trained, but it cannot be saved as an artefact: {error}")
