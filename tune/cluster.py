@@ -44,6 +44,7 @@ def start(address: str | None, num_cpus: int | None, seconds: float | None = Non
     import ray
 
     if ray.is_initialized():
+        _hand_over_files()
         return
     _local.clear()
     logging.getLogger("ray").setLevel(logging.ERROR)
