@@ -127,8 +127,10 @@ def test_training_batches_are_those_of_gathered_tensors(stored):
     def gathered(seed):
         x, y = tf.constant(IMAGES), tf.constant(LABELS)
         rows = tf.data.Dataset.range(20).shuffle(20, seed=seed, reshuffle_each_iteration=True)
-        return rows.batch(6, drop_remainder=True).repeat().map(
-            lambda i: (tf.gather(x, i), tf.gather(y, i))
+        return (
+            rows.batch(6, drop_remainder=True)
+            .repeat()
+            .map(lambda i: (tf.gather(x, i), tf.gather(y, i)))
         )
 
     tf.random.set_seed(5)

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
+import numpy as np
+
+from keras_ddnn.data.rows.view import MappedFile
 from tune.space import Scheduler
 
 # Ray's own OMP_NUM_THREADS does not bind TensorFlow. With one thread a worker, sums are made in one
@@ -89,6 +92,22 @@ def start(address: str | None, num_cpus: int | None, seconds: float | None = Non
             f"Ray does not start on this machine: {error or f'no answer in {seconds:g} s'}; "
             "it needs free memory and room in its folder of temporary files"
         ) from error
+    _hand_over_files()
+
+
+def _hand_over_files() -> None:
+    """Let Ray give mapped files to workers by their names, not copies of what they hold."""
+    import ray
+
+    ray.util.register_serializer(np.memmap, serializer=_named, deserializer=_opened)
+
+
+def _named(array: np.memmap) -> MappedFile | np.ndarray:
+    return MappedFile.of(array) or np.array(array)
+
+
+def _opened(array: MappedFile | np.ndarray) -> np.ndarray:
+    return array.open() if isinstance(array, MappedFile) else array
 
 
 def stop(seconds: float = STOP_SECONDS) -> None:
