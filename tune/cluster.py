@@ -99,14 +99,20 @@ def _hand_over_files() -> None:
     """Let Ray give mapped files to workers by their names, not copies of what they hold."""
     import ray
 
-    ray.util.register_serializer(np.memmap, serializer=_named, deserializer=_opened)
+    ray.util.register_serializer(np.memmap, serializer=named, deserializer=opened)
 
 
-def _named(array: np.memmap) -> MappedFile | np.ndarray:
+def named(array: np.memmap) -> MappedFile | np.ndarray:
+    """Return where a mapped array lies; a copy of one that lies nowhere."""
     return MappedFile.of(array) or np.array(array)
 
 
-def _opened(array: MappedFile | np.ndarray) -> np.ndarray:
+def opened(array: MappedFile | np.ndarray) -> np.ndarray:
+    """Return the array that `named` was given, on another machine perhaps.
+
+    Raises:
+        ValueError: That machine does not see the file.
+    """
     return array.open() if isinstance(array, MappedFile) else array
 
 

@@ -37,6 +37,7 @@ from keras_ddnn.files.checksums import read_sealed_json, sha256_of_json, write_s
 
 VERSION = 1  # of what pixels a file means; raised when reading or fitting changes
 IMAGES, RECORD, NOTED = "images.npy", "images.json", "chunks.jsonl"
+CONTENT = "content.json"  # what stands for the pixels
 ROOM = 2**24  # bytes that stay free on the disk
 
 
@@ -73,7 +74,7 @@ def content_of(array: np.memmap) -> str | None:
     if place is None or Path(place.path).name != IMAGES:
         return None
     try:
-        content = read_sealed_json(Path(place.path).with_name(RECORD))["content"]
+        content = read_sealed_json(Path(place.path).with_name(CONTENT))["content"]
     except (ValueError, KeyError, TypeError):
         return None
     return f"{content} {place.offset} {place.shape}"
@@ -108,7 +109,7 @@ def _found(folder: Path, asked: ImageFiles) -> Decoded | None:
     try:
         record = read_sealed_json(folder / RECORD)
         known = [FileState(*state) for state in record["states"]]
-        states = list(parallel(lambda pair: unchanged(*pair), zip(asked.files, known)))
+        states = list(map(unchanged, asked.files, known))
         if None in states or len(states) != len(asked.files):
             return None
         if any(asked.is_readable(row) for row, state in enumerate(states) if state.error):
@@ -136,9 +137,10 @@ def _made(folder: Path, asked: ImageFiles, exact: bool) -> Decoded:
         part.mkdir(parents=True, exist_ok=True)
         _start_from(folder, part)
         states, content = _fill(part, asked, shape, alike)
-        record = {"shape": shape, "states": states, "notes": notes, "content": content}
+        record = {"shape": shape, "states": states, "notes": notes}
         record |= {"root": str(asked.root.absolute()), "names": asked.names}
         record |= {"options": asked.options()}
+        write_sealed_json(part / CONTENT, {"content": content})
         write_sealed_json(part / RECORD, record)
         _move(part, folder)
     except OSError:
