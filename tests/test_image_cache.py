@@ -17,6 +17,7 @@ from keras_ddnn.data.readers import read_image, upright_size
 from keras_ddnn.data.rows import decoding, images, kept
 from keras_ddnn.data.rows.images import read_groups
 from keras_ddnn.data.rows.sizes import common_size, fitted, size_of
+from keras_ddnn.data.rows.view import MappedFile
 from keras_ddnn.data.splits import Split, Splits
 
 ROOT = Path(__file__).parent.parent
@@ -105,6 +106,15 @@ def test_a_changed_file_alone_is_decoded_again(folder, reads):
     assert old[0][0][3, 0, 0, 0] == 30  # who has mapped the old ones keeps them
 
 
+def test_whoever_opens_the_old_images_by_name_finds_no_others(folder):
+    ((train, _), _) = load(folder)
+    place = MappedFile.of(train)
+    Image.new("L", (20, 16), 255).save(folder / "03.png")
+    load(folder)
+    with pytest.raises(ValueError, match="cannot be read on this machine"):
+        place.open()
+
+
 def test_only_chunks_with_changed_files_are_decoded_again(folder, reads, monkeypatch):
     monkeypatch.setattr(decoding, "MOST_ROWS", 4)
     load(folder)
@@ -140,8 +150,8 @@ def test_what_was_decoded_before_files_were_added_is_deleted(folder, cache):
     load(folder)
     Image.new("L", (20, 16), 7).save(folder / "20.png")
     load(folder)
-    (record,) = cache.glob("images/*/images.json")
-    assert np.load(record.with_name("images.npy")).shape == (13, 16, 20, 3)
+    (array,) = cache.glob("images/*/*.npy")
+    assert np.load(array).shape == (13, 16, 20, 3)
 
 
 def test_other_ways_of_reading_are_other_images(folder):
@@ -151,7 +161,7 @@ def test_other_ways_of_reading_are_other_images(folder):
     assert load(folder, cached=False)[0][0].shape == (8, 16, 20, 3)
 
 
-@pytest.mark.parametrize("name", ["images.npy", "images.json"])
+@pytest.mark.parametrize("name", ["*.npy", "images.json"])
 def test_a_damaged_cache_is_made_anew(folder, cache, name):
     expected = levels(load(folder))
     (file,) = cache.glob(f"images/*/{name}")
@@ -233,10 +243,10 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(folder, cache, 
 
 
 def test_a_full_disk_is_said_and_nothing_is_left_behind(folder, cache, caplog, monkeypatch):
-    def full(descriptor, content, offset):
+    def full(file, content, offset):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept.os, "pwrite", full)
+    monkeypatch.setattr(kept, "_write", full)
     assert levels(load(folder))[1] == [80, 90, 100, 110]
     assert "cannot be written (No space left on device)" in caplog.text
     assert not list(cache.glob("images/*/*"))
@@ -254,7 +264,7 @@ def test_damaged_files_are_listed_or_skipped_and_decoded_when_mended(folder, cap
     whole = (folder / "03.png").read_bytes()
     for name in ("03.png", "09.png"):
         (folder / name).write_bytes(whole[:40])
-    with pytest.raises(ValueError, match=r"received 2 of 12 files .* read: 03\.png, 09\.png$"):
+    with pytest.raises(ValueError, match=r"received 2 of 12 files .* read: 03\.png, 09\.png: mend"):
         load(folder)
     (train, readable), (test, _) = load(folder, skip_unreadable=True)
     assert readable.tolist() == [i != 3 for i in range(8)]
