@@ -4,6 +4,7 @@ import signal
 import socket
 import time
 
+import numpy as np
 import pytest
 
 from tune import cluster
@@ -107,3 +108,19 @@ def test_a_shared_cluster_may_have_more_urgent_work(monkeypatch):
     watch = Watch("head trial", seconds=0.0)
     time.sleep(0.01)
     watch.look(running=False)
+
+
+def test_ray_hands_mapped_files_over_by_their_names(tmp_path):
+    import ray
+
+    np.save(tmp_path / "x.npy", np.arange(100_000))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    try:
+        ray.util.register_serializer(
+            np.memmap, serializer=cluster.named, deserializer=cluster.opened
+        )
+        content = ray.cloudpickle.dumps({"val": mapped[5:]})
+    finally:
+        ray.util.deregister_serializer(np.memmap)
+    assert len(content) < 1000
+    assert ray.cloudpickle.loads(content)["val"][:2].tolist() == [5, 6]

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from keras_ddnn.config import DDNNConfig
@@ -48,6 +49,24 @@ def fitted_on_arrays(toy_splits):
     """A DDNN fitted on pixels from 0 to 1 and a list of labels, with nothing to validate on."""
     arrays = toy_splits.train.images / 255.0, toy_splits.train.labels.tolist()
     return fit_ddnn(arrays, config=SMALL, epochs=1, verbose=0)
+
+
+def test_batches_train_the_network_that_arrays_train(fitted_on_arrays, toy_splits):
+    pairs = tf.data.Dataset.from_tensor_slices((toy_splits.train.images, toy_splits.train.labels))
+    fitted = fit_ddnn(pairs.batch(50), config=SMALL, epochs=1, verbose=0)
+    np.testing.assert_array_equal(fitted.bank.cloud_logits, fitted_on_arrays.bank.cloud_logits)
+    again = fitted.capture(pairs.batch(7))
+    np.testing.assert_array_equal(again.labels, fitted.bank.labels)
+    np.testing.assert_array_equal(again.edge.local_logits, fitted.bank.edge.local_logits)
+    assert len(capture(fitted.model, pairs.take(9).batch(5))) == 9
+    for order, remedy in (
+        (pairs.shuffle(96, seed=1).batch(50), "reshuffle_each_iteration=False"),
+        (pairs.batch(50).repeat(), "an endless one"),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            fitted.capture(order)
+        with pytest.raises(ValueError, match=remedy):
+            capture(fitted.model, order)
 
 
 def test_both_networks_learn(fitted):

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
+import numpy as np
+
+from keras_ddnn.data.rows.view import MappedFile
 from tune.space import Scheduler
 
 # Ray's own OMP_NUM_THREADS does not bind TensorFlow. With one thread a worker, sums are made in one
@@ -44,6 +47,7 @@ def start(address: str | None, num_cpus: int | None, seconds: float | None = Non
     import ray
 
     if ray.is_initialized():
+        _hand_over_files()
         return
     _local.clear()
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -88,6 +92,28 @@ def start(address: str | None, num_cpus: int | None, seconds: float | None = Non
             f"Ray does not start on this machine: {error or f'no answer in {seconds:g} s'}; "
             "it needs free memory and room in its folder of temporary files"
         ) from error
+    _hand_over_files()
+
+
+def _hand_over_files() -> None:
+    """Let Ray give mapped files to workers by their names, not copies of what they hold."""
+    import ray
+
+    ray.util.register_serializer(np.memmap, serializer=named, deserializer=opened)
+
+
+def named(array: np.memmap) -> MappedFile | np.ndarray:
+    """Return where a mapped array lies; a copy of one that lies nowhere."""
+    return MappedFile.of(array) or np.array(array)
+
+
+def opened(array: MappedFile | np.ndarray) -> np.ndarray:
+    """Return the array that `named` was given, on another machine perhaps.
+
+    Raises:
+        ValueError: That machine does not see the file.
+    """
+    return array.open() if isinstance(array, MappedFile) else array
 
 
 def stop(seconds: float = STOP_SECONDS) -> None:

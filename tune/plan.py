@@ -9,6 +9,7 @@ from pathlib import Path
 
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.data.formats.archives import available_memory
+from keras_ddnn.data.rows.view import in_memory
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
 from tune.cache import trained
@@ -203,7 +204,8 @@ def _disk_bytes(search, splits, to_train) -> int:
 
 
 def _array_bytes(splits, to_train, workers: int) -> int:
-    images = sum(split.images.nbytes for split in (splits.train, splits.val, splits.test))
+    arrays = [split.images for split in (splits.train, splits.val, splits.test)]
+    images = sum(array.nbytes for array in arrays if in_memory(array))
     samples = sum(len(split) for split in (splits.train, splits.val, splits.test))
     trainings = sorted(
         BYTES_PER_TRAINED_PARAMETER * network.parameters

@@ -91,7 +91,11 @@ class ImageFiles:
     names: list[str] = field(init=False, repr=False)  # relative to root
 
     def __post_init__(self) -> None:
-        names = [os.path.relpath(file, self.root) for file in self.files]
+        below = f"{self.root}{os.sep}"  # relpath alone took a second for 50,000 files
+        names = [
+            name[len(below) :] if name.startswith(below) else os.path.relpath(name, self.root)
+            for name in map(str, self.files)
+        ]
         object.__setattr__(self, "names", names)
 
     def options(self) -> dict[str, Any]:

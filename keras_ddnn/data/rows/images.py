@@ -54,7 +54,7 @@ def read_groups(
             is out of range.
     """
     require_fit(fit)
-    files = sorted({file for group in groups for file in group})
+    files = sorted({file for group in groups for file in group}, key=str)
     asked = ImageFiles(root, files, size=size_of(image_size), fit=fit, **reading)
     decoded = _decoded(asked, cached)
     damaged = [row for row, state in enumerate(decoded.states) if state.error]

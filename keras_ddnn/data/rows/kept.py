@@ -1,13 +1,15 @@
 """Decoded images in the cache folder: whole or not there, resumed after a kill.
 
-A set of images is a folder of `images.npy` and `images.json`. It is found by the paths of its files
-and by how they are read. Like Git, it trusts a file whose size, times and inode are as they were;
-any other is hashed, and decoded anew only if its bytes have changed. So files that were touched or
-restored are found, and edited ones are not mistaken, at the price of a stat for each at a start.
+A set of images is a folder of an array, named by its content, and of `images.json`. It is found by
+the paths of its files and by how they are read. Like Git, it trusts a file whose size, times and
+inode are as they were; any other is hashed, and decoded anew only if its bytes have changed. So
+files that were touched or restored are found, and edited ones are not mistaken, at the price of a
+stat for each at a start.
 
 While it is made, each chunk of rows is written and then noted with its hash, in a folder whose name
 ends with ".part". A later process takes from there what has the noted hash, and nothing else. Where
-a few files have changed it starts from a copy, for others may have mapped the old array.
+a few files have changed it starts from a copy, which gets another name: whoever still opens the old
+array by its name, as workers do, must not find other images.
 """
 
 import json
@@ -19,7 +21,7 @@ from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -37,6 +39,7 @@ from keras_ddnn.files.checksums import read_sealed_json, sha256_of_json, write_s
 
 VERSION = 1  # of what pixels a file means; raised when reading or fitting changes
 IMAGES, RECORD, NOTED = "images.npy", "images.json", "chunks.jsonl"
+CONTENT = "content.json"  # what stands for the pixels
 ROOM = 2**24  # bytes that stay free on the disk
 
 
@@ -70,13 +73,14 @@ def decoded(asked: ImageFiles) -> Decoded:
 def content_of(array: np.memmap) -> str | None:
     """Return what stands for the contents of a part of an array of this cache; None of others."""
     place = MappedFile.of(array)
-    if place is None or Path(place.path).name != IMAGES:
+    if place is None or not Path(place.path).with_name(CONTENT).exists():
         return None
     try:
-        content = read_sealed_json(Path(place.path).with_name(RECORD))["content"]
+        content = read_sealed_json(Path(place.path).with_name(CONTENT))["content"]
     except (ValueError, KeyError, TypeError):
         return None
-    return f"{content} {place.offset} {place.shape}"
+    known = Path(place.path).name == _name_of(content)
+    return f"{content} {place.offset} {place.shape}" if known else None
 
 
 def remembered(contents: Sequence[str | None], compute: Callable[[], str]) -> str:
@@ -108,12 +112,12 @@ def _found(folder: Path, asked: ImageFiles) -> Decoded | None:
     try:
         record = read_sealed_json(folder / RECORD)
         known = [FileState(*state) for state in record["states"]]
-        states = list(parallel(lambda pair: unchanged(*pair), zip(asked.files, known)))
+        states = list(map(unchanged, asked.files, known))
         if None in states or len(states) != len(asked.files):
             return None
         if any(asked.is_readable(row) for row, state in enumerate(states) if state.error):
             return None
-        images = np.load(folder / IMAGES, mmap_mode="r")
+        images = np.load(folder / record["images"], mmap_mode="r")
         if images.shape != tuple(record["shape"]):
             return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -136,10 +140,13 @@ def _made(folder: Path, asked: ImageFiles, exact: bool) -> Decoded:
         part.mkdir(parents=True, exist_ok=True)
         _start_from(folder, part)
         states, content = _fill(part, asked, shape, alike)
-        record = {"shape": shape, "states": states, "notes": notes, "content": content}
+        record = {"shape": shape, "states": states, "notes": notes}
+        record["images"] = _name_of(content)
         record |= {"root": str(asked.root.absolute()), "names": asked.names}
         record |= {"options": asked.options()}
+        write_sealed_json(part / CONTENT, {"content": content})
         write_sealed_json(part / RECORD, record)
+        os.replace(part / IMAGES, part / record["images"])
         _move(part, folder)
     except OSError:
         shutil.rmtree(part, ignore_errors=True)
@@ -150,14 +157,18 @@ def _made(folder: Path, asked: ImageFiles, exact: bool) -> Decoded:
         f"{shape[0]:,} images are decoded once, into {folder} ({megabytes:,.0f} MB), which may be "
         f"deleted; {VARIABLE} names another cache folder"
     )
-    return Decoded(np.load(folder / IMAGES, mmap_mode="r"), states, [*notes, place])
+    return Decoded(np.load(folder / record["images"], mmap_mode="r"), states, [*notes, place])
+
+
+def _name_of(content: str) -> str:
+    return f"{content[:32]}.npy"
 
 
 def _start_from(folder: Path, part: Path) -> None:
     """Copy an array of which files have changed to where it is made anew."""
     if not (part / NOTED).exists():
-        with suppress(FileNotFoundError):
-            shutil.copyfile(folder / IMAGES, part / IMAGES)
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            shutil.copyfile(folder / read_sealed_json(folder / RECORD)["images"], part / IMAGES)
             shutil.copyfile(folder / NOTED, part / NOTED)
 
 
@@ -175,8 +186,9 @@ def _fill(
     header = _header(shape)
     chunks, row_bytes = chunks_of(shape), int(np.prod(shape[1:]))
     free = shutil.disk_usage(part).free
-    with open(part / IMAGES, "r+b" if (part / IMAGES).exists() else "w+b") as images:
-        if shape[0] * row_bytes + ROOM > free + os.fstat(images.fileno()).st_blocks * 512:
+    mode = "r+b" if (part / IMAGES).exists() else "w+b"
+    with open(part / IMAGES, mode, buffering=0) as images:
+        if shape[0] * row_bytes + ROOM > free + os.fstat(images.fileno()).st_size:
             raise OSError(f"{shape[0] * row_bytes / 1e6:,.0f} MB are more than the disk has free")
 
         def place_of(rows: range) -> tuple[int, int]:
@@ -187,13 +199,14 @@ def _fill(
         for chunk, (digest, states) in noted.items():
             rows = chunks[chunk]
             offset, length = place_of(rows)
-            pixels = os.pread(images.fileno(), length, offset)
+            images.seek(offset)
+            pixels = images.read(length)
             same = [unchanged(*pair) for pair in zip(asked.files[rows.start : rows.stop], states)]
             mended = any(state.error for state in states)  # perhaps
             if sha256(pixels).hexdigest() == digest and None not in same and not mended:
                 done[chunk] = digest, same
-        _write(images.fileno(), header, 0)
-        os.ftruncate(images.fileno(), len(header) + shape[0] * row_bytes)
+        _write(images, header, 0)
+        images.truncate(len(header) + shape[0] * row_bytes)
 
         todo = [chunk for chunk in range(len(chunks)) if chunk not in done]
         decode = partial(asked.decode, size=shape[1:3], alike=alike, hashed=True)
@@ -214,7 +227,7 @@ def _fill(
                 notes.write(json.dumps({"header": header.hex()}).encode() + b"\n")
             for chunk, (pixels, states) in zip(todo, results):
                 digest = sha256(pixels).hexdigest()
-                _write(images.fileno(), pixels.tobytes(), place_of(chunks[chunk])[0])
+                _write(images, pixels.tobytes(), place_of(chunks[chunk])[0])
                 notes.write(b"\n" + json.dumps([chunk, digest, states]).encode() + b"\n")
                 notes.flush()
                 done[chunk] = digest, states
@@ -247,12 +260,12 @@ def _header(shape: tuple[int, ...]) -> bytes:
     return file.getvalue()
 
 
-def _write(descriptor: int, content: bytes, offset: int) -> None:
+def _write(file: IO[bytes], content: bytes, offset: int) -> None:
     # Not through a mapping: there a full disk is a signal that kills, here it is an exception.
+    file.seek(offset)
     view = memoryview(content)
     while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+        view = view[file.write(view) :]
 
 
 def _move(part: Path, folder: Path) -> None:
@@ -271,7 +284,7 @@ def _remove_older(folder: Path, record: dict) -> None:
         with suppress(OSError, ValueError, KeyError, TypeError):
             old = read_sealed_json(other)
             alike = all(old[name] == record[name] for name in ("root", "options"))
-            if other.parent == folder or not alike:
+            if other.parent == folder or other.parent.suffix or not alike:
                 continue
             files = [Path(old["root"]) / name for name in old["names"]]
             states = (FileState(*state) for state in old["states"])

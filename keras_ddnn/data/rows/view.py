@@ -163,8 +163,8 @@ class MappedFile(NamedTuple):
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
         except OSError as error:
             raise ValueError(
-                f"{self.path} cannot be read on this machine ({error.strerror}): let "
-                "KERAS_DDNN_CACHE name a folder that all machines share"
+                f"{self.path} cannot be read on this machine ({error.strerror}): leave files as "
+                "they are meanwhile, and let KERAS_DDNN_CACHE name a folder that all machines share"
             ) from error
 
 
