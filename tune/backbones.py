@@ -36,13 +36,15 @@ JUDGEMENT = "judgement.npz"
 STAGES = "stages.npz"
 RECORD = "backbone.json"
 FEATURES = "features.npy"
+STATE = ".training"  # ends the name of the file of a training that is not finished
 
 
 def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, epochs) -> None:
     """Train one DDNN and keep in a folder what trials and the report need of it.
 
     Of the deployed DDNN that is its weights, its three banks and its TensorBoard log; of a fold
-    what it says of the images it has not seen; of one with a head trained along, the head.
+    what it says of the images it has not seen; of one with a head trained along, the head. The
+    state of an unfinished training stays beside the folder, and a training that was killed goes on.
 
     Args:
         splits: The data.
@@ -55,6 +57,8 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, 
     import_tensorflow()
     import keras
 
+    from keras_ddnn.training.checkpoint import Checkpoint
+
     # Not `epochs.put`: while a worker waits for an answer Ray lends its core to the next backbone.
     announce = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: epochs.actor.put_nowait.remote(
@@ -63,7 +67,9 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, 
     )
     shape, networks = splits.train.images.shape[1:], workspace.networks
     network = untrained(backbone, shape, splits.num_classes, networks)
+    checkpoint = Checkpoint(workspace.backbone(backbone).with_suffix(STATE), keep=True)
     options = {"network": network, "num_classes": splits.num_classes, "verbose": 0}
+    options["checkpoint"] = checkpoint
     with sealed_folder(workspace.backbone(backbone)) as new:
         record = {"ddnn": as_json(backbone.ddnn), "fold": backbone.fold}
         record["cut"] = backbone.cut and asdict(backbone.cut)
@@ -71,6 +77,7 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, 
         if backbone.along:
             train = _train_along
         write_json(new / RECORD, record | train(splits, backbone, new, announce, options))
+    checkpoint.remove()
 
 
 def _require_finite_loss(history: Mapping) -> None:
@@ -126,13 +133,7 @@ def _train_along(splits, backbone, folder, announce, options) -> dict:
 
     start = max(backbone.ddnn.epochs // 2, backbone.ddnn.wide_epochs)  # one set of features
     along = CoTrainedHead(splits.train, splits.val, backbone.along, start)
-    fit_ddnn(
-        splits.train,
-        splits.val,
-        backbone.ddnn,
-        callbacks=[announce, along],
-        **options,
-    )
+    fit_ddnn(splits.train, splits.val, backbone.ddnn, callbacks=[announce, along], **options)
     return {"head": along.head.save(folder)}
 
 

@@ -8,6 +8,7 @@ import keras
 from keras_ddnn.config import HeadConfig
 from keras_ddnn.data.classes import class_numbers
 from keras_ddnn.data.splits import Split
+from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import Banks
 from keras_ddnn.training.capture import capture
@@ -64,3 +65,17 @@ class CoTrainedHead(keras.callbacks.Callback):
             self.config, seed=self.config.seed + epoch, anchored=self.anchored and last
         )
         self.head = fit_head(Banks(bank, val_bank), config, initial=self.head)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a training that goes on needs of the head: its weights, and what it reads."""
+        if self.head is None:
+            return {}
+        model = self.head.model
+        return {"reads": list(model.input_shape[1:]), "weights": model.get_weights()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Make the head of such a state."""
+        if state:
+            model = build_head(tuple(state["reads"]), self.config)
+            model.set_weights(state["weights"])
+            self.head = HeadRule(model, self.config)

@@ -20,6 +20,8 @@ def training_batches(
     batch_size: int,
     seed: int,
     transform: Callable[[Any, tf.Tensor], Any] | None = None,
+    *,
+    first: int = 0,
 ) -> tf.data.Dataset:
     """Yield endless shuffled batches, the same ones for the same seed.
 
@@ -34,6 +36,7 @@ def training_batches(
         seed: Seed of the shuffling and of `transform`.
         transform: `(batch, seed) -> batch` in the graph, with `seed` an int64 tensor of shape (2,)
             that is new in every step.
+        first: Number of the first batch, for a training that goes on; those before it are not made.
     """
     n = len(tf.nest.flatten(arrays)[0])
 
@@ -41,9 +44,14 @@ def training_batches(
         batch = rows_at(arrays, indices)
         return transform(batch, tf.stack([tf.cast(seed, tf.int64), step])) if transform else batch
 
-    indices = tf.data.Dataset.range(n).shuffle(n, seed=seed, reshuffle_each_iteration=True)
-    indices = indices.batch(min(batch_size, n), drop_remainder=True).repeat()
-    return indices.enumerate().map(gather, num_parallel_calls=1).prefetch(2)
+    def shuffled(_: tf.Tensor) -> tf.data.Dataset:
+        indices = tf.data.Dataset.range(n).shuffle(n, seed=seed, reshuffle_each_iteration=True)
+        return indices.batch(min(batch_size, n), drop_remainder=True).repeat()
+
+    # Made anew by each iterator: a shuffle counts its passes, and on several devices Keras begins
+    # a first one only to look at a batch.
+    indices = tf.data.Dataset.from_tensors(0).flat_map(shuffled)
+    return indices.enumerate().skip(first).map(gather, num_parallel_calls=1).prefetch(2)
 
 
 def batches_in_order(arrays: Any, batch_size: int) -> tf.data.Dataset:

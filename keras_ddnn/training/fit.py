@@ -22,9 +22,12 @@ from keras_ddnn.networks.paper import resolve_precision
 from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
+from keras_ddnn.training.checkpoint import Checkpoint
+from keras_ddnn.training.devices import Devices, strategy_of
 from keras_ddnn.training.joint import compile_ddnn, joint_batches, joint_batches_in_order
 from keras_ddnn.training.sample_weights import sample_weights
-from keras_ddnn.training.schedules import learning_rate_of
+from keras_ddnn.training.saved_state import address_of_training
+from keras_ddnn.training.schedules import StopAfter, learning_rate_of, parts_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
 from keras_ddnn.training.trainable import make_network, read_network_and_data, require_network
 
@@ -106,6 +109,8 @@ def fit_ddnn(
     num_classes: int | None = None,
     sample_weight: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint: str | Path | Checkpoint | None = None,
+    devices: Devices = "auto",
     tensorboard: str | Path | None = None,
     verbose: int | str = "auto",
     **overrides: Any,
@@ -129,6 +134,9 @@ def fit_ddnn(
         num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
         sample_weight: What each training sample counts, of shape (n,); see `sample_weights`.
         callbacks: Further Keras callbacks.
+        checkpoint: File of the state of the training, saved every five minutes. A training that was
+            killed goes on from it; it is removed at the end. Or a `Checkpoint`.
+        devices: "auto" trains on all GPUs, "one" on one; see `strategy_of`.
         tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
             b*, and a projector of the local features.
         verbose: Keras progress: "auto", 0, 1 or 2.
@@ -163,34 +171,45 @@ def fit_ddnn(
         log = keras.callbacks.TensorBoard(tensorboard, write_graph=False)
         callbacks = [log, *callbacks]
 
-    start, cascade, history = time.perf_counter(), None, {}
+    start, cascade = time.perf_counter(), None
+    strategy, checkpoint = strategy_of(devices), Checkpoint.of(checkpoint)
     make_rate = partial(learning_rate_of, steps=steps, monitor="val_loss" if val else "loss")
-    for part, first, end in _parts(config):
-        before, cascade = cascade, make_network(network, train.images.shape[1:], num_classes, part)
+    for part, first, end in parts_of(config):
+        with strategy.scope():
+            shape = train.images.shape[1:]
+            before, cascade = cascade, make_network(network, shape, num_classes, part)
         model = cascade.model
         if before is None:
+            if checkpoint.path:
+                data = (train, val, weights)
+                checkpoint.find(address_of_training(model, config, data, callbacks))
+            checkpoint.begin(first, end)
             rate = make_rate(part)
         else:
             start_bottleneck(model, before.model, train.images, feature_quantisation(part))
-            reached, left = float(before.model.optimizer.learning_rate), end - first
-            rate = make_rate(replace(part, learning_rate=reached, epochs=left), warm_up=0.0)
+            reached = float(before.model.optimizer.learning_rate)
+            reached = checkpoint.begin(first, end, reached)
+            rest = replace(part, learning_rate=reached, epochs=end - first)
+            rate = make_rate(rest, warm_up=0.0)
         compile_ddnn(model, part, rate.initial, cascade.task)
         capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
-        last = capture_bank if end == config.epochs else _StopAfter(end)
-        logs = model.fit(
-            joint_batches(train, config, weights),
-            initial_epoch=first,
+        last = capture_bank if end == config.epochs else StopAfter(end)
+        if checkpoint.done:
+            continue
+        model.fit(
+            joint_batches(train, config, weights, first=checkpoint.steps_done(steps)),
+            initial_epoch=checkpoint.place.epoch,
             epochs=config.epochs,
             steps_per_epoch=steps,
             validation_data=val and joint_batches_in_order(val),
             shuffle=False,  # the batches are shuffled already
-            callbacks=[*rate.callbacks, *callbacks, last],
+            callbacks=checkpoint.around([*rate.callbacks, *callbacks, last]),
             verbose=verbose,
-        ).history
-        history = {name: history.get(name, []) + values for name, values in logs.items()}
+        )
+    checkpoint.end()
     fitted = FittedDDNN(
         cascade,
-        history=history,
+        history=checkpoint.history,
         bank=capture_bank.banks["train"],
         val_bank=capture_bank.banks.get("val"),
         stages=capture_stages.judgement() if config.stages else None,
@@ -203,28 +222,6 @@ def fit_ddnn(
     if tensorboard:
         _log_bank(Path(tensorboard), fitted)
     return fitted
-
-
-def _parts(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
-    """Return the parts of a training, each with its first epoch and the one after its last.
-
-    There are two if a bottleneck is put in on the way; the second goes on at the learning rate that
-    the first has come to. Stages are counted over all of it, not in a part.
-    """
-    wide, whole = config.wide_epochs, config.epochs
-    last = replace(config, stages=0), wide, whole
-    return [(replace(last[0], bottleneck=None), 0, wide), last] if wide else [last]
-
-
-class _StopAfter(keras.callbacks.Callback):
-    """Ends a fit early, whose callbacks are to know of all epochs, those of the next fit too."""
-
-    def __init__(self, epochs: int):
-        super().__init__()
-        self.epochs = epochs
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.model.stop_training = epoch + 1 >= self.epochs
 
 
 def fit_fold(

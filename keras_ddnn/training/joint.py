@@ -23,26 +23,26 @@ def compile_ddnn(
     task: Task = CLASSIFICATION,
 ) -> None:
     """Compile a DDNN with the joint loss of its task, Adam and the metrics of both outputs."""
-    optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
-    if resolve_precision(config.precision) == "float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     # A random λ arrives as sample weights of mean 1, one λ a step, on top of these.
     lambda_local = 0.5 if config.lambda_local == "random" else config.lambda_local
-    model.compile(
-        optimizer,
-        loss={
-            output: keras.losses.deserialize(dict(task.keras_loss)) for output in ("local", "cloud")
-        },
-        loss_weights={"local": lambda_local, "cloud": 1.0 - lambda_local},
-        metrics={output: [*task.keras_metrics] for output in ("local", "cloud")},
-        # XLA made training 3 to 7 times slower on CPUs.
-        jit_compile=bool(tf.config.list_physical_devices("GPU")),
-    )
-    prepare_training(model, {output: np.zeros(1, np.int64) for output in ("local", "cloud")})
+    loss, names = dict(task.keras_loss), ("local", "cloud")
+    with model.distribute_strategy.scope():
+        optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
+        if resolve_precision(config.precision) == "float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model.compile(
+            optimizer,
+            loss={output: keras.losses.deserialize(dict(loss)) for output in names},
+            loss_weights={"local": lambda_local, "cloud": 1.0 - lambda_local},
+            metrics={output: [*task.keras_metrics] for output in names},
+            # XLA made training 3 to 7 times slower on CPUs.
+            jit_compile=bool(tf.config.list_physical_devices("GPU")),
+        )
+        prepare_training(model, {output: np.zeros(1, np.int64) for output in names})
 
 
 def joint_batches(
-    train: Split, config: DDNNConfig, weights: np.ndarray | None = None
+    train: Split, config: DDNNConfig, weights: np.ndarray | None = None, *, first: int = 0
 ) -> tf.data.Dataset:
     """Yield endless batches: inputs, labels of both outputs, and their weights if there are any.
 
@@ -50,6 +50,7 @@ def joint_batches(
         train: Training data.
         config: Configuration; a random λ makes weights.
         weights: Of each sample, float32 (n,), which multiply those of λ; see `sample_weights`.
+        first: Number of the first batch; see `training_batches`.
     """
     augment = augmentation(config.augmentation)
 
@@ -66,7 +67,7 @@ def joint_batches(
         return inputs, targets, {output: factor * counts for output, factor in factors.items()}
 
     arrays = (train.images, train.labels, *([] if weights is None else [weights]))
-    return training_batches(arrays, config.batch_size, config.seed, transform)
+    return training_batches(arrays, config.batch_size, config.seed, transform, first=first)
 
 
 def joint_batches_in_order(split: Split) -> tf.data.Dataset:

@@ -1,7 +1,7 @@
-"""Learning-rate schedules of a joint training."""
+"""The schedule of a joint training: its parts, and the learning rate of each."""
 
-from dataclasses import dataclass, field
-from typing import assert_never
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
 
 import keras
 
@@ -53,3 +53,26 @@ def learning_rate_of(
             )
         case _:
             assert_never(config.schedule)
+
+
+def parts_of(config: DDNNConfig) -> list[tuple[DDNNConfig, int, int]]:
+    """Return the parts of a training, each with its first epoch and the one after its last.
+
+    There are two if a bottleneck is put in on the way; the second goes on at the learning rate that
+    the first has come to. Stages are counted over all of it, not in a part.
+    """
+    wide, whole = config.wide_epochs, config.epochs
+    last = replace(config, stages=0), wide, whole
+    return [(replace(last[0], bottleneck=None), 0, wide), last] if wide else [last]
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Ends a fit early, whose callbacks are to know of all epochs, those of the next fit too."""
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stop after the last epoch of the part."""
+        self.model.stop_training = epoch + 1 >= self.epochs
