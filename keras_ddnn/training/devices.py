@@ -1,5 +1,6 @@
 """Which accelerators of this host a network is trained on."""
 
+from functools import cache
 from typing import Literal, assert_never
 
 import tensorflow as tf
@@ -39,4 +40,14 @@ def strategy_of(devices: Devices = "auto") -> tf.distribute.Strategy:
         case _:
             assert_never(devices)
     notice(f"the network is trained on {len(found)} devices, each with its part of every batch")
-    return tf.distribute.MirroredStrategy([device.name for device in found])
+    return _mirrored(tuple(device.name for device in found))
+
+
+@cache
+def _mirrored(names: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    """Return one strategy for all trainings of a process.
+
+    A second one numbers its sums from the beginning again, and TensorFlow takes them for those of
+    the first.
+    """
+    return tf.distribute.MirroredStrategy(names)
