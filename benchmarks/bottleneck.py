@@ -22,9 +22,9 @@ from keras_ddnn.data.datasets import load
 from keras_ddnn.evaluation.payload import FORMS, Payload
 from keras_ddnn.evaluation.statistics import over_seeds
 from keras_ddnn.files.atomic import replacing_file, write_json
-from tune.backbones import StoredNetwork
 from tune.driver import train_backbones
 from tune.specs import NetworkSpec
+from tune.stored import StoredNetwork
 from tune.workspace import Workspace
 
 NETWORKS = ("local", "cloud")

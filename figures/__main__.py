@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from figures import cuts, diagnosis, honest_labels, offload_curve
+from figures import cuts, diagnosis, honest_labels, offload_curve, tradeoff
 from figures.paper.catalogue import PAPER_FIGURES
 from figures.paper.claims import say
 from figures.paper.table import fill
@@ -28,6 +28,10 @@ FIGURES = {
         lambda folder: honest_labels.draw(pd.read_csv(folder / "table.csv")),
     ),
     "cuts.png": (("cuts.csv",), lambda folder: cuts.draw(pd.read_csv(folder / "cuts.csv"))),
+    "tradeoff.png": (
+        ("tradeoff.csv",),
+        lambda folder: tradeoff.draw(pd.read_csv(folder / "tradeoff.csv")),
+    ),
     **PAPER_FIGURES,
 }
 

@@ -18,12 +18,12 @@ from keras_ddnn.deploy import artifact
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.networks.named_models import address_of, named_network
 from tune import networks, summary
-from tune.backbones import StoredNetwork
 from tune.cache import backbone_key, trained
 from tune.driver import run_search
 from tune.plan import make_plan
 from tune.space import SearchConfig
 from tune.specs import Cut, NetworkSpec, Trial
+from tune.stored import StoredNetwork
 from tune.workspace import Workspace
 
 CODE = """

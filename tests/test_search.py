@@ -24,11 +24,11 @@ from keras_ddnn.labels.sources import LABEL_SOURCES, VIEWS
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES
 from keras_ddnn.rules.inputs import logits_plus
 from keras_ddnn.training.fit import fit_ddnn
-from tune.backbones import StoredNetwork
 from tune.cache import backbone_key
 from tune.driver import _without_backbone, run_search
 from tune.space import SearchConfig
 from tune.specs import DIMENSIONS, NetworkSpec
+from tune.stored import StoredNetwork
 from tune.workspace import Workspace
 
 COLUMNS = DIMENSIONS[1:]  # the network of the paper is cut at no layer that has to be named

@@ -358,12 +358,12 @@ def test_whatever_fails_in_a_search_is_one_line(
 ):
     """As a disk that fills up during the report, or an error of a library."""
 
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(driver, "_train_backbones", lambda *_: {})
     monkeypatch.setattr(driver, "_run_trials", lambda *_: [])
-    monkeypatch.setitem(driver.run_search.__kwdefaults__, "write", fail)
+    monkeypatch.setattr(report, "write", fail)
     arguments = ["--dataset", toy_npz, "--output", str(tmp_path / "out")]
     assert main(arguments) == code
     err = capsys.readouterr().err

@@ -37,12 +37,14 @@ class Network:
         multiply_adds: Of one sample; None if they are unknown.
         map_bytes: Of the outputs of all layers, for one sample.
         bank_bytes: Of one sample in a `Bank`.
+        tiers: Multiply-adds of one sample in each tier; None where they are unknown.
     """
 
     parameters: int
     multiply_adds: int | None
     map_bytes: int
     bank_bytes: int
+    tiers: tuple[int | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def measure_networks(
                 multiply_adds(cascade.model),
                 sum(prod(x.shape[1:]) * _itemsize(x) for step in steps for x in step.outputs),
                 2 * features + 8 * num_classes + 16,
+                tuple(multiply_adds(tier.model) for tier in cascade.tiers),
             )
     return networks
 

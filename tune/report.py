@@ -11,20 +11,20 @@ from rich.table import Table
 
 from figures import diagnosis as diagnosis_figure
 from figures import offload_curve
-from keras_ddnn.config import feature_quantisation
 from keras_ddnn.data.datasets import Splits
+from keras_ddnn.evaluation.cut_latency import Machines
 from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
 from keras_ddnn.evaluation.diagnostics import diagnose
-from keras_ddnn.evaluation.payload import FORMS, Payload
+from keras_ddnn.evaluation.payload import FORMS
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.files.quiet import import_tensorflow
-from tune import cluster, summary
-from tune.backbones import StoredNetwork
+from tune import cluster, summary, tradeoff
 from tune.failures import grouped
 from tune.plan import Plan, gigabytes
 from tune.space import SearchConfig
 from tune.specs import DIMENSIONS, NetworkSpec, Trial
+from tune.stored import StoredNetwork
 from tune.summary import console
 from tune.workspace import Workspace
 
@@ -134,11 +134,13 @@ def write(
     splits: Splits,
     workspace: Workspace,
     unfinished: list[dict],
+    machines: Machines | None = None,
 ) -> Report:
     """Write the results of a search and print them; the test data are read here and only here.
 
     The best trial on validation data decides the backbone; on it, the best trial of every head
-    input is reported on test data beside the confidence rules and the oracle.
+    input is reported on test data beside the confidence rules and the oracle. Networks of several
+    architectures are compared for the device, the cloud and the line of `machines`, if given.
 
     Raises:
         RuntimeError: If no trial finished.
@@ -176,7 +178,10 @@ def write(
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
     save_policy(policy, output / "artifact", metrics, val_bank=val_bank)
     _write_tensorboard(search, workspace, figure)
-    summary.show(report, results, output)
+    recommended = machines and tradeoff.write(
+        ranked, splits, workspace, machines, search.target_fraction
+    )
+    summary.show(report, results, output, recommended)
     return report
 
 
@@ -185,13 +190,10 @@ def _measure(backbone: StoredNetwork) -> dict:
     if not backbone.folder.exists():  # one that failed now, after trials of an earlier run
         return {}
     bank = backbone.val_bank
-    measured = backbone.record.get("payload")  # older records have none, and their banks features
-    quantisation = feature_quantisation(backbone.ddnn)
-    payload = Payload.from_json(measured) if measured else Payload.of(bank.edge, quantisation)
     return {
         "val_local_accuracy": float(bank.local_correct.mean()),
         "val_cloud_accuracy": float(bank.cloud_correct.mean()),
-    } | {f"val_bytes_{form}": getattr(payload, form) for form in FORMS}
+    } | {f"val_bytes_{form}": getattr(backbone.payload, form) for form in FORMS}
 
 
 def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from keras_ddnn.config import PRESETS, HeadArchitecture
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
 from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
 from keras_ddnn.data.rows.sizes import FIT_HELP, SIZE_HELP, Fit
+from keras_ddnn.deploy.cuts_command import add_machines, machines_of
 from keras_ddnn.files.manifest import sign_artifact
 from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.sources import LABEL_SOURCES
@@ -18,6 +19,9 @@ from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.tasks.classification import COSTS
 from tune.failures import run_command
 from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
+
+# A device and a line as in the examples of `python -m keras_ddnn.cuts`.
+LINK = {"device_gmacs": 2.0, "cloud_gmacs": 100.0, "bandwidth_mbps": 10.0, "round_trip_ms": 40.0}
 
 
 def main(arguments=None) -> int:
@@ -37,7 +41,7 @@ def _run(options) -> None:
     # Imported only now, so that --help and a misspelt option answer at once.
     from tune import driver, report
 
-    key = _key(options.sign)
+    key, machines = _key(options.sign), machines_of(options)
     if options.dry_run:
         report.show_plan(driver.plan_search(search, options.output, **_data(options)))
         return
@@ -49,6 +53,7 @@ def _run(options) -> None:
         overwrite=options.overwrite,
         address=options.address,
         num_cpus=options.num_cpus,
+        write=partial(report.write, machines=machines),
     )
     if key is not None:
         sign_artifact(output, key)
@@ -143,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--oversample", type=_boolean, nargs="+", metavar="yes|no")
     add("--patience", type=int, help="epochs without a better AUDC after which a head stops")
     add("--target-fraction", type=float, help="local fraction at which decisions are reported")
+
+    group = parser.add_argument_group("the link for which one of several networks is recommended")
+    add_machines(group, LINK)
 
     group = parser.add_argument_group("search")
     add = group.add_argument

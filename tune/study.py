@@ -7,10 +7,10 @@ from pathlib import Path
 
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.labels.sources import require_samples
-from tune.backbones import StoredNetwork
 from tune.failures import grouped
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec, Trial
+from tune.stored import StoredNetwork
 from tune.workspace import Workspace
 
 GO_ON = "run the same command again to go on"

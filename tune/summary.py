@@ -17,13 +17,16 @@ console = Console()
 TENSORBOARD_RUNS = 40  # it ticks the runs of a folder only up to so many
 
 
-def show(report: Report, results: pd.DataFrame, output: Path) -> None:
+def show(
+    report: Report, results: pd.DataFrame, output: Path, recommended: str | None = None
+) -> None:
     """Print accuracies, bytes and the rules of a report, and where the results are.
 
     Args:
         report: On test data.
         results: One row a trial; see `tune.report.write`.
         output: Folder of the search.
+        recommended: What `tune.tradeoff.write` has said, and drawn, of several networks.
     """
     facts = report.facts
     console.print(
@@ -69,9 +72,12 @@ def show(report: Report, results: pd.DataFrame, output: Path) -> None:
     )
 
     _show_classes(report)
+    if recommended:
+        console.print(f"\n{recommended}", markup=False, highlight=False)
     status = results["status"].value_counts()
     console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
-    for name in ("results.csv", "curve.png", DIAGNOSIS, "report", "artifact"):
+    drawn = ["tradeoff.png"] if recommended else []
+    for name in ("results.csv", "curve.png", *drawn, DIAGNOSIS, "report", "artifact"):
         console.print(f"  {output / name}", soft_wrap=True)
     logs = output / "tensorboard"
     console.print(f"tensorboard --logdir {logs}", soft_wrap=True)

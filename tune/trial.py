@@ -6,9 +6,9 @@ from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.rules.confidence import untrained_rules
-from tune.backbones import StoredNetwork
 from tune.space import SearchConfig
 from tune.specs import Trial
+from tune.stored import StoredNetwork
 from tune.workspace import Workspace
 
 

@@ -8,7 +8,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NoReturn
@@ -52,13 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _computed(options: argparse.Namespace) -> tuple[list[CutLatency], list[str]]:
     """Return the table, and what is said below it."""
-    rate = read_rate(options.rate) if options.rate else 1e9 * options.device_gmacs
-    machines = Machines(
-        device_rate=rate,
-        cloud_rate=1e9 * options.cloud_gmacs,
-        bytes_per_second=1e6 / 8 * options.bandwidth_mbps,
-        round_trip_s=options.round_trip_ms / 1e3,
-    )
+    machines = machines_of(options)
     # Imported only now, so that --help and a misspelt option answer at once.
     from keras_ddnn.evaluation.payload import mean_png_bytes
 
@@ -77,9 +71,7 @@ def _computed(options: argparse.Namespace) -> tuple[list[CutLatency], list[str]]
         said.append(f"as PNG: the mean of {count} images of {'×'.join(map(str, shape))}")
     rows = cut_latencies(costs, machines, options.local_fraction, options.sent_as, png)
     said += [
-        f"device {rate / 1e9:.4g} and cloud {options.cloud_gmacs:g} GMAC/s, "
-        f"{options.bandwidth_mbps:g} Mbit/s, round trip {options.round_trip_ms:g} ms; features "
-        f"sent as {options.sent_as}; times go with multiply-adds",
+        f"{machines}; features sent as {options.sent_as}; times go with multiply-adds",
         "kept: device and exit; offloaded: device, exit, transfer, round trip and cloud; mean: at "
         f"a local fraction of {options.local_fraction:g}",
         "exit: one dense layer behind pooling, or the one that the model has; it is not in the "
@@ -190,6 +182,49 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def add_machines(
+    parser: argparse._ActionsContainer, defaults: Mapping[str, float] | None = None
+) -> None:
+    """Add the options that `machines_of` reads to a parser or a group of its options.
+
+    Args:
+        parser: What gets them.
+        defaults: Name of an option, as "cloud_gmacs" → its default; one without must be given.
+    """
+
+    defaults = defaults or {}
+
+    def number(group: argparse._ActionsContainer, name: str, kind: Callable, says: str) -> None:
+        default = defaults.get(name)
+        required = {} if group is device else {"required": default is None}
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, type=kind, default=default, help=says, **required)
+
+    device = parser.add_mutually_exclusive_group(required="device_gmacs" not in defaults)
+    unit = "10^9 multiply-adds per second"
+    number(device, "device_gmacs", _positive, f"{unit} of the device")
+    device.add_argument(
+        "--rate", type=Path, metavar="FILE", help="what `serve.edge --benchmark` has measured"
+    )
+    number(parser, "cloud_gmacs", _positive, f"{unit} of the cloud")
+    number(parser, "bandwidth_mbps", _positive, "10^6 bits per second of the line")
+    number(parser, "round_trip_ms", _not_negative, "of the line")
+
+
+def machines_of(options: argparse.Namespace) -> Machines:
+    """Return the machines that options describe; see `add_machines`.
+
+    Raises:
+        ValueError: If the file of a rate holds none.
+    """
+    return Machines(
+        device_rate=read_rate(options.rate) if options.rate else 1e9 * options.device_gmacs,
+        cloud_rate=1e9 * options.cloud_gmacs,
+        bytes_per_second=1e6 / 8 * options.bandwidth_mbps,
+        round_trip_s=options.round_trip_ms / 1e3,
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m keras_ddnn.cuts",
@@ -204,15 +239,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--input-shape", type=_count, nargs="+", metavar="N", help="of one sample, as 96 96 3")
     add("--classes", type=_count, help="of a model that is known by its name")
-    device = parser.add_mutually_exclusive_group(required=True)
-    unit = "10^9 multiply-adds per second"
-    device.add_argument("--device-gmacs", type=_positive, help=f"{unit} of the device")
-    device.add_argument(
-        "--rate", type=Path, metavar="FILE", help="what `serve.edge --benchmark` has measured"
-    )
-    add("--cloud-gmacs", type=_positive, required=True, help=f"{unit} of the cloud")
-    add("--bandwidth-mbps", type=_positive, required=True, help="10^6 bits per second of the line")
-    add("--round-trip-ms", type=_not_negative, required=True, help="of the line")
+    add_machines(parser)
     add("--local-fraction", type=float, default=0.5, help="answered by the device (%(default)s)")
     add("--sent-as", choices=SENT_AS, default=SENT_AS[0], help="form of features (%(default)s)")
     add("--device-bits", type=int, choices=BITS, default=BITS[0], help="of a value (%(default)s)")

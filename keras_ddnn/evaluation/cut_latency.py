@@ -62,6 +62,23 @@ class Machines:
             del values["round_trip_s"]
         require_positive(**values)
 
+    def latencies_ms(self, device: float, cloud: float, sent: float) -> tuple[float, float]:
+        """Return how long a sample takes that the device answers, and one that the cloud does.
+
+        Args:
+            device, cloud: Multiply-adds of each; the device's with those of its exit and its rule.
+            sent: Bytes that travel.
+        """
+        kept = 1e3 * device / self.device_rate
+        line = sent / self.bytes_per_second + self.round_trip_s
+        return kept, kept + 1e3 * (line + cloud / self.cloud_rate)
+
+    def __str__(self) -> str:
+        return (
+            f"device {self.device_rate / 1e9:.4g} and cloud {self.cloud_rate / 1e9:g} GMAC/s, "
+            f"{8e-6 * self.bytes_per_second:g} Mbit/s, round trip {1e3 * self.round_trip_s:g} ms"
+        )
+
 
 @dataclass(frozen=True)
 class CutLatency(CutCosts):
@@ -121,7 +138,7 @@ def cut_latencies(
             rows.append(_timed(png, machines, local_fraction, sent_as))
     known = [row.compared for row in rows if None not in row.compared]
     return [
-        row if None in row.compared else replace(row, pareto=not _dominated(row.compared, known))
+        row if None in row.compared else replace(row, pareto=not dominated(row.compared, known))
         for row in rows
     ]
 
@@ -133,18 +150,17 @@ def _timed(cost: CutCosts, machines: Machines, local_fraction: float, sent_as: s
     if None in needed:
         return row
     device, exit, cloud, sent = needed
-    kept = 1e3 * (device + exit) / machines.device_rate
+    kept, offloaded = machines.latencies_ms(device + exit, cloud, sent)
     if cost.layer == DEVICE_ONLY:
         return replace(row, kept_ms=kept, offloaded_ms=kept, mean_ms=kept)
-    line = sent / machines.bytes_per_second + machines.round_trip_s
-    offloaded = kept + 1e3 * (line + cloud / machines.cloud_rate)
     if cost.layer in (CLOUD_ONLY, AS_PNG):  # nobody decides: all samples are sent
         return replace(row, offloaded_ms=offloaded, mean_ms=offloaded)
     mean = local_fraction * kept + (1 - local_fraction) * offloaded
     return replace(row, kept_ms=kept, offloaded_ms=offloaded, mean_ms=mean)
 
 
-def _dominated(costs: tuple[float, ...], others: Sequence[tuple[float, ...]]) -> bool:
+def dominated(costs: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """Return whether others hold what is no worse in any cost, lower is better, and not equal."""
     return any(
         other != costs and all(theirs <= ours for theirs, ours in zip(other, costs))
         for other in others
