@@ -78,7 +78,7 @@ def require_same(one, other):
         np.testing.assert_array_equal(ours, theirs)
     assert one.history == other.history
     for name in ("local", "cloud"):
-        np.testing.assert_array_equal(one.bank.tiers[name].logits, other.bank.tiers[name].logits)
+        np.testing.assert_array_equal(one.bank.tiers[name].outputs, other.bank.tiers[name].outputs)
         np.testing.assert_array_equal(one.stages.logits[name], other.stages.logits[name])
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_ddnn.data.datasets import Split, Splits, as_split, split_of
 from keras_ddnn.data.rows import view
 from keras_ddnn.data.rows.view import MappedFile, Rows, taken
+from keras_ddnn.training import batches
 from keras_ddnn.training.batches import batches_in_order, training_batches
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
@@ -123,7 +124,10 @@ def test_what_no_name_tells_is_no_mapped_file(tmp_path):
 # --- batches ----------------------------------------------------------------------------------
 
 
-def test_training_batches_are_those_of_gathered_tensors(stored):
+@pytest.mark.parametrize("together", [1, 3])
+def test_training_batches_are_those_of_gathered_tensors(stored, together, monkeypatch):
+    monkeypatch.setattr(batches, "MOST_TOGETHER", together)
+
     def gathered(seed):
         x, y = tf.constant(IMAGES), tf.constant(LABELS)
         rows = tf.data.Dataset.range(20).shuffle(20, seed=seed, reshuffle_each_iteration=True)
@@ -142,8 +146,8 @@ def test_training_batches_are_those_of_gathered_tensors(stored):
 
 
 def test_batches_in_order_end_with_what_is_left():
-    batches = [x.numpy().tolist() for x in batches_in_order(np.arange(7), 3)]
-    assert batches == [[0, 1, 2], [3, 4, 5], [6]]
+    found = [x.numpy().tolist() for x in batches_in_order(np.arange(7), 3)]
+    assert found == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 def dataset(batch=6, **shuffling):

@@ -13,6 +13,7 @@ from keras_ddnn.data.rows.view import Array, Rows
 
 PAD = 4
 VIEW_BATCH = 1000
+TOGETHER_BYTES, MOST_TOGETHER = 2**18, 32  # of batches that are read at once
 
 
 def training_batches(
@@ -38,20 +39,32 @@ def training_batches(
             that is new in every step.
         first: Number of the first batch, for a training that goes on; those before it are not made.
     """
-    n = len(tf.nest.flatten(arrays)[0])
+    flat = tf.nest.flatten(arrays)
+    n = len(flat[0])
+    size = min(batch_size, n)
+    together = _batches_together(flat, size)
 
-    def gather(step: tf.Tensor, indices: tf.Tensor) -> Any:
-        batch = rows_at(arrays, indices)
+    def finish(step: tf.Tensor, batch: Any) -> Any:
         return transform(batch, tf.stack([tf.cast(seed, tf.int64), step])) if transform else batch
 
     def shuffled(_: tf.Tensor) -> tf.data.Dataset:
         indices = tf.data.Dataset.range(n).shuffle(n, seed=seed, reshuffle_each_iteration=True)
-        return indices.batch(min(batch_size, n), drop_remainder=True).repeat()
+        return indices.batch(size, drop_remainder=True).repeat()
 
     # Made anew by each iterator: a shuffle counts its passes, and on several devices Keras begins
     # a first one only to look at a batch.
-    indices = tf.data.Dataset.from_tensors(0).flat_map(shuffled)
-    return indices.enumerate().skip(first).map(gather, num_parallel_calls=1).prefetch(2)
+    indices = tf.data.Dataset.from_tensors(0).flat_map(shuffled).skip(first)
+    if together > 1:
+        indices = indices.batch(together, drop_remainder=True)
+    batches = indices.map(lambda rows: (rows_at(arrays, rows),), num_parallel_calls=1).prefetch(1)
+    batches = batches.unbatch() if together > 1 else batches
+    return batches.enumerate(first).map(lambda step, batch: finish(step, batch[0])).prefetch(2)
+
+
+def _batches_together(flat: list[Array], size: int) -> int:
+    """Return how many batches are read at once: of small rows a batch takes less than the call."""
+    row = sum(max(1, np.prod(array.shape[1:])) * np.dtype(array.dtype).itemsize for array in flat)
+    return int(np.clip(TOGETHER_BYTES // (size * row), 1, MOST_TOGETHER))
 
 
 def batches_in_order(arrays: Any, batch_size: int) -> tf.data.Dataset:
@@ -66,7 +79,10 @@ def rows_at(arrays: Any, indices: tf.Tensor) -> Any:
     # A mapped file is read in its order, like any other file.
     flat = [Rows(a) if isinstance(a, np.memmap) else a for a in tf.nest.flatten(arrays)]
     rows = tf.numpy_function(
-        lambda wanted: [np.asarray(array[wanted]) for array in flat],
+        lambda wanted: [
+            np.asarray(array[wanted.ravel()]).reshape(*wanted.shape, *array.shape[1:])
+            for array in flat
+        ],
         [indices],
         [tf.as_dtype(array.dtype) for array in flat],
         stateful=False,
