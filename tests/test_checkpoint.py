@@ -79,7 +79,7 @@ def require_same(one, other):
     assert one.history == other.history
     for name in ("local", "cloud"):
         np.testing.assert_array_equal(one.bank.tiers[name].outputs, other.bank.tiers[name].outputs)
-        np.testing.assert_array_equal(one.stages.logits[name], other.stages.logits[name])
+        np.testing.assert_array_equal(one.stages.outputs[name], other.stages.outputs[name])
 
 
 def test_a_killed_training_ends_as_one_that_was_not(toy_splits, tmp_path):

@@ -187,7 +187,7 @@ def fit_ddnn(
             rate = make_rate(part)
         else:
             start_bottleneck(model, before.model, train.images, feature_quantisation(part))
-            reached = float(before.model.optimizer.learning_rate)
+            reached = float(keras.ops.convert_to_numpy(before.model.optimizer.learning_rate))
             reached = checkpoint.begin(first, end, reached)
             rest = replace(part, learning_rate=reached, epochs=end - first)
             rate = make_rate(rest, warm_up=0.0)

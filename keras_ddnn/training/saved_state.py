@@ -98,15 +98,15 @@ def _code() -> str:
 
 def _without_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Return plain JSON in which each array is the name under which it is put into `arrays`."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         name = f"a{len(arrays)}"
-        arrays[name] = value
+        arrays[name] = np.asarray(value)
         return {"array": name}
     if isinstance(value, dict):
         return {name: _without_arrays(each, arrays) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_arrays(each, arrays) for each in value]
-    return value.item() if isinstance(value, np.generic) else value
+    return value
 
 
 def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
