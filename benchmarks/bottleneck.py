@@ -49,7 +49,7 @@ def main() -> None:
     workspace = Workspace(splits.fingerprint(), Path(options.backbones))
     rows = []
     for (channels, seed), config in configs.items():
-        backbone = StoredNetwork.of(workspace, NetworkSpec(config), splits)
+        backbone = StoredNetwork.of(workspace, (NetworkSpec(config),), splits)
         bank = backbone.test_bank
         payload = Payload.of(bank.edge, feature_quantisation(config))
         correct = {"local": bank.local_correct, "cloud": bank.cloud_correct}

@@ -61,7 +61,7 @@ OTHER_HEAD = {
 
 
 def key(ddnn=DDNN, head=HEAD, data=DATA):
-    return trial_key(data, Trial(ddnn, head))
+    return trial_key(data, Trial((NetworkSpec(ddnn),), head))
 
 
 def network(ddnn=DDNN, fold=None, data=DATA):

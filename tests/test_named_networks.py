@@ -95,7 +95,9 @@ def test_an_edited_function_does_not_find_the_network_of_the_older_one(tmp_path,
 
     def folder_of(code):
         address = address_of_code(tmp_path, code)
-        return Workspace("f00d", tmp_path / "backbones", networks={0: address}).backbone(spec)
+        return Workspace(
+            "f00d", tmp_path / "backbones", networks={(spec.cut.network, 0): address}
+        ).backbone(spec)
 
     with sealed_folder(folder_of(CODE)) as new:
         (new / "train.npz").write_bytes(b"logits and features")
@@ -105,12 +107,12 @@ def test_an_edited_function_does_not_find_the_network_of_the_older_one(tmp_path,
 
 def test_the_address_of_a_network_is_in_the_key_of_all_that_is_made_with_it():
     config, cut = DDNNConfig(), Cut("package.module:function", "layer")
-    spec, trial = NetworkSpec(config, cut=cut), Trial(config, HeadConfig(), cut)
+    spec = NetworkSpec(config, cut=cut)
 
     def keys(address, **fields):
-        workspace = Workspace("f00d", Path(), Path(), {0: address})
         other = replace(spec, **fields)
-        return workspace.backbone(other), workspace.key(replace(trial, cut=other.cut))
+        workspace = Workspace("f00d", Path(), Path(), {(other.cut.network, 0): address})
+        return workspace.backbone(other), workspace.key(Trial((other,), HeadConfig()))
 
     before = keys("a")
     assert not {*keys("b")} & {*before}
@@ -130,12 +132,12 @@ def test_a_search_has_a_network_for_each_layer_and_trials_on_it():
     ]
     assert all(spec.of_fold(0).cut == spec.cut for spec in deployed)
     assert len(search.grid()) == len(set(search.grid())) == 2 * 2 * 2
-    assert {trial.network for trial in search.grid()} == set(deployed)
+    assert {trial.members for trial in search.grid()} == {(spec,) for spec in deployed}
     for trial in search.grid():
         assert search.trial(json.loads(json.dumps(trial.choices()))) == trial
     for named in (search.backbones(), search.grid()):
         assert len({each.name() for each in named}) == len(named)
-    assert all({trial.cut for trial in stack} for stack in search.stacks())
+    assert all(len({trial.members for trial in stack}) == 1 for stack in search.stacks())
     assert SearchConfig(network="paper") == SearchConfig()
 
 
@@ -145,7 +147,14 @@ def test_a_search_has_a_network_for_each_layer_and_trials_on_it():
         ({"at": ("first",)}, "the network of the paper is cut at its layer 'features'"),
         ({"network": "a:b"}, "the network 'a:b' needs layers to be cut at; received none"),
         ({"network": "a:b", "at": ("c,d",)}, "one layer a cut; received 'c,d': two cuts at once"),
-        ({"network": "a:b+c:d", "at": ("e",)}, "a cascade of several comes later"),
+        ({"network": "a:b+c:d", "at": ("e",)}, "each network of a chain is cut nowhere"),
+        ({"network": "a:b+c:d+e:f"}, "expected NAME or DEVICE.CLOUD; received 'a:b.c:d.e:f'"),
+        ({"network": "a:b+"}, "expected NAME or DEVICE.CLOUD"),
+        ({"network": "paper+a:b"}, "the network of the paper has two tiers already"),
+        ({"network": "paper@fast"}, "the network of the paper takes the recipe of the search"),
+        ({"network": "a:b@fsat+c:d"}, "preset behind @ in 'a:b@fsat'.*fast"),
+        ({"network": "a:b+c:d", "lambda_local": (0.3, 0.7)}, "λ is no dimension of a chain"),
+        ({"network": "a:b+c:d", "bottleneck": (4,)}, "bottleneck is put into .* paper"),
         ({"network": "a:b", "at": ("c",), "bottleneck": (4,)}, "bottleneck is put into .* paper"),
         ({"network": "a:b", "at": ("c",), "local_dropout": 0.5}, "local_dropout is put into"),
     ],
@@ -172,8 +181,9 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_is_trained(
 
 def test_another_process_finds_the_same_addresses(folder, splits):
     found = networks.addresses(replace(SEARCH, at=("first",), seed=(0, 1)), splits)
-    here = (named_network(SEARCH.network, (16, 16, 3), 3, seed) for seed in (0, 1))
-    assert found == dict(enumerate(map(address_of, here)))
+    (name,) = SEARCH.network
+    here = {(name, k): address_of(named_network(name, (16, 16, 3), 3, k)) for k in (0, 1)}
+    assert found == here
     assert len({*found.values()}) == 2
     assert networks.addresses(SearchConfig(), splits) == {}
 
@@ -182,11 +192,13 @@ def test_a_network_that_has_changed_since_is_not_trained(folder):
     spec = SEARCH.backbones()[0]
     assert networks.untrained(NetworkSpec(spec.ddnn), (16, 16, 3), 3) is None
     with pytest.raises(ValueError, match="another one than when the search began"):
-        networks.untrained(spec, (16, 16, 3), 3, {0: "another address"})
+        networks.untrained(spec, (16, 16, 3), 3, {(spec.cut.network, 0): "another address"})
 
 
 def test_a_plan_of_a_network_with_unknown_multiply_adds_says_so(folder, splits, tmp_path):
-    workspace = Workspace("f00d", tmp_path / "a", tmp_path / "b", {0: "address"})
+    workspace = Workspace(
+        "f00d", tmp_path / "a", tmp_path / "b", {("nets_of_a_user:small", 0): "address"}
+    )
     plan = make_plan(SEARCH, splits, workspace)
     assert plan.estimated_seconds > 0
     assert plan.backbones_to_train == 2

@@ -273,7 +273,7 @@ def test_a_stored_backbone_teaches_what_the_fitted_one_would(judged, tmp_path):
     config = search.backbones()[0].ddnn
     root = shutil.copytree(output.parent / "backbones", tmp_path / "backbones")
     workspace = Workspace(splits.fingerprint(), root)
-    stored = StoredNetwork(workspace, NetworkSpec(config), images, splits.num_classes)
+    stored = StoredNetwork(workspace, (NetworkSpec(config),), images, splits.num_classes)
     fitted = fit_ddnn(splits.train, splits.val, config, verbose=0)
     for source in LABEL_SOURCES.keys() - {"cross_fitted"}:
         there, here = (

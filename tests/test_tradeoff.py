@@ -15,6 +15,7 @@ SLOW = Machines(1e6, 1e7, 1e3, 0.1)
 
 def point(at: str | None, accuracy: float, sent: float, device: int | None = 900, **fields) -> dict:
     return {
+        "network": at and "package.module:net",
         "at": at,
         "bottleneck": None,
         "lambda_local": 0.5,
@@ -71,6 +72,13 @@ def test_bottlenecks_differ_in_what_they_send():
     assert table["network"].tolist() == ["bottleneck 32", "no bottleneck"]
     assert table["mean_bytes"].tolist() == [768, 12_288]
     assert table["recommended"].tolist() == [True, False]
+
+
+def test_a_chain_and_a_cut_have_names_of_their_own():
+    chained = point(None, 0.9, 768, network="a:b+c:d")
+    table = tradeoff.compared([chained, point("early", 0.9, 400), point(None, 0.9, 300)], SLOW)
+    expected = ["paper", "package.module:net, cut behind early", "a:b+c:d"]
+    assert table["network"].tolist() == expected
 
 
 def test_what_is_unknown_is_neither_recommended_nor_optimal():

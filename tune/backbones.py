@@ -92,10 +92,11 @@ def _train_deployed(splits, backbone, folder, announce, options) -> dict:
     if fitted.stages:
         fitted.stages.save(folder / STAGES)
     edge = fitted.val_bank.edge
+    record = {"history": fitted.history, "seconds": fitted.seconds}
+    if edge.features is None:  # a tier of a chain, which hands on its input if it is not the last
+        return record
     sends = {"shape": list(edge.features.shape[1:]), "dtype": str(edge.features.dtype)}
-    return {
-        "history": fitted.history,
-        "seconds": fitted.seconds,
+    return record | {
         "sends": sends | {"inputs": fitted.cascade.tiers[0].sends_inputs},
         # Measured here, while the network is in memory: its features are not kept.
         "payload": Payload.of(edge, feature_quantisation(backbone.ddnn)).as_json(),

@@ -1,7 +1,7 @@
 """Backbones and trial records, found by the content of what made them."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,10 +42,17 @@ def backbone_key(fingerprint: str, backbone: NetworkSpec, network: str | None = 
     return sha256_of_json(content)[:ADDRESS]
 
 
-def trial_key(fingerprint: str, trial: Trial, network: str | None = None) -> str:
-    """Return the content address of a head trial: its backbone and its head."""
-    backbone = backbone_key(fingerprint, trial.network, network)
-    content = {"version": VERSION, "backbone": backbone, "head": _content(trial.head)}
+def trial_key(fingerprint: str, trial: Trial, networks: Sequence[str | None] = ()) -> str:
+    """Return the content address of a head trial: its backbones and its head.
+
+    Args:
+        fingerprint: Of the dataset.
+        trial: The trial.
+        networks: Address of the network of each of its members; see `backbone_key`.
+    """
+    addresses = networks or [None] * len(trial.members)
+    keys = [backbone_key(fingerprint, *each) for each in zip(trial.members, addresses, strict=True)]
+    content = {"version": VERSION, "backbone": "+".join(keys), "head": _content(trial.head)}
     return sha256_of_json(content)[:ADDRESS]
 
 

@@ -246,7 +246,8 @@ def _without_backbone(search, workspace, failed: dict[NetworkSpec, str]) -> dict
     """
     rows = {}
     for trial in search.sample() if failed and search.searcher != "optuna" else ():
-        for backbone in failed.keys() & set(trial.backbones()):
+        needed = {*map(workspace.backbone, trial.backbones())}
+        for backbone in (each for each in failed if workspace.backbone(each) in needed):
             reason = f"no backbone {backbone.name()}: {failed[backbone]}"
             rows[trial] = _unfinished(workspace.key(trial), trial, "failed", reason)
     return rows
@@ -275,7 +276,8 @@ def _space(search, done, unfinished):
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     points = [
-        {f"choices/{name}": record["asked"].get(name) for name in DIMENSIONS}
+        # An older record does not know of a dimension in which it had one choice.
+        {f"choices/{n}": record["asked"].get(n, getattr(search, n)[0]) for n in DIMENSIONS}
         for record in done.values()
     ]
     algorithm = OptunaSearch(

@@ -44,9 +44,12 @@ def _read_config(output):
     try:
         config = json.loads((output / CONFIG).read_text())
         expected = config.pop("sha256")
+        damaged = sha256_of_json(config) != expected
+        if not isinstance(network := config.get("network"), list):  # of an older version
+            config["network"] = [network]
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
-    return differences(SearchConfig, config) if sha256_of_json(config) == expected else None
+    return None if damaged else differences(SearchConfig, config)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def gigabytes(count: float) -> str:
 def measure_networks(
     shape: tuple, num_classes: int, specs: list[NetworkSpec]
 ) -> dict[NetworkSpec, Network]:
-    """Build each network once, without training, and measure it; λ and seed make no difference."""
+    """Build each network once, without training, and measure it; the recipe makes no difference."""
     import_tensorflow()
     from keras_ddnn.networks.model_costs import multiply_adds
     from keras_ddnn.networks.trace import Trace
@@ -115,7 +115,8 @@ def measure_networks(
     for spec in specs:
         if spec not in networks:
             cascade = built(spec, shape, num_classes)
-            features = prod(cascade.tiers[0].model.output["features"].shape[1:])
+            sent = cascade.tiers[0].model.output.get("features")
+            features = 0 if sent is None else prod(sent.shape[1:])
             steps = Trace.of(cascade.model).steps
             networks[spec] = Network(
                 cascade.model.count_params(),
@@ -158,10 +159,7 @@ def make_plan(
         trials = len(search.sample())
         left = [sum(trial not in done for trial in stack) for stack in search.stacks()]
 
-    specs = [
-        NetworkSpec(replace(backbone.ddnn, lambda_local=0.5, seed=0), cut=backbone.cut)
-        for backbone in missing
-    ]
+    specs = [backbone.architecture() for backbone in missing]
     networks = measure(splits.train.images.shape[1:], splits.num_classes, specs) if missing else {}
     to_train = [(backbone, networks[spec]) for backbone, spec in zip(missing, specs)]
     # Forward, gradient of the inputs, gradient of the weights: three passes' worth a step.

@@ -1,5 +1,6 @@
 """What a search leaves behind: tables, the curve, the best policy, TensorBoard and a summary."""
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +29,7 @@ from tune.stored import StoredNetwork
 from tune.summary import console
 from tune.workspace import Workspace
 
+ACCURACY = "val_(.*_)?accuracy"  # in the logs of Keras
 HPARAMS_METRICS = ("val_audc", "val_apgr", "val_gain_over_margin")
 
 
@@ -65,8 +67,10 @@ class BackboneProgress:
 
     def update(self, backbone: NetworkSpec, epoch: int, logs: dict) -> None:
         """Show that an epoch, counted from 0, has ended."""
-        local, cloud = (logs[f"val_{output}_accuracy"] for output in ("local", "cloud"))
-        accuracies = f"validation local {local:.1%} cloud {cloud:.1%}"
+        # "val_local_accuracy" and "val_cloud_accuracy"; of a network alone "val_accuracy".
+        found = {name: name[4:-8].strip("_") for name in logs if re.fullmatch(ACCURACY, name)}
+        said = (f"{output} {logs[name]:.1%}".strip() for name, output in found.items())
+        accuracies = f"validation {' '.join(said)}"
         self.progress.update(self.bars[backbone], completed=epoch + 1, accuracies=accuracies)
 
 
@@ -149,13 +153,13 @@ def write(
     output, records = workspace.output, workspace.trials(search)
     networks = {
         network: _measure(StoredNetwork.of(workspace, network, splits))
-        for network in dict.fromkeys(trial.network for trial in records)
+        for network in dict.fromkeys(trial.members for trial in records)
     }
     rows = [
         {"trial": workspace.key(trial), "status": "finished"}
         | trial.choices()
         | record["metrics"]
-        | networks[trial.network]
+        | networks[trial.members]
         for trial, record in records.items()
     ]
     results = _write_results(rows + unfinished, output)
@@ -187,7 +191,7 @@ def write(
 
 def _measure(backbone: StoredNetwork) -> dict:
     """Return accuracies of a backbone on validation data, and bytes of an offloaded sample."""
-    if not backbone.folder.exists():  # one that failed now, after trials of an earlier run
+    if not backbone.exists:  # one that failed now, after trials of an earlier run
         return {}
     bank = backbone.val_bank
     return {
@@ -204,7 +208,9 @@ def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
     results = pd.DataFrame(rows)
     first = ["trial", "status", *DIMENSIONS]
     results = results[[*first, *results.columns.difference(first)]]
-    if results["at"].isna().all():  # all are cut where the paper's network is
+    if results["network"].nunique(dropna=False) == 1:
+        del results["network"]
+    if results["at"].isna().all():  # all are cut where the paper's network is, or nowhere
         del results["at"]
     results["lambda_local"] = results["lambda_local"].astype(str)  # numbers and "random"
     results["bottleneck"] = results["bottleneck"].map(
@@ -226,13 +232,14 @@ def _report_on_test(search, splits, workspace, ranked: dict[Trial, dict]):
     from keras_ddnn.pipeline import make_report
 
     best = next(iter(ranked))
-    backbone = StoredNetwork.of(workspace, best.network, splits)
+    backbone = StoredNetwork.of(workspace, best.members, splits)
     network = backbone.cascade()
     # What an artefact rebuilds: the paper's network from its configuration, another as it is.
-    model, config = (network.model, best.ddnn) if best.cut is None else (network, None)
+    of_paper = best.members[0].cut is None
+    model, config = (network.model, best.ddnn) if of_paper else (network, None)
     heads = {}  # the best of each input
     for trial, record in ranked.items():
-        if trial.network == best.network and trial.head.input not in heads:
+        if trial.members == best.members and trial.head.input not in heads:
             heads[trial.head.input] = workspace.head(trial, record)
 
     fraction = search.target_fraction

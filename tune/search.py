@@ -18,7 +18,8 @@ from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.tasks.classification import COSTS
 from tune.failures import run_command
-from tune.space import SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
+from tune.network_names import read_network
+from tune.space import ALONE, SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
 
 # A device and a line as in the examples of `python -m keras_ddnn.cuts`.
 LINK = {"device_gmacs": 2.0, "cloud_gmacs": 100.0, "bandwidth_mbps": 10.0, "round_trip_ms": 40.0}
@@ -75,6 +76,9 @@ def _search_config(options) -> SearchConfig:
         for name, value in vars(options).items()
         if name in SearchConfig.__dataclass_fields__ and value is not None
     }
+    networks = [read_network(name) for name in given.get("network", ())]
+    if networks and all(len(cuts) > 1 for cuts in networks):
+        given.setdefault("lambda_local", ALONE)  # those of the preset are not asked for
     return replace(SEARCH_PRESETS[options.preset], **given)
 
 
@@ -120,10 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add(
         "--network",
+        nargs="+",
         metavar="NAME",
-        help="package.module:function, a .keras file or a model of keras.applications",
+        help="package.module:function, a .keras file, a model of keras.applications or paper; or "
+        "two in a chain, DEVICE+CLOUD; NAME@PRESET has a recipe of its own",
     )
-    add("--at", nargs="+", metavar="LAYER", help="where it is cut, a backbone for each")
+    add("--at", nargs="+", metavar="LAYER", help="where a network is cut, a backbone for each")
 
     group = parser.add_argument_group("choices of each dimension (default: the preset's)")
     add = group.add_argument

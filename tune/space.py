@@ -3,8 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
-from pathlib import Path
+from itertools import chain, product
 from typing import Literal, get_args
 
 import numpy as np
@@ -26,9 +25,10 @@ from keras_ddnn.files.checks import (
 from keras_ddnn.labels.sources import LABEL_SOURCES, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
-from tune.specs import DIMENSIONS, OF_NETWORKS, Cut, NetworkSpec, Trial
+from tune.network_names import read_network, require_layers
+from tune.specs import DIMENSIONS, OF_NETWORKS, NetworkSpec, Trial
 
-PAPER = "paper"  # the network that needs no name
+ALONE = (DDNNConfig.lambda_local,)  # λ of networks that have no exit to weigh
 MEMBERS = 16  # of a stack at most: two cores want two stacks
 
 Searcher = Literal["grid", "random", "optuna"]
@@ -44,11 +44,12 @@ class SearchConfig:
         ddnn: Preset of the backbones; `epochs` and `local_dropout` replace what it says of them.
         class_weight: Of every backbone, as of `DDNNConfig`.
         stages: Late epochs every backbone keeps, if the labels do not ask for more.
-        network: Name of another network than the paper's, see `named_model`; of `ddnn` it then
-            takes the recipe alone.
-        at: The layers at which it is cut, a backbone for each.
+        network: Names of networks, see `read_network`; None is the paper's. Of `ddnn` the others
+            take the recipe alone. The two of a chain are trained apart, and each once however many
+            chains it is in.
+        at: The layers at which networks are cut, a backbone for each.
         lambda_local, bottleneck, seed: One backbone is trained for each three of them. A bottleneck
-            of None is none.
+            of None is none. Networks of a chain have a seed alone.
         local_fraction, input, architecture, depth, target, loss, cost, labels, anchored,
             oversample: Choices of `HeadConfig`. Where a choice has no meaning (a convolution on a
             vector, oversampling of a map, a loss that does not fit the target, an L0 of a target
@@ -71,7 +72,7 @@ class SearchConfig:
     local_dropout: float | None = None
     class_weight: ClassWeight = None
     stages: int = 0
-    network: str | None = None
+    network: tuple[str | None, ...] = (None,)
     at: tuple[str | None, ...] = (None,)
     lambda_local: tuple = (0.5,)
     bottleneck: tuple[int | None, ...] = (None,)
@@ -93,6 +94,8 @@ class SearchConfig:
     trials: int | None = None
 
     def __post_init__(self):
+        if self.network is None or isinstance(self.network, str):
+            object.__setattr__(self, "network", (self.network,))
         for name in DIMENSIONS:
             choices = tuple(dict.fromkeys(getattr(self, name)))
             if not choices:
@@ -100,7 +103,7 @@ class SearchConfig:
             object.__setattr__(self, name, choices)
         object.__setattr__(self, "class_weight", class_weight_pairs(self.class_weight))
         require_choice("preset", self.ddnn, PRESETS)
-        self._require_cuts()
+        self._require_networks()
         for labels in self.labels:
             require_choice("label source", labels, LABEL_SOURCES)
         require_choice("searcher", self.searcher, get_args(Searcher))
@@ -119,69 +122,68 @@ class SearchConfig:
         if self.searcher != "grid" and self.trials is None:
             raise ValueError(f"the {self.searcher} searcher needs a number of trials")
 
-    def _require_cuts(self) -> None:
-        """Raise ValueError unless the network is the paper's or has a layer for each cut."""
-        layers = [layer for layer in self.at if layer is not None]
-        if self.network in (None, PAPER):
-            object.__setattr__(self, "network", None)
-            if layers:
-                raise ValueError(
-                    "the network of the paper is cut at its layer 'features'; received at="
-                    f"{layers[0]!r}: name another network, or leave it out"
-                )
-            return
-        if self.network.endswith(".keras"):  # workers run in other folders
-            object.__setattr__(self, "network", str(Path(self.network).absolute()))
-        if "+" in self.network:
-            raise ValueError(
-                "a search takes one network, and a cascade of several comes later; received "
-                f"{self.network!r}: name one, or train them by keras_ddnn.chain and fit_ddnn"
-            )
-        if len(layers) < len(self.at):
-            raise ValueError(
-                f"the network {self.network!r} needs layers to be cut at; received none: pass "
-                f"at, of which python -m keras_ddnn.cuts {self.network} lists those there are"
-            )
-        if several := [layer for layer in layers if "," in layer]:
-            raise ValueError(
-                f"expected one layer a cut; received {several[0]!r}: two cuts at once come later, "
-                "and layers apart by spaces are a network each"
-            )
+    def _require_networks(self) -> None:
+        """Raise ValueError unless all names can be read, and each choice is of some network."""
+        networks = [*map(read_network, self.network)]
+        names = ("+".join(cut.name() for cut in cuts) or None for cuts in networks)
+        object.__setattr__(self, "network", tuple(dict.fromkeys(names)))
+        require_layers(networks, self.at)
+        named = "+".join(cut.network for cut in networks[0])
         for name, plain in (("bottleneck", (None,)), ("local_dropout", None)):
-            if (value := getattr(self, name)) != plain:
+            if (value := getattr(self, name)) != plain and () not in networks:
                 raise ValueError(
                     f"{name} is put into the network of the paper alone; received {value} for "
-                    f"{self.network!r}: leave it out"
+                    f"{named!r}: leave it out"
                 )
+        if all(len(cuts) > 1 for cuts in networks) and self.lambda_local != ALONE:
+            raise ValueError(
+                f"λ is no dimension of a chain, whose networks are trained alone; received "
+                f"lambda_local={self.lambda_local} for {named!r}: leave it out"
+            )
 
-    def cut(self, at: str | None) -> Cut | None:
-        """Return where the network is cut; None for the network of the paper."""
-        return None if self.network is None else Cut(self.network, at)
+    def members(self, choices: Mapping) -> tuple[NetworkSpec, ...]:
+        """Return what is trained for a choice in every dimension of `OF_NETWORKS`, and a seed.
 
-    def backbone(self, lambda_local, seed: int, bottleneck: int | None = None) -> DDNNConfig:
-        """Return the configuration of the DDNN of a λ, a seed and a bottleneck."""
+        A choice that has no meaning for a network is not made. Older records name neither a
+        network nor a layer nor a bottleneck.
+        """
+        cuts = read_network(choices.get("network", self.network[0]))
+        weight, seed = choices["lambda_local"], choices["seed"]
+        if not cuts:
+            return (NetworkSpec(self.backbone(weight, seed, choices.get("bottleneck"))),)
+        if len(cuts) == 1:
+            cuts = (replace(cuts[0], at=choices["at"]),)
+        else:
+            (weight,) = ALONE
+        return tuple(
+            NetworkSpec(self.backbone(weight, seed, recipe=cut.recipe), cut=cut) for cut in cuts
+        )
+
+    def backbone(
+        self, lambda_local, seed: int, bottleneck: int | None = None, recipe: str | None = None
+    ) -> DDNNConfig:
+        """Return the configuration of the DDNN of a λ, a seed, a bottleneck and a preset."""
         names = ("epochs", "local_dropout", "class_weight")
         fields = {name: getattr(self, name) for name in names}
         replaced = {name: value for name, value in fields.items() if value is not None}
         replaced |= {"lambda_local": lambda_local, "seed": seed, "bottleneck": bottleneck}
-        config = resolve_config(self.ddnn, stages=self.stages, **replaced)
+        config = resolve_config(recipe or self.ddnn, stages=self.stages, **replaced)
         return staged_config(config, self.labels)
+
+    def networks(self) -> list[tuple[NetworkSpec, ...]]:
+        """Return the members of each network that is deployed; see `Trial`."""
+        names = ("network", "at", "lambda_local", "seed", "bottleneck")
+        combinations = product(*(getattr(self, name) for name in names))
+        return [*dict.fromkeys(self.members(dict(zip(names, each))) for each in combinations)]
 
     def backbones(self) -> list[NetworkSpec]:
         """Return every network to train: the deployed ones, and the folds labels ask for."""
         folds = range(max(LABEL_SOURCES[labels].folds for labels in self.labels))
-        deployed = [
-            NetworkSpec(self.backbone(*choices), cut=self.cut(at))
-            for at in self.at
-            for choices in product(self.lambda_local, self.seed, self.bottleneck)
-        ]
+        deployed = list(dict.fromkeys(chain(*self.networks())))
         return deployed + [backbone.of_fold(fold) for backbone in deployed for fold in folds]
 
     def trial(self, choices: Mapping) -> Trial:
-        """Return the trial of one choice in every dimension of `DIMENSIONS`.
-
-        Older records name neither a layer nor a bottleneck.
-        """
+        """Return the trial of one choice in every dimension of `DIMENSIONS`; see `members`."""
         head = {name: choices[name] for name in DIMENSIONS if name not in OF_NETWORKS}
         reads_map = head["input"] in MAP_INPUTS
         if head["architecture"] == "conv" and not reads_map:
@@ -194,10 +196,7 @@ class SearchConfig:
         require_choice("head loss", head["loss"], LOSSES)
         if head["loss"] not in TARGETS[head["target"]].losses:
             head["loss"] = None
-        bottleneck = choices.get("bottleneck")
-        backbone = self.backbone(choices["lambda_local"], choices["seed"], bottleneck)
-        head = HeadConfig(**head, patience=self.patience)
-        return Trial(backbone, head, self.cut(choices.get("at")))
+        return Trial(self.members(choices), HeadConfig(**head, patience=self.patience))
 
     def grid(self) -> list[Trial]:
         """Return every distinct trial, in the order of the dimensions."""
@@ -213,7 +212,7 @@ class SearchConfig:
         groups = {}
         for number, trial in enumerate(self.sample()):
             key = trial.head.stack_key() if self.scheduler == "fifo" else None
-            groups.setdefault((trial.network, key) if key else number, []).append(trial)
+            groups.setdefault((trial.members, key) if key else number, []).append(trial)
         stacks = []
         for group in groups.values():
             count = math.ceil(len(group) / MEMBERS)

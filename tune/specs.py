@@ -1,14 +1,15 @@
 """What is trained: the networks and the head trials of a search."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config
 
-# The fields of SearchConfig that hold choices. "at" is a layer; then come fields of DDNNConfig
-# alone, and those of HeadConfig; "seed" is that of both.
+# The fields of SearchConfig that hold choices. "network" is a name or two, "at" a layer; then come
+# fields of DDNNConfig alone, and those of HeadConfig; "seed" is that of both.
 OF_CONFIGS = ("lambda_local", "bottleneck")
-OF_NETWORKS = ("at", *OF_CONFIGS)
+OF_NETWORKS = ("network", "at", *OF_CONFIGS)
 DIMENSIONS = (
     *OF_NETWORKS,
     "seed",
@@ -27,20 +28,27 @@ DIMENSIONS = (
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a network that is not the paper's is cut.
+    """What a network is that is not the paper's, and where it is cut.
 
     Attributes:
         network: Its name; see `named_model`.
-        at: Name of the layer whose output travels.
+        at: Name of the layer whose output travels; None for a network that is whole, one tier of a
+            chain.
+        recipe: Preset that was named for it; None for that of the search.
     """
 
     network: str
-    at: str
+    at: str | None
+    recipe: str | None = None
+
+    def name(self) -> str:
+        """Return the name as it was asked for."""
+        return self.network if self.recipe is None else f"{self.network}@{self.recipe}"
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network to train.
+    """A network to train: the paper's, one that is cut, or one that is a tier of a chain.
 
     Attributes:
         ddnn: How; of a network with a cut its recipe alone counts.
@@ -64,50 +72,69 @@ class NetworkSpec:
         """Return the network that judges a fold of this one's training data."""
         return NetworkSpec(fold_config(self.ddnn), fold, cut=self.cut)
 
+    def architecture(self) -> "NetworkSpec":
+        """Return the same network by a plain recipe: what it computes and sends is the same."""
+        ddnn = DDNNConfig(**asdict(self.ddnn.network), precision=self.ddnn.precision)
+        return NetworkSpec(ddnn, cut=self.cut and replace(self.cut, recipe=None))
+
     def name(self) -> str:
         """Return what tells it from the other networks of a search, fit for a folder's name."""
         part = "" if self.fold is None else f"-fold{self.fold}"
         part += "-along" if self.along else ""
-        return f"{_part(self.ddnn, self.cut)}-seed{self.ddnn.seed}{part}"
+        return f"{_part([self])}-seed{self.ddnn.seed}{part}"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One head on one network."""
+    """One head on networks that are deployed together.
 
-    ddnn: DDNNConfig
+    Attributes:
+        members: One network of two tiers, the paper's or a cut one; or two of a tier each, which
+            are trained apart: the device's and the cloud's.
+        head: What decides on the device.
+    """
+
+    members: tuple[NetworkSpec, ...]
     head: HeadConfig
-    cut: Cut | None = None
 
     @property
-    def network(self) -> NetworkSpec:
-        """The network it is deployed on."""
-        return NetworkSpec(self.ddnn, cut=self.cut)
+    def ddnn(self) -> DDNNConfig:
+        """How the network on the device was trained."""
+        return self.members[0].ddnn
 
     def backbones(self) -> list[NetworkSpec]:
-        """Return the networks it needs: the deployed one, and the folds its labels ask for."""
+        """Return the networks it needs: the deployed ones, and the folds its labels ask for."""
         folds = range(LABEL_SOURCES[self.head.labels].folds)
-        return [self.network, *map(self.network.of_fold, folds)]
+        return [*self.members, *(member.of_fold(fold) for member in self.members for fold in folds)]
 
     def name(self) -> str:
         """Return what tells it from the other trials of a search, fit for a folder's name."""
         head = self.head
         return (
-            f"{_part(self.ddnn, self.cut)}-seed{head.seed}-{head.input}-{head.architecture}"
+            f"{_part(self.members)}-seed{head.seed}-{head.input}-{head.architecture}"
             f"{head.depth}-{head.target}-{head.loss}{'-oversampled' * head.oversample}"
             f"-{head.cost}-{head.labels}{'-anchored' * head.anchored}-L{head.local_fraction}"
         )
 
     def choices(self) -> dict:
         """Return its choice in every dimension."""
-        return {"at": self.cut and self.cut.at} | {
+        cuts = [member.cut for member in self.members if member.cut]
+        of_networks = {
+            "network": "+".join(cut.name() for cut in cuts) or None,
+            "at": cuts[0].at if cuts else None,
+        }
+        return of_networks | {
             name: getattr(self.ddnn if name in OF_CONFIGS else self.head, name)
-            for name in DIMENSIONS[1:]
+            for name in DIMENSIONS
+            if name not in of_networks
         }
 
 
-def _part(ddnn: DDNNConfig, cut: Cut | None) -> str:
+def _part(members: Sequence[NetworkSpec]) -> str:
     """Return the part of a name that tells the choices of `OF_NETWORKS`."""
+    ddnn, parts = members[0].ddnn, []
+    for cut in (member.cut for member in members if member.cut):
+        parts.append("-".join(filter(None, (cut.name(), cut.at))))
     part = "" if ddnn.bottleneck is None else f"-bottleneck{ddnn.bottleneck}"
-    layer = "" if cut is None else f"{cut.at.replace('/', '_')}-"
-    return f"{layer}lambda{ddnn.lambda_local}{part}"
+    told = "".join(f"{text}-" for text in ["+".join(parts)] if text)
+    return f"{told.replace('/', '_')}lambda{ddnn.lambda_local}{part}"

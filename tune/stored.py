@@ -1,12 +1,12 @@
 """Trained backbones on disk, read as far as a trial or a report uses them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from keras_ddnn.networks.cascade import Cascade
 
 FEATURES = "features.npy"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,31 +39,44 @@ class StoredNetwork:
 
     Attributes:
         workspace: Where it is.
-        spec: Of the deployed network.
+        members: The networks that are deployed together; see `Trial`. Its tiers are theirs, one
+            behind another.
         images: {"train", "val"} → uint8 images, and "test" for the report.
         num_classes: Of the data.
     """
 
     workspace: Workspace
-    spec: NetworkSpec
+    members: tuple[NetworkSpec, ...]
     images: dict
     num_classes: int
 
     @classmethod
-    def of(cls, workspace: Workspace, spec: NetworkSpec, splits: Splits) -> "StoredNetwork":
+    def of(
+        cls, workspace: Workspace, members: tuple[NetworkSpec, ...], splits: Splits
+    ) -> "StoredNetwork":
         """Return the stored backbone with all images, those of the test data too: for a report."""
         images = {name: getattr(splits, name).images for name in ("train", "val", "test")}
-        return cls(workspace, spec, images, splits.num_classes)
+        return cls(workspace, members, images, splits.num_classes)
 
     @property
     def ddnn(self) -> DDNNConfig:
-        """How it was trained."""
-        return self.spec.ddnn
+        """How the network on the device was trained."""
+        return self.members[0].ddnn
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folder of each member."""
+        return [*map(self.workspace.backbone, self.members)]
 
     @property
     def folder(self) -> Path:
-        """The folder of the deployed DDNN."""
-        return self.workspace.backbone(self.spec)
+        """The folder of the network on the device; what all of them give is kept there, too."""
+        return self.folders[0]
+
+    @property
+    def exists(self) -> bool:
+        """Whether all of it has been trained."""
+        return all(folder.exists() for folder in self.folders)
 
     @cached_property
     def bank(self) -> Bank:
@@ -82,24 +96,27 @@ class StoredNetwork:
     @cached_property
     def stages(self) -> Predictions | None:
         """What several late epochs say of the training images, if they were kept."""
-        path = self.folder / STAGES
-        return Predictions.load(path) if path.exists() else None
+        paths = [folder / STAGES for folder in self.folders]
+        return _predictions(paths) if all(path.exists() for path in paths) else None
 
     def fold(self, fold: int) -> Predictions:
         """Return what the DDNN trained without a fold says of it."""
-        return Predictions.load(self.workspace.backbone(self.spec.of_fold(fold)) / JUDGEMENT)
+        judges = (member.of_fold(fold) for member in self.members)
+        return _predictions([self.workspace.backbone(judge) / JUDGEMENT for judge in judges])
 
     def co_trained_head(self, config: HeadConfig):
         """Return the `HeadRule` that was trained along with this network's twin."""
         from keras_ddnn.heads.fit import HeadRule
 
-        folder = self.workspace.backbone(replace(self.spec, along=config))
+        folder = self.workspace.backbone(replace(self.members[0], along=config))
         record = json.loads((folder / RECORD).read_text())
         return HeadRule.load(record["head"], folder)
 
     def augmented_bank(self, views: int) -> Bank:
         """Return the bank of augmented copies of the training images, captured when first asked."""
-        folder = self.folder / f"augmented{views}"
+        # What another network behind this one says of the copies is kept beside it.
+        others = (folder.name for folder in self.folders[1:])
+        folder = self.folder / "-".join([f"augmented{views}", *others])
         if not trained(folder):
             set_damaged_aside(folder)
             from keras_ddnn.training.capture import augmented_bank
@@ -128,17 +145,22 @@ class StoredNetwork:
 
     def cascade(self) -> "Cascade":
         """Make the network anew and read its weights."""
+        from keras_ddnn.networks.cascade import in_a_row
+
+        return in_a_row([*map(self._rebuilt, self.members, self.folders)])
+
+    def _rebuilt(self, member: NetworkSpec, folder: Path) -> "Cascade":
         shape = self.images["train"].shape[1:]
-        if self.spec.cut is None:
+        if member.cut is None:
             from keras_ddnn.networks.cascade import as_cascade
             from keras_ddnn.networks.paper import build_ddnn
             from keras_ddnn.networks.weights import rebuild
 
-            build = partial(build_ddnn, shape, self.num_classes, self.ddnn)
-            return as_cascade(rebuild(build, self.folder / WEIGHTS))
+            build = partial(build_ddnn, shape, self.num_classes, member.ddnn)
+            return as_cascade(rebuild(build, folder / WEIGHTS))
         # The file is our own, and the user's code is made for one call.
-        cascade = built(self.spec, shape, self.num_classes)
-        cascade.model.load_weights(self.folder / WEIGHTS)
+        cascade = built(member, shape, self.num_classes)
+        cascade.model.load_weights(folder / WEIGHTS)
         return cascade
 
     def model(self) -> "keras.Model":
@@ -146,12 +168,17 @@ class StoredNetwork:
         return self.cascade().model
 
     def _bank(self, name: str) -> Bank:
-        bank = Bank.load(self.folder / f"{name}.npz", self.images[name])
-        return self._with_features(bank, name)
+        files = [folder / f"{name}.npz" for folder in self.folders]
+        first, *others = (
+            Bank.load(file, None if number else self.images[name])
+            for number, file in enumerate(files)
+        )
+        tiers = _side_by_side([first.tiers, *(bank.tiers for bank in others)])
+        return self._with_features(replace(first, tiers=tiers), name)
 
     @cached_property
     def record(self) -> dict:
-        """What was written down of its training."""
+        """What was written down of the training of the network on the device."""
         return json.loads((self.folder / RECORD).read_text())
 
     @property
@@ -159,15 +186,15 @@ class StoredNetwork:
         """Bytes of an offloaded sample of the validation data."""
         if measured := self.record.get("payload"):
             return Payload.from_json(measured)
-        # Older records have none, and their banks features.
+        # Older records have none, and their banks features; a network of a chain sends its input.
         return Payload.of(self.val_bank.edge, feature_quantisation(self.ddnn))
 
     def _with_features(self, bank: Bank, name: str) -> Bank:
         """Give a bank features: made when a head reads them, and kept for the others that do."""
         if bank.edge.features is not None:  # written by an older version
             return bank
-        sends, inputs = self.record["sends"], bank.edge.inputs
-        if sends["inputs"]:
+        sends, inputs = self.record.get("sends"), bank.edge.inputs
+        if sends is None or sends["inputs"]:  # a network of one tier hands on what it reads
             return bank.with_features(inputs)
 
         @cache
@@ -190,6 +217,24 @@ class StoredNetwork:
         shape = (len(bank), *sends["shape"])
         features = Computed(shape, sends["dtype"], lambda rows: made()[rows], keep)
         return bank.with_features(Rows(features))
+
+
+def _predictions(paths: Sequence[Path]) -> Predictions:
+    """Return what the members say of the same rows, one file each."""
+    parts = [*map(Predictions.load, paths)]
+    outputs = _side_by_side([part.outputs for part in parts])
+    for part in parts[1:]:
+        if not np.array_equal(part.rows, parts[0].rows):
+            raise ValueError(f"expected what is said of the same rows; received others: {paths}")
+    return replace(parts[0], outputs=outputs)
+
+
+def _side_by_side(parts: Sequence[Mapping[str, T]]) -> dict[str, T]:
+    """Return the tiers of members one behind another, by the names that they then have."""
+    from keras_ddnn.networks.cascade import tier_names
+
+    tiers = [tier for part in parts for tier in part.values()]
+    return dict(zip(tier_names(len(tiers)), tiers, strict=True))
 
 
 @contextmanager

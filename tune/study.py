@@ -54,7 +54,7 @@ class Finished:
             splits,
             heads,
             lambda weight: StoredNetwork.of(
-                workspace, NetworkSpec(search.backbone(weight, seed)), splits
+                workspace, (NetworkSpec(search.backbone(weight, seed)),), splits
             ),
         )
 

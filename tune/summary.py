@@ -41,9 +41,13 @@ def show(
         f"cloud {_count(facts['cloud_multiply_adds'])}"
     )
     payload = facts["payload"]
+    sent = f"features {payload['features']:,} as float16, "
+    if payload["codes"] is None:  # what travels is the input, or integers
+        sent = f"{payload['features']:,} are sent; "
+    else:
+        sent += f"{payload['codes']:,} as codes, {payload['codes_zlib']:,.0f} after zlib; "
     console.print(
-        f"bytes of a sample: features {payload['features']:,} as float16, {payload['codes']:,} as "
-        f"codes, {payload['codes_zlib']:,.0f} after zlib; image {payload['image']:,} raw, "
+        f"bytes of a sample: {sent}{payload['kind']} {payload['image']:,} raw, "
         f"{payload['image_png'] or math.nan:,.0f} as PNG"
     )
     console.print(f"{payload['verdict']}\n")
@@ -111,14 +115,16 @@ def _show_classes(report: Report) -> None:
 
 def _show_networks(results: pd.DataFrame) -> None:
     """Compare the networks of a search that has several, with what an offloaded sample sends."""
-    names = [name for name in ("at", "lambda_local", "bottleneck", "seed") if name in results]
+    choices = ("network", "at", "lambda_local", "bottleneck", "seed")
+    names = [name for name in choices if name in results]
     networks = results.drop_duplicates(names)
     networks = networks.dropna(subset="val_cloud_accuracy") if len(networks) > 1 else ()
     if len(networks) == 0:
         return
     # (heading, column, how it is written)
     columns = (
-        *[("cut behind", "at", str)][: "at" in results],
+        *[("network", "network", _name)][: "network" in results],
+        *[("cut behind", "at", _name)][: "at" in results],
         ("λ", "lambda_local", str),
         ("bottleneck", "bottleneck", str),
         ("seed", "seed", str),
@@ -134,6 +140,11 @@ def _show_networks(results: pd.DataFrame) -> None:
     for row in networks.sort_values(names).to_dict("records"):
         table.add_row(*(write(row[name]) for _, name, write in columns))
     console.print(table, "")
+
+
+def _name(name: str | float | None) -> str:
+    """Return a name; "–" for none, which a table may hold as NaN."""
+    return name if isinstance(name, str) else "–"
 
 
 def _table(title: str, headings: list[str]) -> Table:

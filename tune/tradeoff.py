@@ -1,7 +1,6 @@
 """Which network for which link: accuracy against latency and bytes, each with its best head."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.evaluation.cut_latency import Machines, dominated
 from keras_ddnn.files.atomic import replacing_file
 from tune.plan import measure_networks
-from tune.specs import NetworkSpec, Trial
+from tune.specs import OF_NETWORKS, NetworkSpec, Trial
 from tune.stored import StoredNetwork
 from tune.workspace import Workspace
 
@@ -41,7 +40,7 @@ def write(
         The recommendation in one sentence; None, and nothing is written, where all networks send
         the same and compute the same.
     """
-    if len({_architecture(trial.network) for trial in ranked}) < 2:
+    if len({_architecture(trial) for trial in ranked}) < 2:
         return None
     table = compared(_points(ranked, splits, workspace, local_fraction), machines)
     with replacing_file(workspace.output / TABLE) as file:
@@ -53,36 +52,37 @@ def write(
 def _points(
     ranked: Mapping[Trial, dict], splits: Splits, workspace: Workspace, local_fraction: float
 ) -> list[dict]:
-    best: dict[NetworkSpec, Trial] = {}
+    best: dict[tuple[NetworkSpec, ...], Trial] = {}
     for trial in ranked:
-        best.setdefault(trial.network, trial)
-    plain = [_architecture(network) for network in best]
+        best.setdefault(trial.members, trial)
+    plain = [part for trial in best.values() for part in _architecture(trial)]
     costs = measure_networks(splits.train.images.shape[1:], splits.num_classes, plain)
     points = []
-    for (network, trial), architecture in zip(best.items(), plain):
-        stored = StoredNetwork.of(workspace, network, splits)
+    for members, trial in best.items():
+        device, *_, cloud = (work for part in _architecture(trial) for work in costs[part].tiers)
+        stored = StoredNetwork.of(workspace, members, splits)
         head, bank = workspace.head(trial, ranked[trial]), stored.val_bank
         rules, _ = compare_rules({"head": head}, bank, bank, local_fraction)
         row = rules.set_index("rule").loc["head"]
         choices = trial.choices()
         points.append(
-            {name: choices[name] for name in ("at", "lambda_local", "bottleneck", "seed")}
+            {name: choices[name] for name in (*OF_NETWORKS, "seed")}
             | {
                 "trial": workspace.key(trial),
                 "accuracy": float(row["accuracy"]),
                 "local_fraction": float(row["realised_local_fraction"]),
-                "device_multiply_adds": costs[architecture].tiers[0],
+                "device_multiply_adds": device,
                 "head_multiply_adds": head.multiply_adds,
-                "cloud_multiply_adds": costs[architecture].tiers[-1],
+                "cloud_multiply_adds": cloud,
                 "sent_bytes": stored.payload.sent,
             }
         )
     return points
 
 
-def _architecture(network: NetworkSpec) -> NetworkSpec:
-    """Return a network without what makes no difference to what it computes and sends."""
-    return NetworkSpec(replace(network.ddnn, lambda_local=0.5, seed=0), cut=network.cut)
+def _architecture(trial: Trial) -> tuple[NetworkSpec, ...]:
+    """Return its networks without what makes no difference to what they compute and send."""
+    return tuple(member.architecture() for member in trial.members)
 
 
 def compared(points: Sequence[Mapping], machines: Machines) -> pd.DataFrame:
@@ -144,6 +144,7 @@ def _recommended(rows: Sequence[dict]) -> dict | None:
 def _names(points: Sequence[Mapping]) -> list[str]:
     """Return a name for each network, of the choices in which they differ."""
     words = {
+        "network": "{}",
         "at": "cut behind {}",
         "bottleneck": "bottleneck {}",
         "lambda_local": "λ {}",
@@ -153,9 +154,9 @@ def _names(points: Sequence[Mapping]) -> list[str]:
     names = []
     for point in points:
         said = [words[name].format(point[name]) for name in told if point[name] is not None]
-        if point["at"] is None and "at" in told:
+        if point["network"] is None and "network" in told:
             said.insert(0, "paper")
-        elif point["bottleneck"] is None and "bottleneck" in told and "at" not in told:
+        elif point["bottleneck"] is None and "bottleneck" in told and "network" not in told:
             said.insert(0, "no bottleneck")
         names.append(", ".join(said))
     return names

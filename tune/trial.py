@@ -49,8 +49,8 @@ def head_trials(
 
     keras.backend.clear_session()  # the worker is reused
     start = time.perf_counter()
-    spec = next(iter(trials.values())).network
-    backbone = StoredNetwork(workspace, spec, images, num_classes)
+    members = next(iter(trials.values())).members
+    backbone = StoredNetwork(workspace, members, images, num_classes)
     fitted, error = _fit(backbone, [trial.head for trial in trials.values()])
     heads = {key: head for key, head in zip(trials, fitted) if head}
     measured = _measure(heads, backbone.val_bank, search.target_fraction) if heads else {}

@@ -19,14 +19,14 @@ class Workspace:
         fingerprint: Of the dataset.
         backbones: Folder of trained networks, shared by searches.
         output: Folder of the search; None where networks alone are wanted.
-        networks: Seed → address of the untrained network, where it is not the paper's; see
+        networks: (name, seed) → address of the untrained network, where it is not the paper's; see
             `tune.networks.addresses`.
     """
 
     fingerprint: str
     backbones: Path
     output: Path | None = None
-    networks: Mapping[int, str] = field(default_factory=dict)
+    networks: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
     def backbone(self, spec: NetworkSpec) -> Path:
         """Return the folder of a network, trained or not."""
@@ -34,10 +34,10 @@ class Workspace:
 
     def key(self, trial: Trial) -> str:
         """Return the content address of a trial."""
-        return trial_key(self.fingerprint, trial, self._network(trial.network))
+        return trial_key(self.fingerprint, trial, [*map(self._network, trial.members)])
 
     def _network(self, spec: NetworkSpec) -> str | None:
-        return spec.cut and self.networks[spec.ddnn.seed]
+        return spec.cut and self.networks[spec.cut.network, spec.ddnn.seed]
 
     @property
     def records(self) -> Records:

@@ -206,7 +206,8 @@ def chain(
 
     Args:
         models: Name of a tier → a functional model of class scores (n, num_classes), the device's
-            first. The first is to be named "local", the last "cloud".
+            first. The first is to be named "local", the last "cloud". One that is to be trained
+            alone, for several chains, is named "cloud".
         preprocess: Name of a tier → a layer that becomes the first of its model, behind resizing.
         input_shape: Shape of one sample, without n; that of the largest input by default.
 
@@ -214,13 +215,14 @@ def chain(
         Cascade: A tier a model. All but the last hand on the input as it came.
 
     Raises:
-        ValueError: If there are fewer than two models, they differ in classes or in the kind of
+        ValueError: If the models are named otherwise, they differ in classes or in the kind of
             their input, or the outputs of one cannot be made logits.
     """
     models = {name: functional(model) for name, model in models.items()}
-    if len(models) < 2 or [*models][:: len(models) - 1] != [LOCAL, CLOUD]:
+    names = [*models]
+    if names[-1:] != [CLOUD] or (len(names) > 1 and names[0] != LOCAL):
         raise ValueError(
-            f"a chain has two models or more, from {LOCAL!r} to {CLOUD!r}; received {list(models)}"
+            f"a chain has models from {LOCAL!r} to {CLOUD!r}, or {CLOUD!r} alone; received {names}"
         )
     classes = {name: model.output.shape[-1] for name, model in models.items()}
     if len(set(classes.values())) > 1:
@@ -237,7 +239,7 @@ def chain(
     outputs = {}
     for name, model in models.items():
         seen = resized(inputs, model, name)
-        seen = prepared(seen, model, (preprocess or {}).get(name))
+        seen = prepared(seen, model, (preprocess or {}).get(name), inputs)
         tensors = logits_on(seen, model, prefix=f"{name}_")
         outputs[name] = as_output(tensors[last_operation(model).name], name)
     # Every tier but the last hands on what it was given.
@@ -246,8 +248,20 @@ def chain(
 
 
 def tier_names(count: int) -> tuple[str, ...]:
-    """Return the names of so many tiers: "local", "tier1", … "cloud"."""
-    return (LOCAL, *(f"tier{number}" for number in range(1, count - 1)), CLOUD)
+    """Return the names of so many tiers: "local", "tier1", … "cloud"; of one, "cloud"."""
+    return (LOCAL, *(f"tier{number}" for number in range(1, count - 1)), CLOUD)[-count:]
+
+
+def in_a_row(cascades: Sequence[Cascade]) -> Cascade:
+    """Return cascades one behind another, with their weights; each reads the input as it came.
+
+    Args:
+        cascades: One, which is returned as it is, or several of one tier each.
+    """
+    if len(cascades) == 1:
+        return cascades[0]
+    models = (cascade.model for cascade in cascades)
+    return chain(dict(zip(tier_names(len(cascades)), models, strict=True)))
 
 
 def _require_free(names: Sequence[str], model: keras.Model) -> None:

@@ -54,12 +54,23 @@ def raw_input(model: keras.Model) -> keras.KerasTensor:
 
 
 def prepared(
-    inputs: keras.KerasTensor, model: keras.Model, preprocess: layers.Layer | None
+    inputs: keras.KerasTensor,
+    model: keras.Model,
+    preprocess: layers.Layer | None,
+    raw: keras.KerasTensor | None = None,
 ) -> keras.KerasTensor:
-    """Return what the first layer of a model reads, made of raw inputs."""
+    """Return what the first layer of a model reads, made of inputs, which `raw` ones were before.
+
+    Args:
+        inputs: As users have them, or resized.
+        model: See `functional`.
+        preprocess: A layer that is to be the first.
+        raw: The inputs as users have them; `inputs` by default.
+    """
     if preprocess is not None:
         return preprocess(inputs)
-    if inputs.dtype == model.inputs[0].dtype:
+    raw = inputs if raw is None else raw
+    if raw.dtype == model.inputs[0].dtype:
         return inputs
     operations = {operation.name: operation for operation in model.operations}
     first = [operations.get(name) for name in list(wiring(model))[1 : 1 + FIRST_LAYERS]]
@@ -68,7 +79,7 @@ def prepared(
             f"the model {model.name!r} does not rescale its images: it gets pixels of 0 to 255; "
             "pass preprocess, a Keras layer, if it was made for another range"
         )
-    if isinstance(first[0], RESCALES):
+    if isinstance(first[0], RESCALES) or inputs.dtype != raw.dtype:
         return inputs
     return layers.Rescaling(1.0, name=f"{model.name}_as_float")(inputs)
 
@@ -83,8 +94,10 @@ def resized(inputs: keras.KerasTensor, model: keras.Model, name: str) -> keras.K
             f"the model {name!r} takes inputs of shape {expected}; received {received}, and only "
             "the sides of images are resized"
         )
-    # It keeps the type: resized images are pixels again.
-    return layers.Resizing(*expected[:2], dtype=inputs.dtype, name=f"{name}_resized")(inputs)
+    # Not rounded to pixels again, as a device resizes in float32: training is to see the same.
+    floats = keras.backend.is_float_dtype(model.inputs[0].dtype)
+    dtype = "float32" if floats else inputs.dtype
+    return layers.Resizing(*expected[:2], dtype=dtype, name=f"{name}_resized")(inputs)
 
 
 def logits_on(

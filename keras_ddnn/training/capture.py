@@ -59,16 +59,16 @@ def capture(
 
 def sent_features(
     tier: Tier, inputs: Array, keep: Callable[[Computed], np.ndarray] | None = None
-) -> Array:
-    """Return what a tier sends of its inputs (n, ...), made when it is asked for.
+) -> Array | None:
+    """Return what a tier sends of its inputs (n, ...), made when it is asked for; None if nothing.
 
     Args:
         tier: Folded, as a device runs it. One that hands on its inputs has them as its features.
         inputs: What it reads.
         keep: Where all of it is kept once something reads it at random; see `Computed`.
     """
-    if tier.sends_inputs:
-        return inputs
+    if tier.sends_inputs or tier.sent_dtype is None:
+        return inputs if tier.sends_inputs else None
     step = tf.function(
         lambda batch: as_sent(tier.model(batch, training=False), tier.sent_dtype)[1:],
         autograph=False,

@@ -196,12 +196,13 @@ def fit_ddnn(
         last = capture_bank if end == config.epochs else StopAfter(end)
         if checkpoint.done:
             continue
+        outputs, begun = [*model.output], checkpoint.steps_done(steps)
         model.fit(
-            joint_batches(train, config, weights, first=checkpoint.steps_done(steps)),
+            joint_batches(train, config, weights, outputs=outputs, first=begun),
             initial_epoch=checkpoint.place.epoch,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            validation_data=val and joint_batches_in_order(val),
+            validation_data=val and joint_batches_in_order(val, outputs),
             shuffle=False,  # the batches are shuffled already
             callbacks=checkpoint.around([*rate.callbacks, *callbacks, last]),
             verbose=verbose,
@@ -219,7 +220,7 @@ def fit_ddnn(
         network=network,
         sample_weight=sample_weight,
     )
-    if tensorboard:
+    if tensorboard and len(fitted.bank.tiers) > 1:  # a network alone has no benefit of offloading
         _log_bank(Path(tensorboard), fitted)
     return fitted
 

@@ -1,5 +1,6 @@
 """The joint loss λ·L_local + (1 - λ)·L_cloud: how a model is compiled for it, and its batches."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig
+from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.datasets import Split
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.tasks.classification import CLASSIFICATION
@@ -14,6 +16,8 @@ from keras_ddnn.tasks.task import Task
 from keras_ddnn.training.batches import augmentation, batches_in_order, training_batches
 
 VALIDATION_BATCH_SIZE = 500
+TWO = (LOCAL, CLOUD)  # the outputs of most networks
+EVEN = 0.5  # λ of the compiled loss of a random λ
 
 
 def compile_ddnn(
@@ -22,45 +26,61 @@ def compile_ddnn(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
     task: Task = CLASSIFICATION,
 ) -> None:
-    """Compile a DDNN with the joint loss of its task, Adam and the metrics of both outputs."""
+    """Compile a DDNN with the joint loss of its task, Adam and the metrics of its outputs."""
     # A random λ arrives as sample weights of mean 1, one λ a step, on top of these.
-    lambda_local = 0.5 if config.lambda_local == "random" else config.lambda_local
-    loss, names = dict(task.keras_loss), ("local", "cloud")
+    lambda_local = EVEN if config.lambda_local == "random" else config.lambda_local
+    loss, outputs = dict(task.keras_loss), [*model.output]
     with model.distribute_strategy.scope():
         optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
         if resolve_precision(config.precision) == "float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(
             optimizer,
-            loss={output: keras.losses.deserialize(dict(loss)) for output in names},
-            loss_weights={"local": lambda_local, "cloud": 1.0 - lambda_local},
-            metrics={output: [*task.keras_metrics] for output in names},
+            loss={output: keras.losses.deserialize(dict(loss)) for output in outputs},
+            loss_weights=loss_weights(outputs, lambda_local),
+            metrics={output: [*task.keras_metrics] for output in outputs},
             # XLA made training 3 to 7 times slower on CPUs.
             jit_compile=bool(tf.config.list_physical_devices("GPU")),
         )
-        prepare_training(model, {output: np.zeros(1, np.int64) for output in names})
+        prepare_training(model, dict.fromkeys(outputs, np.zeros(1, np.int64)))
+
+
+def loss_weights(outputs: Iterable[str], lambda_local: Any) -> dict[str, Any]:
+    """Return the weight of the loss of each output: all exits share λ, the last has the rest.
+
+    A network of one output has nothing to share.
+    """
+    *exits, last = outputs
+    shares = {name: lambda_local / len(exits) for name in exits}
+    return shares | {last: 1.0 - sum(shares.values())}
 
 
 def joint_batches(
-    train: Split, config: DDNNConfig, weights: np.ndarray | None = None, *, first: int = 0
+    train: Split,
+    config: DDNNConfig,
+    weights: np.ndarray | None = None,
+    *,
+    outputs: Sequence[str] = TWO,
+    first: int = 0,
 ) -> tf.data.Dataset:
-    """Yield endless batches: inputs, labels of both outputs, and their weights if there are any.
+    """Yield endless batches: inputs, labels of all outputs, and their weights if there are any.
 
     Args:
         train: Training data.
         config: Configuration; a random λ makes weights.
         weights: Of each sample, float32 (n,), which multiply those of λ; see `sample_weights`.
+        outputs: Names of the outputs of the network.
         first: Number of the first batch; see `training_batches`.
     """
-    augment = augmentation(config.augmentation)
+    augment, even = augmentation(config.augmentation), loss_weights(outputs, EVEN)
 
     def transform(batch: tuple[tf.Tensor, ...], seed: tf.Tensor) -> tuple[Any, ...]:
         images, labels, *counts = batch
-        inputs, targets = augment(images, seed), {"local": labels, "cloud": labels}
-        factors = {"local": 1.0, "cloud": 1.0}
+        inputs, targets = augment(images, seed), dict.fromkeys(outputs, labels)
+        factors = dict.fromkeys(outputs, 1.0)
         if config.lambda_local == "random":
-            lambda_local = tf.random.stateless_uniform([], seed + 2)
-            factors = {"local": 2.0 * lambda_local, "cloud": 2.0 * (1.0 - lambda_local)}
+            drawn = loss_weights(outputs, tf.random.stateless_uniform([], seed + 2))
+            factors = {output: drawn[output] / even[output] for output in outputs}
         elif not counts:
             return inputs, targets
         counts = counts[0] if counts else tf.ones(tf.shape(labels))
@@ -70,7 +90,7 @@ def joint_batches(
     return training_batches(arrays, config.batch_size, config.seed, transform, first=first)
 
 
-def joint_batches_in_order(split: Split) -> tf.data.Dataset:
-    """Yield inputs and labels of both outputs once, in order: for validation."""
-    labels = {"local": split.labels, "cloud": split.labels}
+def joint_batches_in_order(split: Split, outputs: Sequence[str] = TWO) -> tf.data.Dataset:
+    """Yield inputs and labels of all outputs once, in order: for validation."""
+    labels = dict.fromkeys(outputs, split.labels)
     return batches_in_order((split.images, labels), VALIDATION_BATCH_SIZE)

@@ -49,8 +49,11 @@ def make_network(
 def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
     """Raise ValueError unless a network can be trained on such data by such a recipe."""
     names = tuple(network.model.output)
-    if names != (LOCAL, CLOUD):
-        raise ValueError(f"expected a network of two tiers, local and cloud; received {names}")
+    if names not in ((LOCAL, CLOUD), (CLOUD,)):
+        raise ValueError(
+            "expected a network of two tiers, local and cloud, or one that is to be a tier of a "
+            f"chain; received {names}"
+        )
     shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
     if shape != images:
         raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
