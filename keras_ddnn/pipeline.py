@@ -106,6 +106,7 @@ def run(
         float(best["score_threshold"]),
         splits.class_names,
         classes=fitted.classes,
+        reading=splits.reading,
     )
     if artifact is not None:
         metrics = {f"val_{name}": float(best[name]) for name in ("audc", "apgr", "accuracy")}

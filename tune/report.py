@@ -265,6 +265,7 @@ def _report_on_test(search, splits, workspace, ranked: dict[Trial, dict]):
         float(threshold),
         splits.class_names,
         classes=splits.classes,
+        reading=splits.reading,
     )
     return report, policy, backbone.val_bank, diagnosis
 

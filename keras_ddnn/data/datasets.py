@@ -6,7 +6,7 @@ named datasets are read from a TensorFlow Datasets folder prepared beforehand. C
 the keys of ``DATASETS``, so importing this module must stay cheap: no TensorFlow at the top.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from keras_ddnn.data.formats.found import SHARES, WORDS, Found
 from keras_ddnn.data.formats.named import read_generated, read_tfds
 from keras_ddnn.data.formats.pixels import as_pixels
 from keras_ddnn.data.readers import colour_of
-from keras_ddnn.data.rows.images import read_groups
+from keras_ddnn.data.rows.images import DEFAULTS, chosen_reading, read_groups
 from keras_ddnn.data.rows.sizes import Fit
 from keras_ddnn.data.splits import Split, Splits, as_images, as_inputs, split_of
 from keras_ddnn.files.checks import expect as _expect
@@ -169,14 +169,19 @@ def load(
     reading |= {"image_size": image_size, "fit": fit, "skip_unreadable": skip_unreadable}
     found, splits = _load(name, data_dir, seed, reading, tuple(SHARES))
     parts = (splits["train"], splits["val"], splits["test"])
-    return Splits(found.name, *parts, found.class_names, found.drawn_by)
+    chosen = chosen_reading(reading, None)
+    kept = None if found.root is None else {option: chosen[option] for option in DEFAULTS}
+    return Splits(found.name, *parts, found.class_names, found.drawn_by, kept)
 
 
-def load_test(name: str | Path, **reading: Any) -> Split:
+def load_test(
+    name: str | Path, trained: Mapping[str, Any] | None = None, **reading: Any
+) -> Split:
     """Load the test data of a dataset alone; see ``load``, which also needs validation data.
 
     Args:
         name: as of ``load``.
+        trained: how image files are read where ``reading`` does not say; see ``Splits.reading``.
         reading: its keywords for images. ``image_size``, that of a network, is of files alone.
 
     Raises:
@@ -184,14 +189,19 @@ def load_test(name: str | Path, **reading: Any) -> Split:
             may draw what a network was trained on.
         DatasetMissing: as ``load``.
     """
-    splits = _load(name, None, 0, reading, ())[1]
+    splits = _load(name, None, 0, reading, (), trained)[1]
     received = f"{', '.join(splits)}; name a folder of images that no network was trained on"
     _expect("test" in splits, f"{name}", "test data of its own", received)
     return splits["test"]
 
 
 def _load(
-    name: str | Path, data_dir: Any, seed: int, reading: dict[str, Any], wanted: Sequence[str]
+    name: str | Path,
+    data_dir: Any,
+    seed: int,
+    reading: dict[str, Any],
+    wanted: Sequence[str],
+    trained: Mapping[str, Any] | None = None,
 ) -> tuple[Found, dict[str, Split]]:
     """Read what is there, draw the splits that are wanted and missing, and check all of them."""
     require_utf8("the path of a dataset", str(name))
@@ -217,7 +227,8 @@ def _load(
     _expect(len(found.inputs["train"]) == len(numbers), "train", "one label per image", counts)
     there = _from_arrays(found, reading) if found.root is None else found
     there = there.drawn(numbers, wanted, seed)  # of images only the paths
-    there = there if there.root is None else _from_images(there, reading)
+    if there.root is not None:
+        there = _from_images(there, chosen_reading(reading, trained))
     splits = {
         what: as_split(inputs, there.labels[what], what=what, classes=classes)
         for what, inputs in there.inputs.items()
@@ -249,7 +260,6 @@ def _from_arrays(found: Found, reading: dict[str, Any]) -> Found:
 
 
 def _from_images(found: Found, reading: dict[str, Any]) -> Found:
-    reading = reading | {"background": colour_of(reading.get("background"))}
     read = read_groups([list(files) for files in found.inputs.values()], found.root, **reading)
     inputs, kept = (dict(zip(found.inputs, values)) for values in zip(*read))
     labels = {what: found.labels[what][rows] for what, rows in kept.items()}

@@ -1,7 +1,7 @@
 """Labelled inputs: a split, the three splits of a dataset, and a part held out of one."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -174,6 +174,8 @@ class Splits:
 
     Labels are numbers in the order of ``class_names``; ``classes`` has the user's own labels.
     ``drawn_by`` says how splits were drawn that the source did not have; None if it had all.
+    ``reading`` says how image files became pixels: ``fit``, ``background`` and ``scale`` of
+    ``load``; None for other data.
 
     Raises ValueError if the splits do not share one image shape and one set of classes.
     """
@@ -184,6 +186,7 @@ class Splits:
     test: Split
     class_names: tuple[str, ...]
     drawn_by: str | None = None
+    reading: Mapping[str, Any] | None = None
 
     def __post_init__(self):
         """Reject splits that no single network could read, and names no report could hold."""

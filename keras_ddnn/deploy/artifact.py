@@ -126,6 +126,8 @@ def save_policy(
         }
         if not policy.classes.are_numbers:
             manifest[KEY] = list(policy.classes.values)
+        if policy.reading is not None:
+            manifest["reading"] = dict(policy.reading)
         found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
         (new / README).write_text(model_card(manifest, found), encoding="utf-8")
         write_manifest(new, manifest, key)
@@ -198,5 +200,6 @@ def load_policy(folder, verify_key: Key | None = None) -> OffloadPolicy:
         loaded = kind.load(rule, folder, as_cascade(network).model)
     except ValueError as error:
         raise ValueError(f"{folder / MANIFEST}: {error}") from None
-    threshold, classes = manifest["score_threshold"], Classes.of_manifest(manifest)
-    return OffloadPolicy(network, config, loaded, threshold, class_names, classes=classes)
+    threshold = manifest["score_threshold"]
+    data = {"classes": Classes.of_manifest(manifest), "reading": manifest.get("reading")}
+    return OffloadPolicy(network, config, loaded, threshold, class_names, **data)

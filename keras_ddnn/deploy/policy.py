@@ -1,6 +1,6 @@
 """What runs in the end: a DDNN, and for each tier but the last a rule and a threshold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -42,6 +42,7 @@ class OffloadPolicy:
         class_names: One name a class.
         classes: The user's labels, in which it answers; the numbers 0..k-1 by default.
         later: The gates of the tiers between the device and the last, in order; none of two tiers.
+        reading: How a device reads image files, see `Splits.reading`; None leaves it to the device.
 
     Raises:
         ValueError: If there is not one name a label, or not one gate for each tier but the last.
@@ -54,6 +55,7 @@ class OffloadPolicy:
     class_names: tuple[str, ...]
     classes: Classes = field(default=None, kw_only=True)
     later: Sequence[Gate] = field(default=(), kw_only=True)
+    reading: Mapping[str, Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.classes is None:

@@ -161,6 +161,9 @@ OPERATING_POINT = record(
         "disagreement": FRACTION,
     }
 )
+READING = record(
+    {"fit": text, "background": sequence(integer(0, 255), 3, 3), "scale": nullable(POSITIVE)}
+)
 QUANTISATION = record({"low": FINITE, "step": POSITIVE, "bits": one_of(4, 8)})
 
 
@@ -185,6 +188,7 @@ CONTENT = record(
         "input_dtype": one_of(*INPUT_TYPES),
         "class_names": sequence(text, 2, MAX_CLASSES),
         "class_values": nullable(_class_values),  # labels of the data; absent or null: 0, 1, …
+        "reading": nullable(READING),  # of image files; absent or null: not known
         "rule": variants("name", RULES),
         "score_threshold": THRESHOLD,
         "metrics": mapping(number(nan=True)),
@@ -203,7 +207,7 @@ CONTENT = record(
         "platform": text,
         "sha256": mapping(_sha256, 100_000, keys=_file_name),
     },
-    optional=("class_values",),
+    optional=("class_values", "reading"),
 )
 
 # Says what is wrong between fields that are right each on its own; None if nothing is.

@@ -1,7 +1,7 @@
 """Image files as rows of one array: decoded once, kept in a file, found again by their content."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.formats.archives import available_memory
+from keras_ddnn.data.readers import WHITE, colour_of
 from keras_ddnn.data.rows import kept
 from keras_ddnn.data.rows.decoding import FileState, ImageFiles, SizesDiffer, chunks_of, parallel
 from keras_ddnn.data.rows.kept import Decoded
@@ -18,6 +19,27 @@ from keras_ddnn.data.rows.view import Array, taken
 from keras_ddnn.files.notices import notice
 
 NAMED = 100  # unreadable files that a message lists
+DEFAULTS = {"fit": "resize", "background": WHITE, "scale": None}  # how image files are read
+
+
+def chosen_reading(given: Mapping[str, Any], trained: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return how image files are read: as given, else as a network's training images, else as ever.
+
+    What is given and differs from training is said in a line.
+
+    Args:
+        given: Keywords of `read_groups`; None where a value is not given.
+        trained: `Splits.reading`; None where it is not known.
+    """
+    asked = {name: value for name, value in given.items() if value is not None}
+    known = DEFAULTS | dict(trained or {})
+    for reading in (asked, known):
+        if "background" in reading:
+            reading["background"] = colour_of(reading["background"])
+    for name in trained or ():
+        if asked.get(name, known[name]) != known[name]:
+            notice(f"{name} is {asked[name]}, as asked; for the training images it was {known[name]}")
+    return known | asked
 
 
 def read_groups(

@@ -31,6 +31,9 @@ with extras_of_a_command():
     from keras_ddnn.serve.protocol.token_file import read_token
 
 
+AS_TRAINED = "; as in training where the artefact says so"
+
+
 def main(arguments=None) -> None:
     """Run a device over images and report, or check its cloud; see the top of the file."""
     parser = _parser()
@@ -159,9 +162,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="ask the service once, about --batch black images, and say what is found",
     )
-    add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
-    add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
-    add("--fit", choices=get_args(Fit), default="resize", help=f"{FIT_HELP}; as in training")
+    add("--background", metavar="COLOUR", help=f"{BACKGROUND_HELP}{AS_TRAINED}")
+    add("--scale", type=float, metavar="WHITE", help=f"{SCALE_HELP}{AS_TRAINED}")
+    add("--fit", choices=get_args(Fit), help=f"{FIT_HELP}{AS_TRAINED}")
     add("--graph", choices=EDGE_GRAPHS, default="float")
     add("--deadline-ms", type=float, default=250.0, help="for an answer (%(default)s)")
     add("--token-file", type=Path, help="a file with the service's token")

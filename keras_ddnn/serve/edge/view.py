@@ -13,8 +13,7 @@ from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import as_split, load_test
 from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.formats.archives import read_npz
-from keras_ddnn.data.readers import colour_of
-from keras_ddnn.data.rows.images import read_groups
+from keras_ddnn.data.rows.images import chosen_reading, read_groups
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.serve.edge.answers import CloudCheck
@@ -45,7 +44,7 @@ def read_images(
         manifest: Manifest of the artefact.
         limit: How many to take, from the first; None for all.
         reading: `channels`, `background`, `scale` and `fit` of `load`. Image files are brought to
-            the size of the artefact.
+            the size of the artefact, and what is not given is as its manifest says of training.
 
     Returns:
         uint8 of shape (n, h, w, c), or what else the artefact reads, and the user's labels (n,),
@@ -69,9 +68,9 @@ def read_images(
         given = found.inputs["test"], found.labels["test"]
         test = as_split(*given, what="test", classes=classes, reads=reads)
         return test.images[:limit], test.user_labels[:limit]
-    reading["image_size"] = reads.shape[:2]
+    reading["image_size"], trained = reads.shape[:2], manifest.get("reading")
     if folder is None:
-        test = load_test(dataset, **reading)
+        test = load_test(dataset, trained, **reading)
         return test.images[:limit], test.user_labels[:limit]
     root, passed = Path(folder), Counter()
     files = list(images_below(root, passed))
@@ -86,8 +85,8 @@ def read_images(
                 raise ValueError(f"{file}: expected a folder named after a class, {known}")
         numbers = np.array([class_names.index(file.parent.name) for file in files])
         labels = Classes.of_manifest(manifest).decode(numbers)
-    background = colour_of(reading.pop("background", None))
-    ((images, _),) = read_groups([files], root, cached=False, background=background, **reading)
+    reading = chosen_reading(reading, trained)
+    ((images, _),) = read_groups([files], root, cached=False, **reading)
     say_passed_over(root, passed)
     return images, labels
 
