@@ -47,6 +47,46 @@ def test_images_of_a_device_are_read_as_those_of_training(tmp_path):
     assert labels is None
 
 
+PADDED = {"fit": "pad_to_aspect_ratio", "background": [7, 7, 7], "scale": 400.0}
+
+
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_image_files_are_read_as_those_of_training_unless_asked_otherwise(
+    tmp_path, caplog, as_dataset
+):
+    """Of 16×32 pixels of half the white, brought to 16×16: padded, four rows above are 7."""
+    half = Image.fromarray(np.full((16, 32), 200, np.uint16))
+    for what in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / what / name).mkdir(parents=True)
+            half.save(tmp_path / what / name / "0.png")
+    manifest = NO_CLASSES | {"class_names": ["a", "b"]}
+    source = (None, str(tmp_path)) if as_dataset else (str(tmp_path / "test"), None)
+
+    def column(manifest, **given):
+        return read_images(*source, manifest, **given)[0][0, :, 5, 0].tolist()
+
+    unknown = [1] * 16  # 200 of 65,535
+    assert column(manifest) == column(manifest | {"reading": None}) == unknown
+    trained = manifest | {"reading": PADDED}
+    expected = [7] * 4 + [128] * 8 + [7] * 4
+    assert column(trained) == column(trained, fit=None, background=None, scale=None) == expected
+    assert column(trained, background="#070707", fit="pad_to_aspect_ratio") == expected
+    assert "as asked" not in caplog.text
+    assert column(trained, fit="resize", scale=800.0) == [64] * 16
+    assert "fit is resize, as asked; for the training images it was pad_to_asp" in caplog.text
+    assert "scale is 800.0, as asked; for the training images it was 400.0" in caplog.text
+
+
+def test_arrays_are_no_image_files_that_are_read_as_those_of_training(tmp_path):
+    images, labels = np.zeros((4, 16, 16, 3), np.uint8), [0, 0, 1, 1]
+    arrays = {"x_train": images, "y_train": labels, "x_test": images + 9, "y_test": labels}
+    np.savez(tmp_path / "toy.npz", **arrays)
+    manifest = NO_CLASSES | {"reading": PADDED}
+    found, _ = read_images(None, str(tmp_path / "toy.npz"), manifest, fit=None, background=None)
+    assert (found == 9).all()
+
+
 def test_damaged_images_of_a_device_are_listed_and_the_limit_counts(tmp_path):
     for i in range(4):
         (tmp_path / f"{i}.png").write_bytes(b"damaged")

@@ -123,6 +123,7 @@ def test_the_model_id_changes_with_any_file(folder):
     assert model_id(folder) != before
 
 
+READING = {"fit": "resize", "background": [255, 255, 255], "scale": None}
 HUGE = 10**9
 WRONG = [
     # path, value, what the error says of what was expected
@@ -148,6 +149,9 @@ WRONG = [
     ("class_values", [1, 1], "class_values: expected values that differ; received 1"),
     ("class_values", [1, "b"], "a list of integers or a list of texts"),
     ("class_values", [1, 2, 3], "class_values: expected one for each of 2 classes; received 3"),
+    ("reading", {"fit": "resize"}, "reading.background: expected this field"),
+    ("reading", READING | {"background": [0, 0, 256]}, r"background\[2\]: .* integer in 0..255"),
+    ("reading", READING | {"scale": 0}, r"reading.scale: expected a number in \(0"),
     ("rule", {"name": "oracle"}, "rule.name: expected one of random, entropy.*'oracle'"),
     ("rule.name", ["head"], "rule.name: expected one of"),
     ("rule", {"name": "margin", "seed": 1}, "rule: expected no further fields; received 'seed'"),

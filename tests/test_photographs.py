@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import keras_ddnn
+from keras_ddnn.files.manifest import read_manifest
 from keras_ddnn.serve.demo import running_cloud
 
 ROOT = Path(__file__).parent.parent
@@ -139,7 +140,9 @@ def twins(tmp_path_factory):
 @pytest.mark.parametrize("fit", ["resize", "crop_to_aspect_ratio", "pad_to_aspect_ratio"])
 def test_each_odd_file_is_its_plain_twin_to_the_pixel(twins, fit):
     options = {"image_size": (24, 16), "fit": fit, "background": GREY, "skip_unreadable": True}
-    train = keras_ddnn.load(twins, **options).train
+    splits = keras_ddnn.load(twins, **options)
+    assert splits.reading == {"fit": fit, "background": BELOW, "scale": None}
+    train = splits.train
     assert train.images.shape == (2 * len(WRITERS) + 2, 24, 16, 3)
     odd, plain = (train.images[train.labels == k][:-1].astype(int) for k in (0, 1))
     for name, found, expected in zip(WRITERS, odd, plain, strict=True):
@@ -225,7 +228,7 @@ def test_a_folder_of_a_thousand_photographs_becomes_a_service(tmp_path):
         "photos is not split: of 1,000 images become 200 test data, 80 validation data, 720 train",
         "1 files are not read, because of their suffix: .txt (1)",
         "1 images are not read, because their names begin with a dot",
-        "5 of 1000 files are skipped, for PIL cannot read them: ",
+        "5 of 1,000 files are skipped, for PIL cannot read them: ",
         "images are brought to 32×32 pixels by crop_to_aspect_ratio",
         "images have several frames; the first is read",
         "images have more than 8 bits a value; 8 are kept",
@@ -235,13 +238,16 @@ def test_a_folder_of_a_thousand_photographs_becomes_a_service(tmp_path):
     (skipped,) = (note for note in notes if "are skipped" in note)
     assert all(file.name in skipped for file in damaged)
     assert "Traceback" not in search.stderr
+    reading = {"fit": "crop_to_aspect_ratio", "background": [*BELOW], "scale": None}
+    assert read_manifest(tmp_path / "run" / "artifact")["reading"] == reading
 
-    # No --fit nor --background: the device reads images as the artefact says.
+    # Without --fit and --background the device reads images as the artefact says.
     with running_cloud(tmp_path / "run") as port:
         command = [sys.executable, "-m", "keras_ddnn.serve.edge", str(tmp_path / "run")]
         cloud = ["--cloud", f"http://127.0.0.1:{port}", "--deadline-ms", "20000", "--batch", "20"]
         device = run([*command, *cloud, "--images", str(unseen)])
-    assert "140 images" in device.stdout
+    assert "140 of 140 images are brought to 32×32 pixels by crop_to_aspect_ratio" in device.stderr
+    assert "as asked" not in device.stderr
     report = {
         name.strip(): value.strip()
         for name, value in (
@@ -261,7 +267,6 @@ def test_a_folder_of_a_thousand_photographs_becomes_a_service(tmp_path):
     assert (local + cloud, fallback) == (140, 0)
     assert cloud > 0
     assert float(report["accuracy"].rstrip("%")) >= 80.0
-    print(search.stdout, search.stderr, device.stdout, device.stderr)
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:

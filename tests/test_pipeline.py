@@ -51,10 +51,13 @@ def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits, tmp_path)
 def test_behind_a_bottleneck_a_policy_answers_from_codes_alone(toy_splits, tmp_path):
     narrow = replace(SMALL, bottleneck=2, epochs=1)
     heads = {"head": HeadConfig(epochs=1)}
-    report, policy = keras_ddnn.run(toy_splits, narrow, heads, verbose=0)
+    reading = {"fit": "pad_to_aspect_ratio", "background": [7, 7, 7], "scale": 1000.0}
+    splits = replace(toy_splits, reading=reading)
+    report, policy = keras_ddnn.run(splits, narrow, heads, verbose=0)
     assert report.facts["payload"]["sent"] == 4 * 4 * 2 // 2  # two codes a byte
     keras_ddnn.save_policy(policy, tmp_path / "artifact", graphs=False)
     loaded = keras_ddnn.load_policy(tmp_path / "artifact")
+    assert loaded.reading == reading
     images = toy_splits.test.images
     for there, here in zip(loaded.predict(images), policy.predict(images)):
         np.testing.assert_array_equal(there, here)

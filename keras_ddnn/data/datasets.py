@@ -174,9 +174,7 @@ def load(
     return Splits(found.name, *parts, found.class_names, found.drawn_by, kept)
 
 
-def load_test(
-    name: str | Path, trained: Mapping[str, Any] | None = None, **reading: Any
-) -> Split:
+def load_test(name: str | Path, trained: Mapping[str, Any] | None = None, **reading: Any) -> Split:
     """Load the test data of a dataset alone; see ``load``, which also needs validation data.
 
     Args:

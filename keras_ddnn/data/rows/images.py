@@ -38,7 +38,9 @@ def chosen_reading(given: Mapping[str, Any], trained: Mapping[str, Any] | None) 
             reading["background"] = colour_of(reading["background"])
     for name in trained or ():
         if asked.get(name, known[name]) != known[name]:
-            notice(f"{name} is {asked[name]}, as asked; for the training images it was {known[name]}")
+            notice(
+                f"{name} is {asked[name]}, as asked; for the training images it was {known[name]}"
+            )
     return known | asked
 
 
