@@ -1,6 +1,7 @@
 """The whole order, from data to report; the only file that knows it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import keras
 
@@ -38,9 +39,9 @@ def run(
     network: Cascade | keras.Model | str | None = None,
     at: str | Sequence[str] | None = None,
     local_fraction: float = 0.5,
-    artifact=None,
-    tensorboard=None,
-    verbose="auto",
+    artifact: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+    verbose: str | int = "auto",
 ) -> tuple[Report, OffloadPolicy]:
     """Train a DDNN and its heads, choose the best head on validation data, and report on test data.
 

@@ -54,7 +54,7 @@ ARTIFACT_RULES: dict[str, type[OffloadRule]] = {
 
 def save_policy(
     policy: OffloadPolicy,
-    folder,
+    folder: str | Path,
     metrics: dict | None = None,
     *,
     val_bank: Bank | None = None,
@@ -163,7 +163,7 @@ def _spread(n: int, count: int) -> np.ndarray:
     return np.unique(np.linspace(0, n - 1, min(n, count)).round().astype(int))
 
 
-def load_policy(folder, verify_key: Key | None = None) -> OffloadPolicy:
+def load_policy(folder: str | Path, verify_key: Key | None = None) -> OffloadPolicy:
     """Read a policy saved by `save_policy`, after verifying every file.
 
     Args:
