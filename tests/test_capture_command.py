@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,10 @@ import pytest
 from conftest import flip_a_bit, toy_split, truncate
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.deploy.artifact import load_policy
+from keras_ddnn.data.datasets import load
+from keras_ddnn.deploy.artifact import load_policy, save_policy
+from keras_ddnn.files.atomic import KERNEL
+from keras_ddnn.files.checksums import sha256
 from keras_ddnn.training.capture import capture
 from tune import capture as command
 from tune import cluster, shards
@@ -73,6 +77,18 @@ def run(toy_artifact, data, tmp_path, made, capsys):
     return run
 
 
+@pytest.fixture
+def finished(tmp_path, toy_artifact, data, expected) -> Path:
+    """The folder that the command leaves, made of the bank of one process."""
+    artifact = sha256(toy_artifact / "manifest.json")
+    source = Source(artifact, load(data).fingerprint(), "val", 1120, 500)
+    bank = shards.ShardedBank.begun(tmp_path / "bank", source)
+    for name, (start, stop) in ROWS.items():
+        outputs = {tier: said.outputs[start:stop] for tier, said in expected.tiers.items()}
+        bank.write(name, outputs, expected.labels)
+    return bank.folder
+
+
 def assert_same(bank: Bank, expected: Bank) -> None:
     assert [*bank.tiers] == [*expected.tiers]
     for name, tier in expected.tiers.items():
@@ -90,35 +106,33 @@ def test_the_shards_are_the_bank_of_one_process_bit_for_bit(run, tmp_path, made,
         assert Bank.load(tmp_path / "bank" / name).index.tolist() == list(range(start, stop))
 
 
-def test_inputs_are_given_back_to_a_sharded_bank(run, tmp_path):
-    run()
+def test_inputs_are_given_back_to_a_sharded_bank(finished):
     images = toy_split(1120, 1).images
-    assert load_shards(tmp_path / "bank", images).edge.inputs is images
+    assert load_shards(finished, images).edge.inputs is images
     with pytest.raises(ValueError, match="inputs: expected 1120 rows, received 7"):
-        load_shards(tmp_path / "bank", images[:7])
+        load_shards(finished, images[:7])
 
 
-def test_only_shards_that_are_missing_or_damaged_are_made_again(run, tmp_path, made, expected):
-    run()
-    flip_a_bit(tmp_path / "bank" / "shard-00000.npz")
-    (tmp_path / "bank" / "shard-00002.npz").unlink()
+def test_only_shards_that_are_missing_or_damaged_are_made_again(
+    run, finished, made, expected, caplog
+):
+    flip_a_bit(finished / "shard-00000.npz")
+    (finished / "shard-00002.npz").unlink()
     with pytest.raises(ValueError, match=r"shard-00000\.npz is damaged.*run tune\.capture again"):
-        load_shards(tmp_path / "bank")
-    made.clear()
-    code, out, err = run()
+        load_shards(finished)
+    code, out, _ = run()
     assert (code, made) == (0, ["shard-00000.npz", "shard-00002.npz"])
     assert out[0].endswith("3 shards, of which 1 were there")
-    assert "it is kept as shard-00000.npz.damaged and made again" in err[0]
-    assert_same(load_shards(tmp_path / "bank"), expected)
-    assert (tmp_path / "bank" / "shard-00000.npz.damaged").exists()
+    assert "it is kept as shard-00000.npz.damaged and made again" in caplog.text
+    assert_same(load_shards(finished), expected)
+    assert (finished / "shard-00000.npz.damaged").exists()
 
 
-def test_nothing_is_started_when_all_is_there(run, made, monkeypatch):
-    run()
-    made.clear()
+def test_nothing_is_started_when_all_is_there(run, finished, made, monkeypatch):
     monkeypatch.setattr(cluster, "start", lambda *_: pytest.fail("Ray was started"))
-    assert run()[0] == 0
-    assert not made
+    code, out, _ = run()
+    assert (code, made) == (0, [])
+    assert out[0].endswith("3 shards, of which 3 were there")
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["after a note", "before its note"])
@@ -144,7 +158,7 @@ def test_a_capture_that_is_interrupted_goes_on(run, tmp_path, made, monkeypatch,
             patch.setattr(shards.ShardedBank, "_note", note_one)
         code, out, err = run()
         assert (code, out, err) == (130, [], ["interrupted: run the same command again to go on"])
-    with pytest.raises(ValueError, match="run tune.capture again to go on"):
+    with pytest.raises(ValueError, match=r"run tune\.capture again to go on"):
         load_shards(tmp_path / "bank")
     made.clear()
     assert run()[0] == 0
@@ -152,25 +166,20 @@ def test_a_capture_that_is_interrupted_goes_on(run, tmp_path, made, monkeypatch,
     assert_same(load_shards(tmp_path / "bank"), expected)
 
 
-def test_what_a_killed_capture_was_writing_is_removed(run, tmp_path):
-    from keras_ddnn.files.atomic import KERNEL
-
-    run()
-    left = tmp_path / "bank" / f".shard-00001.npz.{KERNEL}.abcd1234"
+def test_what_a_killed_capture_was_writing_is_removed(run, finished):
+    left = finished / f".shard-00001.npz.{KERNEL}.abcd1234"
     left.write_bytes(b"half")
     assert run()[0] == 0
     assert not left.exists()
 
 
-def test_another_artefact_or_data_set_is_refused_in_one_line(run, tmp_path, toy_policy, made, data):
-    from keras_ddnn.deploy.artifact import save_policy
-
-    run()
+def test_another_artefact_or_data_set_is_refused_in_one_line(
+    run, finished, tmp_path, toy_policy, made, data
+):
     other = tmp_path / "other"
     save_policy(replace(toy_policy, score_threshold=0.9), other, graphs=False)
     with np.load(data) as arrays:
         np.savez(tmp_path / "other.npz", **dict(arrays) | {"x_val": arrays["x_val"] ^ 1})
-    made.clear()
     refused = [
         (run(artifact=other), "holds a bank of artifact "),
         (run(dataset=tmp_path / "other.npz"), "holds a bank of data "),
@@ -179,7 +188,7 @@ def test_another_artefact_or_data_set_is_refused_in_one_line(run, tmp_path, toy_
     ]
     for (code, out, err), message in refused:
         assert (code, out, len(err)) == (2, [], 1)
-        assert err[0].startswith(f"error: {tmp_path / 'bank'} {message}")
+        assert err[0].startswith(f"error: {finished} {message}")
         assert "choose another --output" in err[0]
     assert not made
 
@@ -219,10 +228,9 @@ def _arrays(shape) -> dict[str, np.ndarray]:
     return arrays
 
 
-def test_a_damaged_record_is_not_overwritten(run, tmp_path):
-    run()
-    truncate(tmp_path / "bank" / RECORD)
-    assert f"{tmp_path / 'bank' / RECORD} is damaged" in one_line(run())
+def test_a_damaged_record_is_not_overwritten(run, finished):
+    truncate(finished / RECORD)
+    assert f"{finished / RECORD} is damaged" in one_line(run())
 
 
 def test_two_captures_do_not_write_to_one_folder(run, tmp_path):
@@ -270,10 +278,14 @@ def test_a_shard_holds_about_256_megabytes_in_whole_batches():
 
 
 @pytest.mark.slow
-def test_two_hosts_give_the_bank_of_one_process(toy_artifact, data, tmp_path, expected):
+def test_two_hosts_give_the_bank_of_one_process(
+    toy_artifact, data, tmp_path, expected, monkeypatch
+):
     from benchmarks.cluster import a_cluster
 
-    with a_cluster(hosts=2) as address:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with a_cluster(hosts=2) as (address, _):
         command = [sys.executable, "-m", "tune.capture", str(toy_artifact), "--dataset", str(data)]
         command += ["--shard-rows", "500", "--output", str(tmp_path / "bank")]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
