@@ -16,7 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -41,15 +44,10 @@ def main() -> int:
     return 0 if all(row["same_table"] for row in rows.values()) else 1
 
 
-def _lose_worker(data, folder, pattern, undisturbed) -> dict:
-    address = f"127.0.0.1:{_free_port()}"
-    head = _start_node("--head", "--port", address.split(":")[1], "--include-dashboard", "false")
-    try:
-        _wait_for_nodes(address, 1)
-        worker = _start_node("--address", address)
+def _lose_worker(data: Path, folder: Path, pattern: str, undisturbed: Path) -> dict[str, Any]:
+    with a_cluster(hosts=2) as (address, (_, worker)):
+        search = start_search(data, folder / "out", "--address", address)
         try:
-            _wait_for_nodes(address, 2)
-            search = start_search(data, folder / "out", "--address", address)
             while not list(folder.glob(pattern)):
                 if search.poll() is not None:
                     raise RuntimeError(f"the search ended with {search.returncode} too early")
@@ -64,11 +62,25 @@ def _lose_worker(data, folder, pattern, undisturbed) -> dict:
             "seconds_to_the_end": round(time.perf_counter() - start, 1),
             "same_table": not failed and same_table(undisturbed, folder / "out"),
         }
+
+
+@contextmanager
+def a_cluster(hosts: int) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """Yield the address of a cluster of hosts with a core each, and their processes, head first."""
+    address, nodes = f"127.0.0.1:{_free_port()}", []
+    head = ["--head", "--port", address.split(":")[1], "--include-dashboard", "false"]
+    try:
+        for count in range(1, hosts + 1):
+            nodes.append(_start_node(*(head if count == 1 else ["--address", address])))
+            _wait_for_nodes(address, count)
+        yield address, nodes
     finally:
-        _kill(head)
+        for node in reversed(nodes):
+            if node.poll() is None:
+                _kill(node)
 
 
-def _start_node(*options) -> subprocess.Popen:
+def _start_node(*options: str) -> subprocess.Popen:
     ray = Path(sys.executable).with_name("ray")
     return subprocess.Popen(
         [ray, "start", *options, "--num-cpus", "1", "--block", "--disable-usage-stats"],

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,15 +54,15 @@ def _read_config(output):
 
 
 @contextmanager
-def alone_in(output: Path):
-    """Keep every other search out of an output folder."""
+def alone_in(output: Path, what: str = "search") -> Iterator[None]:
+    """Keep every other search out of an output folder, or every other writer of such a name."""
     lock = FileLock(output.with_name(f".{output.name}.lock"))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ValueError(
-            f"another search is running in {output}: wait for it, or choose another --output"
+            f"another {what} is running in {output}: wait for it, or choose another --output"
         ) from error
     except OSError as error:
         raise ValueError(f"cannot write to the output folder {output}: {error}") from error

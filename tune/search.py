@@ -8,8 +8,6 @@ from typing import get_args
 
 from keras_ddnn.config import PRESETS, HeadArchitecture
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
-from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
-from keras_ddnn.data.rows.sizes import FIT_HELP, SIZE_HELP, Fit
 from keras_ddnn.deploy.cuts_command import add_machines, machines_of
 from keras_ddnn.files.manifest import sign_artifact
 from keras_ddnn.files.signature import private_key
@@ -19,6 +17,7 @@ from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.tasks.classification import COSTS
 from tune.failures import run_command
 from tune.network_names import read_network
+from tune.reading import add_reading, reading_of
 from tune.space import ALONE, SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
 
 # A device and a line as in the examples of `python -m keras_ddnn.cuts`.
@@ -83,8 +82,7 @@ def _search_config(options) -> SearchConfig:
 
 
 def _data(options) -> dict:
-    names = ("background", "scale", "image_size", "fit", "skip_unreadable")
-    reading = {name: getattr(options, name) for name in names}
+    reading = reading_of(options)
     return {"data_dir": options.data_dir, "reading": reading, "backbones": options.backbones}
 
 
@@ -107,12 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("data and backbones (default: the preset's)")
     add = group.add_argument
     add("--dataset", help=f"{', '.join(DATASETS)}, {DATASET_HELP}")
-    add("--data-dir", help="folder of TensorFlow Datasets")
-    add("--background", metavar="COLOUR", help=BACKGROUND_HELP)
-    add("--scale", type=float, metavar="WHITE", help=SCALE_HELP)
-    add("--image-size", metavar="SIZE", help=f"{SIZE_HELP}; chosen and said if not given")
-    add("--fit", choices=get_args(Fit), default="resize", help=FIT_HELP)
-    add("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
+    add_reading(group)
     add("--data-seed", type=int, help="seed of splits that are drawn and of generated data")
     add("--ddnn", choices=PRESETS, help="training recipe of the backbones")
     add("--epochs", type=int, help="epochs of each backbone")

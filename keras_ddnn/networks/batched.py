@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-BATCH_SIZE = 500
+from keras_ddnn.data.rows.computed import BLOCK
+
+BATCH_SIZE = BLOCK  # what is made again of some rows is then the same in every bit
 # Batches are filled up to one of these sizes, as kernels are prepared for each new size.
 BUCKETS = (1, 2, 4, *range(8, 128, 8), *range(128, 256, 16), *range(256, 513, 64))
 CACHED_IMAGES = 32  # their feature maps fit in one core's L2 cache
