@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import flip_a_bit, toy_split, truncate
+from toy_manifest import forge
 
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import load
@@ -256,6 +258,20 @@ def test_a_folder_of_other_classes_is_not_taken_for_those_of_the_artefact(run, p
     code, out, err = run(dataset=photographs)
     assert (code, out) == (2, [])
     assert err[-1].endswith("expected those of the artefact, a, b, c, received b, d")
+
+
+def test_images_that_are_read_otherwise_than_those_of_training_are_said(
+    run, photographs, toy_artifact, tmp_path, caplog
+):
+    artifact = shutil.copytree(toy_artifact, tmp_path / "artifact")
+    reading = {"fit": "pad_to_aspect_ratio", "background": [255, 255, 255], "scale": None}
+    forge(artifact, lambda manifest: manifest | {"reading": reading})
+    said = "fit is resize here; for the training images it was pad_to_aspect_ratio"
+    run(artifact=artifact, dataset=photographs)
+    assert caplog.messages.count(said) == 1
+    caplog.clear()
+    run("--fit", "pad_to_aspect_ratio", artifact=artifact, dataset=photographs)
+    assert "for the training images" not in caplog.text
 
 
 def test_an_artefact_that_changes_in_the_meantime_is_noticed(toy_artifact):

@@ -72,10 +72,10 @@ def test_image_files_are_read_as_those_of_training_unless_asked_otherwise(
     expected = [7] * 4 + [128] * 8 + [7] * 4
     assert column(trained) == column(trained, fit=None, background=None, scale=None) == expected
     assert column(trained, background="#070707", fit="pad_to_aspect_ratio") == expected
-    assert "as asked" not in caplog.text
+    assert "for the training images" not in caplog.text
     assert column(trained, fit="resize", scale=800.0) == [64] * 16
-    assert "fit is resize, as asked; for the training images it was pad_to_asp" in caplog.text
-    assert "scale is 800.0, as asked; for the training images it was 400.0" in caplog.text
+    assert "fit is resize here; for the training images it was pad_to_asp" in caplog.text
+    assert "scale is 800.0 here; for the training images it was 400.0" in caplog.text
 
 
 def test_arrays_are_no_image_files_that_are_read_as_those_of_training(tmp_path):

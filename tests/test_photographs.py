@@ -247,7 +247,7 @@ def test_a_folder_of_a_thousand_photographs_becomes_a_service(tmp_path):
         cloud = ["--cloud", f"http://127.0.0.1:{port}", "--deadline-ms", "20000", "--batch", "20"]
         device = run([*command, *cloud, "--images", str(unseen)])
     assert "140 of 140 images are brought to 32×32 pixels by crop_to_aspect_ratio" in device.stderr
-    assert "as asked" not in device.stderr
+    assert "for the training images" not in device.stderr
     report = {
         name.strip(): value.strip()
         for name, value in (

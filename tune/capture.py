@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS, load, read_split
+from keras_ddnn.data.rows.images import chosen_reading
 from keras_ddnn.data.rows.view import taken
 from keras_ddnn.data.splits import InputType, Split, Splits
 from keras_ddnn.files.atomic import require_writable
@@ -125,7 +126,10 @@ def _with_progress(
 
 
 def _load(options: argparse.Namespace, manifest: dict[str, Any]) -> Splits:
-    """Load the data set with the channels that a network reads."""
+    """Load the data set with the channels that a network reads.
+
+    Where image files are not read as the training images were, that is said.
+    """
     reads = InputType(tuple(manifest["input_shape"]), manifest["input_dtype"])
     received = f"an artefact that reads {reads.dtype} {reads.shape}; use keras_ddnn's capture"
     expect(reads.is_image, "tune.capture", "a network of images", received)
@@ -140,6 +144,8 @@ def _load(options: argparse.Namespace, manifest: dict[str, Any]) -> Splits:
         f"shape {wanted}",
         f"{shape}: image files get it by --image-size {size}",
     )
+    if splits.reading is not None:
+        chosen_reading(splits.reading, manifest.get("reading"))
     return splits
 
 

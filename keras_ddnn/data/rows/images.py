@@ -37,10 +37,9 @@ def chosen_reading(given: Mapping[str, Any], trained: Mapping[str, Any] | None) 
         if "background" in reading:
             reading["background"] = colour_of(reading["background"])
     for name in trained or ():
-        if asked.get(name, known[name]) != known[name]:
-            notice(
-                f"{name} is {asked[name]}, as asked; for the training images it was {known[name]}"
-            )
+        here, there = asked.get(name, known[name]), known[name]
+        if here != there:
+            notice(f"{name} is {here} here; for the training images it was {there}")
     return known | asked
 
 
