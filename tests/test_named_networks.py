@@ -236,7 +236,7 @@ def test_a_search_over_cuts_trains_each_once_and_compares_them(
         seen.append((workspace.trials(search), unfinished))
         for spec in search.backbones():
             if spec.deployed:
-                stored = StoredNetwork.of(workspace, spec, splits)
+                stored = StoredNetwork.of(workspace, (spec,), splits)
                 logits = stored.cascade().model.predict(splits.val.images, verbose=0)["cloud"]
                 np.testing.assert_allclose(logits, stored.val_bank.cloud_logits, atol=0.05)
 

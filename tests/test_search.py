@@ -124,7 +124,7 @@ def test_no_feature_is_made_or_written_before_something_reads_it(search, copy):
         shutil.rmtree(folder)
     splits = load(search.dataset)
     workspace = Workspace(splits.fingerprint(), copy.parent / "backbones")
-    stored = StoredNetwork.of(workspace, search.backbones()[0], splits)
+    stored = StoredNetwork.of(workspace, search.networks()[0], splits)
     logits_plus(stored.val_bank.edge)
     assert stored.val_bank.edge.features.shape == (48, 8, 8, 32)
     assert not [*stored.folder.glob("features_*")]

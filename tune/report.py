@@ -1,6 +1,5 @@
 """What a search leaves behind: tables, the curve, the best policy, TensorBoard and a summary."""
 
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +28,8 @@ from tune.stored import StoredNetwork
 from tune.summary import console
 from tune.workspace import Workspace
 
-ACCURACY = "val_(.*_)?accuracy"  # in the logs of Keras
+# In the logs of Keras → how each is called; that of a network alone has no name.
+ACCURACIES = {"val_local_accuracy": "local ", "val_cloud_accuracy": "cloud ", "val_accuracy": ""}
 HPARAMS_METRICS = ("val_audc", "val_apgr", "val_gain_over_margin")
 
 
@@ -67,9 +67,7 @@ class BackboneProgress:
 
     def update(self, backbone: NetworkSpec, epoch: int, logs: dict) -> None:
         """Show that an epoch, counted from 0, has ended."""
-        # "val_local_accuracy" and "val_cloud_accuracy"; of a network alone "val_accuracy".
-        found = {name: name[4:-8].strip("_") for name in logs if re.fullmatch(ACCURACY, name)}
-        said = (f"{output} {logs[name]:.1%}".strip() for name, output in found.items())
+        said = (f"{output}{logs[name]:.1%}" for name, output in ACCURACIES.items() if name in logs)
         accuracies = f"validation {' '.join(said)}"
         self.progress.update(self.bars[backbone], completed=epoch + 1, accuracies=accuracies)
 
