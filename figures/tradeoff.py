@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from figures.style import LOCAL_COLOUR, label, new_figure
 
@@ -51,7 +51,9 @@ def _draw_panel(
     axes.plot(x[chosen], y[chosen], "o", label="recommended", **ring)
     if len(x) and x.min() > 0 and x.max() > WIDE * x.min():
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.12, y=0.15)
     for place in table.index.intersection([*numbers]):
         axes.annotate(
