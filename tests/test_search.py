@@ -31,7 +31,7 @@ from tune.specs import DIMENSIONS, NetworkSpec
 from tune.stored import StoredNetwork
 from tune.workspace import Workspace
 
-COLUMNS = DIMENSIONS[1:]  # the network of the paper is cut at no layer that has to be named
+COLUMNS = DIMENSIONS[2:]  # the paper's network needs no name, and no layer to be cut at
 FILES = {
     *(
         "search.json",
