@@ -16,6 +16,8 @@ from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.splits import Splits
 from keras_ddnn.deploy.artifact import load_policy
 from keras_ddnn.evaluation.cut_latency import Machines
+from keras_ddnn.files.atomic import write_json
+from keras_ddnn.files.checksums import sha256_of_json
 from keras_ddnn.labels.sources import FOLDS
 from keras_ddnn.networks.cascade import CLOUD, chain
 from keras_ddnn.training.capture import capture
@@ -24,6 +26,7 @@ from keras_ddnn.training.joint import loss_weights
 from tune import backbones, networks, report
 from tune.cache import backbone_key
 from tune.driver import run_search
+from tune.output import CONFIG, check_output, prepare_output
 from tune.search import _parser, _search_config
 from tune.space import SearchConfig
 from tune.specs import Cut, NetworkSpec
@@ -237,3 +240,21 @@ def test_a_search_over_chains_trains_each_network_once_and_keeps_the_best(
     assert table.loc[f"{LARGER}, cut behind pool", "sent_bytes"] == 2 * 24
     assert (tmp_path / "turned" / "tradeoff.png").read_bytes().startswith(b"\x89PNG")
     assert "recommended for device 2 and cloud 100 GMAC/s" in said
+
+
+@pytest.mark.parametrize(
+    ("older", "fields"), [(None, {}), (SMALL, {"network": SMALL, "at": ("conv",)})]
+)
+def test_a_search_that_was_begun_with_one_network_goes_on(older, fields, tmp_path):
+    search = SearchConfig(**fields)
+    prepare_output(search, tmp_path / "out", overwrite=False)
+    config = json.loads((tmp_path / "out" / CONFIG).read_text()) | {"network": older}
+    del config["sha256"]
+    write_json(tmp_path / "out" / CONFIG, config | {"sha256": sha256_of_json(config)})
+    check_output(search, tmp_path / "out", resume=True, overwrite=False)
+    (trial,) = search.grid()
+    choices = trial.choices()
+    del choices["network"]  # as in its records
+    assert search.trial(choices) == trial
+    with pytest.raises(ValueError, match="holds another search"):
+        check_output(SEARCH, tmp_path / "out", resume=True, overwrite=False)
