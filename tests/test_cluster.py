@@ -34,6 +34,34 @@ def test_a_backbone_has_a_gpu_to_itself_where_there_are_any():
     assert resources_of(4, [{"CPU": 8.0, "GPU": 2.0}])["num_gpus"] == 1
 
 
+@pytest.mark.parametrize(
+    ("gpus", "hosts", "cores", "given"),
+    [
+        (2, [(8, 4)], 4, 2),  # 8 cores for 2 backbones
+        (4, [(8, 4), (8, 4)], 8, 4),
+        (4, [(8, 4), (64, 2)], 4, 4),  # nothing can run on the second host
+        (None, [(4, 1), (64, 0)], 2, 1),
+        (None, [(4, 0), (4, 0)], 4, 0),
+    ],
+)
+def test_a_backbone_has_so_many_gpus_of_one_host(gpus, hosts, cores, given):
+    hosts = [{"CPU": float(cpu), "GPU": float(gpu)} for cpu, gpu in hosts]
+    resources = resources_of(2, hosts, gpus)
+    assert (resources["num_cpus"], resources["num_gpus"]) == (cores, given)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "hosts", "message"),
+    [
+        (3, [2, 1], "received at most 2 on one host: pass 2 or fewer"),
+        (1, [0], "received at most 0 on one host: leave --gpus-per-network out"),
+    ],
+)
+def test_more_gpus_than_any_host_has_are_refused(gpus, hosts, message):
+    with pytest.raises(ValueError, match=f"--gpus-per-network {gpus} expects a host .* {message}"):
+        resources_of(2, [{"CPU": 8.0, "GPU": float(n)} for n in hosts], gpus)
+
+
 def test_the_address_that_another_ray_has_left_is_not_followed(monkeypatch):
     import ray
 

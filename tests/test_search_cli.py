@@ -67,6 +67,8 @@ def refused(capsys, tmp_path):
         (["--epochs", "0"], "epochs must be a positive integer; received 0"),
         (["--seed", "-1"], "seed must be an integer in 0..2**32-1; received -1"),
         (["--num-cpus", "0"], "num_cpus must be a positive integer; received 0"),
+        (["--gpus-per-network", "0"], "gpus_per_network must be a positive integer; received 0"),
+        (["--save-seconds", "nan"], "save_seconds must be positive; received nan"),
         (["--trials", "3"], "received trials=3"),
         (["--searcher", "random"], "the random searcher needs a number of trials"),
         (["--dataset", "imagenet"], ", ".join(DATASETS)),
@@ -396,7 +398,7 @@ import sys, time
 from tune import cluster, driver
 from tune.search import main
 
-def train(wanted, splits, workspace):
+def train(wanted, splits, workspace, training):
     backbones = workspace.backbones
     from keras_ddnn.files.atomic import replacing_folder
     with replacing_folder(backbones / "trained"):

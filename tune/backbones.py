@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from tune.networks import untrained
 from tune.specs import NetworkSpec
 from tune.workspace import Workspace
 
+if TYPE_CHECKING:  # neither Keras nor Ray is loaded with this file
+    from ray.util.queue import Queue
+
+    from keras_ddnn.training.checkpoint import Checkpoint
+
 WEIGHTS = "ddnn.weights.h5"
 JUDGEMENT = "judgement.npz"
 STAGES = "stages.npz"
@@ -23,12 +29,19 @@ RECORD = "backbone.json"
 STATE = ".training"  # ends the name of the file of a training that is not finished
 
 
-def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, epochs) -> None:
+def train_backbone(
+    splits: Splits,
+    backbone: NetworkSpec,
+    workspace: Workspace,
+    epochs: "Queue",
+    save_seconds: float,
+) -> None:
     """Train one DDNN and keep in a folder what trials and the report need of it.
 
     Of the deployed DDNN that is its weights, its three banks and its TensorBoard log; of a fold
     what it says of the images it has not seen; of one with a head trained along, the head. The
     state of an unfinished training stays beside the folder, and a training that was killed goes on.
+    That of one that has diverged is removed: it would diverge again.
 
     Args:
         splits: The data.
@@ -36,6 +49,10 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, 
         workspace: Its folder there appears once everything in it is complete.
         epochs: Ray queue that is told (backbone, epoch, Keras logs) after each epoch, and
             (backbone, -1, None) when the training begins.
+        save_seconds: Between two savings of the state.
+
+    Raises:
+        ValueError: If the training diverges.
     """
     epochs.actor.put_nowait.remote((backbone, -1, None))
     import_tensorflow()
@@ -51,7 +68,8 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, 
     )
     shape, networks = splits.train.images.shape[1:], workspace.networks
     network = untrained(backbone, shape, splits.num_classes, networks)
-    checkpoint = Checkpoint(workspace.backbone(backbone).with_suffix(STATE), keep=True)
+    file = workspace.backbone(backbone).with_suffix(STATE)
+    checkpoint = Checkpoint(file, save_seconds, keep=True)
     options = {"network": network, "num_classes": splits.num_classes, "verbose": 0}
     options["checkpoint"] = checkpoint
     with sealed_folder(workspace.backbone(backbone)) as new:
@@ -64,10 +82,11 @@ def train_backbone(splits: Splits, backbone: NetworkSpec, workspace: Workspace, 
     checkpoint.remove()
 
 
-def _require_finite_loss(history: Mapping) -> None:
+def _require_finite_loss(history: Mapping[str, list[float]], checkpoint: "Checkpoint") -> None:
     """Raise ValueError if a training has diverged: what such a network says is of no use."""
     for epoch, loss in enumerate(history["loss"], start=1):
         if not np.isfinite(loss):
+            checkpoint.remove()
             raise ValueError(f"the training has diverged: loss {loss} in epoch {epoch}")
 
 
@@ -83,7 +102,7 @@ def _train_deployed(splits, backbone, folder, announce, options) -> dict:
         callbacks=[announce],
         **options,
     )
-    _require_finite_loss(fitted.history)
+    _require_finite_loss(fitted.history, options["checkpoint"])
     save_weights(fitted.model, folder / WEIGHTS)
     fitted.bank.save(folder / "train.npz")
     fitted.val_bank.save(folder / "val.npz")

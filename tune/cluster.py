@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -237,7 +237,9 @@ def here():
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
-def resources_of(backbones: int, hosts: list[dict[str, float]]) -> dict:
+def resources_of(
+    backbones: int, hosts: list[dict[str, float]], gpus: int | None = None
+) -> dict[str, Any]:
     """Return the options of the Ray task that trains one of several backbones.
 
     They follow from the search and the cluster, not from what is trained already: a backbone that
@@ -247,14 +249,28 @@ def resources_of(backbones: int, hosts: list[dict[str, float]]) -> dict:
         backbones: How many the search has. Two at a time on a core each are faster than one after
             the other on both; only where cores would stay idle does one get more of them.
         hosts: "CPU" and "GPU" of each host.
+        gpus: That each backbone is trained on; by default one where there are any.
+
+    Raises:
+        ValueError: If no host has so many GPUs.
     """
+    most = max(int(host.get("GPU", 0)) for host in hosts)
+    if gpus is None:
+        gpus = min(1, most)
+    if gpus > most:
+        remedy = f"pass {most} or fewer" if most else "leave --gpus-per-network out"
+        raise ValueError(
+            f"--gpus-per-network {gpus} expects a host with so many GPUs; received at most {most} "
+            f"on one host: {remedy}"
+        )
+    # Cores of the other hosts are of no use, and Ray would wait for ever for a host with both.
+    hosts = [host for host in hosts if host.get("GPU", 0) >= gpus]
     cores = sum(int(host.get("CPU", 0)) for host in hosts)
     largest = max(int(host.get("CPU", 0)) for host in hosts)
     threads = max(1, min(largest, cores // backbones))
-    gpu = any(host.get("GPU", 0) >= 1 for host in hosts)
     return {
         "num_cpus": threads,
-        "num_gpus": int(gpu),
+        "num_gpus": gpus,
         "runtime_env": {"env_vars": environment(threads)},
     }
 

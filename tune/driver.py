@@ -17,7 +17,7 @@ from tune.output import alone_in, check_output, prepare_output, tidied
 from tune.plan import Plan, load_data, make_plan, measure_networks
 from tune.rekeying import rekey
 from tune.space import SearchConfig
-from tune.specs import DIMENSIONS, NetworkSpec, Trial
+from tune.specs import DEFAULT_TRAINING, DIMENSIONS, NetworkSpec, Training, Trial
 from tune.workspace import Workspace
 
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
@@ -34,6 +34,7 @@ def run_search(
     overwrite: bool = False,
     address: str | None = None,
     num_cpus: int | None = None,
+    training: Training = DEFAULT_TRAINING,
     write=report.write,
 ) -> Path:
     """Run a search and write its results.
@@ -49,6 +50,7 @@ def run_search(
         overwrite: Delete an older search in `output` first.
         address: Of a running Ray cluster, which must share the folders; a local one by default.
         num_cpus: Of the local Ray; all by default.
+        training: GPUs of each network, and how often its state is saved.
         write: What is made of the finished trials, with the arguments of `tune.report.write`.
 
     Returns:
@@ -56,7 +58,8 @@ def run_search(
 
     Raises:
         ValueError: On bad data, or an output folder that holds something else, cannot be written,
-            or exists without `resume` or `overwrite`; before any training.
+            or exists without `resume` or `overwrite`; if no host has the GPUs that `training`
+            asks for; before any training.
         RuntimeError: If the training of all backbones fails, or no trial finishes.
     """
     if num_cpus is not None:
@@ -71,7 +74,7 @@ def run_search(
         cluster.start(address, num_cpus)
         if address is None:
             _warn(search, splits, workspace, num_cpus)
-        failed = _train_backbones(search.backbones(), splits, workspace)
+        failed = _train_backbones(search.backbones(), splits, workspace, training)
         unfinished = _run_trials(search, splits, workspace, failed)
         write(search, splits, workspace, unfinished)
         shutil.rmtree(output / RAY_STATE, ignore_errors=True)
@@ -135,10 +138,16 @@ def _absolute(output, backbones) -> tuple[Path, Path]:
     return output, backbones
 
 
-def _train_backbones(wanted, splits, workspace) -> dict[NetworkSpec, str]:
+def _train_backbones(
+    wanted: list[NetworkSpec],
+    splits: Splits,
+    workspace: Workspace,
+    training: Training = DEFAULT_TRAINING,
+) -> dict[NetworkSpec, str]:
     """Train what is missing; return the reason of each backbone whose training failed.
 
     Raises:
+        ValueError: If no host has the GPUs that one of them is to have.
         RuntimeError: If all of them failed.
     """
     import ray
@@ -155,9 +164,11 @@ def _train_backbones(wanted, splits, workspace) -> dict[NetworkSpec, str]:
     shared = ray.put(splits)
     epochs = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": cluster.here()})
     cluster.bounded_get(epochs.actor.__ray_ready__.remote())
-    resources = cluster.resources_of(len(wanted), [node["Resources"] for node in ray.nodes()])
+    hosts = [node["Resources"] for node in ray.nodes()]
+    resources = cluster.resources_of(len(wanted), hosts, training.gpus_per_network)
     task = ray.remote(max_retries=1, **resources)(train_backbone)
-    running = {task.remote(shared, backbone, workspace, epochs): backbone for backbone in missing}
+    rest = (workspace, epochs, training.save_seconds)
+    running = {task.remote(shared, backbone, *rest): backbone for backbone in missing}
     failed, started = {}, set()
     watch = cluster.Watch("training")
     with report.BackboneProgress(missing) as progress:

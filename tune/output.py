@@ -4,20 +4,23 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from keras_ddnn.files.atomic import remove_leftovers, write_json
 from keras_ddnn.files.checksums import sha256_of_json
+from keras_ddnn.files.notices import notice
 from keras_ddnn.files.records import as_json, differences
 from tune import cluster
+from tune.backbones import STATE
 from tune.space import SearchConfig
 from tune.workspace import TRIALS
 
 CONFIG = "search.json"
 A_DAY = 24 * 3600.0  # backbones may just be written by a search on another machine
+STATE_DAYS = 30  # after which nobody goes on with an unfinished training
 DYING_SECONDS = 5.0  # of workers, after Ray has ended
 
 
@@ -99,6 +102,7 @@ def tidied(output: Path | None, backbones: Path):
         return sum([remove_leftovers(folder, seconds) for folder, seconds in folders.items()])
 
     remove()
+    _remove_states(backbones)
     try:
         yield
     except BaseException:
@@ -107,3 +111,20 @@ def tidied(output: Path | None, backbones: Path):
         while remove() and time.monotonic() < deadline:
             time.sleep(0.1)
         raise
+
+
+def _remove_states(backbones: Path) -> None:
+    """Remove states of trainings, and those set aside, that are finished or long left alone.
+
+    Which search will go on with a training nobody knows: a backbone is found by its content, so
+    that another search, or one that starts anew, goes on with it as well.
+    """
+    for path in backbones.glob(f"*{STATE}*"):
+        with suppress(OSError):  # removed by another search just now, or nobody may
+            finished = path.with_name(path.name.partition(STATE)[0]).is_dir()
+            old = time.time() - path.stat().st_mtime > STATE_DAYS * A_DAY
+            if not (finished or old):
+                continue
+            path.unlink()
+            if not finished:
+                notice(f"{path} was not gone on with for {STATE_DAYS} days: removed")

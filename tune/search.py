@@ -19,6 +19,7 @@ from tune.failures import run_command
 from tune.network_names import read_network
 from tune.reading import add_reading, reading_of
 from tune.space import ALONE, SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
+from tune.specs import Training
 
 # A device and a line as in the examples of `python -m keras_ddnn.cuts`.
 LINK = {"device_gmacs": 2.0, "cloud_gmacs": 100.0, "bandwidth_mbps": 10.0, "round_trip_ms": 40.0}
@@ -42,6 +43,8 @@ def _run(options) -> None:
     from tune import driver, report
 
     key, machines = _key(options.sign), machines_of(options)
+    given = ("gpus_per_network", "save_seconds")
+    training = Training(**{name: getattr(options, name) for name in given})
     if options.dry_run:
         report.show_plan(driver.plan_search(search, options.output, **_data(options)))
         return
@@ -53,6 +56,7 @@ def _run(options) -> None:
         overwrite=options.overwrite,
         address=options.address,
         num_cpus=options.num_cpus,
+        training=training,
         write=partial(report.write, machines=machines),
     )
     if key is not None:
@@ -158,6 +162,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--trials", type=int, help="head trials of the random and optuna searchers")
     add("--address", help="of a running Ray cluster; default: Ray on this machine")
     add("--num-cpus", type=int, help="cores of the local Ray; default: all")
+    add(
+        "--gpus-per-network",
+        type=int,
+        metavar="GPUS",
+        help="of one host, for each backbone; default: one where there are any",
+    )
+    add(
+        "--save-seconds",
+        type=float,
+        metavar="SECONDS",
+        default=Training.save_seconds,
+        help="how often a backbone in training saves the state that it goes on from after a kill",
+    )
     return parser
 
 

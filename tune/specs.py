@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.files.checks import require_count, require_positive
 from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config
 
 # The fields of SearchConfig that hold choices. "network" is a name or two, "at" a layer; then come
@@ -24,6 +25,31 @@ DIMENSIONS = (
     "anchored",
     "oversample",
 )
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the training of a network takes and keeps; no part of what the network is found by.
+
+    Attributes:
+        gpus_per_network: GPUs of one host that each network is trained on, with a part of every
+            batch on each. None is one where there are any.
+        save_seconds: Between two savings of the state that a killed training goes on from.
+
+    Raises:
+        ValueError: If either is not positive.
+    """
+
+    gpus_per_network: int | None = None
+    save_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_network is not None:
+            require_count(gpus_per_network=self.gpus_per_network)
+        require_positive(save_seconds=self.save_seconds)
+
+
+DEFAULT_TRAINING = Training()
 
 
 @dataclass(frozen=True)
