@@ -234,3 +234,13 @@ def test_a_network_that_does_not_suit_the_data_is_refused_before_training(toy_sp
             bottleneck=4,
             **RECIPE,
         )
+
+
+def test_a_softmax_layer_at_the_end_is_left_out_too():
+    inputs = keras.Input((8,), name="numbers")
+    hidden = keras.layers.Dense(6, "relu", name="hidden")(inputs)
+    scores = keras.layers.Dense(3, name="scores")(hidden)
+    model = keras.Model(inputs, keras.layers.Softmax(name="last")(scores))
+    x = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+    said = split(model, "hidden").model(x)["cloud"]
+    np.testing.assert_allclose(keras.ops.softmax(said), model(x), rtol=1e-5)

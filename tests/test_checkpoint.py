@@ -160,7 +160,10 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
         (flip_a_bit, "damaged"),
         (truncate, "damaged"),
         (lambda path: path.write_bytes(b""), "damaged"),
-        (lambda path: write_state(path, STATE | {"address": "that"}), "other data, options or"),
+        (
+            lambda path: write_state(path, STATE | {"address": "that"}),
+            "other data, options, callbacks or",
+        ),
         (lambda path: write_state(path, {"address": "this"}), "damaged"),
     ],
 )

@@ -169,6 +169,17 @@ def test_a_damaged_cache_is_made_anew(folder, cache, name):
     assert levels(load(folder)) == expected
 
 
+def test_pixels_damaged_in_the_cache_are_decoded_again(folder, cache, reads):
+    right = levels(load(folder))
+    for array in cache.glob("images/*/*.npy"):
+        content = bytearray(array.read_bytes())
+        content[128:] = bytes(len(content) - 128)
+        array.write_bytes(content)
+    reads.clear()
+    assert levels(load(folder)) == right
+    assert reads
+
+
 def test_the_fingerprint_is_that_of_arrays_and_reads_them_once(folder, monkeypatch):
     def splits(pairs):
         train, val = (Split(x, np.arange(len(x)) % 2) for x, _ in pairs)

@@ -165,3 +165,16 @@ def test_an_artefact_says_that_it_has_two_tiers(chain_of_three, tmp_path):
     with pytest.raises(ValueError, match="two tiers, a device and a cloud; received 3"):
         save_policy(policy, tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
+
+
+@pytest.mark.parametrize("later", [[Gate], [0.5]])
+def test_a_threshold_alone_is_no_gate(chain_of_three, later):
+    with pytest.raises(ValueError, match="later: expected a Gate for each of these tiers"):
+        OffloadPolicy(chain_of_three[0], None, Margin(), 0.5, ("a", "b", "c"), later=later)
+
+
+def test_a_threshold_that_is_no_number_is_refused(chain_of_three):
+    with pytest.raises(ValueError, match="received NaN"):
+        OffloadPolicy(
+            chain_of_three[0], None, Margin(), np.nan, ("a",) * 3, later=[Gate(Margin(), 0)]
+        )

@@ -10,6 +10,7 @@ import numpy as np
 from keras_ddnn.data.classes import Classes, require_samples_for
 from keras_ddnn.data.rows.batches import are_batches, written_once
 from keras_ddnn.data.rows.kept import content_of, remembered
+from keras_ddnn.data.rows.sizes import SMALLEST_SIDE
 from keras_ddnn.data.rows.view import (
     Array,
     Range,
@@ -23,7 +24,7 @@ from keras_ddnn.data.rows.view import (
 from keras_ddnn.files.checks import expect, require_utf8
 from keras_ddnn.files.notices import notice
 
-MIN_SIDE = 16  # three poolings leave the cloud network 2×2 of it
+MIN_SIDE = SMALLEST_SIDE
 BRIGHT = 127  # floats above it are said to be of 0..255
 
 

@@ -45,7 +45,8 @@ class OffloadPolicy:
         reading: How a device reads image files, see `Splits.reading`; None leaves it to the device.
 
     Raises:
-        ValueError: If there is not one name a label, or not one gate for each tier but the last.
+        ValueError: If there is not one name a label, not one `Gate` for each tier but the last, or a
+            threshold is NaN.
     """
 
     model: keras.Model | Cascade
@@ -65,6 +66,8 @@ class OffloadPolicy:
         tiers = as_cascade(self.model).model.output
         gates = f"a gate for each tier but the last of {', '.join(tiers)}"
         expect(len(self.gates) == len(tiers) - 1, "later", gates, f"{len(self.gates)} in all")
+        others = [type(gate).__name__ for gate in self.gates if not isinstance(gate, Gate)]
+        expect(not others, "later", "a Gate for each of these tiers", ", ".join(others))
 
     @property
     def gates(self) -> tuple[Gate, ...]:

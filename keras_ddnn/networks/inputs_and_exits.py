@@ -135,6 +135,8 @@ def logits_on(
     def call(operation: keras.Operation, *arguments: Any, **options: Any) -> Any:
         name = operation.name.removeprefix(prefix)
         copies[name] = operation
+        if isinstance(operation, layers.Identity):
+            options.pop("mask", None)  # that of the softmax in whose place it stands
         tensors[name] = operation(*arguments, **options)
         return tensors[name]
 

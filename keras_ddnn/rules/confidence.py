@@ -102,10 +102,19 @@ class Gate:
     Attributes:
         rule: Scores the samples.
         score_threshold: Samples with a score at or above it are sent on.
+
+    Raises:
+        ValueError: If the threshold is NaN.
     """
 
     rule: OffloadRule
     score_threshold: float
+
+    def __post_init__(self) -> None:
+        if np.isnan(self.score_threshold):
+            raise ValueError(
+                "score_threshold must be a number; received NaN, at which everything is sent on"
+            )
 
     def sends_on(self, tier: TierOutputs) -> np.ndarray:
         """Return whether to send on each of n samples, bool (n,); see `offloads`."""

@@ -83,7 +83,9 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             saved = read_state(self.path)
             place, history = Place(*saved["place"]), saved["history"]
-            wrong = None if saved["address"] == address else "of other data, options or code"
+            wrong = (
+                None if saved["address"] == address else "of other data, options, callbacks or code"
+            )
         except OSError as error:
             raise ValueError(f"{self.path} cannot be read: {error}") from error
         except Exception as error:  # there is no end to what damage can bring a reader to

@@ -4,7 +4,8 @@ A set of images is a folder of an array, named by its content, and of `images.js
 the paths of its files and by how they are read. Like Git, it trusts a file whose size, times and
 inode are as they were; any other is hashed, and decoded anew only if its bytes have changed. So
 files that were touched or restored are found, and edited ones are not mistaken, at the price of a
-stat for each at a start.
+stat for each at a start. The array itself is trusted by its size and time likewise, else its chunks
+are hashed, and what is damaged is decoded anew.
 
 While it is made, each chunk of rows is written and then noted with its hash, in a folder whose name
 ends with ".part". A later process takes from there what has the noted hash, and nothing else. Where
@@ -120,13 +121,32 @@ def _found(folder: Path, asked: ImageFiles) -> Decoded | None:
         images = np.load(folder / record["images"], mmap_mode="r")
         if images.shape != tuple(record["shape"]):
             return None
+        marks = _marks(folder / record["images"])
+        if marks != record.get("marks") and not _undamaged(folder, images):
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if any(now is not then for now, then in zip(states, known)):
+    if marks != record.get("marks") or any(now is not old for now, old in zip(states, known)):
         with suppress(OSError):  # next time no file need be read
-            write_sealed_json(folder / RECORD, record | {"states": states})
+            write_sealed_json(folder / RECORD, record | {"states": states, "marks": marks})
     place = f"{len(images):,} decoded images are read from {folder}"
     return Decoded(images, states, [*record["notes"], place])
+
+
+def _marks(array: Path) -> list[int]:
+    """Return size and time of change of an array: while they are as noted it is trusted."""
+    state = os.stat(array)
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _undamaged(folder: Path, images: np.ndarray) -> bool:
+    """Return whether every chunk of a complete array has the hash that was noted for it."""
+    noted = _noted(folder / NOTED, _header(images.shape))
+    chunks = chunks_of(images.shape)
+    return noted.keys() == set(range(len(chunks))) and all(
+        sha256(images[rows.start : rows.stop]).hexdigest() == noted[chunk][0]
+        for chunk, rows in enumerate(chunks)
+    )
 
 
 def _made(folder: Path, asked: ImageFiles, exact: bool) -> Decoded:
@@ -141,7 +161,7 @@ def _made(folder: Path, asked: ImageFiles, exact: bool) -> Decoded:
         _start_from(folder, part)
         states, content = _fill(part, asked, shape, alike)
         record = {"shape": shape, "states": states, "notes": notes}
-        record["images"] = _name_of(content)
+        record |= {"images": _name_of(content), "marks": _marks(part / IMAGES)}
         record |= {"root": str(asked.root.absolute()), "names": asked.names}
         record |= {"options": asked.options()}
         write_sealed_json(part / CONTENT, {"content": content})

@@ -11,6 +11,7 @@ from keras_ddnn.files.checks import expect, require_choice
 
 Fit = Literal["resize", "crop_to_aspect_ratio", "pad_to_aspect_ratio"]
 Size = tuple[int, int]  # height and width
+SMALLEST_SIDE = 16  # three poolings leave the cloud network 2×2 of it
 LARGEST_SIDE = 224  # that is chosen; a larger one is asked for
 SIZE_HELP = "height and width of all images, as 96 or 96x128; see --fit"
 FIT_HELP = "how images of another size are brought to it; padding has the background"
@@ -31,8 +32,10 @@ def size_of(given: int | Sequence[int] | str | None) -> Size | None:
             sides = ()
     sides = (sides,) if np.ndim(sides) == 0 else tuple(sides)
     sides = sides * 2 if len(sides) == 1 else sides
-    whole = all(isinstance(side, int | np.integer) and side > 0 for side in sides)
-    expect(len(sides) == 2 and whole, "image_size", "one side, or height and width", repr(given))
+    whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in sides)
+    wanted = f"one side, or height and width, of at least {SMALLEST_SIDE}"
+    large = len(sides) == 2 and whole and min(sides) >= SMALLEST_SIDE
+    expect(large, "image_size", wanted, repr(given))
     return int(sides[0]), int(sides[1])
 
 
@@ -63,7 +66,9 @@ def common_size(sizes: Counter) -> tuple[Size, str | None]:
 
 
 def fitted(pixels: np.ndarray, size: Size, fit: Fit, background: Sequence[int]) -> np.ndarray:
-    """Bring an image to a size, as `keras.utils.image_dataset_from_directory` does.
+    """Bring an image to a size, by the ways of `keras.utils.image_dataset_from_directory`.
+
+    It is shrunk with antialiasing, as PIL does, where Keras samples.
 
     An image of that size is kept to the digit. Others are resampled bilinearly, each new pixel from
     all that it covers (`PIL.Image.BILINEAR`).
