@@ -73,7 +73,7 @@ def test_a_diverged_training_leaves_no_state(tmp_path, monkeypatch, loss, error,
     monkeypatch.setattr(fit, "fit_ddnn", fit_ddnn)
     monkeypatch.setattr("keras_ddnn.networks.paper.save_weights", save_weights)
     monkeypatch.setattr(backbones, "untrained", lambda *_: None)
-    told = SimpleNamespace(actor=SimpleNamespace(put_nowait=SimpleNamespace(remote=print)))
+    told = SimpleNamespace(actor=SimpleNamespace(put_nowait=SimpleNamespace(remote=id)))
     splits = Splits("toy", *(toy_split(6, seed) for seed in range(3)), ("a", "b", "c"))
     workspace, spec = Workspace("f00d", tmp_path), NetworkSpec(DDNNConfig())
     with pytest.raises(error):
