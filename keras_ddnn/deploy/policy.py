@@ -45,8 +45,8 @@ class OffloadPolicy:
         reading: How a device reads image files, see `Splits.reading`; None leaves it to the device.
 
     Raises:
-        ValueError: If there is not one name a label, not one `Gate` for each tier but the last, or a
-            threshold is NaN.
+        ValueError: If there is not one name a label, not one `Gate` for each tier but the last, or
+            a threshold is NaN.
     """
 
     model: keras.Model | Cascade
