@@ -170,7 +170,7 @@ def stored(folder, splits, tmp_path_factory):
     addresses = networks._addresses(search, splits.train.take([0]))
     workspace = Workspace("f00d", root, networks=addresses)
     for spec in search.backbones():
-        backbones.train_backbone(splits, spec, workspace, Queue())
+        backbones.train_backbone(splits, spec, workspace, Queue(), 300.0)
     (members,) = search.networks()
     return StoredNetwork.of(workspace, members, splits)
 

@@ -34,7 +34,7 @@ def policy_of(bank, local_fraction):
 @pytest.mark.parametrize("n", [3, 700])
 def test_what_is_captured_may_be_written_to_however_many_samples_it_has(bank, n):
     captured = capture(bank[0], IMAGES[:n], np.zeros(n, np.int64))
-    arrays = captured.edge.outputs, captured.edge.features, captured.cloud_logits
+    arrays = captured.edge.outputs, captured.cloud_logits
     assert all(array.flags.writeable for array in arrays)
 
 
