@@ -1,8 +1,6 @@
 """A search over networks in a chain: each is trained on its own, once, whoever it stands with."""
 
 import json
-import os
-import sys
 from dataclasses import replace
 from functools import partial
 
@@ -10,10 +8,9 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_split
+from toy_networks import importable, small_splits
 
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.data.splits import Splits
 from keras_ddnn.deploy.artifact import load_policy
 from keras_ddnn.evaluation.cut_latency import Machines
 from keras_ddnn.files.atomic import write_json
@@ -65,20 +62,13 @@ SEARCH = SearchConfig(network=FOUR, epochs=1)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the user's code, from which it can be imported."""
-    folder = tmp_path_factory.mktemp("code")
-    (folder / "chained_nets.py").write_text(CODE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        paths = (str(folder), os.environ.get("PYTHONPATH"))
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # of workers
+    with importable(tmp_path_factory.mktemp("code"), "chained_nets", CODE) as folder:
         yield folder
-    sys.modules.pop("chained_nets", None)
 
 
 @pytest.fixture(scope="module")
 def splits():
-    parts = [toy_split(n, seed) for n, seed in ((96, 0), (30, 1), (30, 2))]
-    return Splits("toy", *parts, ("a", "b", "c"))
+    return small_splits()
 
 
 def test_two_devices_and_two_clouds_are_four_trainings_for_four_chains():

@@ -257,7 +257,7 @@ def test_a_full_disk_is_said_and_nothing_is_left_behind(folder, cache, caplog, m
     def full(file, content, offset):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept, "_write", full)
+    monkeypatch.setattr(kept, "write_at", full)
     assert levels(load(folder))[1] == [80, 90, 100, 110]
     assert "cannot be written (No space left on device)" in caplog.text
     assert not list(cache.glob("images/*/*"))

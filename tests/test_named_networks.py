@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import toy_split
+from toy_networks import importable, small_splits
 
 from keras_ddnn.config import DDNNConfig, HeadConfig
-from keras_ddnn.data.splits import Splits
 from keras_ddnn.deploy import artifact
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.networks.named_models import address_of, named_network
@@ -58,20 +56,13 @@ def address_of_code(folder, code, name="small", seed=0):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the user's code, from which it can be imported."""
-    folder = tmp_path_factory.mktemp("code")
-    (folder / "nets_of_a_user.py").write_text(CODE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        paths = (str(folder), os.environ.get("PYTHONPATH"))
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # of workers
+    with importable(tmp_path_factory.mktemp("code"), "nets_of_a_user", CODE) as folder:
         yield folder
-    sys.modules.pop("nets_of_a_user", None)
 
 
 @pytest.fixture(scope="module")
 def splits():
-    parts = [toy_split(n, seed) for n, seed in ((96, 0), (30, 1), (30, 2))]
-    return Splits("toy", *parts, ("a", "b", "c"))
+    return small_splits()
 
 
 def test_an_address_is_that_of_the_code_and_not_of_its_name(tmp_path, monkeypatch):

@@ -1,11 +1,18 @@
 """Small networks of every kind, cut and chained, and toy data that they learn in an epoch."""
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
+from conftest import toy_split
 from keras import layers
 
+from keras_ddnn.data.datasets import Splits
 from keras_ddnn.networks.cascade import Cascade, chain, split
 
 SIDE, COLUMNS, LENGTH, WORDS = 16, 6, 12, 30
@@ -91,3 +98,21 @@ def network_of(kind: str) -> tuple[Cascade, Callable, int]:
 
 
 KINDS = ("images cut", "images chained", "tables cut", "tokens cut", "tokens chained")
+
+
+@contextmanager
+def importable(folder: Path, name: str, code: str) -> Iterator[Path]:
+    """Give a folder a module of a user's code, which can be imported here and by workers."""
+    (folder / f"{name}.py").write_text(code)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        paths = (str(folder), os.environ.get("PYTHONPATH"))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        yield folder
+    sys.modules.pop(name, None)
+
+
+def small_splits() -> Splits:
+    """Return a few images of three classes for networks of a user."""
+    parts = [toy_split(n, seed) for n, seed in ((96, 0), (30, 1), (30, 2))]
+    return Splits("toy", *parts, ("a", "b", "c"))

@@ -1,12 +1,12 @@
 """Trained backbones on disk, read as far as a trial or a report uses them."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -134,14 +134,12 @@ class StoredNetwork:
             return np.load(folder / "images.npy", mmap_mode="r")
         inputs = self.images["train"]
 
-        @cache
-        def made() -> Array:
+        def make() -> Array:
             from keras_ddnn.training.capture import augmented_images
 
             return augmented_images(self.ddnn, inputs, views)
 
-        shape = (views * len(inputs), *inputs.shape[1:])
-        return Rows(Computed(shape, inputs.dtype, lambda rows: made()[rows]))
+        return _when_read(make, (views * len(inputs), *inputs.shape[1:]), inputs.dtype)
 
     def cascade(self) -> "Cascade":
         """Make the network anew and read its weights."""
@@ -197,8 +195,7 @@ class StoredNetwork:
         if sends is None or sends["inputs"]:  # a network of one tier hands on what it reads
             return bank.with_features(inputs)
 
-        @cache
-        def made() -> Array:
+        def make() -> Array:
             from keras_ddnn.training.capture import sent_features
 
             return sent_features(self.cascade().folded().tiers[0], inputs)
@@ -215,8 +212,18 @@ class StoredNetwork:
             return np.load(folder / FEATURES, mmap_mode="r")
 
         shape = (len(bank), *sends["shape"])
-        features = Computed(shape, sends["dtype"], lambda rows: made()[rows], keep)
-        return bank.with_features(Rows(features))
+        return bank.with_features(_when_read(make, shape, sends["dtype"], keep))
+
+
+def _when_read(
+    make: Callable[[], Array],
+    shape: Sequence[int],
+    dtype: Any,
+    keep: Callable[[Computed], np.ndarray] | None = None,
+) -> Rows:
+    """Return an array of known shape and type whose network is read when a row is."""
+    made = cache(make)
+    return Rows(Computed(shape, dtype, lambda rows: made()[rows], keep))
 
 
 def _predictions(paths: Sequence[Path]) -> Predictions:

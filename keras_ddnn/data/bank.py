@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.gate_costs import GateCosts
-from keras_ddnn.data.outputs import as_rows, checked_outputs
+from keras_ddnn.data.outputs import TIERS, as_rows, checked_outputs
 from keras_ddnn.data.rows.view import Array, taken
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.atomic import replacing_file
@@ -17,7 +17,7 @@ from keras_ddnn.files.checks import require_choice
 from keras_ddnn.tasks.classification import CLASSIFICATION, softmax
 from keras_ddnn.tasks.task import Task
 
-LOCAL, CLOUD = "local", "cloud"  # the first and the last tier
+LOCAL, CLOUD = TIERS  # the first and the last tier
 LOGITS, FEATURES = "_logits", "_features"  # behind the name of a tier, names of arrays in a file
 
 
@@ -237,15 +237,15 @@ class Bank:
         """
         try:
             with np.load(path, allow_pickle=False) as saved:
-                # Older files have two tiers, and an array of features which may be empty.
-                names = saved["tiers"].tolist() if "tiers" in saved.files else [LOCAL, CLOUD]
-                mapped = {
-                    f"{LOCAL}{FEATURES}" if name == "features" else name: _memory_map(path, name)
-                    for name in saved.files
-                    if name.endswith("features")
-                }
+                if "tiers" in saved.files:
+                    names = saved["tiers"].tolist()
+                    kept = {name: f"{name}{FEATURES}" for name in names}
+                    mapped = {name: array for name, array in kept.items() if array in saved.files}
+                else:  # an older file, whose features are those of the device and may be empty
+                    names, mapped = TIERS, {LOCAL: "features"}
+                features = {name: _memory_map(path, array) for name, array in mapped.items()}
                 tiers = {
-                    name: TierOutputs(saved[f"{name}{LOGITS}"], mapped.get(f"{name}{FEATURES}"))
+                    name: TierOutputs(saved[f"{name}{LOGITS}"], features.get(name))
                     for name in names
                 }
                 targets, index = saved["labels"], saved["index"]

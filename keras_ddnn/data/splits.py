@@ -24,7 +24,6 @@ from keras_ddnn.data.rows.view import (
 from keras_ddnn.files.checks import expect, require_utf8
 from keras_ddnn.files.notices import notice
 
-MIN_SIDE = SMALLEST_SIDE
 BRIGHT = 127  # floats above it are said to be of 0..255
 
 
@@ -59,7 +58,7 @@ def as_images(array: Any, subject: str) -> Array:
     """
     source = as_source(array, subject)
     shape, row = f"shape {source.shape}", tuple(source.shape[1:])
-    if len(row) == 2 and min(row) >= MIN_SIDE:
+    if len(row) == 2 and min(row) >= SMALLEST_SIDE:
         notice(f"{subject} of {shape} are read as grey images")
         row = (*row, 1)
     known = len(row) == 3 and row[2] in (1, 3)
@@ -67,8 +66,8 @@ def as_images(array: Any, subject: str) -> Array:
     advice = ", which looks like channels first: pass x.transpose(0, 2, 3, 1)" if first else ""
     expect(known, subject, "shape (n, height, width, 1 or 3)", f"{shape}{advice}")
     expect(len(source), subject, "at least one image", "an empty split")
-    large = min(row[:2]) >= MIN_SIDE
-    expect(large, subject, f"height and width of at least {MIN_SIDE}", shape)
+    large = min(row[:2]) >= SMALLEST_SIDE
+    expect(large, subject, f"height and width of at least {SMALLEST_SIDE}", shape)
     factor, kind = 1, source.dtype.kind
     if source.dtype != np.uint8:
         accepted = "integers in 0..255 or floats in [0, 1]"

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_ddnn.config import BOTTLENECK_BLOCK, DDNNConfig, feature_quantisation
-from keras_ddnn.data.splits import MIN_SIDE
+from keras_ddnn.data.rows.sizes import SMALLEST_SIDE
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.layers import (
     Bias,
@@ -41,10 +41,10 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
         ValueError: If the shape or the number of classes cannot make a network.
     """
     config = config or DDNNConfig()
-    if len(input_shape) != 3 or min(input_shape[:2]) < MIN_SIDE:
+    if len(input_shape) != 3 or min(input_shape[:2]) < SMALLEST_SIDE:
         raise ValueError(
             "input_shape must be (height, width, channels) with sides of at least "
-            f"{MIN_SIDE} pixels; received {tuple(input_shape)}"
+            f"{SMALLEST_SIDE} pixels; received {tuple(input_shape)}"
         )
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2; received {num_classes}")

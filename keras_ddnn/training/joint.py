@@ -8,15 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.datasets import Split
+from keras_ddnn.data.outputs import TIERS
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
 from keras_ddnn.training.batches import augmentation, batches_in_order, training_batches
 
 VALIDATION_BATCH_SIZE = 500
-TWO = (LOCAL, CLOUD)  # the outputs of most networks
 EVEN = 0.5  # λ of the compiled loss of a random λ
 
 
@@ -60,7 +59,7 @@ def joint_batches(
     config: DDNNConfig,
     weights: np.ndarray | None = None,
     *,
-    outputs: Sequence[str] = TWO,
+    outputs: Sequence[str] = TIERS,
     first: int = 0,
 ) -> tf.data.Dataset:
     """Yield endless batches: inputs, labels of all outputs, and their weights if there are any.
@@ -90,7 +89,7 @@ def joint_batches(
     return training_batches(arrays, config.batch_size, config.seed, transform, first=first)
 
 
-def joint_batches_in_order(split: Split, outputs: Sequence[str] = TWO) -> tf.data.Dataset:
+def joint_batches_in_order(split: Split, outputs: Sequence[str] = TIERS) -> tf.data.Dataset:
     """Yield inputs and labels of all outputs once, in order: for validation."""
     labels = dict.fromkeys(outputs, split.labels)
     return batches_in_order((split.images, labels), VALIDATION_BATCH_SIZE)

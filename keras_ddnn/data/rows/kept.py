@@ -20,12 +20,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from keras_ddnn.data.rows.chunk_notes import (
+    NOTED,
+    header_of,
+    noted_chunks,
+    undamaged,
+    write_at,
+)
 from keras_ddnn.data.rows.decoding import (
     FileState,
     ImageFiles,
@@ -39,7 +45,7 @@ from keras_ddnn.data.rows.view import MappedFile
 from keras_ddnn.files.checksums import read_sealed_json, sha256_of_json, write_sealed_json
 
 VERSION = 1  # of what pixels a file means; raised when reading or fitting changes
-IMAGES, RECORD, NOTED = "images.npy", "images.json", "chunks.jsonl"
+IMAGES, RECORD = "images.npy", "images.json"
 CONTENT = "content.json"  # what stands for the pixels
 ROOM = 2**24  # bytes that stay free on the disk
 
@@ -122,7 +128,7 @@ def _found(folder: Path, asked: ImageFiles) -> Decoded | None:
         if images.shape != tuple(record["shape"]):
             return None
         marks = _marks(folder / record["images"])
-        if marks != record.get("marks") and not _undamaged(folder, images):
+        if marks != record.get("marks") and not undamaged(folder, images):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -137,16 +143,6 @@ def _marks(array: Path) -> list[int]:
     """Return size and time of change of an array: while they are as noted it is trusted."""
     state = os.stat(array)
     return [state.st_size, state.st_mtime_ns]
-
-
-def _undamaged(folder: Path, images: np.ndarray) -> bool:
-    """Return whether every chunk of a complete array has the hash that was noted for it."""
-    noted = _noted(folder / NOTED, _header(images.shape))
-    chunks = chunks_of(images.shape)
-    return noted.keys() == set(range(len(chunks))) and all(
-        sha256(images[rows.start : rows.stop]).hexdigest() == noted[chunk][0]
-        for chunk, rows in enumerate(chunks)
-    )
 
 
 def _made(folder: Path, asked: ImageFiles, exact: bool) -> Decoded:
@@ -203,7 +199,7 @@ def _fill(
     """
     from tqdm import tqdm
 
-    header = _header(shape)
+    header = header_of(shape)
     chunks, row_bytes = chunks_of(shape), int(np.prod(shape[1:]))
     free = shutil.disk_usage(part).free
     mode = "r+b" if (part / IMAGES).exists() else "w+b"
@@ -214,7 +210,7 @@ def _fill(
         def place_of(rows: range) -> tuple[int, int]:
             return len(header) + rows.start * row_bytes, len(rows) * row_bytes
 
-        noted = _noted(part / NOTED, header)
+        noted = noted_chunks(part / NOTED, header)
         done = {}
         for chunk, (digest, states) in noted.items():
             rows = chunks[chunk]
@@ -225,7 +221,7 @@ def _fill(
             mended = any(state.error for state in states)  # perhaps
             if sha256(pixels).hexdigest() == digest and None not in same and not mended:
                 done[chunk] = digest, same
-        _write(images, header, 0)
+        write_at(images, header, 0)
         images.truncate(len(header) + shape[0] * row_bytes)
 
         todo = [chunk for chunk in range(len(chunks)) if chunk not in done]
@@ -247,7 +243,7 @@ def _fill(
                 notes.write(json.dumps({"header": header.hex()}).encode() + b"\n")
             for chunk, (pixels, states) in zip(todo, results):
                 digest = sha256(pixels).hexdigest()
-                _write(images, pixels.tobytes(), place_of(chunks[chunk])[0])
+                write_at(images, pixels.tobytes(), place_of(chunks[chunk])[0])
                 notes.write(b"\n" + json.dumps([chunk, digest, states]).encode() + b"\n")
                 notes.flush()
                 done[chunk] = digest, states
@@ -256,36 +252,6 @@ def _fill(
     ordered = [done[chunk] for chunk in range(len(chunks))]
     content = sha256_of_json([shape, [digest for digest, _ in ordered]])
     return [state for _, states in ordered for state in states], content
-
-
-def _noted(path: Path, header: bytes) -> dict[int, tuple[str, list[FileState]]]:
-    """Return the noted chunks of an unfinished array with this header; torn lines are left out."""
-    lines = []
-    with suppress(OSError):
-        for line in path.read_bytes().splitlines():
-            with suppress(ValueError):
-                lines.append(json.loads(line))
-    if lines[:1] != [{"header": header.hex()}]:
-        return {}
-    return {
-        chunk: (digest, [FileState(*state) for state in states])
-        for chunk, digest, states in lines[1:]
-    }
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    file = BytesIO()
-    description = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, description)
-    return file.getvalue()
-
-
-def _write(file: IO[bytes], content: bytes, offset: int) -> None:
-    # Not through a mapping: there a full disk is a signal that kills, here it is an exception.
-    file.seek(offset)
-    view = memoryview(content)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _move(part: Path, folder: Path) -> None:
