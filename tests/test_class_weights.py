@@ -13,7 +13,7 @@ from keras_ddnn.data.datasets import Split
 from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.training.joint import joint_batches
-from keras_ddnn.training.sample_weights import sample_weights
+from keras_ddnn.training.recipe.sample_weights import sample_weights
 
 PETS = Classes(("cat", "dog"))
 LABELS = np.array([0, 0, 0, 1])

@@ -9,7 +9,7 @@ from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.training.capture import capture
 from keras_ddnn.training.fit import fit_ddnn
 from keras_ddnn.training.joint import compile_ddnn
-from keras_ddnn.training.schedules import learning_rate_of
+from keras_ddnn.training.recipe.schedules import learning_rate_of
 
 SMALL = DDNNConfig(
     local_filters=8,

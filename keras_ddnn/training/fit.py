@@ -25,9 +25,9 @@ from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_ba
 from keras_ddnn.training.checkpoint import Checkpoint
 from keras_ddnn.training.devices import Devices, strategy_of
 from keras_ddnn.training.joint import compile_ddnn, joint_batches, joint_batches_in_order
-from keras_ddnn.training.sample_weights import sample_weights
+from keras_ddnn.training.recipe.sample_weights import sample_weights
+from keras_ddnn.training.recipe.schedules import StopAfter, learning_rate_of, parts_of
 from keras_ddnn.training.saved_state import address_of_training
-from keras_ddnn.training.schedules import StopAfter, learning_rate_of, parts_of
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
 from keras_ddnn.training.trainable import make_network, read_network_and_data, require_network
 

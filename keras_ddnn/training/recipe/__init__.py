@@ -1,0 +1,4 @@
+"""What a recipe says, each in a file: optimizer, learning rate, loss and weights of samples.
+
+It needs TensorFlow.
+"""
