@@ -97,7 +97,7 @@ def _summary(seeds: pd.DataFrame, channels: int, first: int) -> dict:
 
 
 def _multiply_adds(splits, config) -> dict:
-    from keras_ddnn.networks.model_costs import multiply_adds
+    from keras_ddnn.networks.costs.model_costs import multiply_adds
     from keras_ddnn.networks.paper import build_ddnn, split_ddnn
 
     halves = split_ddnn(build_ddnn(splits.train.images.shape[1:], splits.num_classes, config))

@@ -59,7 +59,7 @@ _FILE_OF = {
     "load": "data.datasets",
     "load_policy": "deploy.artifact",
     "load_rule": "labels.rule_file",
-    "multiply_adds": "networks.model_costs",
+    "multiply_adds": "networks.costs.model_costs",
     "oracle_scores": "evaluation.oracle_gap",
     "over_seeds": "evaluation.statistics",
     "run": "pipeline",

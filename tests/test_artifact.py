@@ -25,7 +25,7 @@ from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout
 from keras_ddnn.labels.logit_head import LogitHead
-from keras_ddnn.networks.model_costs import multiply_adds
+from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.rules.calibration import for_local_fraction
 from keras_ddnn.rules.confidence import RULES, Margin, Random

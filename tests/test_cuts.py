@@ -15,7 +15,7 @@ from PIL import Image
 from figures.__main__ import main as draw_figures
 from keras_ddnn.deploy.cuts_command import main
 from keras_ddnn.evaluation.cut_latency import Machines, cut_latencies
-from keras_ddnn.networks.model_costs import cut_costs
+from keras_ddnn.networks.costs.model_costs import cut_costs
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.serve.edge import __main__ as edge
 

@@ -16,7 +16,7 @@ from keras_ddnn.heads.co_training import CoTrainedHead
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import Banks
-from keras_ddnn.networks.model_costs import multiply_adds
+from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.training.fit import fit_ddnn

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from keras_ddnn.networks.costs.model_costs import describe_layers, multiply_adds
 from keras_ddnn.networks.layers import (
     Bias,
     ByteDropout,
     FusedBatchNormalization,
     SimulatedQuantisation,
 )
-from keras_ddnn.networks.model_costs import describe_layers, multiply_adds
 
 MAP, SERIES, VIDEO = (8, 8, 6), (10, 6), (5, 8, 8, 6)
 SMALL = {"filters": 4, "kernel_size": 3}

@@ -10,8 +10,8 @@ from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.networks import paper as models
 from keras_ddnn.networks.cascade import as_cascade
+from keras_ddnn.networks.costs.model_costs import describe_layers, multiply_adds
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization
-from keras_ddnn.networks.model_costs import describe_layers, multiply_adds
 from keras_ddnn.networks.paper import (
     build_ddnn,
     save_weights,

@@ -117,7 +117,7 @@ def architectures() -> dict[str, list[dict]]:
     import keras
 
     from keras_ddnn.heads.architectures import build_head
-    from keras_ddnn.networks.model_costs import describe_layers
+    from keras_ddnn.networks.costs.model_costs import describe_layers
     from keras_ddnn.networks.paper import build_ddnn
 
     keras.backend.clear_session()  # layers without a name are numbered from here

@@ -108,8 +108,8 @@ def measure_networks(
 ) -> dict[NetworkSpec, Network]:
     """Build each network once, without training, and measure it; the recipe makes no difference."""
     import_tensorflow()
-    from keras_ddnn.networks.model_costs import multiply_adds
-    from keras_ddnn.networks.trace import Trace
+    from keras_ddnn.networks.costs.model_costs import multiply_adds
+    from keras_ddnn.networks.costs.trace import Trace
 
     networks = {}
     for spec in specs:

@@ -35,7 +35,7 @@ from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout
 from keras_ddnn.labels.rule_file import LOGIT_RULES
 from keras_ddnn.networks.cascade import Cascade, as_cascade
-from keras_ddnn.networks.model_costs import multiply_adds
+from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.calibration import Calibration, operating_points

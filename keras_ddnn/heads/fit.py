@@ -24,8 +24,8 @@ from keras_ddnn.labels.sources import (
     require_samples,
 )
 from keras_ddnn.labels.targets import LOSSES, TARGETS
+from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.layers import settle
-from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.networks.paper import prepare_training, resolve_precision, save_weights
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.inputs import HEAD_INPUTS

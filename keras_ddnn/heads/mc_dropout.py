@@ -12,8 +12,8 @@ from scipy.special import softmax
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import require_choice, require_count, require_seed
 from keras_ddnn.networks.batched import run_in_batches
+from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.layers import SimulatedQuantisation
-from keras_ddnn.networks.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import OffloadRule
 from keras_ddnn.tasks.classification import normalised_entropy
 

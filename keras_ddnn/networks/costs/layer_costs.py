@@ -14,7 +14,7 @@ from math import prod
 import keras
 from keras import layers
 
-from keras_ddnn.networks.trace import Step, Trace
+from keras_ddnn.networks.costs.trace import Step, Trace
 
 Shape = Sequence[int | None]
 

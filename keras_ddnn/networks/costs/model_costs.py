@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from keras_ddnn.evaluation.cut_latency import CLOUD_ONLY, DEVICE_ONLY, CutCosts
+from keras_ddnn.networks.costs.layer_costs import step_multiply_adds
+from keras_ddnn.networks.costs.trace import Step, Trace
 from keras_ddnn.networks.inputs_and_exits import functional, raw_input
-from keras_ddnn.networks.layer_costs import step_multiply_adds
 from keras_ddnn.networks.paper import split_ddnn
-from keras_ddnn.networks.trace import Step, Trace
 from keras_ddnn.networks.wiring import CutPoints
 
 

@@ -1,0 +1,4 @@
+"""What a network costs to run and to keep: multiply-adds, weights, the largest maps.
+
+It needs TensorFlow.
+"""
