@@ -5,13 +5,10 @@ from pathlib import Path
 
 import keras
 
-from keras_ddnn.config import (
-    DDNNConfig,
-    HeadConfig,
-    as_json,
-    feature_quantisation,
-    resolve_config,
-)
+from keras_ddnn.config.head import HeadConfig
+from keras_ddnn.config.network import feature_quantisation
+from keras_ddnn.config.presets import resolve_config
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.deploy.artifact import require_keepable, save_policy
@@ -22,6 +19,7 @@ from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import require_writable
 from keras_ddnn.files.checks import require_fraction
+from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import require_samples, staged_config
 from keras_ddnn.networks.cascade import Cascade, as_cascade

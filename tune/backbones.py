@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_ddnn.config import feature_quantisation
+from keras_ddnn.config.network import feature_quantisation
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.evaluation.payload import Payload
 from keras_ddnn.files.atomic import write_json

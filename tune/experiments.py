@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keras_ddnn.config import HeadConfig
+from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.labels.sources import STAGES
 from keras_ddnn.tasks.classification import COSTS
 from tune.measures import (

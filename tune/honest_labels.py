@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keras_ddnn.config import PRESETS, HeadConfig
+from keras_ddnn.config.head import HeadConfig
+from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
 from keras_ddnn.evaluation.statistics import audc_replicates, gain_of_replicates, over_seeds

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_ddnn.config import PRESETS
+from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.files.checks import require_choice
 from tune.specs import Cut
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keras_ddnn.config import HeadConfig
+from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.files.atomic import replacing_file, replacing_folder, write_json
 from keras_ddnn.files.records import as_json, differences
 from tune.experiments import EXPERIMENTS, FULL, QUICK, Scale

@@ -8,7 +8,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.config.head import HeadConfig
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checksums import read_sealed_json, sha256_of_json
 from keras_ddnn.files.records import as_json
 from keras_ddnn.labels.sources import FOLDS

@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import get_args
 
-from keras_ddnn.config import PRESETS, HeadArchitecture
+from keras_ddnn.config.head import HeadArchitecture
+from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
 from keras_ddnn.deploy.cuts_command import add_machines, machines_of
 from keras_ddnn.files.manifest import sign_artifact

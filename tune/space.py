@@ -8,12 +8,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from keras_ddnn.config import (
-    PRESETS,
-    DDNNConfig,
-    HeadConfig,
-    resolve_config,
-)
+from keras_ddnn.config.head import HeadConfig
+from keras_ddnn.config.presets import PRESETS, resolve_config
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checks import (
     ClassWeight,
     class_weight_pairs,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn.config.head import HeadConfig
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checks import require_count, require_positive
 from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config
 

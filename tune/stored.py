@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
+from keras_ddnn.config.head import HeadConfig
+from keras_ddnn.config.network import feature_quantisation
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.data.rows.computed import Computed

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig, as_json, feature_quantisation
+from keras_ddnn.config.network import feature_quantisation
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import KEY, Classes
 from keras_ddnn.data.quantisation import Quantisation
@@ -30,6 +31,7 @@ from keras_ddnn.files.manifest import (
     require_listed,
     write_manifest,
 )
+from keras_ddnn.files.records import as_json
 from keras_ddnn.files.signature import Key, private_key
 from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ddnn.config import DDNNConfig
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import expect, require_inputs

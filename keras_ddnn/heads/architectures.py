@@ -6,7 +6,7 @@ from typing import assert_never
 import keras
 from keras import layers
 
-from keras_ddnn.config import HeadConfig
+from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.labels.targets import TARGETS
 from keras_ddnn.networks.layers import FusedBatchNormalization
 from keras_ddnn.networks.paper import compute_policy

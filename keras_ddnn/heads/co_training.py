@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ddnn.config import HeadConfig
+from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.data.classes import class_numbers
 from keras_ddnn.data.splits import Split
 from keras_ddnn.heads.architectures import build_head

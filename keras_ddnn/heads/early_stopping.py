@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_ddnn.config import HeadConfig
+from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.labels.targets import TARGETS

@@ -9,12 +9,13 @@ import keras
 import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 
-from keras_ddnn.config import HeadConfig, as_json
+from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.blend import Anchor, AnchoredRule
 from keras_ddnn.files import manifest_fields
+from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
 from keras_ddnn.labels.sources import (

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from keras_ddnn.config import HeadConfig
+from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.heads.early_stopping import EarlyStopping
 from keras_ddnn.heads.fit import (
     PREDICT_BATCH,

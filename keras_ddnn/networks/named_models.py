@@ -13,7 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig, PaperOptions
+from keras_ddnn.config.network import PaperOptions
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
 from keras_ddnn.networks.cascade import CLOUD, FEATURES, LOCAL, Cascade, split
 from keras_ddnn.networks.inputs_and_exits import functional, require_logits

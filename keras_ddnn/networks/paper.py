@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from keras_ddnn.config import BOTTLENECK_BLOCK, DDNNConfig, feature_quantisation
+from keras_ddnn.config.network import BOTTLENECK_BLOCK, feature_quantisation
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.rows.sizes import SMALLEST_SIDE
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.layers import (

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 import numpy as np
 import tensorflow as tf
 
-from keras_ddnn.config import Augmentation
+from keras_ddnn.config.training import Augmentation
 from keras_ddnn.data.rows.computed import Computed
 from keras_ddnn.data.rows.view import Array, Rows
 

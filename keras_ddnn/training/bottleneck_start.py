@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ddnn.config import BOTTLENECK_BLOCK
+from keras_ddnn.config.network import BOTTLENECK_BLOCK
 from keras_ddnn.networks.batched import run_in_batches
 
 SAMPLES = 1000  # images; of each many places are seen

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ddnn.config import DDNNConfig
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.rows.batches import written_once
 from keras_ddnn.data.rows.computed import Computed

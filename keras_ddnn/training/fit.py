@@ -10,7 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig, feature_quantisation, resolve_config
+from keras_ddnn.config.network import feature_quantisation
+from keras_ddnn.config.presets import resolve_config
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split

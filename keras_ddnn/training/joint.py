@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_ddnn.config import DDNNConfig
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Split
 from keras_ddnn.data.outputs import TIERS
 from keras_ddnn.networks.paper import prepare_training, resolve_precision

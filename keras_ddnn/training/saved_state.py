@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ddnn.config import DDNNConfig
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.rows.view import blocks
 from keras_ddnn.data.splits import Split
 from keras_ddnn.files.atomic import replacing_file

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_ddnn.config import DDNNConfig
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Split, read_training_data
 from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade

@@ -1,0 +1,110 @@
+"""Offload heads: what they read, what they are and what they learn."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from keras_ddnn.config.training import Precision
+from keras_ddnn.files.checks import (
+    require_choice,
+    require_count,
+    require_fraction,
+    require_positive,
+    require_seed,
+)
+from keras_ddnn.labels.sources import LABEL_SOURCES
+from keras_ddnn.labels.targets import LOSSES, TARGETS
+from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
+from keras_ddnn.tasks.classification import COSTS
+
+HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """An offload head: what it reads, what it is, and what it learns.
+
+    Attributes:
+        input: A key of `HEAD_INPUTS`.
+        architecture: "mlp"; "paper_mlp", the same ending in (1 + tanh)/2 as in the paper; "conv",
+            the shallow network of four convolution blocks, for the map inputs.
+        depth: 1 to 4. Of an MLP on a vector, the first so many of the widths 256, 128, 64, 32; on a
+            map, so many dense layers of 128; of "conv", the convolutions a block.
+        target: A key of `TARGETS`, what is learned.
+        loss: A key of `LOSSES` that fits the target; the target's first by default.
+        cost: A key of `COSTS`, whose benefit is learned.
+        labels: A key of `LABEL_SOURCES`, which label the training samples.
+        anchored: Whether the head corrects the best confidence rule, as far as validation data
+            support it, or ranks alone; see `Anchor`.
+        local_fraction: L0, the share of training samples labelled easy; in [0, 1].
+        oversample: Whether to balance the labels by SMOTE (imbalanced-learn), on vectors only.
+        dropout: Share of the hidden units of "mlp" that are left out at random.
+        epochs, batch_size, learning_rate, patience: Training by Adam; it stops when the AUDC on the
+            validation data has not risen for `patience` epochs.
+        precision: As in `DDNNConfig`, for heads on maps; vectors are always read in float32.
+        seed: Seed of the weight initialisation and shuffling.
+
+    Raises:
+        ValueError: If a field lies outside its range, a name is unknown, or a vector input is
+            asked of "conv" or a map of `oversample`.
+    """
+
+    input: str = "logits_rich"
+    architecture: HeadArchitecture = "mlp"
+    depth: int = 1
+    target: str = "distilled"
+    loss: str | None = None
+    cost: str = "true_class"
+    labels: str = "final_epoch"
+    anchored: bool = True
+    local_fraction: float = 0.5
+    oversample: bool = False
+    dropout: float = 0.3
+    epochs: int = 10
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    patience: int = 3
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self):
+        require_choice("head input", self.input, HEAD_INPUTS)
+        require_choice("head architecture", self.architecture, get_args(HeadArchitecture))
+        require_choice("head depth", self.depth, (1, 2, 3, 4))
+        require_choice("target", self.target, TARGETS)
+        if self.loss is None:
+            object.__setattr__(self, "loss", TARGETS[self.target].losses[0])
+        require_choice("head loss", self.loss, LOSSES)
+        require_choice(
+            f"loss of the target {self.target!r}", self.loss, TARGETS[self.target].losses
+        )
+        require_choice("cost", self.cost, COSTS)
+        require_choice("label source", self.labels, LABEL_SOURCES)
+        require_choice("precision", self.precision, get_args(Precision))
+        require_seed("seed", self.seed)
+        require_fraction("local_fraction", self.local_fraction)
+        require_fraction("dropout", self.dropout)
+        require_count(epochs=self.epochs, batch_size=self.batch_size, patience=self.patience)
+        require_positive(learning_rate=self.learning_rate)
+        reads_map = self.input in MAP_INPUTS
+        if self.architecture == "conv" and not reads_map:
+            raise ValueError(
+                f"a conv head reads a map, one of {', '.join(MAP_INPUTS)}; received {self.input!r}"
+            )
+        if self.oversample and reads_map:
+            raise ValueError(f"oversampling needs a vector input; received {self.input!r}")
+        if self.oversample and self.target != "hard":
+            raise ValueError(f"oversampling needs the target 'hard'; received {self.target!r}")
+
+    def stack_key(self) -> tuple | None:
+        """Return what heads that `fit_heads` trains together agree on; None if trained alone."""
+        if self.architecture == "conv" or self.oversample:
+            return None
+        units = TARGETS[self.target].units
+        return (units, *(getattr(self, name) for name in STACKED_ALIKE))
+
+
+# The members of a stack read the same batches, and do the same with them.
+STACKED_ALIKE = (
+    *("input", "architecture", "depth", "labels", "dropout", "epochs", "batch_size"),
+    *("learning_rate", "precision", "seed"),
+)
