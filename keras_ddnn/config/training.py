@@ -16,7 +16,8 @@ from keras_ddnn.files.checks import (
 )
 
 # Names whose implementations import Keras, which `--help` must not; a test compares the two.
-Schedule = Literal["plateau", "one_cycle"]
+Schedule = Literal["plateau", "one_cycle", "linear"]
+Optimizer = Literal["adam", "muon"]
 Augmentation = Literal["none", "crop", "flip", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -30,10 +31,13 @@ class TrainingConfig:
     Attributes:
         lambda_local: Weight of the local loss, in [0, 1]; the cloud's is 1 - λ. "random" draws λ
             uniformly at every step.
-        epochs, batch_size: Of Adam.
+        epochs, batch_size: Of the training.
+        optimizer: "adam", or "muon" for networks of normalised convolutions; see
+            `ConvolutionalMuon`.
         learning_rate, schedule: "plateau" halves `learning_rate` when the validation loss stalls;
             "one_cycle" warms up to it over the first fifth of the steps, then follows a cosine to
-            zero.
+            zero; "linear" falls from it to zero.
+        label_smoothing: Share of each target that is spread evenly over the classes, in [0, 1].
         augmentation: "crop" pads by 4 pixels of reflection and crops at random; "flip" mirrors half
             of the images; "crop_flip" does both.
         precision: Compute type; weights, logits and losses stay float32. "auto" takes bfloat16
@@ -58,6 +62,8 @@ class TrainingConfig:
     stages: int = 0
     class_weight: ClassWeight = None
     seed: int = 0
+    optimizer: Optimizer = "adam"
+    label_smoothing: float = 0.0
 
     def __post_init__(self):
         if self.lambda_local != "random":
@@ -69,6 +75,8 @@ class TrainingConfig:
                 f"stages must lie in 0..epochs={self.epochs}; received {self.stages!r}"
             )
         require_positive(learning_rate=self.learning_rate)
+        require_choice("optimizer", self.optimizer, get_args(Optimizer))
+        require_fraction("label_smoothing", self.label_smoothing)
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_choice("augmentation", self.augmentation, get_args(Augmentation))
         require_choice("precision", self.precision, get_args(Precision))

@@ -85,14 +85,13 @@ DDNN = record(
         "epochs": COUNT,
         "batch_size": COUNT,
         "learning_rate": POSITIVE,
-        "schedule": text,
-        "augmentation": text,
-        "precision": text,
+        **dict.fromkeys(("optimizer", "schedule", "augmentation", "precision"), text),
+        "label_smoothing": FRACTION,
         "stages": integer(0, 1 << 31),
         "class_weight": nullable(either("balanced or pairs", one_of("balanced"), WEIGHTS)),
         "seed": SEED,
     },
-    optional=("bottleneck", "class_weight"),
+    optional=("bottleneck", "class_weight", "optimizer", "label_smoothing"),
 )
 HEAD_CONFIG = record(
     {

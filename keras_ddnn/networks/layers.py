@@ -1,11 +1,14 @@
 """Layers of our own, registered so that a saved model finds them."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.data.quantisation import Quantisation
 
 BYTE_VALUES = 256
+WHITENING_FLOOR = 5e-5  # of the largest variance
+TINY = 1e-12  # keeps the scale of an image of one colour finite
 
 
 def settle(layer: keras.layers.Layer) -> None:
@@ -43,10 +46,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         """Normalise maps of shape (n, h, w, c) by the batch (training) or the moving statistics."""
         training = bool(training) and self.trainable
         empty = tf.zeros([0])
+        mean = self.moving_mean  # a layer may have no scale or no offset of its own
         outputs = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=self.gamma,
-            offset=self.beta,
+            scale=tf.ones_like(mean) if self.gamma is None else self.gamma,
+            offset=tf.zeros_like(mean) if self.beta is None else self.beta,
             mean=empty if training else self.moving_mean,
             variance=empty if training else self.moving_variance,
             epsilon=self.epsilon,
@@ -176,8 +180,63 @@ class DepthToSpace(keras.layers.Layer):
         return n, self.block * h, self.block * w, channels // self.block**2
 
 
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class Whitening(keras.layers.Conv2D):
+    """Maps patches of (n, h, w, c) maps to uncorrelated values of variance 1, and their opposites.
+
+    Its weights come from data, see `start`, and are not trained: until then it gives zeros. A patch
+    of s·s places makes 2·s·s·c channels.
+
+    Source: Page, "How to Train Your ResNet", 2018; Jordan, 2024.
+
+    Args:
+        kernel_size: Side of a patch, s.
+        **options: Of `keras.layers.Conv2D`, but the number of filters.
+    """
+
+    def __init__(self, kernel_size=2, **options):
+        known = {"kernel_initializer": "zeros", "trainable": False} | options
+        super().__init__(known.pop("filters", 1), kernel_size, **known)
+
+    def build(self, input_shape):
+        """Make as many filters as the channels of the input ask for."""
+        self.filters = 2 * self.kernel_size[0] * self.kernel_size[1] * input_shape[-1]
+        super().build(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        """Return the shape of the maps."""
+        self.filters = 2 * self.kernel_size[0] * self.kernel_size[1] * input_shape[-1]
+        return super().compute_output_shape(input_shape)
+
+    def start(self, maps):
+        """Take the weights from maps of shape (n, h, w, c), as they come to the layer.
+
+        Directions of little variance are not blown up to full size: `WHITENING_FLOOR` of the
+        largest variance is added to all.
+        """
+        sides = [1, *self.kernel_size, 1]
+        patches = tf.image.extract_patches(
+            tf.cast(maps, tf.float32), sides, [1, 1, 1, 1], [1, 1, 1, 1], "VALID"
+        ).numpy()
+        patches = patches.reshape(-1, patches.shape[-1]).astype(np.float64)
+        mean = patches.mean(axis=0)
+        variances, directions = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
+        scales = np.sqrt(variances + max(WHITENING_FLOOR * variances[-1], TINY))
+        filters = (directions / scales)[:, ::-1]  # those of the largest variance first
+        filters = np.concatenate([filters, -filters], axis=1)
+        kernel = filters.reshape(*self.kernel_size, -1, self.filters)
+        self.set_weights([kernel, -mean @ filters])
+
+
 # Registered names of the layers above.
 OWN_LAYERS = frozenset(
     keras.saving.get_registered_name(layer)
-    for layer in (FusedBatchNormalization, Bias, ByteDropout, SimulatedQuantisation, DepthToSpace)
+    for layer in (
+        FusedBatchNormalization,
+        Bias,
+        ByteDropout,
+        SimulatedQuantisation,
+        DepthToSpace,
+        Whitening,
+    )
 )

@@ -18,6 +18,7 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
 from keras_ddnn.networks.cascade import CLOUD, FEATURES, LOCAL, Cascade, split
 from keras_ddnn.networks.inputs_and_exits import functional, require_logits
+from keras_ddnn.networks.modern import ModernOptions, build_modern
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.wiring import CutPoints
 
@@ -27,27 +28,32 @@ NAMED_CUTS = 4  # cuts that a message lists
 
 @dataclass(frozen=True)
 class Network:
-    """A network that is known by its name: one Keras model with an output for each tier.
+    """A network that is known by its name: one Keras model, with an output for each of its tiers.
 
     Attributes:
         options: Record of its architecture; see `PaperOptions`.
         build: (input shape, number of classes, options, precision) → the model.
-        at: Name of the layer whose output travels.
         shape, classes: Of the data it was made for.
     """
 
-    options: type
+    options: Any
     build: Callable[[Sequence[int], int, Any, str], keras.Model]
-    at: str
-    shape: tuple[int, ...]
-    classes: int
+    shape: tuple[int, ...] = (32, 32, 3)
+    classes: int = 10
 
 
 def _paper(shape: Sequence[int], classes: int, options: PaperOptions, precision: str):
     return build_ddnn(shape, classes, DDNNConfig(**asdict(options), precision=precision))
 
 
-NETWORKS = {PAPER: Network(PaperOptions, _paper, "features", (32, 32, 3), 10)}
+NETWORKS = {
+    PAPER: Network(PaperOptions(), _paper),
+    # For devices of at most 1.5, 12.5 and 50 million multiply-adds at 32×32 pixels, and the cloud.
+    "modern_tiny": Network(ModernOptions(widths=(10, 32, 64), stride=2), build_modern),
+    "modern_small": Network(ModernOptions(widths=(48, 96, 192), stride=2), build_modern),
+    "modern_medium": Network(ModernOptions(widths=(32, 128, 256)), build_modern),
+    "modern_large": Network(ModernOptions(widths=(64, 256, 256)), build_modern),
+}
 
 
 def named_model(
@@ -75,7 +81,7 @@ def named_model(
     keras.utils.set_random_seed(seed)
     if row := NETWORKS.get(name):
         shape = input_shape or row.shape
-        return row.build(shape, classes or row.classes, row.options(), DDNNConfig.precision)
+        return row.build(shape, classes or row.classes, row.options, DDNNConfig.precision)
     if ":" in name or name.endswith(".keras"):
         if classes is not None:
             raise ValueError(f"the model {name!r} has classes of its own; leave out --classes")

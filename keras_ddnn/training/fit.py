@@ -31,7 +31,12 @@ from keras_ddnn.training.recipe.sample_weights import sample_weights
 from keras_ddnn.training.recipe.schedules import StopAfter, learning_rate_of, parts_of
 from keras_ddnn.training.saved_state import address_of_training
 from keras_ddnn.training.tensorboard import write_benefit, write_projector
-from keras_ddnn.training.trainable import make_network, read_network_and_data, require_network
+from keras_ddnn.training.trainable import (
+    make_network,
+    read_network_and_data,
+    require_network,
+    start_whitening,
+)
 
 LOGGED_LOCAL_FRACTION = 0.5  # L0 of the b* shown in TensorBoard
 PROJECTED = 1000  # samples in the projector of TensorBoard
@@ -182,6 +187,7 @@ def fit_ddnn(
             before, cascade = cascade, make_network(network, shape, num_classes, part)
         model = cascade.model
         if before is None:
+            start_whitening(model, train.images)
             if checkpoint.path:
                 data = (train, val, weights)
                 checkpoint.find(address_of_training(model, config, data, callbacks))

@@ -1,7 +1,7 @@
 """The joint loss λ·L_local + (1 - λ)·L_cloud: how a model is compiled for it, and its batches."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import keras
 import numpy as np
@@ -14,6 +14,8 @@ from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
 from keras_ddnn.training.batches import augmentation, batches_in_order, training_batches
+from keras_ddnn.training.recipe.losses import loss_of
+from keras_ddnn.training.recipe.muon import ConvolutionalMuon
 
 VALIDATION_BATCH_SIZE = 500
 EVEN = 0.5  # λ of the compiled loss of a random λ
@@ -25,23 +27,35 @@ def compile_ddnn(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
     task: Task = CLASSIFICATION,
 ) -> None:
-    """Compile a DDNN with the joint loss of its task, Adam and the metrics of its outputs."""
+    """Compile a DDNN with the joint loss and the metrics of its task, and an optimizer."""
     # A random λ arrives as sample weights of mean 1, one λ a step, on top of these.
     lambda_local = EVEN if config.lambda_local == "random" else config.lambda_local
-    loss, outputs = dict(task.keras_loss), [*model.output]
+    outputs = [*model.output]
     with model.distribute_strategy.scope():
-        optimizer = keras.optimizers.Adam(learning_rate or config.learning_rate)
+        optimizer = _optimizer(config, learning_rate or config.learning_rate)
         if resolve_precision(config.precision) == "float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(
             optimizer,
-            loss={output: keras.losses.deserialize(dict(loss)) for output in outputs},
+            loss={output: loss_of(task, config.label_smoothing) for output in outputs},
             loss_weights=loss_weights(outputs, lambda_local),
             metrics={output: [*task.keras_metrics] for output in outputs},
             # XLA made training 3 to 7 times slower on CPUs.
             jit_compile=bool(tf.config.list_physical_devices("GPU")),
         )
         prepare_training(model, dict.fromkeys(outputs, np.zeros(1, np.int64)))
+
+
+def _optimizer(
+    config: DDNNConfig, rate: float | keras.optimizers.schedules.LearningRateSchedule
+) -> keras.optimizers.Optimizer:
+    match config.optimizer:
+        case "adam":
+            return keras.optimizers.Adam(rate)
+        case "muon":
+            return ConvolutionalMuon(rate, config.batch_size)
+        case _:
+            assert_never(config.optimizer)
 
 
 def loss_weights(outputs: Iterable[str], lambda_local: Any) -> dict[str, Any]:

@@ -4,14 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Split, read_training_data
+from keras_ddnn.data.rows.view import Array
 from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
+from keras_ddnn.networks.layers import Whitening
 from keras_ddnn.networks.named_models import as_network, waits_for_data
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import describe
+
+SAMPLES = 5000  # inputs that whitening is fitted to; of each many patches are seen
 
 
 def read_network_and_data(
@@ -44,6 +49,20 @@ def make_network(
     if network is not None:
         return network.copy()
     return as_cascade(build_ddnn(input_shape, num_classes, config))
+
+
+def start_whitening(model: keras.Model, images: Array) -> None:
+    """Give each whitening layer that has no weights yet those of the training data.
+
+    Args:
+        model: To be trained. One that was trained before keeps its weights.
+        images: Training inputs (n, ...).
+    """
+    spread = np.linspace(0, len(images) - 1, min(SAMPLES, len(images))).astype(int)
+    for layer in model.layers:
+        if isinstance(layer, Whitening) and not np.any(layer.get_weights()[0]):
+            before = keras.Model(model.input, layer.input)
+            layer.start(before(np.asarray(images[spread]), training=False))
 
 
 def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:

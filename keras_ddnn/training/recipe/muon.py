@@ -5,17 +5,18 @@ from typing import Any
 import keras
 from keras import ops
 
+RATE = 0.24  # of the source, to which the shares and the decay belong
 NEWTON_SCHULZ_STEPS = 3
 MOMENTUM = 0.6  # of the kernels of convolutions; Nesterov's, as is the other
 OTHERS_MOMENTUM = 0.85
 # Learning rates of all other variables, as shares of that of the kernels, per sample of a batch.
-MATRIX_SHARE = 0.67 / 0.24
-VECTOR_SHARE = 0.053 / 0.24
+MATRIX_SHARE = 0.67 / RATE
+VECTOR_SHARE = 0.053 / RATE
 DECAY = 2e-6  # of those variables, a step and per sample of a batch, at the highest learning rate
-RATE = 0.24  # of the source, to which the shares and the decay belong
 TINY = 1e-7
 
 
+@keras.saving.register_keras_serializable(package="keras_ddnn")
 class ConvolutionalMuon(keras.optimizers.Optimizer):
     """Muon for the kernels of convolutions, SGD with Nesterov momentum for all else.
 
@@ -34,7 +35,7 @@ class ConvolutionalMuon(keras.optimizers.Optimizer):
         **options: Of `keras.optimizers.Optimizer`.
     """
 
-    def __init__(self, learning_rate: Any = 0.24, batch_size: int = 1, **options: Any):
+    def __init__(self, learning_rate: Any = RATE, batch_size: int = 1, **options: Any):
         super().__init__(learning_rate=learning_rate, **{"name": "muon"} | options)
         self.batch_size = batch_size
         self._orthogonal = keras.optimizers.Muon().zeropower_via_newtonschulz5
@@ -48,14 +49,13 @@ class ConvolutionalMuon(keras.optimizers.Optimizer):
         if self.built:
             return
         super().build(variables)
-        self._momentum_of = {
-            variable.path: self.add_variable_from_reference(variable, name="momentum")
-            for variable in variables
-        }
+        self._momenta = [
+            self.add_variable_from_reference(variable, name="momentum") for variable in variables
+        ]
 
     def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         """Change one variable by its gradient."""
-        momentum = self._momentum_of[variable.path]
+        momentum = self._momenta[self._get_variable_index(variable)]
         rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
         if len(variable.shape) == 4:
@@ -68,8 +68,8 @@ class ConvolutionalMuon(keras.optimizers.Optimizer):
             self.assign(variable, variable * (filters**0.5 / norm) - rate * step)
             return
         share = MATRIX_SHARE if len(variable.shape) == 2 else VECTOR_SHARE
-        # The decay is that of the source at its rate of 0.24, and falls with the rate.
-        decay = DECAY / 0.24 / share
+        # The decay is that of the source at its rate, and falls with the rate.
+        decay = DECAY / RATE / share
         gradient = self.batch_size * (gradient + decay * variable)
         self.assign(momentum, OTHERS_MOMENTUM * momentum + gradient)
         self.assign_sub(variable, share * rate * (gradient + OTHERS_MOMENTUM * momentum))

@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 import keras
 
-from keras_ddnn.config import DDNNConfig
+from keras_ddnn.config.training import DDNNConfig
 
 WARM_UP = 0.2  # share of the steps
 
@@ -39,6 +39,9 @@ def learning_rate_of(
         case "plateau":
             reduce = keras.callbacks.ReduceLROnPlateau(monitor, factor=0.5, patience=2)
             return LearningRate(rate, [reduce])
+        case "linear":
+            falling = keras.optimizers.schedules.PolynomialDecay(rate, total, end_learning_rate=0.0)
+            return LearningRate(falling)
         case "one_cycle" if not warm_up:
             return LearningRate(keras.optimizers.schedules.CosineDecay(rate, total))
         case "one_cycle":
