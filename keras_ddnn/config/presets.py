@@ -10,10 +10,10 @@ _one_cycle = DDNNConfig(schedule="one_cycle", learning_rate=3e-3, batch_size=256
 # Of `airbench94_muon` (Jordan, 2024), for the networks named modern_….
 _muon = DDNNConfig(
     optimizer="muon",
-    learning_rate=0.24,
+    learning_rate=0.12,
     schedule="linear",
     label_smoothing=0.2,
-    batch_size=1000,
+    batch_size=500,
     augmentation="crop_flip",
 )
 

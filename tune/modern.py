@@ -1,0 +1,213 @@
+"""Networks of today, each trained alone and paired afterwards: `python -m tune.modern`.
+
+Every network and seed is trained once and leaves its logits on all images, of 16 bits, in a small
+file; so K devices and M clouds cost K + M trainings, and all tables are made from these files. A
+run that is killed goes on where it was.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_ddnn.config.presets import PRESETS, resolve_config
+from keras_ddnn.config.training import DDNNConfig
+from keras_ddnn.data.datasets import Splits, load
+from keras_ddnn.data.splits import Split
+from keras_ddnn.files.atomic import replacing_file, write_json
+from keras_ddnn.labels.sources import FOLDS, fold_config
+from tune.failures import run_command
+from tune.study import GO_ON, study_parser
+
+if TYPE_CHECKING:
+    from keras_ddnn.networks.cascade import Cascade
+
+# Network → its recipe.
+RECIPES = {
+    "modern_large": "modern",
+    "modern_medium": "modern_long",
+    "modern_small": "modern_long",
+    "modern_tiny": "modern_long",
+}
+CLOUD = "cloud"  # the tier of a network that is trained alone
+OUTPUTS = "outputs"
+OPERATIONS = 6  # of a multiply-add in training: two forwards, four backwards
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to train.
+
+    Attributes:
+        network: Key of `NETWORKS`.
+        seed: Of its weights, its batches and its folds.
+        fold: The fold of the training images it is trained without, at half the epochs; None for
+            the network itself.
+        all_images: Whether it is trained on the validation images too.
+    """
+
+    network: str
+    seed: int
+    fold: int | None = None
+    all_images: bool = False
+
+    @property
+    def name(self) -> str:
+        """Stem of its files."""
+        part = "-all" if self.all_images else "" if self.fold is None else f"-fold{self.fold}"
+        return f"{self.network}-seed{self.seed}{part}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is missing; see `run_command` for exit codes."""
+    options = _parser().parse_args(arguments)
+    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+
+
+def _run(options: argparse.Namespace) -> None:
+    missing = [job for job in _jobs(options) if not _file(options, job).exists()]
+    if missing:
+        splits = load(options.dataset, options.data_dir)
+    for job in missing:
+        _train(job, splits, options)
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[Job]:
+    for seed in options.seeds:
+        for network in options.networks:
+            yield Job(network, seed)
+    for seed in options.fold_seeds:
+        for network in options.networks:
+            yield from (Job(network, seed, fold) for fold in range(FOLDS))
+    for network in options.all_images:
+        yield Job(network, options.seeds[0], all_images=True)
+
+
+def _file(options: argparse.Namespace, job: Job) -> Path:
+    return options.output / OUTPUTS / f"{job.name}.npz"
+
+
+def _recipe(job: Job, options: argparse.Namespace) -> DDNNConfig:
+    epochs = {} if options.epochs is None else {"epochs": options.epochs}
+    config = resolve_config(options.preset or RECIPES[job.network], seed=job.seed, **epochs)
+    return config if job.fold is None else fold_config(config)
+
+
+def _train(job: Job, splits: Splits, options: argparse.Namespace) -> None:
+    """Train a network and write its logits, and what it cost."""
+    from keras_ddnn.networks.cascade import chain
+    from keras_ddnn.networks.costs.model_costs import multiply_adds
+    from keras_ddnn.networks.named_models import named_network
+    from keras_ddnn.networks.paper import save_weights
+    from keras_ddnn.training.fit import fit_ddnn, fit_fold
+
+    train, config = splits.train, _recipe(job, options)
+    if job.all_images:
+        train = _joined(splits.train, splits.val)
+    model = named_network(job.network, train.images.shape[1:], splits.num_classes, job.seed)
+    network = chain({CLOUD: model})
+    print(f"{job.name}: {config.epochs} epochs", flush=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    clock = _clock()
+    given = {
+        "network": network,
+        "callbacks": [clock],
+        "checkpoint": options.work / f"{job.name}.training",
+        "verbose": 2,
+    }
+    if job.fold is not None:
+        said = fit_fold(train, None, config, job.fold, splits.num_classes, **given)
+        arrays = {"rows": said.rows, "train": said.outputs[CLOUD]}
+    else:
+        fitted = fit_ddnn(train, None, config, **given)
+        parts = {"train": fitted.bank, "val": fitted.capture(splits.val)}
+        parts["test"] = fitted.capture(splits.test)
+        arrays = {part: bank.tiers[CLOUD].outputs for part, bank in parts.items()}
+        arrays |= _augmented(fitted.cascade, splits)
+        save_weights(fitted.model, options.work / f"{job.name}.weights.h5")
+        count = multiply_adds(model)
+        work = OPERATIONS * count * len(train) * config.epochs / 1e15
+        facts = {"multiply_adds": count, "parameters": model.count_params()}
+        facts |= {"minutes": round(sum(fitted.history["seconds"]) / 60, 2), "petaflop": work}
+        facts |= {"recipe": asdict(config.recipe)}
+        facts |= {
+            part: 100 * float((arrays[part].argmax(axis=1) == split.labels).mean())
+            for part, split in (("val", splits.val), ("val_augmented", splits.val))
+        }
+        print(json.dumps({name: facts[name] for name in ("minutes", "val", "val_augmented")}))
+        write_json(_file(options, job).with_suffix(".json"), facts)
+    small = {
+        part: array.astype(np.float16) if array.dtype.kind == "f" else array.astype(np.int32)
+        for part, array in arrays.items()
+    }
+    with replacing_file(_file(options, job)) as file:
+        np.savez_compressed(file, **small)
+
+
+def _joined(*splits: Split) -> Split:
+    images = np.concatenate([np.asarray(split.images) for split in splits])
+    labels = np.concatenate([split.labels for split in splits])
+    return Split(images, labels, splits[0].classes)
+
+
+def _augmented(cascade: "Cascade", splits: Splits) -> dict[str, np.ndarray]:
+    """Return the mean logits of six views: mirrored, and shifted by a pixel along the diagonal.
+
+    Those that are not shifted count twice (Jordan, 2024).
+    """
+    from keras_ddnn.training.capture import capture
+
+    said = {}
+    for part in ("val", "test"):
+        images, total = np.asarray(getattr(splits, part).images), 0.0
+        height, width = images.shape[1:3]
+        padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+        for place, weight in ((1, 0.25), (0, 0.125), (2, 0.125)):
+            view = padded[:, place : place + height, place : place + width]
+            for each in (view, view[:, :, ::-1]):
+                bank = capture(cascade, np.ascontiguousarray(each), getattr(splits, part).labels)
+                total = total + weight * bank.tiers[CLOUD].outputs
+        said[f"{part}_augmented"] = total
+    return said
+
+
+def _clock() -> Any:
+    """Return a callback that notes the seconds of each epoch among the metrics."""
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            self._start = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+            logs["seconds"] = time.perf_counter() - self._start
+
+        def get_state(self) -> dict[str, Any]:
+            return {}
+
+        def set_state(self, state: dict[str, Any]) -> None:
+            pass
+
+    return Clock()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = study_parser("tune.modern", __doc__)
+    add = parser.add_argument
+    add("--networks", nargs="+", choices=RECIPES, default=list(RECIPES))
+    add("--preset", choices=PRESETS, help="recipe of all networks; default: that of each")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    add("--fold-seeds", type=int, nargs="*", default=[], help="whose folds are trained, too")
+    add("--all-images", nargs="*", choices=RECIPES, default=[], help="trained on train and val")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
