@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from keras_ddnn.config.presets import PRESETS, resolve_config
 from keras_ddnn.config.training import DDNNConfig
@@ -24,6 +25,17 @@ from keras_ddnn.data.splits import Split
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import FOLDS, fold_config
 from tune.failures import run_command
+from tune.modern_tables import (
+    LABELS,
+    PARTS,
+    Pair,
+    Scored,
+    certificates,
+    gaps,
+    points,
+    seeds_of,
+    table,
+)
 from tune.study import GO_ON, study_parser
 
 if TYPE_CHECKING:
@@ -36,6 +48,14 @@ RECIPES = {
     "modern_small": "modern_long",
     "modern_tiny": "modern_long",
 }
+# Device → cloud.
+PAIRS = (
+    ("modern_small", "modern_large"),
+    ("modern_tiny", "modern_large"),
+    ("modern_tiny", "modern_small"),
+    ("modern_medium", "modern_large"),
+)
+TABLES = {"table": table, "points": points, "gaps": gaps, "certificates": certificates}
 CLOUD = "cloud"  # the tier of a network that is trained alone
 OUTPUTS = "outputs"
 OPERATIONS = 6  # of a multiply-add in training: two forwards, four backwards
@@ -66,7 +86,7 @@ class Job:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is missing; see `run_command` for exit codes."""
+    """Train what is missing and write the tables; see `run_command` for exit codes."""
     options = _parser().parse_args(arguments)
     return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
 
@@ -75,8 +95,25 @@ def _run(options: argparse.Namespace) -> None:
     missing = [job for job in _jobs(options) if not _file(options, job).exists()]
     if missing:
         splits = load(options.dataset, options.data_dir)
+        labels = {part: getattr(splits, part).labels.astype(np.uint16) for part in PARTS}
+        _write(options.output / OUTPUTS / LABELS, labels)
     for job in missing:
         _train(job, splits, options)
+    _tell(options)
+
+
+def _tell(options: argparse.Namespace) -> None:
+    """Write the tables of all pairs whose outputs are there."""
+    folder, found = options.output / OUTPUTS, {name: [] for name in TABLES}
+    for device, cloud in PAIRS:
+        seeds = seeds_of(folder, device, cloud)
+        scored = [Scored.of(Pair.read(folder, device, cloud, seed), seed) for seed in seeds]
+        for name, make in TABLES.items() if scored else ():
+            found[name].append(make(f"{device}+{cloud}", scored))
+    for name, tables in found.items():
+        if tables:
+            with replacing_file(options.output / f"{name}.csv") as file:
+                pd.concat(tables).to_csv(file, index=False, float_format="%.6g")
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
@@ -147,8 +184,12 @@ def _train(job: Job, splits: Splits, options: argparse.Namespace) -> None:
         part: array.astype(np.float16) if array.dtype.kind == "f" else array.astype(np.int32)
         for part, array in arrays.items()
     }
-    with replacing_file(_file(options, job)) as file:
-        np.savez_compressed(file, **small)
+    _write(_file(options, job), small)
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with replacing_file(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _joined(*splits: Split) -> Split:

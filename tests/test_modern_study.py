@@ -1,0 +1,100 @@
+"""The study of networks of today: what is trained once, and the tables made of its outputs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_ddnn.data.datasets import Splits, as_split
+from tune import modern, modern_tables
+
+CLASSES, COUNTS = 4, {"train": 240, "val": 160, "test": 200}
+
+
+def logits(labels, right, rng):
+    """Logits of a network that is right where `right` says so, and unsure elsewhere."""
+    answers = np.where(right, labels, (labels + 1) % CLASSES)
+    sure = np.where(right, 3.0, 1.0)[:, None]
+    return (sure * np.eye(CLASSES)[answers] + rng.normal(0, 0.1, (len(labels), CLASSES))).astype(
+        np.float16
+    )
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """Outputs of a device and of a cloud, two seeds: the device is right in three of four."""
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    labels = {part: (np.arange(n) % CLASSES).astype(np.uint16) for part, n in COUNTS.items()}
+    np.savez(folder / "labels.npz", **labels)
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        for name, wrong_of, cost in (("modern_small", 4, 100), ("modern_large", 20, 1000)):
+            said = {
+                part: logits(y.astype(int), np.arange(len(y)) // CLASSES % wrong_of > 0, rng)
+                for part, y in labels.items()
+            }
+            np.savez(folder / f"{name}-seed{seed}.npz", **said)
+            facts = {"multiply_adds": cost, "minutes": 1.0}
+            (folder / f"{name}-seed{seed}.json").write_text(json.dumps(facts))
+    return tmp_path
+
+
+def test_tables_come_from_the_outputs_alone(outputs):
+    code = modern.main(
+        ["--output", str(outputs), "--networks", "modern_small", "modern_large", "--seeds", "0"]
+    )
+    assert code == 0
+    table = pd.read_csv(outputs / "table.csv").set_index("rule")
+    assert set(table["pair"]) == {"modern_small+modern_large"}
+    assert set(table["seeds"]) == {2}
+    assert (table["local"] == 74.0).all()  # 13 of 50 groups of 4 samples are wrong
+    assert table.loc["oracle", "audc"] == table["audc"].max()
+    assert table.loc["random", "audc"] < table.loc["margin", "audc"]
+    points = pd.read_csv(outputs / "points.csv").set_index("rule")
+    assert points.loc["margin", "at_70"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs, monkeypatch):
+    pair = modern_tables.Pair.read(outputs / "outputs", "modern_small", "modern_large", 0)
+    monkeypatch.setattr(modern_tables, "RESAMPLES", 49)
+    scored = modern_tables.Scored.of(pair, 0)
+    gaps = modern_tables.gaps("pair", [scored, scored]).set_index("rule")
+    assert gaps.loc["margin", "gain"] == 0.0
+    assert gaps.loc["sees_both", "share"] == pytest.approx(100.0)
+
+
+def test_folds_give_the_labels_of_a_cross_fitted_head(outputs):
+    folder = outputs / "outputs"
+    rng = np.random.default_rng(0)
+    for fold in range(3):
+        rows = np.arange(fold, COUNTS["train"], 3).astype(np.int32)
+        for name in ("modern_small", "modern_large"):
+            said = logits(rows % CLASSES, rows % 5 > 0, rng)
+            np.savez(folder / f"{name}-seed0-fold{fold}.npz", rows=rows, train=said)
+    pair = modern_tables.Pair.read(folder, "modern_small", "modern_large", 0)
+    assert len(pair.folds) == 3
+    assert "default/cross_fitted" in modern_tables.scores_of(pair, 0)
+
+
+def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    parts = [
+        as_split(rng.integers(0, 255, (n, 32, 32, 3), "uint8"), np.arange(n) % 3)
+        for n in (40, 9, 9)
+    ]
+    monkeypatch.setattr(modern, "load", lambda *_: Splits("noise", *parts, ("a", "b", "c")))
+    arguments = ["--output", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    arguments += ["--networks", "modern_tiny", "--seeds", "0"]
+    assert modern.main([*arguments, "--epochs", "1"]) == 0
+    file = tmp_path / "out" / "outputs" / "modern_tiny-seed0.npz"
+    with np.load(file) as said:
+        assert {*said.files} == {"train", "val", "test", "val_augmented", "test_augmented"}
+        assert said["test"].dtype == np.float16
+    facts = json.loads(file.with_suffix(".json").read_text())
+    assert facts["recipe"]["optimizer"] == "muon"
+    assert facts["minutes"] >= 0
+    before = file.stat().st_mtime_ns
+    assert modern.main([*arguments, "--epochs", "1"]) == 0
+    assert file.stat().st_mtime_ns == before

@@ -1,0 +1,268 @@
+"""What rules make of networks that were trained alone: the tables of `tune.modern`.
+
+They need the files of logits alone, no data set and no network.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from keras_ddnn.config.head import HeadConfig
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.gate_costs import benefit
+from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.evaluation.oracle_gap import oracle_scores
+from keras_ddnn.evaluation.statistics import (
+    Interval,
+    audc_replicates,
+    gain_of_replicates,
+    over_seeds,
+)
+from keras_ddnn.labels.logit_head import LogitHead
+from keras_ddnn.labels.predictions import Predictions
+from keras_ddnn.labels.sources import FOLDS, Banks
+from keras_ddnn.rules.certificate import violation_rate
+from keras_ddnn.rules.confidence import CONFIDENCE_RULES, untrained_rules
+from keras_ddnn.rules.inputs import logits_rich
+
+LABELS = "labels.npz"
+PARTS = ("train", "val", "test")
+FRACTIONS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+SEES_BOTH = "sees_both"  # boosted trees that see what the cloud says, as no device can
+DEFAULT = "default"
+RESAMPLES = 499
+
+
+@dataclass(frozen=True, eq=False)
+class Pair(Banks):
+    """A device and a cloud that were trained alone, by what they said; see `TrainedNetwork`.
+
+    Attributes:
+        test_bank: For the report.
+        folds: What the networks of each fold say of it; none if they were not trained.
+        device, cloud: What `tune.modern` has kept of each network.
+    """
+
+    test_bank: Bank | None = None
+    folds: tuple[Predictions, ...] = ()
+    device: Mapping[str, Any] | None = None
+    cloud: Mapping[str, Any] | None = None
+
+    def fold(self, fold: int) -> Predictions:
+        """Return what the networks trained without a fold say of it."""
+        return self.folds[fold]
+
+    @classmethod
+    def read(cls, folder: Path, device: str, cloud: str, seed: int) -> "Pair":
+        """Read the files of both networks of a seed.
+
+        Args:
+            folder: Of the outputs.
+            device, cloud: Names of the networks.
+            seed: Of both.
+        """
+        names = [f"{name}-seed{seed}" for name in (device, cloud)]
+        said = [_read(folder / f"{name}.npz") for name in names]
+        labels = _read(folder / LABELS)
+        banks = [
+            Bank.from_outputs(dict(zip(("local", "cloud"), (s[part] for s in said))), labels[part])
+            for part in PARTS
+        ]
+        folds = []
+        for fold in range(FOLDS):
+            paths = [folder / f"{name}-fold{fold}.npz" for name in names]
+            if all(path.exists() for path in paths):
+                local, far = map(_read, paths)
+                outputs = {"local": local["train"], "cloud": far["train"]}
+                outputs = {tier: array.astype(np.float32) for tier, array in outputs.items()}
+                folds.append(Predictions(local["rows"], outputs))
+        facts = (json.loads((folder / f"{name}.json").read_text()) for name in names)
+        whole = tuple(folds) if len(folds) == FOLDS else ()
+        return cls(*banks[:2], None, banks[2], whole, *facts)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as content:
+        return dict(content)
+
+
+def seeds_of(folder: Path, *networks: str) -> list[int]:
+    """Return the seeds of which the outputs of all these networks are there, rising."""
+    of_each = [
+        {int(path.stem.rpartition("-seed")[2]) for path in folder.glob(f"{name}-seed?.npz")}
+        for name in networks
+    ]
+    return sorted(set.intersection(*of_each))
+
+
+def scores_of(pair: Pair, seed: int) -> dict[str, np.ndarray]:
+    """Return the scores (n,) of every rule on the test samples of a pair.
+
+    Heads are trained on training samples, or on validation samples alone where their name ends so;
+    what sees both networks is fitted to the other tenths of the test samples.
+    """
+    from keras_ddnn.heads.fit import fit_head
+
+    test, val = pair.test_bank, pair.val_bank
+    scores = {name: rule.score(test.edge) for name, rule in untrained_rules().items()}
+    labels = {DEFAULT: HeadConfig().labels}
+    if pair.folds:
+        labels[f"{DEFAULT}/cross_fitted"] = "cross_fitted"
+    for name, source in labels.items():
+        head = fit_head(pair, HeadConfig(labels=source, seed=seed))
+        scores[name] = head.score(test.edge)
+    scores["logit_head/validation"] = LogitHead.fit(val, seed=seed).score(test.edge)
+    scores[SEES_BOTH] = _seeing_both(test)
+    return scores | {"oracle": oracle_scores(test)}
+
+
+def _seeing_both(bank: Bank) -> np.ndarray:
+    """Return scores of boosted trees on the logits of both networks, each by others' samples."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.model_selection import KFold, cross_val_predict
+
+    far = TierOutputs(bank.cloud_logits)
+    same = bank.edge.outputs.argmax(axis=1) == far.outputs.argmax(axis=1)
+    seen = np.hstack([logits_rich(bank.edge), logits_rich(far), same[:, None]])
+    trees = HistGradientBoostingRegressor(
+        learning_rate=0.05, max_iter=150, max_leaf_nodes=15, l2_regularization=1.0, random_state=0
+    )
+    folds = KFold(10, shuffle=True, random_state=0)
+    return cross_val_predict(trees, seen, benefit(bank, "zero_one"), cv=folds)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A pair of one seed, with the scores of every rule and the resamples of their AUDC."""
+
+    pair: Pair
+    scores: Mapping[str, np.ndarray]
+    audc: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, pair: Pair, seed: int) -> "Scored":
+        """Train the heads of a pair and score its test samples."""
+        scores = scores_of(pair, seed)
+        audc = {name: audc_replicates(s, pair.test_bank, RESAMPLES) for name, s in scores.items()}
+        return cls(pair, scores, audc)
+
+    def curve(self, rule: str) -> OffloadCurve:
+        """Return the accuracy at each local fraction."""
+        return OffloadCurve.from_scores(self.scores[rule], self.pair.test_bank)
+
+
+def table(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
+    """Return a row a rule: accuracies and AUDC in percent, APGR, each with a 95% interval.
+
+    Over several seeds it is a t interval of their values; of one, it speaks of the samples.
+    """
+    rows = []
+    for rule in seeds[0].scores:
+        seen = [scored for scored in seeds if rule in scored.scores]
+        curves = [scored.curve(rule) for scored in seen]
+        row = {"pair": name, "rule": rule, "seeds": len(seen)}
+        row["device_multiply_adds"] = seeds[0].pair.device["multiply_adds"]
+        n = len(seen[0].pair.test_bank)
+        for tier, values in (
+            ("local", [curve.local_accuracy for curve in curves]),
+            ("cloud", [curve.cloud_accuracy for curve in curves]),
+        ):
+            row |= _with_ends(tier, _over(values, _wilson(values[0], n)), 100)
+        areas = [scored.audc[rule] for scored in seen]
+        shares = [
+            (area - curve.local_accuracy) / (curve.cloud_accuracy - curve.local_accuracy)
+            for area, curve in zip(areas, curves)
+        ]
+        for column, drawn, unit in (("audc", areas, 100), ("apgr", shares, 1)):
+            interval = _over([each[0] for each in drawn], _drawn(drawn[0]))
+            row |= _with_ends(column, interval, unit)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def points(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
+    """Return a row a rule: accuracy less that of the cloud, in points, at local fractions."""
+    rows = []
+    for rule in seeds[0].scores:
+        row = {"pair": name, "rule": rule}
+        curves = [scored.curve(rule) for scored in seeds if rule in scored.scores]
+        for fraction in FRACTIONS:
+            drops = [float(curve.at(fraction)) - curve.cloud_accuracy for curve in curves]
+            several = over_seeds(drops) if len(drops) > 1 else Interval(drops[0], np.nan, np.nan)
+            row |= _with_ends(f"at_{100 * fraction:.0f}", several, 100)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def gaps(name: str, seeds: Sequence[Scored], baseline: str = "margin") -> pd.DataFrame:
+    """Return how far rules get from a baseline towards the trees that see both networks.
+
+    Returns:
+        A row a rule: its gain in AUDC over the baseline in points, over seeds and samples; the
+        worst of a seed, over the best confidence rule there; and the share of the gap it closes.
+    """
+    rows = []
+    for rule in seeds[0].scores:
+        seen = [scored.audc for scored in seeds if rule in scored.scores]
+        gains = [audc[rule] - audc[baseline] for audc in seen]
+        gap = [audc[SEES_BOTH] - audc[baseline] for audc in seen]
+        share = np.mean(gains, axis=0) / np.mean(gap, axis=0)
+        row = {"pair": name, "rule": rule, "seeds": len(seen)}
+        drawn = gain_of_replicates(gains) if len(gains) > 1 else _drawn(gains[0])
+        row |= _with_ends("gain", drawn, 100)
+        row["worst"] = 100 * min(
+            audc[rule][0] - max(audc[c][0] for c in CONFIDENCE_RULES) for audc in seen
+        )
+        row |= _with_ends("share", _drawn(share), 100)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def certificates(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
+    """Return the mean over seeds of `violation_rate` on test samples, of margin and the default."""
+    rows = []
+    for rule in ("margin", DEFAULT):
+        found = [
+            violation_rate(
+                scored.scores[rule],
+                scored.pair.test_bank.local_correct,
+                scored.pair.test_bank.cloud_correct,
+            )
+            for scored in seeds
+        ]
+        rows.append(
+            {"pair": name, "rule": rule, "seeds": len(found)} | dict(pd.DataFrame(found).mean())
+        )
+    return pd.DataFrame(rows)
+
+
+def _over(values: Sequence[float], of_one: Interval) -> Interval:
+    """Return the interval over seeds, or of the only one."""
+    return over_seeds(values) if len(values) > 1 else of_one
+
+
+def _drawn(replicates: np.ndarray) -> Interval:
+    """Return a value and the ends of its resamples, as `audc_replicates` has them."""
+    low, high = np.quantile(replicates[1:], [0.025, 0.975])
+    return Interval(float(replicates[0]), float(low), float(high))
+
+
+def _wilson(accuracy: float, n: int) -> Interval:
+    ends = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
+    return Interval(accuracy, float(ends.low), float(ends.high))
+
+
+def _with_ends(name: str, interval: Interval, unit: float) -> dict[str, float]:
+    """Return the three columns of an interval."""
+    return {
+        name: unit * interval.mean,
+        f"{name}_low": unit * interval.low,
+        f"{name}_high": unit * interval.high,
+    }
