@@ -8,6 +8,7 @@ import pytest
 
 from keras_ddnn.data.datasets import Splits, as_split
 from tune import modern, modern_tables
+from tune.modern_outputs import Pair
 
 CLASSES, COUNTS = 4, {"train": 240, "val": 160, "test": 200}
 
@@ -22,8 +23,9 @@ def logits(labels, right, rng):
 
 
 @pytest.fixture
-def outputs(tmp_path):
+def outputs(tmp_path, monkeypatch):
     """Outputs of a device and of a cloud, two seeds: the device is right in three of four."""
+    monkeypatch.setattr(modern_tables, "RESAMPLES", 49)
     folder = tmp_path / "outputs"
     folder.mkdir()
     labels = {part: (np.arange(n) % CLASSES).astype(np.uint16) for part, n in COUNTS.items()}
@@ -36,7 +38,7 @@ def outputs(tmp_path):
                 for part, y in labels.items()
             }
             np.savez(folder / f"{name}-seed{seed}.npz", **said)
-            facts = {"multiply_adds": cost, "minutes": 1.0}
+            facts = {"multiply_adds": cost, "minutes": 1.0, "png_bytes": 2000.0}
             (folder / f"{name}-seed{seed}.json").write_text(json.dumps(facts))
     return tmp_path
 
@@ -53,12 +55,16 @@ def test_tables_come_from_the_outputs_alone(outputs):
     assert table.loc["oracle", "audc"] == table["audc"].max()
     assert table.loc["random", "audc"] < table.loc["margin", "audc"]
     points = pd.read_csv(outputs / "points.csv").set_index("rule")
+    pareto = pd.read_csv(outputs / "pareto.csv").set_index("local_fraction")
+    assert pareto.loc[0.5, "bytes"] == 1000.0
+    assert pareto.loc[0.0, "device_multiply_adds"] == 0
+    # Up to 70% the device loses nothing, so that fewer bytes give as much.
+    assert list(pareto["of_bytes"]) == [False] * 4 + [True] * 4
     assert points.loc["margin", "at_70"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs, monkeypatch):
-    pair = modern_tables.Pair.read(outputs / "outputs", "modern_small", "modern_large", 0)
-    monkeypatch.setattr(modern_tables, "RESAMPLES", 49)
+def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
+    pair = Pair.read(outputs / "outputs", "modern_small", "modern_large", 0)
     scored = modern_tables.Scored.of(pair, 0)
     gaps = modern_tables.gaps("pair", [scored, scored]).set_index("rule")
     assert gaps.loc["margin", "gain"] == 0.0
@@ -73,7 +79,7 @@ def test_folds_give_the_labels_of_a_cross_fitted_head(outputs):
         for name in ("modern_small", "modern_large"):
             said = logits(rows % CLASSES, rows % 5 > 0, rng)
             np.savez(folder / f"{name}-seed0-fold{fold}.npz", rows=rows, train=said)
-    pair = modern_tables.Pair.read(folder, "modern_small", "modern_large", 0)
+    pair = Pair.read(folder, "modern_small", "modern_large", 0)
     assert len(pair.folds) == 3
     assert "default/cross_fitted" in modern_tables.scores_of(pair, 0)
 

@@ -20,26 +20,20 @@ import pandas as pd
 
 from keras_ddnn.config.presets import PRESETS, resolve_config
 from keras_ddnn.config.training import DDNNConfig
+from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.data.splits import Split
+from keras_ddnn.evaluation.payload import SAMPLES, Payload, png_bytes
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import FOLDS, fold_config
 from tune.failures import run_command
-from tune.modern_tables import (
-    LABELS,
-    PARTS,
-    Pair,
-    Scored,
-    certificates,
-    gaps,
-    points,
-    seeds_of,
-    table,
-)
+from tune.modern_outputs import LABELS, PAPER, PARTS, Pair, name_of, seeds_of, stored_name
+from tune.modern_tables import Scored, certificates, gaps, pareto, points, table
 from tune.study import GO_ON, study_parser
 
 if TYPE_CHECKING:
     from keras_ddnn.networks.cascade import Cascade
+    from keras_ddnn.training.fit import FittedDDNN
 
 # Network → its recipe.
 RECIPES = {
@@ -47,9 +41,11 @@ RECIPES = {
     "modern_medium": "modern_long",
     "modern_small": "modern_long",
     "modern_tiny": "modern_long",
+    PAPER: "strong",
 }
 # Device → cloud.
 PAIRS = (
+    (PAPER, PAPER),
     ("modern_small", "modern_large"),
     ("modern_tiny", "modern_large"),
     ("modern_tiny", "modern_small"),
@@ -58,6 +54,7 @@ PAIRS = (
 TABLES = {"table": table, "points": points, "gaps": gaps, "certificates": certificates}
 CLOUD = "cloud"  # the tier of a network that is trained alone
 OUTPUTS = "outputs"
+VAL = ("val", "val_augmented")
 OPERATIONS = 6  # of a multiply-add in training: two forwards, four backwards
 
 
@@ -95,7 +92,7 @@ def _run(options: argparse.Namespace) -> None:
     missing = [job for job in _jobs(options) if not _file(options, job).exists()]
     if missing:
         splits = load(options.dataset, options.data_dir)
-        labels = {part: getattr(splits, part).labels.astype(np.uint16) for part in PARTS}
+        labels = {part: getattr(splits, part).labels for part in PARTS}
         _write(options.output / OUTPUTS / LABELS, labels)
     for job in missing:
         _train(job, splits, options)
@@ -105,11 +102,16 @@ def _run(options: argparse.Namespace) -> None:
 def _tell(options: argparse.Namespace) -> None:
     """Write the tables of all pairs whose outputs are there."""
     folder, found = options.output / OUTPUTS, {name: [] for name in TABLES}
+    every = {}
     for device, cloud in PAIRS:
         seeds = seeds_of(folder, device, cloud)
         scored = [Scored.of(Pair.read(folder, device, cloud, seed), seed) for seed in seeds]
+        if scored:
+            every[name_of(device, cloud)] = scored
         for name, make in TABLES.items() if scored else ():
-            found[name].append(make(f"{device}+{cloud}", scored))
+            found[name].append(make(name_of(device, cloud), scored))
+    if every:
+        found["pareto"] = [pareto(every)]
     for name, tables in found.items():
         if tables:
             with replacing_file(options.output / f"{name}.csv") as file:
@@ -139,55 +141,79 @@ def _recipe(job: Job, options: argparse.Namespace) -> DDNNConfig:
 
 def _train(job: Job, splits: Splits, options: argparse.Namespace) -> None:
     """Train a network and write its logits, and what it cost."""
-    from keras_ddnn.networks.cascade import chain
-    from keras_ddnn.networks.costs.model_costs import multiply_adds
-    from keras_ddnn.networks.named_models import named_network
     from keras_ddnn.networks.paper import save_weights
     from keras_ddnn.training.fit import fit_ddnn, fit_fold
 
     train, config = splits.train, _recipe(job, options)
     if job.all_images:
         train = _joined(splits.train, splits.val)
-    model = named_network(job.network, train.images.shape[1:], splits.num_classes, job.seed)
-    network = chain({CLOUD: model})
+    network = _network(job, splits)
     print(f"{job.name}: {config.epochs} epochs", flush=True)
     options.work.mkdir(parents=True, exist_ok=True)
-    clock = _clock()
     given = {
         "network": network,
-        "callbacks": [clock],
+        "callbacks": [_clock()],
         "checkpoint": options.work / f"{job.name}.training",
         "verbose": 2,
     }
     if job.fold is not None:
         said = fit_fold(train, None, config, job.fold, splits.num_classes, **given)
-        arrays = {"rows": said.rows, "train": said.outputs[CLOUD]}
-    else:
-        fitted = fit_ddnn(train, None, config, **given)
-        parts = {"train": fitted.bank, "val": fitted.capture(splits.val)}
-        parts["test"] = fitted.capture(splits.test)
-        arrays = {part: bank.tiers[CLOUD].outputs for part, bank in parts.items()}
-        arrays |= _augmented(fitted.cascade, splits)
-        save_weights(fitted.model, options.work / f"{job.name}.weights.h5")
-        count = multiply_adds(model)
-        work = OPERATIONS * count * len(train) * config.epochs / 1e15
-        facts = {"multiply_adds": count, "parameters": model.count_params()}
-        facts |= {"minutes": round(sum(fitted.history["seconds"]) / 60, 2), "petaflop": work}
-        facts |= {"recipe": asdict(config.recipe)}
-        facts |= {
-            part: 100 * float((arrays[part].argmax(axis=1) == split.labels).mean())
-            for part, split in (("val", splits.val), ("val_augmented", splits.val))
-        }
-        print(json.dumps({name: facts[name] for name in ("minutes", "val", "val_augmented")}))
-        write_json(_file(options, job).with_suffix(".json"), facts)
-    small = {
-        part: array.astype(np.float16) if array.dtype.kind == "f" else array.astype(np.int32)
-        for part, array in arrays.items()
+        arrays = {stored_name("train", tier, said.outputs): o for tier, o in said.outputs.items()}
+        _write(_file(options, job), arrays | {"rows": said.rows})
+        return
+    fitted = fit_ddnn(train, None, config, **given)
+    banks = {"train": fitted.bank, "val": fitted.capture(splits.val)}
+    banks |= {"test": fitted.capture(splits.test)}
+    banks |= _augmented(fitted.cascade, splits)
+    arrays = {
+        stored_name(part, tier, bank.tiers): said.outputs
+        for part, bank in banks.items()
+        for tier, said in bank.tiers.items()
     }
-    _write(_file(options, job), small)
+    save_weights(fitted.model, options.work / f"{job.name}.weights.h5")
+    facts = _costs(fitted, banks["val"], splits) | {"recipe": asdict(config.recipe)}
+    facts |= {f"{part}_accuracy": 100 * float(banks[part].cloud_correct.mean()) for part in VAL}
+    print(json.dumps({name: facts[name] for name in facts if name != "recipe"}), flush=True)
+    write_json(_file(options, job).with_suffix(".json"), facts)
+    _write(_file(options, job), arrays)
+
+
+def _network(job: Job, splits: Splits) -> "Cascade | None":
+    """Return a network to train: a tier of a chain, or None for that of the paper."""
+    if job.network == PAPER:
+        return None
+    from keras_ddnn.networks.cascade import chain
+    from keras_ddnn.networks.named_models import named_network
+
+    shape = splits.train.images.shape[1:]
+    return chain({CLOUD: named_network(job.network, shape, splits.num_classes, job.seed)})
+
+
+def _costs(fitted: "FittedDDNN", bank: Bank, splits: Splits) -> dict[str, Any]:
+    """Return what a network costs to train, to run and to send to, with its first tier's first."""
+    from keras_ddnn.networks.costs.model_costs import multiply_adds
+
+    counts = [multiply_adds(tier.model) for tier in fitted.cascade.tiers]
+    work = OPERATIONS * sum(counts) * len(fitted.bank) * fitted.config.epochs
+    payload = Payload.of(bank.edge) if len(counts) > 1 else None
+    images = splits.val.images[:SAMPLES]
+    return {
+        "multiply_adds": counts[0],
+        "all_multiply_adds": sum(counts),
+        "parameters": fitted.model.count_params(),
+        "minutes": round(sum(fitted.history["seconds"]) / 60, 2),
+        "petaflop": round(work / 1e15, 4),
+        "sent_bytes": payload and payload.codes_zlib,
+        "png_bytes": float(np.mean([png_bytes(np.asarray(image)) for image in images])),
+    }
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write logits in 16 bits, and whole numbers in 32."""
+    arrays = {
+        name: array.astype(np.float16 if array.dtype.kind == "f" else np.int32)
+        for name, array in arrays.items()
+    }
     with replacing_file(path) as file:
         np.savez_compressed(file, **arrays)
 
@@ -198,25 +224,27 @@ def _joined(*splits: Split) -> Split:
     return Split(images, labels, splits[0].classes)
 
 
-def _augmented(cascade: "Cascade", splits: Splits) -> dict[str, np.ndarray]:
-    """Return the mean logits of six views: mirrored, and shifted by a pixel along the diagonal.
+def _augmented(cascade: "Cascade", splits: Splits) -> dict[str, Bank]:
+    """Return banks of the mean logits of six views: mirrored, and shifted by a pixel.
 
     Those that are not shifted count twice (Jordan, 2024).
     """
     from keras_ddnn.training.capture import capture
 
-    said = {}
+    banks = {}
     for part in ("val", "test"):
-        images, total = np.asarray(getattr(splits, part).images), 0.0
+        split, totals = getattr(splits, part), {}
+        images = np.asarray(split.images)
         height, width = images.shape[1:3]
         padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
         for place, weight in ((1, 0.25), (0, 0.125), (2, 0.125)):
             view = padded[:, place : place + height, place : place + width]
             for each in (view, view[:, :, ::-1]):
-                bank = capture(cascade, np.ascontiguousarray(each), getattr(splits, part).labels)
-                total = total + weight * bank.tiers[CLOUD].outputs
-        said[f"{part}_augmented"] = total
-    return said
+                bank = capture(cascade, np.ascontiguousarray(each), split.labels)
+                for tier, said in bank.tiers.items():
+                    totals[tier] = totals.get(tier, 0.0) + weight * said.outputs
+        banks[f"{part}_augmented"] = bank.with_outputs(totals)
+    return banks
 
 
 def _clock() -> Any:

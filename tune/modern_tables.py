@@ -3,11 +3,8 @@
 They need the files of logits alone, no data set and no network.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +15,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import benefit
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.curves import OffloadCurve
+from keras_ddnn.evaluation.cut_latency import dominated
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
 from keras_ddnn.evaluation.statistics import (
     Interval,
@@ -26,80 +24,15 @@ from keras_ddnn.evaluation.statistics import (
     over_seeds,
 )
 from keras_ddnn.labels.logit_head import LogitHead
-from keras_ddnn.labels.predictions import Predictions
-from keras_ddnn.labels.sources import FOLDS, Banks
 from keras_ddnn.rules.certificate import violation_rate
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES, untrained_rules
 from keras_ddnn.rules.inputs import logits_rich
+from tune.modern_outputs import Pair
 
-LABELS = "labels.npz"
-PARTS = ("train", "val", "test")
 FRACTIONS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 SEES_BOTH = "sees_both"  # boosted trees that see what the cloud says, as no device can
 DEFAULT = "default"
 RESAMPLES = 499
-
-
-@dataclass(frozen=True, eq=False)
-class Pair(Banks):
-    """A device and a cloud that were trained alone, by what they said; see `TrainedNetwork`.
-
-    Attributes:
-        test_bank: For the report.
-        folds: What the networks of each fold say of it; none if they were not trained.
-        device, cloud: What `tune.modern` has kept of each network.
-    """
-
-    test_bank: Bank | None = None
-    folds: tuple[Predictions, ...] = ()
-    device: Mapping[str, Any] | None = None
-    cloud: Mapping[str, Any] | None = None
-
-    def fold(self, fold: int) -> Predictions:
-        """Return what the networks trained without a fold say of it."""
-        return self.folds[fold]
-
-    @classmethod
-    def read(cls, folder: Path, device: str, cloud: str, seed: int) -> "Pair":
-        """Read the files of both networks of a seed.
-
-        Args:
-            folder: Of the outputs.
-            device, cloud: Names of the networks.
-            seed: Of both.
-        """
-        names = [f"{name}-seed{seed}" for name in (device, cloud)]
-        said = [_read(folder / f"{name}.npz") for name in names]
-        labels = _read(folder / LABELS)
-        banks = [
-            Bank.from_outputs(dict(zip(("local", "cloud"), (s[part] for s in said))), labels[part])
-            for part in PARTS
-        ]
-        folds = []
-        for fold in range(FOLDS):
-            paths = [folder / f"{name}-fold{fold}.npz" for name in names]
-            if all(path.exists() for path in paths):
-                local, far = map(_read, paths)
-                outputs = {"local": local["train"], "cloud": far["train"]}
-                outputs = {tier: array.astype(np.float32) for tier, array in outputs.items()}
-                folds.append(Predictions(local["rows"], outputs))
-        facts = (json.loads((folder / f"{name}.json").read_text()) for name in names)
-        whole = tuple(folds) if len(folds) == FOLDS else ()
-        return cls(*banks[:2], None, banks[2], whole, *facts)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as content:
-        return dict(content)
-
-
-def seeds_of(folder: Path, *networks: str) -> list[int]:
-    """Return the seeds of which the outputs of all these networks are there, rising."""
-    of_each = [
-        {int(path.stem.rpartition("-seed")[2]) for path in folder.glob(f"{name}-seed?.npz")}
-        for name in networks
-    ]
-    return sorted(set.intersection(*of_each))
 
 
 def scores_of(pair: Pair, seed: int) -> dict[str, np.ndarray]:
@@ -241,6 +174,34 @@ def certificates(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
             {"pair": name, "rule": rule, "seeds": len(found)} | dict(pd.DataFrame(found).mean())
         )
     return pd.DataFrame(rows)
+
+
+def pareto(pairs: Mapping[str, Sequence[Scored]], rule: str = DEFAULT) -> pd.DataFrame:
+    """Return what each pair reaches at several local fractions, and what that takes.
+
+    Returns:
+        A row a pair and local fraction: mean accuracy in percent over seeds, multiply-adds of the
+        device, mean bytes sent of a sample, as PNG where images travel; and whether no other row
+        has more accuracy for as little of the one (`of_multiply_adds`), or of the other
+        (`of_bytes`).
+    """
+    rows = []
+    for name, seeds in pairs.items():
+        device = seeds[0].pair.device
+        sent = device.get("sent_bytes") or device["png_bytes"]
+        curves = [scored.curve(rule) for scored in seeds]
+        for fraction in (0.0, *FRACTIONS, 1.0):
+            accuracy = 100 * float(np.mean([curve.at(fraction) for curve in curves]))
+            row = {"pair": name, "local_fraction": fraction, "seeds": len(seeds)}
+            row |= {"accuracy": accuracy, "bytes": sent * (1 - fraction)}
+            row["device_multiply_adds"] = device["multiply_adds"] if fraction else 0
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    for column in ("multiply_adds", "bytes"):
+        cost = table["device_multiply_adds" if column == "multiply_adds" else column]
+        points = [*zip(cost, -table["accuracy"])]
+        table[f"of_{column}"] = [not dominated(point, points) for point in points]
+    return table
 
 
 def _over(values: Sequence[float], of_one: Interval) -> Interval:

@@ -1,0 +1,91 @@
+"""The files of `tune.modern`: what each network said of all images, read as pairs."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.outputs import TIERS
+from keras_ddnn.labels.predictions import Predictions
+from keras_ddnn.labels.sources import FOLDS, Banks
+
+PAPER = "paper"  # one network of two tiers
+LABELS = "labels.npz"
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Pair(Banks):
+    """A device and a cloud that were trained alone, by what they said; see `TrainedNetwork`.
+
+    Attributes:
+        test_bank: For the report.
+        folds: What the networks of each fold say of it; none if they were not trained.
+        device, cloud: What `tune.modern` has kept of each network.
+    """
+
+    test_bank: Bank | None = None
+    folds: tuple[Predictions, ...] = ()
+    device: Mapping[str, Any] | None = None
+    cloud: Mapping[str, Any] | None = None
+
+    def fold(self, fold: int) -> Predictions:
+        """Return what the networks trained without a fold say of it."""
+        return self.folds[fold]
+
+    @classmethod
+    def read(cls, folder: Path, device: str, cloud: str, seed: int) -> "Pair":
+        """Read the files of both networks of a seed.
+
+        Args:
+            folder: Of the outputs.
+            device, cloud: Names of the networks.
+            seed: Of both.
+        """
+        names = [f"{name}-seed{seed}" for name in (device, cloud)]
+        labels, (near, far) = _read(folder / LABELS), (_read(folder / f"{n}.npz") for n in names)
+        banks = [Bank.from_outputs(_said(part, near, far), labels[part]) for part in PARTS]
+        folds = []
+        for fold in range(FOLDS):
+            paths = [folder / f"{name}-fold{fold}.npz" for name in names]
+            if all(path.exists() for path in paths):
+                near, far = map(_read, paths)
+                folds.append(Predictions(near["rows"], _said("train", near, far)))
+        facts = (json.loads((folder / f"{name}.json").read_text()) for name in names)
+        whole = tuple(folds) if len(folds) == FOLDS else ()
+        return cls(*banks[:2], None, banks[2], whole, *facts)
+
+
+def name_of(device: str, cloud: str) -> str:
+    """Return the name of a pair in tables."""
+    return device if device == cloud else f"{device}+{cloud}"
+
+
+def stored_name(part: str, tier: str, tiers: Collection[str]) -> str:
+    """Return under which name the logits of a tier are kept; a network alone has one."""
+    return part if len(tiers) == 1 else f"{part}_{tier}"
+
+
+def _said(part: str, near: Mapping, far: Mapping) -> dict[str, np.ndarray]:
+    """Return the logits of both tiers: of two networks, or of one that has both."""
+    tiers = dict(zip(TIERS, (near, far)))
+    said = {t: content.get(f"{part}_{t}", content.get(part)) for t, content in tiers.items()}
+    return {tier: array.astype(np.float32) for tier, array in said.items()}
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as content:
+        return dict(content)
+
+
+def seeds_of(folder: Path, *networks: str) -> list[int]:
+    """Return the seeds of which the outputs of all these networks are there, rising."""
+    of_each = [
+        {int(path.stem.rpartition("-seed")[2]) for path in folder.glob(f"{name}-seed?.npz")}
+        for name in networks
+    ]
+    return sorted(set.intersection(*of_each))
