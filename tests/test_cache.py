@@ -37,6 +37,8 @@ OTHER_DDNN = {
     "precision": "float32",
     "stages": 2,
     "class_weight": (("cat", 2.0),),
+    "optimizer": "muon",
+    "label_smoothing": 0.1,
     "seed": 1,
 }
 OTHER_HEAD = {
@@ -102,6 +104,8 @@ DEFAULTS_OF_VERSION_4 = {
         "stages": 0,
         "class_weight": None,
         "seed": 0,
+        "optimizer": "adam",
+        "label_smoothing": 0.0,
     },
     HeadConfig: {
         "input": "logits_rich",

@@ -18,6 +18,7 @@ from keras_ddnn.config import (
     resolve_config,
 )
 from keras_ddnn.files.records import as_json, differences
+from keras_ddnn.networks.cascade import FEATURES
 from keras_ddnn.networks.named_models import NETWORKS
 
 
@@ -172,4 +173,4 @@ def test_the_paper_is_the_first_row_of_the_known_networks():
     model = row.build((16, 16, 3), 3, PaperOptions(local_filters=4), "float32")
     assert name == "paper"
     assert tuple(model.output) == ("local", "cloud")
-    assert model.get_layer(row.at).output.shape == (None, 8, 8, 4)
+    assert model.get_layer(FEATURES).output.shape == (None, 8, 8, 4)
