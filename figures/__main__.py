@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from figures import cuts, diagnosis, honest_labels, offload_curve, tradeoff
+from figures import cuts, diagnosis, honest_labels, modern, offload_curve, tradeoff
 from figures.paper.catalogue import PAPER_FIGURES
 from figures.paper.claims import say
 from figures.paper.table import fill
@@ -23,8 +23,9 @@ FIGURES = {
         ("diagnosis.json",),
         lambda folder: diagnosis.draw(json.loads((folder / "diagnosis.json").read_text())),
     ),
+    "modern.png": (("pareto.csv",), lambda folder: modern.draw(pd.read_csv(folder / "pareto.csv"))),
     "honest_labels.png": (
-        ("table.csv",),
+        ("table.csv", "leakage.csv"),
         lambda folder: honest_labels.draw(pd.read_csv(folder / "table.csv")),
     ),
     "cuts.png": (("cuts.csv",), lambda folder: cuts.draw(pd.read_csv(folder / "cuts.csv"))),

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 import keras_ddnn
 from keras_ddnn.config import DDNNConfig, resolve_config
@@ -10,7 +11,9 @@ from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.layers import Whitening
 from keras_ddnn.networks.modern import ModernOptions, build_modern
 from keras_ddnn.networks.named_models import NETWORKS, named_network
+from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.training.capture import capture
 from keras_ddnn.training.recipe.losses import SmoothedCrossentropy, loss_of
 from keras_ddnn.training.recipe.muon import MATRIX_SHARE, MOMENTUM, VECTOR_SHARE, ConvolutionalMuon
 from keras_ddnn.training.recipe.schedules import learning_rate_of
@@ -220,3 +223,24 @@ def test_every_named_network_says_its_options():
         *("modern_tiny", "modern_small", "modern_medium", "modern_large")
     }
     assert all(type(row.options).__name__.endswith("Options") for row in NETWORKS.values())
+
+
+@pytest.mark.slow
+def test_a_chain_of_today_goes_from_training_to_the_graph_of_a_device(tmp_path):
+    data = images(60), np.arange(60) % 3
+    recipe = resolve_config("modern", epochs=1, batch_size=20)
+    tiers = {
+        tier: keras_ddnn.fit_ddnn(
+            data, None, recipe, network=keras_ddnn.chain({"cloud": model(seed=seed)}), verbose=0
+        ).model
+        for seed, tier in enumerate(("local", "cloud"))
+    }
+    network = keras_ddnn.chain(tiers)
+    bank = capture(network, *data)
+    policy = keras_ddnn.OffloadPolicy(network, None, Margin(), 0.5, ("a", "b", "c"))
+    keras_ddnn.save_policy(policy, tmp_path / "artefact", val_bank=bank)
+    again = keras_ddnn.load_policy(tmp_path / "artefact")
+    np.testing.assert_array_equal(again.predict(data[0])[0], policy.predict(data[0])[0])
+    graph = Interpreter(str(tmp_path / "artefact" / "edge.tflite"), num_threads=1)
+    said = graph.get_signature_runner()(images=data[0])
+    np.testing.assert_allclose(said["local_logits"], bank.edge.outputs, atol=1e-4)

@@ -1,0 +1,42 @@
+"""What networks of today reach: accuracy against the device's multiply-adds, and bytes sent."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.style import label, new_figure
+
+COLOURS = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+SHOWN = (0.0, 0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel, from the cloud alone
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Draw the `pareto.csv` of `tune.modern`: a line a pair, along rising local fractions.
+
+    Filled points have no other with more accuracy for as little.
+    """
+    figure = new_figure(10.0, 4.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for colour, (name, rows) in zip(COLOURS, table.groupby("pair", sort=False)):
+        few = rows[rows["local_fraction"].isin(SHOWN) & (rows["device_multiply_adds"] > 0)]
+        _line(left, few["device_multiply_adds"] / 1e6, few, "of_multiply_adds", colour, name)
+        _line(right, rows["bytes"] / 1e3, rows, "of_bytes", colour, name)
+    left.set_xscale("log")
+    label(left, "multiply-adds of the device (millions)", "accuracy (%), test data")
+    label(right, "mean bytes sent of a sample (kB)", "")
+    kept = ", ".join(f"{fraction:.0%}" for fraction in SHOWN[1:])
+    left.set_title(f"from above: {kept} kept local", fontsize=10)
+    right.set_title("from the right: 0% to 100% kept local", fontsize=10)
+    marks = right.get_legend_handles_labels()
+    figure.legend(*marks, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+    return figure
+
+
+def _line(
+    axes: Axes, x: pd.Series, rows: pd.DataFrame, column: str, colour: str, name: str
+) -> None:
+    y, best = rows["accuracy"], rows[column].astype(bool)
+    axes.plot(x, y, "-", c=colour, lw=1.2, label=name)
+    axes.plot(x[~best], y[~best], "o", ms=5, c=colour, mfc="white")
+    axes.plot(x[best], y[best], "o", ms=6, c=colour)
+    axes.margins(x=0.08, y=0.08)
