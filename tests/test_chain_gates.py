@@ -1,0 +1,127 @@
+"""Gates of a chain: patience, and rules that are learned from the last gate to the first."""
+
+import numpy as np
+import pytest
+
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.labels.gates import choose_gates, fit_gates
+from keras_ddnn.labels.logit_head import LogitHead
+from keras_ddnn.labels.sources import Banks
+from keras_ddnn.rules.confidence import Entropy, Gate, MaxProb, OffloadRule, Patience
+from keras_ddnn.rules.plans import ScoredChain
+
+
+def chain_of_answers(answers, labels, surely=4.0):
+    """Return a bank whose tiers give these answers (n, tiers), of four classes."""
+    logits = surely * np.eye(4, dtype=np.float32)[np.asarray(answers)]
+    names = ["local", *(f"tier{k}" for k in range(1, logits.shape[1] - 1)), "cloud"]
+    tiers = {name: TierOutputs(logits[:, k]) for k, name in enumerate(names)}
+    return Bank(tiers, np.asarray(labels))
+
+
+def test_patience_counts_the_tiers_right_before_that_said_the_same():
+    """Zhou et al. 2020: the counter grows where an exit repeats the one before, else it is 0."""
+    bank = chain_of_answers([[0, 0, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1], [2, 2, 1, 1]], [1] * 4)
+    scores = {name: Patience().score(bank.at(name)).tolist() for name in bank.tiers}
+    assert scores["local"] == [0, 0, 0, 0]
+    assert scores["tier1"] == [-1, 0, 0, -1]
+    assert scores["tier2"] == [-2, -1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("patience", "ends"), [(0, [0, 0, 0, 0]), (1, [1, 2, 3, 1]), (2, [2, 3, 3, 3])]
+)
+def test_a_patience_is_one_threshold_for_all_gates(patience, ends):
+    bank = chain_of_answers([[0, 0, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1], [2, 2, 1, 1]], [1] * 4)
+    chain = ScoredChain.of(bank, [Patience()] * 3, [1, 1, 1, 1])
+    assert chain.ends([0.5 - patience] * 3).tolist() == ends
+
+
+# Right at all three tiers, and surely; from the second on; at the last alone: the first answer
+# tells which.
+GROUPS = chain_of_answers(
+    np.repeat([[0, 0, 0], [1, 3, 3], [2, 2, 3]], 10, axis=0),
+    np.repeat([0, 3, 3], 10),
+    np.repeat([5.0, 4.0, 4.0], 10)[:, None, None],
+)
+
+
+class GainOfAnswer(OffloadRule):
+    """Scores by what going on has gained the samples that got this answer."""
+
+    def __init__(self, bank):
+        answers, gains = bank.edge.outputs.argmax(axis=1), bank.stay - bank.go
+        self.gains = [gains[answers == k].mean() if k in answers else 0.0 for k in range(4)]
+
+    def score(self, edge):
+        return np.array(self.gains)[edge.outputs.argmax(axis=1)]
+
+
+def learned(prices, budget):
+    return fit_gates(lambda banks: GainOfAnswer(banks.bank), Banks(GROUPS, GROUPS), prices, budget)
+
+
+def test_gates_are_learned_so_that_each_sample_ends_where_it_is_first_right():
+    """Of 30 samples 20 go on and 10 to the end: 1 + 20/30 + 10/30 = 2, and nothing is wrong."""
+    gates = learned([1, 1, 1], 2)
+    chain = ScoredChain.of(GROUPS, [gate.rule for gate in gates], [1, 1, 1])
+    plan = chain.plan([gate.score_threshold for gate in gates])
+    assert (plan.cost, plan.price, plan.shares) == (0, 2, (1 / 3, 1 / 3, 1 / 3))
+    assert gates[1].rule.gains == [0, 0, 1, 0]
+    assert gates[0].rule.gains == [0, 1, 1, 0]
+
+
+def test_a_first_gate_learns_what_the_fixed_gates_behind_it_make_of_a_sample():
+    """The last tier is too dear. The third group ends at the second, wrong: it gains nothing."""
+    first, second = learned([1, 1, 100], 2)
+    assert not second.sends_on(GROUPS.at("tier1")).any()
+    assert first.rule.gains == [0, 1, 0, 0]
+
+
+def random_chain(n, seed):
+    """Return three tiers of which later ones are right more often, and surer where they are."""
+    rng = np.random.default_rng(seed)
+    labels, ease = rng.integers(4, size=n), rng.normal(size=n)
+    tiers = {}
+    for name, skill in {"local": 0.5, "tier1": 1.2, "cloud": 2.5}.items():
+        logits = rng.normal(size=(n, 4))
+        logits[np.arange(n), labels] += skill + ease
+        tiers[name] = TierOutputs(logits.astype(np.float32))
+    return Bank(tiers, labels)
+
+
+def test_logit_heads_of_a_chain_are_as_good_as_confidence():
+    halves, test = Banks(random_chain(600, 0), random_chain(600, 1)), random_chain(4000, 2)
+    prices, budget = [1, 2, 7], 4.5
+    heads = fit_gates(lambda banks: LogitHead.fit(banks.bank), halves, prices, budget)
+    entropy = choose_gates(halves.val_bank, [Entropy()] * 2, prices, budget)
+    found = {}
+    for name, gates in {"head": heads, "entropy": entropy}.items():
+        assert all(isinstance(gate, Gate) for gate in gates)
+        chain = ScoredChain.of(test, [gate.rule for gate in gates], prices)
+        found[name] = chain.plan([gate.score_threshold for gate in gates])
+        assert found[name].price == pytest.approx(budget, abs=0.3)
+    assert found["head"].accuracy > found["entropy"].accuracy - 0.01
+    first, _, last = chain.anytime()
+    assert first.accuracy + 0.1 < found["head"].accuracy < last.accuracy
+
+
+def test_of_two_tiers_the_gate_is_that_of_the_rule_and_a_budget():
+    bank = random_chain(200, 3)
+    bank = Bank({name: bank.tiers[name] for name in ("local", "cloud")}, bank.labels)
+    (gate,) = fit_gates(lambda banks: MaxProb(), Banks(bank, bank), [0, 1], 0.3)
+    chain = ScoredChain.of(bank, [MaxProb()], [0, 1])
+    assert gate.score_threshold == chain.for_budget(0.3).thresholds[0]
+
+
+def test_what_cannot_be_chosen_is_refused_before_anything_is_learned():
+    def fit(banks):
+        raise AssertionError("learned")
+
+    with pytest.raises(ValueError, match="received no val_bank: give Banks"):
+        fit_gates(fit, Banks(GROUPS, None), [1, 1, 1], 2)
+    with pytest.raises(ValueError, match="budget must be at least 1"):
+        fit_gates(fit, Banks(GROUPS, GROUPS), [1, 1, 1], 0)
+    with pytest.raises(ValueError, match="unknown tier 'fog'; known: local, tier1, cloud"):
+        GROUPS.at("fog")
