@@ -110,6 +110,10 @@ class ScoredChain:
     def __len__(self) -> int:
         return len(self.costs)
 
+    def rows(self, rows: np.ndarray) -> "ScoredChain":
+        """Return the chain of some of the samples, int (m,), in that order."""
+        return ScoredChain([scores[rows] for scores in self.scores], self.costs[rows], self.prices)
+
     def ends(self, thresholds: Sequence[float]) -> np.ndarray:
         """Return the place of the tier where each sample ends by these thresholds, int (n,)."""
         if len(thresholds) != len(self.scores):
