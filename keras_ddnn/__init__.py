@@ -50,6 +50,7 @@ _FILE_OF = {
     "build_ddnn": "networks.paper",
     "build_head": "heads.architectures",
     "chain": "networks.cascade",
+    "compare_plans": "evaluation.chains",
     "compare_rules": "evaluation.curves",
     "fit_ddnn": "training.fit",
     "fit_gates": "labels.gates",

@@ -5,6 +5,7 @@ import pytest
 
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.evaluation.chains import compare_plans, untrained_chain_rules
 from keras_ddnn.labels.gates import choose_gates, fit_gates
 from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.labels.sources import Banks
@@ -125,3 +126,34 @@ def test_what_cannot_be_chosen_is_refused_before_anything_is_learned():
         fit_gates(fit, Banks(GROUPS, GROUPS), [1, 1, 1], 0)
     with pytest.raises(ValueError, match="unknown tier 'fog'; known: local, tier1, cloud"):
         GROUPS.at("fog")
+
+
+def test_rules_of_a_chain_are_compared_within_the_same_budgets():
+    bank = random_chain(300, 4)
+    table = compare_plans(untrained_chain_rules(3), bank, bank, [1, 2, 7], [2, 5])
+    assert table["rule"][:3].tolist() == ["exit local", "exit tier1", "exit cloud"]
+    assert table["price"][:3].tolist() == [1, 3, 10]
+    np.testing.assert_allclose(table["accuracy"][:3], 1 - bank.costs().mean(axis=0))
+    told = table[3:]
+    assert {*told["rule"]} == {"random", "entropy", "max_prob", "margin", "patience"}
+    # Thresholds were chosen on these very samples.
+    assert (told["price"] <= told["budget"]).all()
+    for budget, rows in told.groupby("budget"):
+        assert rows["accuracy"].is_monotonic_decreasing
+        best = ScoredChain.of(bank, [MaxProb()] * 2, [1, 2, 7]).for_budget(budget)
+        row = rows.set_index("rule").loc["max_prob"]
+        assert (row["accuracy"], row["price"]) == (best.accuracy, best.price)
+        assert row["share_local"] + row["share_tier1"] + row["share_cloud"] == pytest.approx(1)
+        assert row["threshold_local"] == best.thresholds[0]
+
+
+def test_plans_are_told_of_other_samples_than_those_that_chose_them():
+    first, second = random_chain(300, 5), random_chain(300, 6)
+    (row,) = compare_plans({"m": [MaxProb()] * 2}, first, second, [1, 2, 7], [4]).to_dict(
+        "records"
+    )[3:]
+    chosen = ScoredChain.of(first, [MaxProb()] * 2, [1, 2, 7]).for_budget(4).thresholds
+    assert (row["threshold_local"], row["threshold_tier1"]) == chosen
+    assert (
+        row["accuracy"] == ScoredChain.of(second, [MaxProb()] * 2, [1, 2, 7]).plan(chosen).accuracy
+    )
