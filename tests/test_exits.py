@@ -110,6 +110,7 @@ def test_exits_share_lambda_or_have_a_weight_each():
     assert loss_weights(NAMES, (0.3, 0.2)) == {"local": 0.3, "tier1": 0.2, "cloud": 0.5}
     assert loss_weights(NAMES[::2], (0.3,)) == loss_weights(NAMES[::2], 0.3)
     assert DDNNConfig(lambda_local=[0.5, 0.5]).lambda_local == (0.5, 0.5)
+    assert DDNNConfig(lambda_local=(0.3,)) == DDNNConfig(lambda_local=0.3)
     with pytest.raises(ValueError, match=r"of each exit and in sum, must lie in .* received 1\.2"):
         DDNNConfig(lambda_local=(0.5, 0.7))
 

@@ -70,7 +70,9 @@ class TrainingConfig:
         if isinstance(self.lambda_local, list | tuple):
             for weight in (*self.lambda_local, sum(self.lambda_local)):
                 require_fraction("lambda_local, of each exit and in sum,", weight)
-            object.__setattr__(self, "lambda_local", tuple(map(float, self.lambda_local)))
+            own = tuple(map(float, self.lambda_local))
+            # One exit has one λ: equal recipes are written alike.
+            object.__setattr__(self, "lambda_local", own[0] if len(own) == 1 else own)
         elif self.lambda_local != "random":
             require_fraction("lambda_local", self.lambda_local)
             object.__setattr__(self, "lambda_local", float(self.lambda_local))

@@ -53,14 +53,14 @@ class Bank:
     def from_outputs(
         cls, outputs: Mapping[str, Any], labels: Any, features: Any = None, inputs: Any = None
     ) -> "Bank":
-        """Make a bank of the outputs of any two classifiers on the same n samples.
+        """Make a bank of the outputs of any two classifiers, or more, on the same n samples.
 
         The arrays may come from any framework whose arrays NumPy reads. No sample may have trained
-        either network: their outputs on training data are biased.
+        any of the networks: their outputs on training data are biased.
 
         Args:
-            outputs: Tier → logits, float16, float32 or float64 of shape (n, num_classes): "local"
-                and "cloud". Logarithms of probabilities are logits.
+            outputs: Tier → logits, float16, float32 or float64 of shape (n, num_classes): "local",
+                "cloud", others between. Logarithms of probabilities are logits.
             labels: Integers 0..num_classes-1 of shape (n,).
             features: What the device could send, of n rows, for heads that read it.
             inputs: What the device sees, of n rows, for heads that read images.

@@ -13,6 +13,7 @@ from keras_ddnn.rules.confidence import OffloadRule, offloads
 from keras_ddnn.rules.sweep import RankedSamples
 
 TRIES = 4096  # combinations of thresholds of the gates before the last, of more than three tiers
+MOVES = 128  # thresholds near the one that a gate has, and as many others, that it may move to
 CELLS = 1 << 19  # numbers of a block of combinations: a few megabytes an array
 BUDGETS = 101  # of a frontier
 
@@ -157,7 +158,7 @@ class ScoredChain:
 
         Returns:
             By rising price, each of a lower cost than the one before. For three tiers 5,000 samples
-            take a second or two.
+            take a second or two, for four some minutes; fewer budgets and tries take less.
 
         Raises:
             ValueError: As `for_budget`.
@@ -174,9 +175,9 @@ class ScoredChain:
         Of two and of three tiers the plan is the best of all. For each threshold of the first gate
         one pass over sorted scores and their sums tries all thresholds of the last: n² steps for n
         samples. Of more tiers, the gates before the last are first tried on a grid of `tries`
-        combinations, evenly by rank; then each of them in turn takes the best of all its
-        thresholds, together with the last gate, until no plan gets better. That end may be a local
-        one. Among plans of one cost the cheapest is taken.
+        combinations, evenly by rank; then each of them in turn takes the best of its nearest 128
+        thresholds and of 128 others, together with the last gate, until no plan gets better. That
+        end may be a local one. Among plans of one cost the cheapest is taken.
 
         Args:
             budget: Mean price of a sample, in the unit of `prices`.
@@ -203,13 +204,13 @@ class ScoredChain:
         return found
 
     def _descend(self, plan: Plan, budget: float, early: Sequence[np.ndarray]) -> Plan:
-        """Move one gate and the last at a time to the best of all their thresholds."""
+        """Move one gate at a time, and the last with it, until no plan gets better."""
         better = True
         while better:
             better = False
             for gate, thresholds in enumerate(early):
                 grid = [[t] for t in plan.thresholds[:-1]]
-                grid[gate] = thresholds
+                grid[gate] = _near(thresholds, plan.thresholds[gate])
                 (moved,) = self._search(grid, np.array([budget]))
                 if (moved.cost, moved.price) < (plan.cost, plan.price):
                     plan, better = moved, True
@@ -266,6 +267,12 @@ def _evenly(thresholds: np.ndarray, count: int) -> np.ndarray:
     if count >= len(thresholds):
         return thresholds
     return thresholds[np.linspace(0, len(thresholds) - 1, max(count, 2)).round().astype(int)]
+
+
+def _near(thresholds: np.ndarray, chosen: float) -> np.ndarray:
+    """Return thresholds that a gate may move to from the one chosen, which is among them."""
+    first = max(0, np.searchsorted(thresholds, chosen) - MOVES // 2)
+    return np.union1d(_evenly(thresholds, MOVES), thresholds[first : first + MOVES])
 
 
 def _blocks(rows: Iterator[tuple[float, ...]], size: int) -> Iterator[np.ndarray]:
