@@ -127,7 +127,11 @@ def test_weights_that_are_not_those_of_the_exits_are_refused_before_training():
 
 
 def test_independent_networks_of_a_chain_may_be_three():
-    network = chain({"local": small_network(), "fog": small_network(), "cloud": small_network()})
+    def tiny():
+        flat = [keras.Input((16, 16, 3)), layers.Flatten(), layers.Dense(3)]
+        return keras.Sequential(flat)
+
+    network = chain({"local": tiny(), "fog": tiny(), "cloud": tiny()})
     fitted = fit_ddnn(TRAIN, network=network, **RECIPE)
     assert [*fitted.bank.tiers] == ["local", "fog", "cloud"]
 
