@@ -6,9 +6,10 @@ import pytest
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.chains import compare_plans, untrained_chain_rules
-from keras_ddnn.labels.gates import choose_gates, fit_gates
+from keras_ddnn.labels.gates import GateOfNetwork, choose_gates, fit_gates
 from keras_ddnn.labels.logit_head import LogitHead
-from keras_ddnn.labels.sources import Banks
+from keras_ddnn.labels.predictions import Predictions
+from keras_ddnn.labels.sources import LABEL_SOURCES, Banks
 from keras_ddnn.rules.confidence import Entropy, Gate, MaxProb, OffloadRule, Patience
 from keras_ddnn.rules.plans import ScoredChain
 
@@ -60,7 +61,7 @@ class GainOfAnswer(OffloadRule):
 
 
 def learned(prices, budget):
-    return fit_gates(lambda banks: GainOfAnswer(banks.bank), Banks(GROUPS, GROUPS), prices, budget)
+    return fit_gates(lambda gate: GainOfAnswer(gate.bank), Banks(GROUPS, GROUPS), prices, budget)
 
 
 def test_gates_are_learned_so_that_each_sample_ends_where_it_is_first_right():
@@ -80,6 +81,32 @@ def test_a_first_gate_learns_what_the_fixed_gates_behind_it_make_of_a_sample():
     assert first.rule.gains == [0, 1, 0, 0]
 
 
+class ThreeGroups(Banks):
+    """What a network in memory can say besides: of copies, and of parts of its samples."""
+
+    def augmented_bank(self, views):
+        return self.bank.rows(np.tile(np.arange(len(self.bank)), views))
+
+    def fold(self, fold):
+        rows = np.arange(len(self.bank))[::-1][fold::3]  # in any order
+        return Predictions.of(rows, self.bank.rows(rows))
+
+
+@pytest.mark.parametrize("source", LABEL_SOURCES)
+def test_a_gate_learns_from_labels_of_every_source(source):
+    """The second gate sends on the third group alone; seen from the first, all end rightly."""
+    stages = Predictions.of(np.arange(30), GROUPS)
+    network = ThreeGroups(GROUPS, GROUPS, stages)
+    sends_third = Gate(GainOfAnswer(GROUPS.gate("tier1")), 0.5)
+    gate = GateOfNetwork(network, "local", {"tier1": sends_third})
+    data = LABEL_SOURCES[source].training_data(gate)
+    assert [*data.labels_bank.tiers] == ["local", "cloud"]
+    assert len(data.labels_bank) == {"augmented": 60, "held_out": 3}.get(source, 30)
+    np.testing.assert_array_equal(data.labels_bank.go, 0)
+    np.testing.assert_array_equal(data.labels_bank.stay, data.labels_bank.labels == 3)
+    np.testing.assert_array_equal(data.bank.index, data.labels_bank.index)
+
+
 def random_chain(n, seed):
     """Return three tiers of which later ones are right more often, and surer where they are."""
     rng = np.random.default_rng(seed)
@@ -95,7 +122,7 @@ def random_chain(n, seed):
 def test_logit_heads_of_a_chain_are_as_good_as_confidence():
     halves, test = Banks(random_chain(600, 0), random_chain(600, 1)), random_chain(4000, 2)
     prices, budget = [1, 2, 7], 4.5
-    heads = fit_gates(lambda banks: LogitHead.fit(banks.bank), halves, prices, budget)
+    heads = fit_gates(lambda gate: LogitHead.fit(gate.bank), halves, prices, budget)
     entropy = choose_gates(halves.val_bank, [Entropy()] * 2, prices, budget)
     found = {}
     for name, gates in {"head": heads, "entropy": entropy}.items():
@@ -111,7 +138,7 @@ def test_logit_heads_of_a_chain_are_as_good_as_confidence():
 def test_of_two_tiers_the_gate_is_that_of_the_rule_and_a_budget():
     bank = random_chain(200, 3)
     bank = Bank({name: bank.tiers[name] for name in ("local", "cloud")}, bank.labels)
-    (gate,) = fit_gates(lambda banks: MaxProb(), Banks(bank, bank), [0, 1], 0.3)
+    (gate,) = fit_gates(lambda gate: MaxProb(), Banks(bank, bank), [0, 1], 0.3)
     chain = ScoredChain.of(bank, [MaxProb()], [0, 1])
     assert gate.score_threshold == chain.for_budget(0.3).thresholds[0]
 

@@ -92,7 +92,7 @@ def test_tensorboard_shows_the_benefit_of_every_gate(fitted, log):
 def test_heads_of_all_gates_learn_and_a_policy_runs_them(fitted):
     config = HeadConfig(epochs=1, input="logits_features")
     prices, budget = [1, 1, 1], 2
-    gates = fit_gates(lambda banks: fit_head(banks, config), fitted, prices, budget)
+    gates = fit_gates(lambda gate: fit_head(gate, config), fitted, prices, budget)
     policy = OffloadPolicy(
         fitted.cascade, None, *vars(gates[0]).values(), tuple("abc"), later=gates[1:]
     )
