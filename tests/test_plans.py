@@ -112,6 +112,24 @@ def test_no_plan_of_three_exits_is_better_than_the_one_found():
         assert plan.cost == pytest.approx(np.mean(chain.costs[np.arange(200), ends]))
 
 
+@pytest.mark.parametrize("tiers", [2, 3, 4])
+def test_costs_and_prices_may_be_any_numbers(tiers):
+    """Some tiers are free, some scores tie, and some samples are alone."""
+    rng = np.random.default_rng(tiers)
+    for n in (1, 2, 7, 20):
+        scores = [rng.random(n).round(1) for _ in range(tiers - 1)]
+        prices = rng.random(tiers) * (rng.random(tiers) < 0.8)
+        chain = ScoredChain(scores, rng.normal(size=(n, tiers)), prices)
+        budgets = prices[0] + rng.random(4) * prices[1:].sum()
+        for budget, least in zip(budgets, least_costs(chain, budgets)):
+            plan = chain.for_budget(budget)
+            assert plan.price <= budget
+            assert plan.cost == pytest.approx(least)
+        frontier = [(plan.price, plan.cost) for plan in chain.frontier()]
+        assert frontier == sorted(frontier)
+        assert [cost for _, cost in frontier] == sorted({cost for _, cost in frontier})[::-1]
+
+
 def test_ties_are_kept_or_sent_together():
     chain = generated(120, 3)
     tied = ScoredChain([s.round(1) for s in chain.scores], chain.costs, chain.prices)
