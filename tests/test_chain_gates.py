@@ -1,5 +1,9 @@
 """Gates of a chain: patience, and rules that are learned from the last gate to the first."""
 
+import re
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -184,3 +188,14 @@ def test_plans_are_told_of_other_samples_than_those_that_chose_them():
     assert (
         row["accuracy"] == ScoredChain.of(second, [MaxProb()] * 2, [1, 2, 7]).plan(chosen).accuracy
     )
+
+
+def test_the_example_of_three_classifiers_promises_what_it_keeps(capsys):
+    example = Path(__file__).parent.parent / "examples" / "three_exits.py"
+    runpy.run_path(str(example))["main"]()
+    *table, promise, told = capsys.readouterr().out.splitlines()
+    assert len(table) == 1 + 3 + 3 * 6  # exits alone; three budgets of six rules
+    assert promise.startswith("promised: with probability 90.0% or more")
+    below, price = map(float, re.search(r"data: (.*) points .* price (.*) instead", told).groups())
+    assert below <= 5
+    assert price < 12
