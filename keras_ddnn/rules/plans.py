@@ -174,10 +174,11 @@ class ScoredChain:
 
         Of two and of three tiers the plan is the best of all. For each threshold of the first gate
         one pass over sorted scores and their sums tries all thresholds of the last: n² steps for n
-        samples. Of more tiers, the gates before the last are first tried on a grid of `tries`
-        combinations, evenly by rank; then each of them in turn takes the best of its nearest 128
-        thresholds and of 128 others, together with the last gate, until no plan gets better. That
-        end may be a local one. Among plans of one cost the cheapest is taken.
+        samples, a second for 5,000 and minutes for 50,000. Of more tiers, the gates before the last
+        are first tried on a grid of `tries` combinations, evenly by rank; then each of them in turn
+        takes the best of its nearest 128 thresholds and of 128 others, together with the last gate,
+        until no plan gets better. That end may be a local one. Among plans of one cost the cheapest
+        is taken.
 
         Args:
             budget: Mean price of a sample, in the unit of `prices`.
