@@ -70,6 +70,11 @@ def run(
     config = resolve_config(ddnn)
     shape, classes = splits.train.images.shape[1:], splits.num_classes
     network = as_network(network, at, shape=shape, classes=classes, seed=config.seed)
+    if network is not None and len(tiers := network.model.output) > 2:
+        raise ValueError(
+            f"run trains and reports a network of two tiers; received {', '.join(tiers)}: use "
+            "fit_ddnn, fit_gates and OffloadPolicy for a longer chain"
+        )
     sources = {head.labels for head in heads.values()}
     require_samples(sources, splits.train.labels, splits.class_names)
     if artifact is not None:
@@ -128,7 +133,10 @@ def make_report(
 
     Balanced accuracy, macro F1 and the classes one by one are told of all rules but the oracle. The
     columns `bytes_…` of its table are the mean over all samples, of which the local ones send
-    nothing; the fact `payload` is that of an offloaded sample. See `Payload` for the forms.
+    nothing; the fact `payload` is that of an offloaded sample. See `Payload` for the forms. Of a
+    chain of more than two tiers the table and the curves tell of its two ends, where what the first
+    tier sends on is answered by the last, and the fact `exits` of every tier; for plans of the
+    whole chain see `compare_plans`.
 
     Args:
         dataset: Its name.
@@ -146,7 +154,9 @@ def make_report(
     told = table[table["rule"].isin(rules)].set_index("rule")["score_threshold"]
     means, classes = by_class(rules, told.to_dict(), test_bank, class_names)
     table = table.join(means, on="rule")
-    local_model, cloud_model = (tier.model for tier in as_cascade(network).tiers)
+    exits = {tier.name: multiply_adds(tier.model) for tier in as_cascade(network).tiers}
+    local, *behind = exits.values()
+    right = dict(zip(exits, (test_bank.costs() == 0).mean(axis=0).tolist()))
     payload = Payload.of(test_bank.edge, feature_quantisation(config))
     for form in FORMS:
         table[f"bytes_{form}"] = (1.0 - table["realised_local_fraction"]) * getattr(payload, form)
@@ -159,8 +169,11 @@ def make_report(
         "local_accuracy": float(test_bank.local_correct.mean()),
         "cloud_accuracy": float(test_bank.cloud_correct.mean()),
         "either_correct": float((test_bank.local_correct | test_bank.cloud_correct).mean()),
-        "local_multiply_adds": multiply_adds(local_model),
-        "cloud_multiply_adds": multiply_adds(cloud_model),
+        "local_multiply_adds": local,
+        "cloud_multiply_adds": None if None in behind else sum(behind),
+        "exits": {
+            name: {"accuracy": right[name], "multiply_adds": own} for name, own in exits.items()
+        },
         "payload": payload.as_json(),
     }
     return Report(facts, table, Report.sample(curves), classes)

@@ -137,7 +137,7 @@ def test_a_search_has_a_network_for_each_layer_and_trials_on_it():
     [
         ({"at": ("first",)}, "the network of the paper is cut at its layer 'features'"),
         ({"network": "a:b"}, "the network 'a:b' needs layers to be cut at; received none"),
-        ({"network": "a:b", "at": ("c,d",)}, "one layer a cut; received 'c,d': two cuts at once"),
+        ({"network": "a:b", "at": ("c,d",)}, "one layer a cut; received 'c,d': a search tries"),
         ({"network": "a:b+c:d", "at": ("e",)}, "each network of a chain is cut nowhere"),
         ({"network": "a:b+c:d+e:f"}, "expected NAME or DEVICE.CLOUD; received 'a:b.c:d.e:f'"),
         ({"network": "a:b+"}, "expected NAME or DEVICE.CLOUD"),

@@ -124,10 +124,10 @@ def changed(logits, place, value):
 @pytest.mark.parametrize(
     ("outputs", "labels", "message"),
     [
-        ({"local": LOCAL}, LABELS, "exactly two tiers.*received 'local'"),
-        ({"edge": LOCAL, "cloud": CLOUD}, LABELS, "exactly two tiers.*received 'edge', 'cloud'"),
-        ({"local": LOCAL, "cloud": CLOUD, "fog": CLOUD}, LABELS, "exactly two tiers.*'fog'"),
-        ([LOCAL, CLOUD], LABELS, "exactly two tiers.*received list"),
+        ({"local": LOCAL}, LABELS, "two tiers, or more.*received 'local'"),
+        ({"edge": LOCAL, "cloud": CLOUD}, LABELS, "two tiers, or more.*received 'edge', 'cloud'"),
+        ({"local": LOCAL, "fog": CLOUD[:9], "cloud": CLOUD}, LABELS, "fog logits: .* received 9"),
+        ([LOCAL, CLOUD], LABELS, "two tiers, or more.*received list"),
         (
             {"local": changed(LOCAL, (3, 1), np.nan), "cloud": CLOUD},
             LABELS,
@@ -167,6 +167,13 @@ def test_outputs_that_are_no_two_sets_of_logits_are_refused_in_one_line(outputs,
     with pytest.raises(ValueError, match=message) as refused:
         Bank.from_outputs(outputs, labels)
     assert "\n" not in str(refused.value)
+
+
+def test_outputs_of_more_tiers_lie_between_the_two_ends():
+    outputs = {"cloud": CLOUD, "fog": CLOUD + 1, "dusk": CLOUD + 2, "local": LOCAL}
+    bank = Bank.from_outputs(outputs, LABELS)
+    assert [*bank.tiers] == ["local", "fog", "dusk", "cloud"]
+    np.testing.assert_array_equal(bank.tiers["fog"].outputs, CLOUD + 1)
 
 
 @pytest.mark.parametrize("what", ["features", "inputs"])

@@ -11,7 +11,7 @@ from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.artifact import save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.networks.cascade import split
-from keras_ddnn.rules.confidence import Gate, Margin, Random
+from keras_ddnn.rules.confidence import Gate, Margin, Patience, Random
 from keras_ddnn.training.capture import capture
 
 NAMES = ("local", "tier1", "cloud")
@@ -151,6 +151,17 @@ def test_what_a_middle_tier_knows_is_what_was_sent_to_it(chain_of_three):
         network, None, Margin(), -1.0, ("a", "b", "c"), later=[Gate(Random(), 0.5)]
     )
     expected = np.where(Random().score(bank.tiers["tier1"]) < 0.5, 1, 2)
+    np.testing.assert_array_equal(policy.route(inputs)[1], expected)
+
+
+def test_a_rule_of_a_middle_tier_knows_what_the_tiers_before_it_said(chain_of_three):
+    network, inputs, bank = chain_of_three
+    first = Gate(Margin(), between(Margin().score(bank.tiers["local"])))
+    patient = Gate(Patience(), -0.5)
+    policy = OffloadPolicy(network, None, *vars(first).values(), ("a", "b", "c"), later=[patient])
+    said = [tier.outputs.argmax(axis=1) for tier in bank.tiers.values()]
+    expected = np.where(first.sends_on(bank.at("local")), np.where(said[0] == said[1], 1, 2), 0)
+    assert {*expected} == {0, 1, 2}
     np.testing.assert_array_equal(policy.route(inputs)[1], expected)
 
 

@@ -68,6 +68,6 @@ def require_layers(networks: Sequence[tuple[Cut, ...]], at: Sequence[str | None]
         )
     if several := [layer for layer in layers if "," in layer]:
         raise ValueError(
-            f"expected one layer a cut; received {several[0]!r}: two cuts at once come later, "
-            "and layers apart by spaces are a network each"
+            f"expected one layer a cut; received {several[0]!r}: a search tries two tiers, so that "
+            "layers apart by spaces are a network each; train a longer chain by fit_ddnn(at=[...])"
         )

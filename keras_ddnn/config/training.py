@@ -30,7 +30,8 @@ class TrainingConfig:
 
     Attributes:
         lambda_local: Weight of the local loss, in [0, 1]; the cloud's is 1 - λ. "random" draws λ
-            uniformly at every step.
+            uniformly at every step. Several exits before the last share λ evenly; or each has its
+            own, in order, of a sum of 1 at most.
         epochs, batch_size: Of the training.
         optimizer: "adam", or "muon" for networks of normalised convolutions; see
             `ConvolutionalMuon`.
@@ -52,7 +53,7 @@ class TrainingConfig:
         ValueError: If a field lies outside its range or a name is unknown.
     """
 
-    lambda_local: float | Literal["random"] = 0.5
+    lambda_local: float | tuple[float, ...] | Literal["random"] = 0.5
     epochs: int = 20
     batch_size: int = 128
     learning_rate: float = 1e-3
@@ -66,7 +67,13 @@ class TrainingConfig:
     label_smoothing: float = 0.0
 
     def __post_init__(self):
-        if self.lambda_local != "random":
+        if isinstance(self.lambda_local, list | tuple):
+            for weight in (*self.lambda_local, sum(self.lambda_local)):
+                require_fraction("lambda_local, of each exit and in sum,", weight)
+            own = tuple(map(float, self.lambda_local))
+            # One exit has one λ: equal recipes are written alike.
+            object.__setattr__(self, "lambda_local", own[0] if len(own) == 1 else own)
+        elif self.lambda_local != "random":
             require_fraction("lambda_local", self.lambda_local)
             object.__setattr__(self, "lambda_local", float(self.lambda_local))
         require_count(epochs=self.epochs, batch_size=self.batch_size)

@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -52,14 +53,14 @@ class Bank:
     def from_outputs(
         cls, outputs: Mapping[str, Any], labels: Any, features: Any = None, inputs: Any = None
     ) -> "Bank":
-        """Make a bank of the outputs of any two classifiers on the same n samples.
+        """Make a bank of the outputs of any two classifiers, or more, on the same n samples.
 
         The arrays may come from any framework whose arrays NumPy reads. No sample may have trained
-        either network: their outputs on training data are biased.
+        any of the networks: their outputs on training data are biased.
 
         Args:
-            outputs: Tier → logits, float16, float32 or float64 of shape (n, num_classes): "local"
-                and "cloud". Logarithms of probabilities are logits.
+            outputs: Tier → logits, float16, float32 or float64 of shape (n, num_classes): "local",
+                "cloud", others between. Logarithms of probabilities are logits.
             labels: Integers 0..num_classes-1 of shape (n,).
             features: What the device could send, of n rows, for heads that read it.
             inputs: What the device sees, of n rows, for heads that read images.
@@ -115,6 +116,17 @@ class Bank:
         first, edge = next(iter(self.tiers.items()))
         return replace(self, tiers={**self.tiers, first: replace(edge, features=features)})
 
+    def at(self, tier: str) -> TierOutputs:
+        """Return what a rule at a tier may see: what the tier knows, and what those before it said.
+
+        Raises:
+            ValueError: If there is no tier of that name.
+        """
+        require_choice("tier", tier, self.tiers)
+        before = takewhile(lambda name: name != tier, self.tiers)
+        earlier = tuple(self.tiers[name].outputs for name in before)
+        return replace(self.tiers[tier], earlier=earlier) if earlier else self.tiers[tier]
+
     def gate(self, tier: str, sent_on: Sequence[np.ndarray] = ()) -> "Bank":
         """Return the bank of two ends that one gate of a longer chain sees.
 
@@ -140,7 +152,7 @@ class Bank:
         outputs = self.tiers[behind[-1]].outputs
         for name, sent in reversed([*zip(behind, sent_on)]):
             outputs = np.where(sent[:, None], outputs, self.tiers[name].outputs)
-        return replace(self, tiers={tier: self.tiers[tier], behind[-1]: TierOutputs(outputs)})
+        return replace(self, tiers={tier: self.at(tier), behind[-1]: TierOutputs(outputs)})
 
     def costs(self, cost: str | None = None) -> np.ndarray:
         """Return what the answer of each tier costs, float64 of shape (n, tiers).

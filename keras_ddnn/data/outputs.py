@@ -16,38 +16,43 @@ def checked_outputs(
     """Return the logits of every tier and the labels, checked against each other.
 
     Args:
-        outputs: Tier → logits (n, num_classes): "local" and "cloud".
+        outputs: Tier → logits (n, num_classes): "local", "cloud", and what lies between them.
         labels: Integers 0..num_classes-1, of shape (n,).
 
     Returns:
-        Tier → logits, float32 (n, num_classes), in the order of `TIERS`; labels, int64 (n,).
+        Tier → logits, float32 (n, num_classes), from "local" to "cloud", those between in the order
+        given; labels, int64 (n,).
 
     Raises:
-        ValueError: If a tier is missing or unknown, an array is no array of logits, or two of them
-            do not fit each other.
+        ValueError: If one of the two ends is missing, an array is no array of logits, or two of
+            them do not fit each other.
     """
-    if not isinstance(outputs, Mapping) or set(outputs) != set(TIERS):
+    if not isinstance(outputs, Mapping) or not set(outputs) >= set(TIERS):
         received = (
             ", ".join(map(repr, outputs))
             if isinstance(outputs, Mapping)
             else type(outputs).__name__
         )
         raise ValueError(
-            "outputs: expected the logits of exactly two tiers, "
+            "outputs: expected the logits of two tiers, or more between them, "
             '{"local": logits, "cloud": logits}; received ' + (received or "none")
         )
-    logits = {tier: as_logits(outputs[tier], f"{tier} logits") for tier in TIERS}
+    first, last = TIERS
+    names = [first, *(tier for tier in outputs if tier not in TIERS), last]
+    logits = {tier: as_logits(outputs[tier], f"{tier} logits") for tier in names}
     for tier, array in logits.items():
         refuse_probabilities(array, f"{tier} logits")
-    local, cloud = (logits[tier].shape for tier in TIERS)
-    if local[1] != cloud[1]:
-        raise ValueError(
-            f"cloud logits: expected {local[1]} classes as of local; received {cloud[1]}; give "
-            "both the same classes in the same order"
-        )
-    labels = as_labels(labels, local[1])
-    for what, n in (("cloud logits", cloud[0]), ("labels", len(labels))):
-        require_rows(what, n, local[0])
+    n, classes = logits[first].shape
+    for tier, array in logits.items():
+        if array.shape[1] != classes:
+            raise ValueError(
+                f"{tier} logits: expected {classes} classes as of local; received "
+                f"{array.shape[1]}; give all the same classes in the same order"
+            )
+    labels = as_labels(labels, classes)
+    for tier in names:
+        require_rows(f"{tier} logits", len(logits[tier]), n)
+    require_rows("labels", len(labels), n)
     return logits, labels
 
 

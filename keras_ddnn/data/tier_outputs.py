@@ -1,7 +1,7 @@
 """What is known at a tier of a cascade before it decides: all that a rule may see."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
 from types import ModuleType
@@ -42,6 +42,7 @@ class TierOutputs:
             None likewise. They may lie in a file; see `Array`.
         xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
         precision: Type in which probabilities are computed.
+        earlier: Outputs of the tiers that the samples have passed before, in order; see `Bank.at`.
     """
 
     outputs: np.ndarray
@@ -49,6 +50,7 @@ class TierOutputs:
     inputs: Array | None = None
     xp: ModuleType = np
     precision: str = "float64"
+    earlier: tuple[np.ndarray, ...] = ()
 
     def __len__(self) -> int:
         return len(self.outputs)
@@ -91,4 +93,7 @@ class TierOutputs:
         features, inputs = (
             array if array is None else taken(array, rows) for array in (self.features, self.inputs)
         )
-        return TierOutputs(self.outputs[rows], features, inputs, self.xp, self.precision)
+        earlier = tuple(outputs[rows] for outputs in self.earlier)
+        return replace(
+            self, outputs=self.outputs[rows], features=features, inputs=inputs, earlier=earlier
+        )

@@ -127,10 +127,11 @@ class OffloadPolicy:
         held = [(samples[rows], features) for rows, (_, features) in batches]
         for place, (gate, step) in enumerate(zip(self.gates, self._steps, strict=True), start=1):
             ends = np.cumsum([len(batch) for batch, _ in held])[:-1]
-            sent_on = zip(held, np.split(gate.sends_on(known), ends))
+            sent_on = gate.sends_on(known)
+            earlier = tuple(outputs[sent_on] for outputs in (*known.earlier, known.outputs))
             said = [
                 (batch[sent], *_ask(step, features, np.flatnonzero(sent)))
-                for (batch, features), sent in sent_on
+                for (batch, features), sent in zip(held, np.split(sent_on, ends))
                 if sent.any()
             ]
             if not said:
@@ -142,6 +143,7 @@ class OffloadPolicy:
                 known = TierOutputs(
                     np.concatenate([outputs for _, outputs, _ in said]),
                     np.concatenate([features[: len(batch)] for batch, _, features in said]),
+                    earlier=earlier,
                 )
         return answers, places
 

@@ -9,8 +9,9 @@ import numpy as np
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import CostsAtGate
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.evaluation.statistics import RankedSamples, audc_replicates
+from keras_ddnn.evaluation.statistics import audc_replicates
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, OffloadRule
+from keras_ddnn.rules.sweep import RankedSamples
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)
 RESAMPLES = 199

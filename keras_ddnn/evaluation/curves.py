@@ -9,8 +9,9 @@ import pandas as pd
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import CostsAtGate, threshold_for_fraction
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
-from keras_ddnn.evaluation.statistics import RankedSamples, audc_interval
+from keras_ddnn.evaluation.statistics import audc_interval
 from keras_ddnn.rules.confidence import OffloadRule
+from keras_ddnn.rules.sweep import RankedSamples
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import bootstrap, sem, t
 
 from keras_ddnn.data.gate_costs import CostsAtGate
+from keras_ddnn.rules.sweep import RankedSamples
 
 
 @dataclass(frozen=True)
@@ -23,55 +24,6 @@ class Interval:
 
     def __str__(self):
         return f"{100 * self.mean:+z.2f} ({100 * self.low:z.2f} … {100 * self.high:z.2f})"
-
-
-class RankedSamples:
-    """Samples sorted once by a score, after which the AUDC of any resample takes one pass.
-
-    A resample is a count a sample: how often it was drawn. Between the ends of a run of tied
-    samples the cost is a straight line, which is the mean over their orders; so the area is made of
-    trapezoids, one a run, and a sample drawn twice is a run of its own.
-    """
-
-    def __init__(self, scores: np.ndarray, samples: CostsAtGate) -> None:
-        """Sort n samples, a `Bank` or `GateCosts`, by `scores` (n,).
-
-        Raises:
-            ValueError: If there is not one finite score a sample.
-        """
-        if scores.shape != (len(samples),) or not np.isfinite(scores).all():
-            raise ValueError(
-                f"expected {len(samples)} finite scores, one a sample; received shape "
-                f"{scores.shape} with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
-            )
-        self._order = np.argsort(scores, kind="stable")
-        self._ends = np.flatnonzero(np.append(np.diff(scores[self._order]) > 0, True))
-        self._go = samples.go[self._order]
-        self._price_of_keeping = samples.stay[self._order] - self._go
-
-    def sweep(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Raise the threshold past each of the k runs of tied samples.
-
-        Args:
-            counts: int of shape (n,), how often each sample was drawn; at least one above zero.
-
-        Returns:
-            Samples kept local, int of shape (k + 1,), and the sum of the costs of all samples,
-            float64 of shape (k + 1,): the first pair is the cloud alone, the last the local network
-            alone.
-        """
-        counts = counts[self._order]
-        kept = np.cumsum(counts)[self._ends]
-        added = np.cumsum(counts * self._price_of_keeping)[self._ends]
-        return np.append(0, kept), counts @ self._go + np.append(0.0, added)
-
-    def audc(self, counts: np.ndarray) -> float:
-        """Return 1 - the mean cost over local fractions 0 to 1 of a resample, see `sweep`.
-
-        Where a wrong answer costs 1 and a right one 0, that is the mean accuracy.
-        """
-        kept, cost = self.sweep(counts)
-        return float(np.trapezoid(kept[-1] - cost, kept) / kept[-1] ** 2)
 
 
 def audc_interval(scores: np.ndarray, samples: CostsAtGate, resamples: int = 999) -> Interval:

@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.splits import InputType
+from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.folding import fold
 from keras_ddnn.networks.inputs_and_exits import (
     Exit,
@@ -89,7 +90,13 @@ class Cascade:
         return tuple(tiers)
 
     def halves(self) -> tuple[keras.Model, keras.Model]:
-        """Return two tiers as `split_ddnn` does those of the paper's network."""
+        """Return two tiers as `split_ddnn` does those of the paper's network.
+
+        Raises:
+            ValueError: If there are not two.
+        """
+        names = [tier.name for tier in self.tiers]
+        expect(len(names) == 2, "halves", "a network of two tiers (else see tiers)", names)
         local, cloud = (tier.model for tier in self.tiers)
         said = {"features": local.output["features"], LOCAL: local.output["outputs"]}
         return (

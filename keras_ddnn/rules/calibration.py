@@ -7,7 +7,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from keras_ddnn.data.gate_costs import CostsAtGate, threshold_for_fraction
-from keras_ddnn.rules.certificate import certified_threshold, cuts
+from keras_ddnn.rules.certificate import certified_threshold
+from keras_ddnn.rules.plans import ScoredChain
 
 
 @dataclass(frozen=True)
@@ -198,18 +199,19 @@ def for_budget(
             raise ValueError(f"{what} must be finite and not negative; received {cost!r}")
     prices = {"bytes": (0.0, bytes_sent), "seconds": (local_seconds, cloud_seconds)}
 
-    n = len(samples)
-    _, kept, thresholds = cuts(_checked(scores, samples))
-    within = np.ones(len(kept), bool)
+    n, thresholds = len(samples), []
+    # What is least within a budget is the local fraction, so that staying is what costs.
+    staying = np.tile([1.0, 0.0], (n, 1))
     for what, (_, most) in limits.items():
         if not prices[what][0] <= most:
             raise ValueError(
                 f"max_{what} must be at least {prices[what][0]}, the price of keeping everything "
                 f"local; received {most!r}"
             )
-        within &= _mean_price(prices[what], n - kept, n) <= most
+        chain = ScoredChain([_checked(scores, samples)], staying, prices[what])
+        thresholds += chain.for_budget(most).thresholds
     # Where everything fits, what scores lower than any validation sample is offloaded too.
-    threshold = -np.inf if within[0] else float(thresholds[np.argmax(within)])
+    threshold = max(thresholds)
     validation = _outcome(threshold, scores, samples, prices)
     allowed = " and ".join(f"{FORMATS[what](most)}" for what, (_, most) in limits.items())
     promise = (

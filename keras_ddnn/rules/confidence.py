@@ -167,6 +167,28 @@ class Margin(OffloadRule):
         return edge.distribution.closeness
 
 
+class Patience(OffloadRule):
+    """Sends on until several tiers in a row have answered alike.
+
+    A threshold of 0.5 - p at each gate is the patience p of the paper: a tier answers where p tiers
+    right before it have said the same. So the first tier answers with a patience of 0 alone, and
+    gates may be given other thresholds. It reads classes, and fits chains of three tiers or more.
+
+    Source: Zhou et al., "BERT Loses Patience: Fast and Robust Inference with Early Exit", 2020.
+    """
+
+    fits_graph = False
+
+    def score(self, edge):
+        """Return minus the number of tiers right before this one that gave its answer, (n,)."""
+        answers = edge.outputs.argmax(axis=1)
+        agree, tiers = np.ones(len(edge), bool), np.zeros(len(edge))
+        for outputs in reversed(edge.earlier):
+            agree &= outputs.argmax(axis=1) == answers
+            tiers += agree
+        return -tiers
+
+
 # The rules that need no training; the learned one is `heads.HeadRule`.
 RULES = {"random": Random, "entropy": Entropy, "max_prob": MaxProb, "margin": Margin}
 

@@ -1,6 +1,7 @@
-"""From a model to a bank: run the two halves of a DDNN over a split and keep what they say."""
+"""From a model to a bank: run the tiers of a DDNN over a split and keep what they say."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -27,11 +28,11 @@ def capture(
 ) -> Bank:
     """Run a DDNN over inputs (n, ...) and labels (n,), in inference mode.
 
-    The cloud network is fed what the bank keeps and a device would send, float16 features or the
-    inputs themselves, and not the local network's own, so that deployment repeats these logits.
+    Each tier is fed what the one before it would send, float16 features or the inputs themselves,
+    and not the other's own tensors, so that deployment repeats these logits.
 
     Args:
-        network: A `Cascade` of two tiers, or a model of `build_ddnn`.
+        network: A `Cascade`, or a model of `build_ddnn`.
         images: What the local network reads, of the type of its input; or, without `labels`, a
             `tf.data.Dataset` or `keras.utils.PyDataset` of batches of both.
         labels: Class numbers, int64.
@@ -51,9 +52,12 @@ def capture(
         return said
 
     outputs = run_in_batches(step, images)
-    tiers = {tier.name: TierOutputs(out) for tier, out in zip(cascade.tiers, outputs)}
-    first = cascade.tiers[0]
-    tiers[first.name] = TierOutputs(outputs[0], sent_features(first, images), images)
+    tiers, read = {}, images
+    for tier, out in zip(cascade.tiers, outputs):
+        read = sent_features(tier, read)
+        tiers[tier.name] = TierOutputs(out, read)
+    first = cascade.tiers[0].name
+    tiers[first] = replace(tiers[first], inputs=images)
     return Bank(tiers, labels, cascade.task)
 
 

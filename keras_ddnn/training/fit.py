@@ -71,7 +71,7 @@ class FittedDDNN:
 
     @property
     def model(self) -> keras.Model:
-        """Inputs → {"local", "cloud"} logits."""
+        """Inputs → {name of a tier: its logits}, for two "local" and "cloud"."""
         return self.cascade.model
 
     @cached_property
@@ -122,7 +122,9 @@ def fit_ddnn(
     verbose: int | str = "auto",
     **overrides: Any,
 ) -> FittedDDNN:
-    """Train a DDNN on the joint loss λ·L_local + (1 - λ)·L_cloud and capture its bank.
+    """Train a DDNN on the joint loss of all exits, for two λ·L_local + (1 - λ)·L_cloud.
+
+    Its bank is captured at the end.
 
     Args:
         train, val: A `Split`; a pair of images (n, h, w, c), uint8 or float in [0, 1], and labels
@@ -132,20 +134,20 @@ def fit_ddnn(
             mapped to these numbers, which is said in one line; see `Classes`. Without `val` the
             plateau schedule watches the training loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
-        network: What to train: a cascade of two tiers, see `split`; a Keras model; or a name, see
-            `named_model`. It is copied first. By default, or as "paper", the network of the paper,
-            as `config` says. Of another network `config` has only the recipe, and its precision is
-            its own.
-        at: The layer at which a model is cut, see `split`; of one with the outputs "local" and
-            "cloud" it is "features" by default.
+        network: What to train: a cascade of any number of tiers, see `split`; a Keras model; or a
+            name, see `named_model`. It is copied first. By default, or as "paper", the network of
+            the paper, as `config` says. Of another network `config` has only the recipe, and its
+            precision is its own.
+        at: The layer at which a model is cut, or several, see `split`; of one with the outputs
+            "local" and "cloud" it is "features" by default.
         num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
         sample_weight: What each training sample counts, of shape (n,); see `sample_weights`.
         callbacks: Further Keras callbacks.
         checkpoint: File of the state of the training, saved every five minutes. A training that was
             killed goes on from it; it is removed at the end. Or a `Checkpoint`.
         devices: "auto" trains on all GPUs, "one" on one; see `strategy_of`.
-        tensorboard: Folder to log to: losses, accuracies, learning rate, the histogram of B_k and
-            b*, and a projector of the local features.
+        tensorboard: Folder to log to: losses and accuracies of every exit, learning rate, the
+            histogram of B_k and b* of every gate, and a projector of the local features.
         verbose: Keras progress: "auto", 0, 1 or 2.
         **overrides: Fields of `DDNNConfig` to replace, e.g. `epochs=5, lambda_local="random",
             seed=1`.
@@ -254,12 +256,21 @@ def fit_fold(
 
 
 def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
-    """Show B_k of both banks, and the local features coloured by the decision b* asks for."""
+    """Show B_k of both banks, and the local features coloured by the decision b* asks for.
+
+    Of each gate: what it gains to send everything on, from there to the last tier.
+    """
     bank = fitted.val_bank or fitted.bank
-    benefits = {"train": benefit(fitted.bank), "validation": benefit(bank)}
-    for name, values in benefits.items():
-        write_benefit(folder / name, values, threshold_for_fraction(values, LOGGED_LOCAL_FRACTION))
-    hard = hard_labels(benefits["validation"], LOGGED_LOCAL_FRACTION)
+    gates = [*bank.tiers][:-1]
+    tags = ["benefit", *(f"benefit_{tier}" for tier in gates[1:])]
+    for name, samples in {"train": fitted.bank, "validation": bank}.items():
+        everything = np.ones(len(samples), bool)
+        for place, (tag, tier) in enumerate(zip(tags, gates), start=1):
+            values = benefit(samples.gate(tier, [everything] * (len(gates) - place)))
+            threshold = threshold_for_fraction(values, LOGGED_LOCAL_FRACTION)
+            write_benefit(folder / name, values, threshold, tag=tag)
+    benefits = benefit(bank)
+    hard = hard_labels(benefits, LOGGED_LOCAL_FRACTION)
     rows = np.unique(np.linspace(0, len(bank) - 1, PROJECTED).astype(int))
     shown = bank.rows(rows)
     features = np.asarray(shown.edge.features)
@@ -269,7 +280,7 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
         {
             "decision": np.where(hard[rows], "hard", "easy"),
             "class": fitted.classes.decode(shown.labels),
-            "B_k": benefits["validation"][rows].round(3),
+            "B_k": benefits[rows].round(3),
         },
         np.asarray(shown.edge.inputs) if fitted.cascade.reads.is_image else None,
     )

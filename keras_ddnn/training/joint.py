@@ -1,4 +1,4 @@
-"""The joint loss λ·L_local + (1 - λ)·L_cloud: how a model is compiled for it, and its batches."""
+"""The joint loss Σ w_k·L_k of all exits: how a model is compiled for it, and its batches."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Split
 from keras_ddnn.data.outputs import TIERS
+from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -28,8 +29,6 @@ def compile_ddnn(
     task: Task = CLASSIFICATION,
 ) -> None:
     """Compile a DDNN with the joint loss and the metrics of its task, and an optimizer."""
-    # A random λ arrives as sample weights of mean 1, one λ a step, on top of these.
-    lambda_local = EVEN if config.lambda_local == "random" else config.lambda_local
     outputs = [*model.output]
     with model.distribute_strategy.scope():
         optimizer = _optimizer(config, learning_rate or config.learning_rate)
@@ -38,7 +37,7 @@ def compile_ddnn(
         model.compile(
             optimizer,
             loss={output: loss_of(task, config.label_smoothing) for output in outputs},
-            loss_weights=loss_weights(outputs, lambda_local),
+            loss_weights=exit_weights(outputs, config),
             metrics={output: [*task.keras_metrics] for output in outputs},
             # XLA made training 3 to 7 times slower on CPUs.
             jit_compile=bool(tf.config.list_physical_devices("GPU")),
@@ -58,14 +57,30 @@ def _optimizer(
             assert_never(config.optimizer)
 
 
+def exit_weights(outputs: Iterable[str], config: DDNNConfig) -> dict[str, float]:
+    """Return the compiled weight of the loss of each output; raises as `loss_weights`."""
+    # A random λ arrives as sample weights of mean 1, one λ a step, on top of these.
+    return loss_weights(outputs, EVEN if config.lambda_local == "random" else config.lambda_local)
+
+
 def loss_weights(outputs: Iterable[str], lambda_local: Any) -> dict[str, Any]:
     """Return the weight of the loss of each output: all exits share λ, the last has the rest.
 
     A network of one output has nothing to share.
+
+    Args:
+        outputs: Names of the outputs, in order.
+        lambda_local: λ, or a tuple of the weights of all exits but the last.
+
+    Raises:
+        ValueError: If there is not one weight for each of these exits.
     """
     *exits, last = outputs
-    shares = {name: lambda_local / len(exits) for name in exits}
-    return shares | {last: 1.0 - sum(shares.values())}
+    own = isinstance(lambda_local, tuple)
+    weights = lambda_local if own else [lambda_local / len(exits) for _ in exits]
+    each = f"one number for all exits, or one for each of {', '.join(exits)}"
+    expect(len(weights) == len(exits), "lambda_local", each, f"{len(weights)} numbers")
+    return {**dict(zip(exits, weights)), last: 1.0 - sum(weights)}
 
 
 def joint_batches(

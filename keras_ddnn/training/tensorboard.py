@@ -73,11 +73,16 @@ def write_hparams_experiment(
 
 
 def write_benefit(
-    folder: str | Path, benefit: ArrayLike, benefit_threshold: float, step: int = 0
+    folder: str | Path,
+    benefit: ArrayLike,
+    benefit_threshold: float,
+    step: int = 0,
+    tag: str = "benefit",
 ) -> None:
     """Write the histogram of B_k, the threshold b*, and the share of samples b* keeps local.
 
-    `benefit` is (n,) float; a sample is easy when its benefit lies below the threshold.
+    `benefit` is (n,) float; a sample is easy when its benefit lies below the threshold. `tag`
+    begins the names of the three, to tell the gates of a chain apart.
 
     Raises ValueError when `benefit` is empty, not one-dimensional, or not finite.
     """
@@ -86,10 +91,10 @@ def write_benefit(
         raise ValueError(f"benefit has shape {benefit.shape}, expected (n,) with n > 0")
     _check_finite("benefit", benefit)
     with _event_file(folder):
-        tf.summary.histogram("benefit/B_k", benefit, step=step)
-        tf.summary.scalar("benefit/threshold", benefit_threshold, step=step)
+        tf.summary.histogram(f"{tag}/B_k", benefit, step=step)
+        tf.summary.scalar(f"{tag}/threshold", benefit_threshold, step=step)
         local_fraction = np.mean(benefit < benefit_threshold)
-        tf.summary.scalar("benefit/local_fraction", local_fraction, step=step)
+        tf.summary.scalar(f"{tag}/local_fraction", local_fraction, step=step)
 
 
 def write_figure(folder: str | Path, tag: str, figure: Figure, step: int = 0) -> None:

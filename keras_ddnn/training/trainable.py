@@ -10,11 +10,12 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Split, read_training_data
 from keras_ddnn.data.rows.view import Array
 from keras_ddnn.files.notices import notice
-from keras_ddnn.networks.cascade import CLOUD, LOCAL, Cascade, as_cascade
+from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.layers import Whitening
 from keras_ddnn.networks.named_models import as_network, waits_for_data
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import describe
+from keras_ddnn.training.joint import exit_weights
 
 SAMPLES = 5000  # inputs that whitening is fitted to; of each many patches are seen
 
@@ -67,12 +68,7 @@ def start_whitening(model: keras.Model, images: Array) -> None:
 
 def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
     """Raise ValueError unless a network can be trained on such data by such a recipe."""
-    names = tuple(network.model.output)
-    if names not in ((LOCAL, CLOUD), (CLOUD,)):
-        raise ValueError(
-            "expected a network of two tiers, local and cloud, or one that is to be a tier of a "
-            f"chain; received {names}"
-        )
+    exit_weights(network.model.output, config)  # raises where they are not those of its exits
     shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
     if shape != images:
         raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
@@ -81,7 +77,8 @@ def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
             f"augmentation is for images; received {config.augmentation!r} for a network that "
             f"reads {network.reads.dtype} of shape {shape}: pass augmentation='none'"
         )
-    classes = network.model.output[CLOUD].shape[-1]
+    *_, last = network.model.output.values()
+    classes = last.shape[-1]
     if classes != len(train.classes):
         raise ValueError(f"the network has {classes} classes; the data have {len(train.classes)}")
     if config.bottleneck is not None:
