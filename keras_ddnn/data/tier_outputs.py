@@ -1,7 +1,7 @@
 """What is known at a tier of a cascade before it decides: all that a rule may see."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import attrgetter
 from types import ModuleType
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.rows.view import Array, taken
-from keras_ddnn.tasks.classification import ClassDistribution
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.task import Task
 
 # Former name -> name, both attributes.
 _RENAMED = {
@@ -34,7 +35,8 @@ class TierOutputs:
     lines.
 
     Attributes:
-        outputs: What the tier answers: logits, float32 of shape (n, num_classes).
+        outputs: What the tier answers, float32: for classes logits (n, num_classes), for numbers
+            their quantiles (n, q).
         features: What it would send, the feature map or what a bottleneck leaves of it, float16 of
             shape (n, h, w, f); None where nobody can make it, or the tier sends nothing. Those of a
             captured bank are made when rows of them are asked for; see `whole`.
@@ -42,6 +44,7 @@ class TierOutputs:
             None likewise. They may lie in a file; see `Array`.
         xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
         precision: Type in which probabilities are computed.
+        task: What the outputs are. A `Bank` gives its tiers its own.
     """
 
     outputs: np.ndarray
@@ -49,6 +52,7 @@ class TierOutputs:
     inputs: Array | None = None
     xp: ModuleType = np
     precision: str = "float64"
+    task: Task = CLASSIFICATION
 
     def __len__(self) -> int:
         return len(self.outputs)
@@ -63,16 +67,27 @@ class TierOutputs:
         )
         return attrgetter(_RENAMED[name])(self)
 
-    def require(self, name: str, reader: str) -> Array:
-        """Return the features or the inputs.
+    def require(self, name: str, reader: str) -> Any:
+        """Return what a reader needs beside the outputs; here alone is refused what is not there.
 
         Args:
-            name: "features" or "inputs".
+            name: "features" or "inputs"; or what a task may give, "probabilities" or "quantiles".
             reader: Who reads them, for the message.
+
+        Returns:
+            The array, or the distribution that has the probabilities or quantiles.
 
         Raises:
             ValueError: If they are not there.
         """
+        if name in self.task.gives:
+            return self.distribution
+        if name not in ("features", "inputs"):
+            given = ", ".join(sorted(self.task.gives)) or "nothing of the kind"
+            raise ValueError(
+                f"{reader} needs {name}; received outputs of the task {self.task.name!r}, which "
+                f"give {given}: take one that needs no {name}"
+            )
         array = getattr(self, name)
         if array is None:
             raise ValueError(
@@ -82,13 +97,13 @@ class TierOutputs:
         return array
 
     @cached_property
-    def distribution(self) -> ClassDistribution:
-        """The probabilities that the outputs stand for, where they are logits of classes."""
-        return ClassDistribution(self.outputs, self.xp, self.precision)
+    def distribution(self) -> Any:
+        """What the outputs say of how sure they are, as the task reads them; see `require`."""
+        return self.task.distribution(self.outputs, self.xp, self.precision)
 
     def rows(self, rows: np.ndarray | slice) -> "TierOutputs":
         """Return some of the samples, int (m,) or a slice, in that order."""
         features, inputs = (
             array if array is None else taken(array, rows) for array in (self.features, self.inputs)
         )
-        return TierOutputs(self.outputs[rows], features, inputs, self.xp, self.precision)
+        return replace(self, outputs=self.outputs[rows], features=features, inputs=inputs)

@@ -20,7 +20,8 @@ class Report:
     Attributes:
         facts: Plain JSON: dataset, configurations, accuracies, multiply-adds and bytes a sample.
         table: One row a rule, best AUDC first; see `compare_rules`, for bytes `make_report`.
-        curves: One row a local fraction 0, 0.005 … 1 (the index), one column of accuracies a rule.
+        curves: One row a local fraction 0, 0.005 … 1 (the index), one column a rule, of accuracies,
+            or of mean costs where a task reports these.
         classes: One row a rule and class at the threshold of the rule; see `by_class`. None in
             reports of earlier versions.
     """

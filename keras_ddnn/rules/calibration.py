@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import binomtest
 
-from keras_ddnn.data.gate_costs import CostsAtGate, threshold_for_fraction
+from keras_ddnn.data.gate_costs import CostsAtGate, right_answers, threshold_for_fraction
 from keras_ddnn.rules.certificate import certified_threshold, cuts
 
 
@@ -39,8 +39,10 @@ class Calibration:
 
         Returns:
             `local_fraction`, `accuracy` and `accuracy_drop` (cloud-only accuracy minus accuracy,
-            negative where offloading less helps), in shares; `disagreement`, the share kept local
-            where the cloud answers otherwise, at least the drop; `bytes` and `seconds`, the means a
+            negative where offloading less helps), in shares, or the mean `cost` and
+            `cost_increase` where these are reported, see `Measure`; `disagreement`, the share kept
+            local where the cloud answers otherwise, or by how much it may, at least the drop;
+            `bytes` and `seconds`, the means a
             sample, if prices are known; `kept`, whether all of them lie within the limits. A
             promise on the long run may be broken by the chance of a small n.
 
@@ -105,10 +107,11 @@ def operating_points(scores: np.ndarray, samples: CostsAtGate, points: int = 101
     """
     thresholds = np.quantile(_checked(scores, samples), np.linspace(0.0, 1.0, points))
     thresholds[-1] = np.nextafter(thresholds[-1], np.inf)  # above all: everything stays local
+    measured = samples.gate_costs().measure.name
     outcomes = ((float(t), _outcome(t, scores, samples)) for t in np.unique(thresholds))
     return [
         {"score_threshold": threshold}
-        | {name: float(outcome[name]) for name in ("local_fraction", "accuracy", "disagreement")}
+        | {name: float(outcome[name]) for name in ("local_fraction", measured, "disagreement")}
         for threshold, outcome in outcomes
     ]
 
@@ -132,10 +135,11 @@ def for_accuracy_drop(
         A calibration that promises an accuracy drop of at most `max_drop`.
 
     Raises:
-        ValueError: If `max_drop` or `delta` lies outside (0, 1) or a score is not finite.
+        ValueError: If `max_drop` or `delta` lies outside (0, 1), a score is not finite, or answers
+            are not right or wrong: see `for_cost_increase`.
     """
     threshold = certified_threshold(
-        _checked(scores, samples), samples.stay == 0, samples.go == 0, max_drop, delta
+        _checked(scores, samples), *right_answers(samples, "accuracy_drop"), max_drop, delta
     )
     validation = _outcome(threshold, scores, samples)
     n, probability = len(samples), f"{1 - delta:.1%}"
@@ -240,10 +244,11 @@ def _outcome(threshold, scores, samples, prices=()):
     n, offloaded = len(samples), int(np.sum(~local))
     # Summed before it is divided, so that a drop of 1 in 100 is 0.01 to the last bit.
     added = np.sum(samples.stay[local] - samples.go[local])
+    measure = samples.gate_costs().measure
     return {
         "local_fraction": (n - offloaded) / n,
-        "accuracy": float((n - np.sum(samples.go) - added) / n),
-        "accuracy_drop": float(added / n),
+        measure.name: float(measure.of(np.sum(samples.go) + added, n)),
+        measure.loss: float(added / n),
         "disagreement": float(np.mean(local * samples.differ)),
         **{what: float(_mean_price(prices[what], offloaded, n)) for what in prices},
     }
@@ -258,6 +263,8 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "local_fraction": "{:.1%} local".format,
     "accuracy": "accuracy {:.2%}".format,
     "accuracy_drop": _drop_in_words,
+    "cost": "mean cost {:.4g}".format,
+    "cost_increase": "{:+.4g} against sending everything".format,
     "bytes": "{:,.0f} bytes a sample".format,
     "seconds": "{:.3g} seconds a sample".format,
 }
