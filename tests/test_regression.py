@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_ddnn.config.head import HeadConfig
+from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.evaluation.curves import OffloadCurve, compare_rules
@@ -12,14 +14,19 @@ from keras_ddnn.evaluation.diagnostics import BankFacts, judge_rules
 from keras_ddnn.evaluation.oracle_gap import disagreement, oracle_scores
 from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.statistics import audc_gain
-from keras_ddnn.labels.sources import Banks
+from keras_ddnn.heads.fit import fit_head
+from keras_ddnn.labels.sources import Banks, fold_rows
 from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.networks.cascade import Cascade
 from keras_ddnn.rules.calibration import for_accuracy_drop, for_budget, for_local_fraction
 from keras_ddnn.rules.confidence import RULES, Random, Width, confidence_rules, untrained_rules
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.tasks.regression import COSTS, Regression
 from keras_ddnn.tasks.task import Task
+from keras_ddnn.training.capture import capture
+from keras_ddnn.training.fit import fit_ddnn
 from keras_ddnn.training.recipe.losses import loss_of
+from keras_ddnn.training.saved_state import address_of_training
 
 # A unit that nobody uses costs 1; a demand that is not met 5, and 2 more for each unit.
 SLICES = Regression(over=1.0, under=2.0, penalty=5.0)
@@ -326,8 +333,6 @@ class TestTraining:
         ],
     )
     def test_the_gradient_of_the_loss_is_that_of_finite_differences(self, task):
-        import tensorflow as tf
-
         rng = np.random.default_rng(0)
         shape, step = (20, max(1, len(task.quantiles))), 1e-2
         outputs, targets = rng.normal(size=shape), rng.normal(size=20)
@@ -364,21 +369,88 @@ class TestTraining:
             assert float(again(DEMAND, outputs)) == float(loss(DEMAND, outputs))
 
     def test_a_head_learns_which_demands_are_worth_sending(self):
-        from keras_ddnn.heads.fit import fit_head
-
         keras.utils.set_random_seed(0)
         train, val = quantile_bank(600), quantile_bank(300, seed=1)
         config = HeadConfig(
-            input="logits", target="benefit", cost="provisioning", epochs=20, batch_size=32
+            input="logits", target="benefit", cost="provisioning", epochs=10, batch_size=32
         )
         head = fit_head(Banks(train, val), config)
         assert head.anchor.rule == "width"
         table, _ = compare_rules({"head": head, "random": Random()}, val, val, 0.5)
         assert table["rule"].tolist() == ["oracle", "head", "random"]
 
-    def test_an_anchored_head_of_one_number_is_refused_before_it_is_trained(self):
-        from keras_ddnn.heads.fit import fit_head
+    @pytest.mark.parametrize(
+        "task",
+        [SLICES, Regression(quantiles=(0.1, 0.5, 0.9))],
+        ids=["number", "quantiles"],
+    )
+    def test_two_dense_networks_are_trained_on_a_table_and_captured(self, task):
+        # A demand is the sum of three numbers, of which the device's few units see enough.
+        rng = np.random.default_rng(0)
+        table = rng.uniform(0, 1, (200, 3)).astype(np.float32)
+        demand = 10 * table.sum(axis=1)
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((3,), name="table")
+        features = keras.layers.Dense(8, activation="relu", name="features")(inputs)
+        columns = max(1, len(task.quantiles))
+        outputs = {"local": keras.layers.Dense(columns, name="local")(features)}
+        hidden = keras.layers.Dense(16, activation="relu")(features)
+        outputs["cloud"] = keras.layers.Dense(columns, name="cloud")(hidden)
+        cascade = Cascade(keras.Model(inputs, outputs), ("features",), task)
+        before = capture(cascade, table, demand)
 
+        fitted = fit_ddnn(
+            (table, demand),
+            (table[:50], demand[:50]),
+            network=cascade,
+            epochs=1,
+            batch_size=4,
+            learning_rate=0.02,
+            precision="float32",
+            verbose=0,
+        )
+        assert fitted.bank.task == task
+        np.testing.assert_array_equal(fitted.bank.targets, demand.astype(np.float64))
+        assert fitted.bank.edge.outputs.shape == (200, columns)
+        assert (fitted.bank.costs().mean(axis=0) < before.costs().mean(axis=0)).all()
+        again = fitted.capture((table[:10], demand[:10]))
+        np.testing.assert_allclose(again.stay, fitted.bank.stay[:10], rtol=1e-5, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"stages": 1}, "stages are mean probabilities of classes"),
+            ({"label_smoothing": 0.1}, "label_smoothing spreads labels over classes"),
+        ],
+    )
+    def test_recipes_of_classes_are_refused_before_training(self, options, message):
+        inputs = keras.Input((3,))
+        features = keras.layers.Dense(2, name="features")(inputs)
+        outputs = {name: keras.layers.Dense(1, name=name)(features) for name in ("local", "cloud")}
+        cascade = Cascade(keras.Model(inputs, outputs), ("features",), SLICES)
+        table = np.eye(3, dtype=np.float32)
+        with pytest.raises(ValueError, match=message):
+            fit_ddnn(
+                (table, DEMAND[:3] + table[0]),
+                network=cascade,
+                callbacks=[NeverTrained()],
+                **options,
+            )
+
+    def test_folds_of_numbers_are_refused(self):
+        with pytest.raises(ValueError, match="received labels of float64: choose labels without"):
+            fold_rows(DEMAND, 0)
+
+    def test_another_task_is_another_training(self):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile()
+        addresses = {
+            address_of_training(model, DDNNConfig(), (), (), task)
+            for task in (SLICES, Regression(), Regression("squared"))
+        }
+        assert len(addresses) == 3
+
+    def test_an_anchored_head_of_one_number_is_refused_before_it_is_trained(self):
         bank = four_slices()
         with pytest.raises(ValueError, match="pass anchored=False, or predict several quantiles"):
             fit_head(

@@ -1,5 +1,6 @@
 """Arrays of any framework, checked and made NumPy: logits, class numbers, and numbers."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -147,3 +148,25 @@ def as_numbers(array: Any, what: str, columns: int | None = None) -> np.ndarray:
             f"{len(numbers):,} rows, first in row {bad[0]}; leave these samples out"
         )
     return numbers
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What stands in the place of `Classes` where targets are numbers: they are their own labels.
+
+    Attributes:
+        columns: How many outputs a network has; also its length.
+    """
+
+    columns: int
+
+    def __len__(self) -> int:
+        return self.columns
+
+    def encode(self, targets: Any, subject: str = "targets") -> np.ndarray:
+        """Return targets as float64 (n,); ValueError unless they are finite numbers (n,)."""
+        return as_numbers(targets, subject)
+
+    def decode(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the numbers (n,) as they are."""
+        return numbers

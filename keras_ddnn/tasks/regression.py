@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.files.checks import require_choice, require_positive, require_probability
-from keras_ddnn.tasks.arrays import as_numbers, require_rows
+from keras_ddnn.tasks.arrays import Numbers, as_numbers, require_rows
 from keras_ddnn.tasks.task import COST, Measure
 
 COSTS = ("squared", "absolute", "pinball", "provisioning")
@@ -175,6 +175,11 @@ class Regression:
         return frozenset({"quantiles"} if len(self.quantiles) > 1 else ())
 
     @property
+    def target_reader(self) -> Numbers:
+        """What takes numbers as they are."""
+        return Numbers(max(1, len(self.quantiles)))
+
+    @property
     def keras_loss(self) -> Mapping[str, Any]:
         """The loss of training; see `training/recipe/losses.py`."""
         levels = self.quantiles or (self.level,)
@@ -199,8 +204,8 @@ class Regression:
         Raises:
             ValueError: If there is not a column a quantile.
         """
-        columns = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
-        expected = max(1, len(self.quantiles))
+        columns, expected = np.asarray(outputs, np.float64), len(self.target_reader)
+        columns = columns.reshape(len(columns), -1)
         if columns.shape[1] != expected:
             raise ValueError(
                 f"expected outputs of {expected} numbers a sample, one a quantile; received "
@@ -241,7 +246,7 @@ class Regression:
         Raises:
             ValueError: If an array is not of finite numbers and of that shape.
         """
-        columns = max(1, len(self.quantiles))
+        columns = len(self.target_reader)
         numbers = {
             tier: as_numbers(array, f"{tier} outputs", columns) for tier, array in outputs.items()
         }
