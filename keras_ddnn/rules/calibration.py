@@ -19,7 +19,7 @@ class Calibration:
     """A threshold, and what was promised of it. `dataclasses.asdict` of it is JSON-able.
 
     Attributes:
-        name: A key of `CALIBRATIONS`.
+        name: A key of `CALIBRATIONS`, or "price" of `for_price`.
         score_threshold: Samples with a score at or above it are offloaded; -∞ offloads everything.
         promise: The promise in plain words.
         limits: Quantity → the lowest and the highest value promised.

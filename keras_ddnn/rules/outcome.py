@@ -57,6 +57,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "accuracy_drop": _drop_in_words,
     "cost": "mean cost {:.4g}".format,
     "cost_increase": "{:+.4g} against sending everything".format,
+    "price": "{:.4g} for what is sent".format,
     "bytes": "{:,.0f} bytes a sample".format,
     "seconds": "{:.3g} seconds a sample".format,
 }

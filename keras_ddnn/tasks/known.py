@@ -6,15 +6,17 @@ from typing import Any
 from keras_ddnn.files.checks import require_choice
 from keras_ddnn.tasks import regression
 from keras_ddnn.tasks.classification import CLASSIFICATION, COSTS
+from keras_ddnn.tasks.prices import PricedClasses
 from keras_ddnn.tasks.regression import Regression
 from keras_ddnn.tasks.task import Task
 
 # Name in a file -> (what `Task.get_config` returns) -> task
 TASKS: dict[str, Callable[..., Task]] = {
     CLASSIFICATION.name: lambda: CLASSIFICATION,
+    PricedClasses.name: PricedClasses,
     Regression.name: Regression,
 }
-COST_NAMES = (*COSTS, *regression.COSTS)
+COST_NAMES = (*COSTS, PricedClasses.reported, *regression.COSTS)
 
 
 def task_as_json(task: Task) -> dict[str, Any]:
