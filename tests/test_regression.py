@@ -354,12 +354,26 @@ class TestTraining:
             assert gradient[place] == pytest.approx((high - low) / (2 * step), abs=2e-3)
 
     def test_the_loss_is_the_mean_cost_where_there_is_no_ramp(self):
-        for task in (Regression("squared"), Regression("absolute"), Regression(under=4.0)):
+        pinball = Regression("pinball", level=0.9)
+        for task in (Regression("squared"), Regression("absolute"), Regression(under=4.0), pinball):
             mean = task.costs[task.reported](LOCAL, DEMAND).mean()
             assert float(loss_of(task, 0.0)(DEMAND, LOCAL[:, None])) == pytest.approx(mean)
         # Behind the ramp too: sample 1 misses 2 units.
         mean = SLICES.costs["provisioning"](LOCAL, DEMAND).mean()
         assert float(loss_of(SLICES, 0.0)(DEMAND, LOCAL[:, None])) == pytest.approx(mean)
+
+    def test_the_penalty_of_the_loss_rises_over_the_ramp(self):
+        loss = loss_of(Regression(over=3.0, under=2.0, penalty=5.0, ramp=4.0), 0.0)
+        # Of a demand of 10, 2 units too much cost 3 each. 1 missing is a fourth of the ramp and
+        # costs 5/4 + 2, and 6 missing are past it: 5 + 6·2.
+        value = float(loss(np.full(3, 10.0), np.array([[12.0], [9.0], [4.0]])))
+        assert value == pytest.approx((6 + 3.25 + 17) / 3)
+
+    def test_the_loss_of_quantiles_is_the_sum_of_their_pinball_losses(self):
+        loss = loss_of(Regression(quantiles=(0.1, 0.5, 0.9)), 0.0)
+        # A demand of 10: 2 units over by 0.9 each, 1 missing by 0.5, 5 over by 0.1 each.
+        value = float(loss(np.array([10.0]), np.array([[12.0, 9.0, 15.0]])))
+        assert value == pytest.approx(2 * 0.9 + 1 * 0.5 + 5 * 0.1)
 
     def test_a_loss_is_rebuilt_from_its_configuration(self):
         for task in (SLICES, Regression(quantiles=(0.1, 0.5, 0.9))):

@@ -24,11 +24,12 @@ def certified_cost_threshold(
     `delta` at most (Markov). It then passes.
 
     Betting: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
-    2024; several λ at once are their diversified Kelly bets. λ halves from player to player, from
-    the largest to that which suits costs of the greatest variance, √(2·ln(1/δ)/n)/b: one of them is
-    near the best, and to be one among m costs ln m of evidence at most. Their λ that follow the
-    samples seen so far cost less, but each cut would want a pass over all samples; these stakes
-    grow by one factor from cut to cut, and do not depend on the order of the samples.
+    2024. λ halves from player to player, from the largest to that which suits costs of the greatest
+    variance, √(2·ln(1/δ)/n)/b: one of them is near the best, and to be one among m costs ln m of
+    evidence at most. A λ that follows the samples seen so far, as theirs does, costs less; but each
+    cut would want a pass over all samples, where these stakes change by one factor from cut to cut
+    and do not depend on the order of the samples.
+
     Hoeffding–Bentkus (Bates et al., "Distribution-Free, Risk-Controlling Prediction Sets", 2021)
     sees of X no more than its mean and its bounds. Rescaled from [-b, b] to [0, 1], a sample that
     costs nothing more is 1/2, and counts as a coin toss: with n = 5,000 and δ = 0.1 it certifies no
