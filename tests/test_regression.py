@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from figures.offload_curve import draw
 from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
@@ -13,6 +14,7 @@ from keras_ddnn.evaluation.curves import OffloadCurve, compare_rules
 from keras_ddnn.evaluation.diagnostics import BankFacts, judge_rules
 from keras_ddnn.evaluation.oracle_gap import disagreement, oracle_scores
 from keras_ddnn.evaluation.per_class import by_class
+from keras_ddnn.evaluation.report import Report
 from keras_ddnn.evaluation.statistics import audc_gain
 from keras_ddnn.heads.fit import fit_head
 from keras_ddnn.labels.sources import Banks, fold_rows
@@ -218,6 +220,18 @@ class TestFromTwoArraysToATable:
         gain = audc_gain(Width().score(test.edge), Random().score(test.edge), test)
         assert gain.low > 0
         assert curves["width"].area == pytest.approx(row["mean_cost"])
+
+    def test_and_to_a_picture_whose_axis_says_that_lower_is_better(self, tmp_path):
+        bank = quantile_bank()
+        table, curves = compare_rules(untrained_rules(bank.task), bank, bank, 0.5)
+        Report({"dataset": "slices", "samples": 400}, table, Report.sample(curves)).save(
+            tmp_path / "report"
+        )
+        (axes,) = draw(Report.load(tmp_path / "report")).axes
+        assert axes.get_ylabel() == "mean cost (lower is better)"
+        drawn = {line.get_label().split()[0]: line.get_ydata() for line in axes.get_lines()}
+        np.testing.assert_allclose(drawn["width"][[0, -1]], [bank.go.mean(), bank.stay.mean()])
+        assert f"cloud {bank.go.mean():.4g}, local {bank.stay.mean():.4g}" in axes.get_title()
 
     def test_the_width_is_between_the_outermost_quantiles_and_crossing_is_no_negative_width(self):
         task = Regression(quantiles=(0.1, 0.5, 0.9))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.files.atomic import replacing_file, replacing_folder, write_json
+from keras_ddnn.tasks.task import ACCURACY, COST, Measure
 
 GRID = np.linspace(0.0, 1.0, 201)
 
@@ -30,6 +31,11 @@ class Report:
     table: pd.DataFrame
     curves: pd.DataFrame
     classes: pd.DataFrame | None = None
+
+    @property
+    def measure(self) -> Measure:
+        """How the curves are told: as accuracies, or as mean costs where the table has these."""
+        return ACCURACY if ACCURACY.area in self.table else COST
 
     @staticmethod
     def sample(curves: dict[str, OffloadCurve]) -> pd.DataFrame:
