@@ -6,6 +6,7 @@ from conftest import bank_of, two_tiers
 
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.tasks.classification import CLASSIFICATION
 
 
 def thirds(n=5):
@@ -30,6 +31,20 @@ def test_a_saved_bank_is_read_back_equal(tmp_path):
         np.testing.assert_array_equal(arrays_of(loaded)[name], array)
         assert arrays_of(loaded)[name].dtype == array.dtype
     assert loaded.edge.inputs is bank.edge.inputs
+
+
+def test_a_file_without_a_task_is_of_classes(tmp_path):
+    np.savez(tmp_path / "bank.npz", **arrays_of(thirds()))
+    loaded = Bank.load(tmp_path / "bank.npz")
+    assert loaded.task is loaded.edge.task is CLASSIFICATION
+    np.testing.assert_array_equal(loaded.costs(), thirds().costs())
+
+
+def test_a_file_of_an_unknown_task_is_refused(tmp_path):
+    task = '{"name": "ranking", "config": {}}'
+    np.savez(tmp_path / "bank.npz", **arrays_of(thirds()), task=task)
+    with pytest.raises(ValueError, match="not a saved bank: unknown task 'ranking'"):
+        Bank.load(tmp_path / "bank.npz")
 
 
 @pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])

@@ -18,6 +18,7 @@ from keras_ddnn.rules.calibration import (
 ASKED = {
     "local_fraction": {"local_fraction": 0.5},
     "accuracy_drop": {"max_drop": 0.01},
+    "cost_increase": {"max_increase": 0.2},
     "budget": {"max_bytes": 500, "bytes_sent": 1000},
 }
 

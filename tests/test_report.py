@@ -6,12 +6,12 @@ import pytest
 
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.evaluation.report import GRID, Report
-from keras_ddnn.rules.confidence import RULES
+from keras_ddnn.rules.confidence import untrained_rules
 
 
 @pytest.fixture
 def report(four_cases) -> Report:
-    rules = {name: rule() for name, rule in RULES.items()}
+    rules = untrained_rules()
     table, curves = compare_rules(rules, four_cases, four_cases, local_fraction=0.5)
     return Report({"dataset": "toy", "λ": 0.5, "samples": 4}, table, Report.sample(curves))
 
@@ -26,7 +26,7 @@ def test_a_saved_report_is_read_back_to_six_digits(tmp_path, report):
 
 def test_a_report_keeps_every_curve_at_half_percents(report):
     np.testing.assert_allclose(report.curves.index, np.arange(201) / 200)
-    assert set(report.curves.columns) == {"oracle", *RULES}
+    assert set(report.curves.columns) == {"oracle", *untrained_rules()}
     # Cloud-only and local-only accuracy of the four cases are 2/4; the oracle's best is 3/4.
     assert report.curves.iloc[[0, -1]].to_numpy() == pytest.approx(0.5)
     assert report.curves["oracle"].max() == 3 / 4

@@ -7,7 +7,7 @@ import pytest
 from conftest import bank_of
 
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.rules.confidence import RULES, OffloadRule
+from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, OffloadRule, untrained_rules
 
 CONFIDENT, UNSURE = [0.98, 0.01, 0.01], [0.36, 0.34, 0.30]
 
@@ -16,7 +16,7 @@ def edge_of(*probabilities) -> TierOutputs:
     return bank_of(probabilities, probabilities, np.zeros(len(probabilities), int)).edge
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", untrained_rules())
 def test_a_rule_gives_one_finite_score_a_sample_even_for_certain_logits(name):
     edge = TierOutputs(np.diag([0.0, 100.0, 1e4]).astype(np.float32), None, None)
     scores = RULES[name]().score(edge)
@@ -25,7 +25,7 @@ def test_a_rule_gives_one_finite_score_a_sample_even_for_certain_logits(name):
     assert ((scores >= 0) & (scores <= 1)).all()
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name != "random"])
+@pytest.mark.parametrize("name", CONFIDENCE_RULES)
 def test_an_unsure_sample_scores_higher_than_a_confident_one(name):
     confident, unsure = RULES[name]().score(edge_of(CONFIDENT, UNSURE))
     assert confident < unsure
@@ -45,7 +45,7 @@ def test_scores_follow_their_formula(name, score):
     np.testing.assert_allclose(scores, [score], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", untrained_rules())
 def test_a_rule_scores_the_same_samples_alike_in_every_call(name):
     rule, edge = RULES[name](), edge_of(*[UNSURE] * 20)
     np.testing.assert_array_equal(rule.score(edge), rule.score(edge))

@@ -208,7 +208,7 @@ def load_shards(folder: Path | str, inputs: Array | None = None) -> Bank:
     targets, index = (
         np.concatenate([getattr(bank, name) for bank in banks]) for name in ("targets", "index")
     )
-    return Bank(tiers, targets, index=index)
+    return Bank(tiers, targets, banks[0].task, index)
 
 
 class Job(NamedTuple):

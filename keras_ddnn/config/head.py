@@ -14,7 +14,7 @@ from keras_ddnn.files.checks import (
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
-from keras_ddnn.tasks.classification import COSTS
+from keras_ddnn.tasks.known import COST_NAMES
 
 HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
 
@@ -31,7 +31,7 @@ class HeadConfig:
             map, so many dense layers of 128; of "conv", the convolutions a block.
         target: A key of `TARGETS`, what is learned.
         loss: A key of `LOSSES` that fits the target; the target's first by default.
-        cost: A key of `COSTS`, whose benefit is learned.
+        cost: A cost of the task, whose benefit is learned; one of `COST_NAMES`.
         labels: A key of `LABEL_SOURCES`, which label the training samples.
         anchored: Whether the head corrects the best confidence rule, as far as validation data
             support it, or ranks alone; see `Anchor`.
@@ -77,7 +77,7 @@ class HeadConfig:
         require_choice(
             f"loss of the target {self.target!r}", self.loss, TARGETS[self.target].losses
         )
-        require_choice("cost", self.cost, COSTS)
+        require_choice("cost", self.cost, COST_NAMES)
         require_choice("label source", self.labels, LABEL_SOURCES)
         require_choice("precision", self.precision, get_args(Precision))
         require_seed("seed", self.seed)

@@ -1,5 +1,6 @@
 """What the tiers of a cascade said of a set of samples, and the truth."""
 
+import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from keras_ddnn.data.gate_costs import GateCosts
-from keras_ddnn.data.outputs import TIERS, as_rows, checked_outputs
-from keras_ddnn.data.rows.view import Array, taken
+from keras_ddnn.data.gate_costs import GateCosts, right_answers
+from keras_ddnn.data.outputs import TIERS, checked_outputs
+from keras_ddnn.data.rows.mapped import indexed, mapped_array
+from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.checks import require_choice
-from keras_ddnn.tasks.classification import CLASSIFICATION, softmax
+from keras_ddnn.tasks.arrays import as_rows
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.known import task_as_json, task_from_json
 from keras_ddnn.tasks.task import Task
 
 LOCAL, CLOUD = TIERS  # the first and the last tier
@@ -32,17 +36,22 @@ class Bank:
     Attributes:
         tiers: Name → what that tier knows, in the order in which a sample passes them. The first is
             the device, which has the inputs; the last sends nothing.
-        targets: The truth, for classes int64 of shape (n,).
-        task: What the outputs are.
+        targets: The truth, of shape (n,): for classes int64, for numbers float64.
+        task: What the outputs are; that of the first tier by default.
         index: int64 of shape (n,): the place of each sample in the split it was captured from.
     """
 
     tiers: Mapping[str, TierOutputs]
     targets: np.ndarray
-    task: Task = CLASSIFICATION
+    task: Task = field(default=None)
     index: np.ndarray = field(default=None)
 
     def __post_init__(self) -> None:
+        if self.task is None:
+            object.__setattr__(self, "task", self.edge.task)
+        if any(tier.task is not self.task for tier in self.tiers.values()):
+            tiers = {name: replace(tier, task=self.task) for name, tier in self.tiers.items()}
+            object.__setattr__(self, "tiers", tiers)
         if self.index is None:
             object.__setattr__(self, "index", np.arange(len(self.targets)))
 
@@ -51,34 +60,42 @@ class Bank:
 
     @classmethod
     def from_outputs(
-        cls, outputs: Mapping[str, Any], labels: Any, features: Any = None, inputs: Any = None
+        cls,
+        outputs: Mapping[str, Any],
+        labels: Any,
+        features: Any = None,
+        inputs: Any = None,
+        *,
+        task: Task = CLASSIFICATION,
     ) -> "Bank":
-        """Make a bank of the outputs of any two classifiers, or more, on the same n samples.
+        """Make a bank of the outputs of two networks, or more, on the same n samples.
 
         The arrays may come from any framework whose arrays NumPy reads. No sample may have trained
         any of the networks: their outputs on training data are biased.
 
         Args:
             outputs: Tier → logits, float16, float32 or float64 of shape (n, num_classes): "local",
-                "cloud", others between. Logarithms of probabilities are logits.
-            labels: Integers 0..num_classes-1 of shape (n,).
+                "cloud", others between. Logarithms of probabilities are logits. Of a `Regression`
+                numbers of shape (n,), or a column a quantile.
+            labels: Integers 0..num_classes-1 of shape (n,); for a `Regression` numbers.
             features: What the device could send, of n rows, for heads that read it.
             inputs: What the device sees, of n rows, for heads that read images.
+            task: What the outputs are: classes, or a `Regression`.
 
         Returns:
-            The bank; logits are float32.
+            The bank; outputs are float32.
 
         Raises:
             ValueError: If an array is not of its type and shape, logits are not finite or are
                 probabilities, or the lengths or classes of two arrays differ.
         """
-        logits, labels = checked_outputs(outputs, labels)
-        n = len(labels)
-        tiers = {name: TierOutputs(array) for name, array in logits.items()}
+        checked, targets = checked_outputs(outputs, labels, task)
+        n = len(targets)
+        tiers = {name: TierOutputs(array) for name, array in checked.items()}
         tiers[LOCAL] = TierOutputs(
-            logits[LOCAL], as_rows(features, n, "features"), as_rows(inputs, n, "inputs")
+            checked[LOCAL], as_rows(features, n, "features"), as_rows(inputs, n, "inputs")
         )
-        return cls(tiers, labels)
+        return cls(tiers, targets, task)
 
     # The two ends of the chain. Between them nothing is asked: see `gate`.
 
@@ -100,6 +117,11 @@ class Bank:
     def labels(self) -> np.ndarray:
         """The targets, where they are class numbers, int64 of shape (n,)."""
         return self.targets
+
+    @property
+    def strata(self) -> np.ndarray:
+        """Group of each sample that folds share out evenly, int64 (n,): its class."""
+        return self.task.strata(self.targets)
 
     def rows(self, rows: np.ndarray | slice) -> "Bank":
         """Return the bank of some of its rows, int (m,) or a slice, in that order."""
@@ -170,19 +192,17 @@ class Bank:
         return np.stack(columns, axis=1)
 
     def gate_costs(self, cost: str | None = None) -> GateCosts:
-        """Return what each sample costs if the first tier answers, and if the last one does.
-
-        Args:
-            cost: See `costs`.
-        """
+        """Return what each sample costs if the first tier answers, or the last; see `costs`."""
+        if cost in (None, self.task.reported):
+            return self._reported
         costs = self.costs(cost)
-        reported = cost in (None, self.task.reported)
-        differ = self.task.differ(self.edge.outputs, self._last.outputs) if reported else None
-        return GateCosts(costs[:, 0], costs[:, -1], differ)
+        return GateCosts(costs[:, 0], costs[:, -1], measure=self.task.measure)
 
     @cached_property
     def _reported(self) -> GateCosts:
-        return self.gate_costs()
+        costs, task = self.costs(), self.task
+        differ = task.differ(self.edge.outputs, self._last.outputs)
+        return GateCosts(costs[:, 0], costs[:, -1], differ, task.bound, task.measure)
 
     @property
     def stay(self) -> np.ndarray:
@@ -196,44 +216,52 @@ class Bank:
 
     @property
     def differ(self) -> np.ndarray:
-        """Bound of |stay - go|, for classes 1 where the two answers differ, float64 (n,)."""
+        """Bound of |stay - go|, or itself without one; for classes 0 or 1, float64 (n,)."""
         return self._reported.differ
 
     @property
+    def benefit_cost(self) -> str:
+        """The cost whose difference is B_k unless another is named."""
+        return self.task.benefit_cost
+
+    @property
     def local_correct(self) -> np.ndarray:
-        """Whether the local answer costs nothing, for classes: is right, bool of shape (n,)."""
-        return self.stay == 0
+        """Whether the local answer is right, bool of shape (n,); see `right_answers`."""
+        return right_answers(self, "local_correct")[0]
 
     @property
     def cloud_correct(self) -> np.ndarray:
-        """Whether the cloud's answer costs nothing, for classes: is right, bool of shape (n,)."""
-        return self.go == 0
+        """Whether the cloud's answer is right, bool of shape (n,); see `right_answers`."""
+        return right_answers(self, "cloud_correct")[1]
 
     @property
     def disagree(self) -> np.ndarray:
         """Whether the two networks answer differently, bool of shape (n,)."""
-        return self.differ > 0
+        return self.task.answers(self.edge.outputs) != self.task.answers(self._last.outputs)
 
     @cached_property
     def cloud_probabilities(self) -> np.ndarray:
-        """Softmax of the cloud logits, float64 of shape (n, num_classes)."""
-        return softmax(self.cloud_logits.astype(np.float64))
+        """Softmax of the cloud logits, float64 (n, num_classes); ValueError if there are none."""
+        return self._last.require("probabilities", "cloud_probabilities").probabilities
 
     def save(self, path) -> None:
-        """Write outputs and targets to an uncompressed `.npz`, whole or not at all.
+        """Write outputs, targets and task to an uncompressed `.npz`, whole or not at all.
 
         Inputs are not written, nor are features that are made when they are asked for: give the
         bank `np.asarray` of these first, by `with_features`, if they are to be kept.
 
         Raises:
             OSError: If the folder cannot be written; an older file at `path` is then untouched.
+            ValueError: If the task is none that `load` knows.
         """
+        task = json.dumps(task_as_json(self.task))
         arrays = {f"{name}{LOGITS}": tier.outputs for name, tier in self.tiers.items()}
         for name, tier in self.tiers.items():
             if isinstance(tier.features, np.ndarray):
                 arrays[f"{name}{FEATURES}"] = tier.features
         with replacing_file(path) as file:
-            np.savez(file, **arrays, tiers=[*self.tiers], labels=self.targets, index=self.index)
+            arrays |= {"tiers": [*self.tiers], "labels": self.targets, "index": self.index}
+            np.savez(file, **arrays, task=task)
 
     @classmethod
     def load(cls, path, inputs: Array | None = None) -> "Bank":
@@ -255,46 +283,16 @@ class Bank:
                     mapped = {name: array for name, array in kept.items() if array in saved.files}
                 else:  # an older file, whose features are those of the device and may be empty
                     names, mapped = TIERS, {LOCAL: "features"}
-                features = {name: _memory_map(path, array) for name, array in mapped.items()}
-                tiers = {
-                    name: TierOutputs(saved[f"{name}{LOGITS}"], features.get(name))
-                    for name in names
-                }
+                features = {name: mapped_array(path, array) for name, array in mapped.items()}
+                outputs = {name: saved[f"{name}{LOGITS}"] for name in names}
+                tiers = {name: TierOutputs(outputs[name], features.get(name)) for name in names}
                 targets, index = saved["labels"], saved["index"]
+                task = CLASSIFICATION  # of files before there was another
+                if "task" in saved.files:
+                    task = task_from_json(json.loads(str(saved["task"])))
         except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not a saved bank: {error}") from error
         if inputs is not None:
             first, edge = next(iter(tiers.items()))
-            tiers[first] = replace(edge, inputs=_taken(inputs, index, path))
-        return cls(tiers, targets, index=index)
-
-
-def _taken(inputs: Array, index: np.ndarray, path) -> Array:
-    """Return the rows of all inputs of a split; no copy where these are all of them."""
-    outside = index[(index < 0) | (index >= len(inputs))]
-    if len(outside):
-        raise ValueError(f"{path} refers to image {outside[0]}; received {len(inputs)} images")
-    return inputs if np.array_equal(index, np.arange(len(inputs))) else taken(inputs, index)
-
-
-def _memory_map(path, name: str) -> np.ndarray | None:
-    """Map one array of an uncompressed `.npz`, which NumPy itself can only read whole.
-
-    None for an empty array.
-    """
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
-        np.lib.format.read_magic(member)
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
-        header = member.tell()
-        info = archive.getinfo(f"{name}.npy")
-    if dtype.hasobject or info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{name} must be uncompressed numbers")
-    if 0 in shape:
-        return None
-    with open(path, "rb") as file:
-        # Lengths of the name and the extra field, which the data follow.
-        file.seek(info.header_offset + 26)
-        name_length, extra_length = np.frombuffer(file.read(4), "<u2")
-    offset = info.header_offset + 30 + int(name_length) + int(extra_length) + header
-    order = "F" if fortran_order else "C"
-    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
+            tiers[first] = replace(edge, inputs=indexed(inputs, index, path))
+        return cls(tiers, targets, task, index)

@@ -60,7 +60,7 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None, re
     _expect(len(images) == len(labels), what, "one label per image", counts)
     if what == "train":
         varied = np.any(labels != labels[0])
-        only = labels[0].item() if classes is None else classes.values[labels[0]]
+        only = labels[0].item() if classes is None else classes.decode(labels[:1]).tolist()[0]
         _expect(varied, "train labels", "at least two classes", f"only class {only!r}")
     return Split(images, labels, classes)
 
@@ -82,7 +82,7 @@ def read_split(data, classes, what, reads=None):
     return as_split(split.images, split.user_labels, what=what, classes=classes, reads=reads)
 
 
-def read_training_data(train, val=None, num_classes=None, reads=None):
+def read_training_data(train, val=None, num_classes=None, reads=None, reader=None):
     """Read what a network is trained on, and say in one line how labels become classes.
 
     Args:
@@ -91,6 +91,7 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
             are those that ``train`` carries, else those that its labels make, see ``read_labels``.
         num_classes: labels are the numbers 0..num_classes-1, and are taken as they are.
         reads: what the network reads, see ``as_split``; images by default.
+        reader: what reads labels, in place of classes that they make; see ``Task.target_reader``.
 
     Returns:
         Both as ``Split`` with ``classes``.
@@ -101,7 +102,7 @@ def read_training_data(train, val=None, num_classes=None, reads=None):
     """
     train = split_of(train, "train")
     val = None if val is None else split_of(val, "val")
-    classes = train.classes
+    classes = train.classes if reader is None else reader
     if num_classes is not None:
         require_count(num_classes=num_classes)
         class_numbers(train.labels, num_classes, "train labels")

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from keras_ddnn.files.checks import require_fraction
+from keras_ddnn.tasks.task import ACCURACY, Measure
 
 
 class CostsAtGate(Protocol):
@@ -16,11 +17,14 @@ class CostsAtGate(Protocol):
 
     Attributes:
         stay, go, differ: See `GateCosts`.
+        benefit_cost: The cost whose difference is B_k unless another is named; None for `stay` and
+            `go` themselves.
     """
 
     stay: np.ndarray
     go: np.ndarray
     differ: np.ndarray
+    benefit_cost: str | None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -41,14 +45,20 @@ class GateCosts:
         go: Cost of the answer behind it, float64 of shape (n,), finite.
         differ: Bound of |stay - go| that needs no truth, float64 of shape (n,). For classes it is 1
             where the two answers differ. |stay - go| itself by default.
+        bound: The most that a sample can cost, the least being 0; None if there is no bound.
+        measure: How their mean is told: as an accuracy, 1 - the mean cost, by default.
 
     Raises:
-        ValueError: If the arrays are not finite or not of one shape (n,).
+        ValueError: If the arrays are not finite or not of one shape (n,), or a cost lies outside 0
+            to `bound`.
     """
 
     stay: np.ndarray
     go: np.ndarray
     differ: np.ndarray | None = None
+    bound: float | None = None
+    measure: Measure = ACCURACY
+    benefit_cost = None
 
     def __post_init__(self) -> None:
         stay, go = (np.asarray(costs, np.float64) for costs in (self.stay, self.go))
@@ -65,6 +75,13 @@ class GateCosts:
                     f"{values.shape} with {np.count_nonzero(~np.isfinite(values))} NaN or infinite"
                 )
             object.__setattr__(self, name, values)
+        if self.bound is not None and len(stay):
+            low, high = min(stay.min(), go.min()), max(stay.max(), go.max())
+            if low < 0 or high > self.bound:
+                raise ValueError(
+                    f"costs must lie between 0 and their bound, {self.bound:g}; received {low:g} "
+                    f"to {high:g}: give the most that they can be, or None"
+                )
 
     def __len__(self) -> int:
         return len(self.stay)
@@ -80,18 +97,38 @@ class GateCosts:
         return self
 
 
-def benefit(bank: CostsAtGate, cost: str = "true_class") -> np.ndarray:
+def right_answers(samples: CostsAtGate, reader: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether the local and the cloud's answers are right, bool (n,) each.
+
+    Args:
+        samples: n samples, a `Bank` or `GateCosts`.
+        reader: Who needs to know, for the message.
+
+    Raises:
+        ValueError: If a cost is neither 0 nor 1: answers are then not right or wrong.
+    """
+    costs = np.stack([samples.stay, samples.go])
+    between = (costs != 0) & (costs != 1)
+    if between.any():
+        raise ValueError(
+            f"{reader} needs answers that are right or wrong, which cost 0 or 1; received a cost "
+            f"of {costs[between][0]:g}: take what reads costs, such as for_cost_increase"
+        )
+    return samples.stay == 0, samples.go == 0
+
+
+def benefit(bank: CostsAtGate, cost: str | None = None) -> np.ndarray:
     """Return B_k, the local cost minus the cloud cost of each sample.
 
     Args:
         bank: n samples with the outputs of both networks and the truth.
-        cost: A cost of its task, a key of `COSTS` for classes. For "true_class", B_k = p_cloud[y] -
-            p_local[y], in [-1, 1].
+        cost: A cost of its task, by default its `benefit_cost`. That of classes is "true_class",
+            for which B_k = p_cloud[y] - p_local[y], in [-1, 1].
 
     Returns:
         float64 of shape (n,): how much a sample gains by being offloaded.
     """
-    costs = bank.gate_costs(cost)
+    costs = bank.gate_costs(cost or bank.benefit_cost)
     return costs.stay - costs.go
 
 

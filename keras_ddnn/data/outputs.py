@@ -5,27 +5,28 @@ from typing import Any
 
 import numpy as np
 
+from keras_ddnn.tasks.task import Task
+
 TIERS = ("local", "cloud")
-SUM_TOLERANCE = 0.01  # of a row of probabilities that were rounded on their way
-FLOOR = "1e-12"  # of a probability of which a logarithm is taken, as text
 
 
 def checked_outputs(
-    outputs: Mapping[str, Any], labels: Any
+    outputs: Mapping[str, Any], targets: Any, task: Task
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the logits of every tier and the labels, checked against each other.
+    """Return the outputs of every tier and the targets, checked against each other by the task.
 
     Args:
-        outputs: Tier → logits (n, num_classes): "local", "cloud", and what lies between them.
-        labels: Integers 0..num_classes-1, of shape (n,).
+        outputs: Tier → array of n rows: "local", "cloud", and what lies between them.
+        targets: The truth, n rows.
+        task: What they are; see `Task.checked`.
 
     Returns:
-        Tier → logits, float32 (n, num_classes), from "local" to "cloud", those between in the order
-        given; labels, int64 (n,).
+        Tier → outputs, float32 of n rows, from "local" to "cloud", those between in the order
+        given; targets of n rows.
 
     Raises:
-        ValueError: If one of the two ends is missing, an array is no array of logits, or two of
-            them do not fit each other.
+        ValueError: If one of the two ends is missing, an array is none of the task, or two of them
+            do not fit each other.
     """
     if not isinstance(outputs, Mapping) or not set(outputs) >= set(TIERS):
         received = (
@@ -33,129 +34,11 @@ def checked_outputs(
             if isinstance(outputs, Mapping)
             else type(outputs).__name__
         )
+        what = task.output_name
         raise ValueError(
-            "outputs: expected the logits of two tiers, or more between them, "
-            '{"local": logits, "cloud": logits}; received ' + (received or "none")
+            f"outputs: expected the {what} of two tiers, or more between them, "
+            f'{{"local": {what}, "cloud": {what}}}; received ' + (received or "none")
         )
     first, last = TIERS
     names = [first, *(tier for tier in outputs if tier not in TIERS), last]
-    logits = {tier: as_logits(outputs[tier], f"{tier} logits") for tier in names}
-    for tier, array in logits.items():
-        refuse_probabilities(array, f"{tier} logits")
-    n, classes = logits[first].shape
-    for tier, array in logits.items():
-        if array.shape[1] != classes:
-            raise ValueError(
-                f"{tier} logits: expected {classes} classes as of local; received "
-                f"{array.shape[1]}; give all the same classes in the same order"
-            )
-    labels = as_labels(labels, classes)
-    for tier in names:
-        require_rows(f"{tier} logits", len(logits[tier]), n)
-    require_rows("labels", len(labels), n)
-    return logits, labels
-
-
-def as_logits(array: Any, what: str, num_classes: int | None = None) -> np.ndarray:
-    """Return logits as float32 of shape (n, num_classes).
-
-    Args:
-        array: Anything that NumPy makes an array of floats of: a list, a tensor on the CPU.
-        what: Its name in messages.
-        num_classes: How many columns to expect; None for two or more.
-
-    Raises:
-        ValueError: If it is no array of finite floats of that shape, with n at least 1.
-    """
-    array = _as_array(array, what)
-    if array.dtype.kind != "f":
-        raise ValueError(
-            f"{what}: expected float16, float32 or float64; received {array.dtype}; convert them, "
-            "for example by .astype(np.float32)"
-        )
-    columns = num_classes or "2 or more"
-    fits = array.ndim == 2 and len(array) and array.shape[1] >= 2
-    if not fits or num_classes not in (None, array.shape[1]):
-        raise ValueError(
-            f"{what}: expected a row a sample and a column a class, of shape (1 or more, "
-            f"{columns}); received {array.shape}; a single logit z of two classes is "
-            "np.stack([np.zeros_like(z), z], axis=1)"
-        )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is found right below
-        logits = np.asarray(array, np.float32)
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"{what}: expected finite numbers; received NaN or infinity in {len(bad):,} of "
-            f"{len(logits):,} rows, first in row {bad[0]}; leave these samples out, or, if they "
-            f"are logarithms of probabilities, take np.log(np.maximum(p, {FLOOR}))"
-        )
-    return logits
-
-
-def refuse_probabilities(logits: np.ndarray, what: str) -> None:
-    """Raise ValueError if the rows (n, num_classes) are probabilities: positive, with sum 1."""
-    if (logits < 0).any() or (np.abs(logits.sum(axis=1) - 1.0) > SUM_TOLERANCE).any():
-        return
-    remedy = "np.log(p)" if (logits > 0).all() else f"np.log(np.maximum(p, {FLOOR}))"
-    raise ValueError(
-        f"{what}: expected logits; received probabilities, as all {len(logits):,} rows are ≥ 0 and "
-        f"sum to 1; give their logarithms, {remedy}"
-    )
-
-
-def as_labels(labels: Any, num_classes: int) -> np.ndarray:
-    """Return labels as int64 of shape (n,).
-
-    Raises:
-        ValueError: If they are not integers 0..num_classes-1 of shape (n,).
-    """
-    labels = _as_array(labels, "labels")
-    if labels.ndim != 1:
-        raise ValueError(
-            f"labels: expected shape (n,); received {labels.shape}; take labels.argmax(axis=1) if "
-            "they are one-hot, labels.ravel() if they are a column"
-        )
-    if labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels: expected integers, the column of each sample's class; received "
-            f"{labels.dtype}; convert them, for example by .astype(np.int64), or by "
-            "np.unique(labels, return_inverse=True)[1] if they are names"
-        )
-    outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if len(outside):
-        raise ValueError(
-            f"labels: expected 0..{num_classes - 1}, as there are {num_classes} columns of logits; "
-            f"received {labels[outside[0]]} in row {outside[0]} and {len(outside):,} such in all; "
-            "number the classes by their columns, from 0"
-        )
-    return labels.astype(np.int64)
-
-
-def as_rows(array: Any, n: int, what: str) -> np.ndarray | None:
-    """Return an array of n rows as NumPy; None for None. Raises ValueError for other lengths."""
-    if array is None:
-        return None
-    array = _as_array(array, what)
-    require_rows(what, len(array) if array.ndim else 0, n)
-    return array
-
-
-def require_rows(what: str, received: int, n: int) -> None:
-    """Raise ValueError unless an array has a row for each of the n rows of the local logits."""
-    if received != n:
-        raise ValueError(
-            f"{what}: expected {n:,} rows, one for each row of the local logits; received "
-            f"{received:,}; give the same samples in the same order"
-        )
-
-
-def _as_array(array: Any, what: str) -> np.ndarray:
-    try:
-        return np.asarray(array)
-    except Exception as error:  # each framework has its own
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{what}: expected what NumPy makes an array of; received "
-            f"{type(array).__name__}: {reason}"
-        ) from error
+    return task.checked({tier: outputs[tier] for tier in names}, targets)

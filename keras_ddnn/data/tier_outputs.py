@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.rows.view import Array, taken
-from keras_ddnn.tasks.classification import ClassDistribution
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.task import Task
 
 # Former name -> name, both attributes.
 _RENAMED = {
@@ -34,7 +35,8 @@ class TierOutputs:
     lines.
 
     Attributes:
-        outputs: What the tier answers: logits, float32 of shape (n, num_classes).
+        outputs: What the tier answers, float32: for classes logits (n, num_classes), for numbers
+            their quantiles (n, q).
         features: What it would send, the feature map or what a bottleneck leaves of it, float16 of
             shape (n, h, w, f); None where nobody can make it, or the tier sends nothing. Those of a
             captured bank are made when rows of them are asked for; see `whole`.
@@ -43,6 +45,7 @@ class TierOutputs:
         xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
         precision: Type in which probabilities are computed.
         earlier: Outputs of the tiers that the samples have passed before, in order; see `Bank.at`.
+        task: What the outputs are. A `Bank` gives its tiers its own.
     """
 
     outputs: np.ndarray
@@ -51,6 +54,7 @@ class TierOutputs:
     xp: ModuleType = np
     precision: str = "float64"
     earlier: tuple[np.ndarray, ...] = ()
+    task: Task = CLASSIFICATION
 
     def __len__(self) -> int:
         return len(self.outputs)
@@ -65,16 +69,27 @@ class TierOutputs:
         )
         return attrgetter(_RENAMED[name])(self)
 
-    def require(self, name: str, reader: str) -> Array:
-        """Return the features or the inputs.
+    def require(self, name: str, reader: str) -> Any:
+        """Return what a reader needs beside the outputs; here alone is refused what is not there.
 
         Args:
-            name: "features" or "inputs".
+            name: "features" or "inputs"; or what a task may give, "probabilities" or "quantiles".
             reader: Who reads them, for the message.
+
+        Returns:
+            The array, or the distribution that has the probabilities or quantiles.
 
         Raises:
             ValueError: If they are not there.
         """
+        if name in self.task.gives:
+            return self.distribution
+        if name not in ("features", "inputs"):
+            given = ", ".join(sorted(self.task.gives)) or "nothing of the kind"
+            raise ValueError(
+                f"{reader} needs {name}; received outputs of the task {self.task.name!r}, which "
+                f"give {given}: take one that needs no {name}"
+            )
         array = getattr(self, name)
         if array is None:
             raise ValueError(
@@ -84,9 +99,9 @@ class TierOutputs:
         return array
 
     @cached_property
-    def distribution(self) -> ClassDistribution:
-        """The probabilities that the outputs stand for, where they are logits of classes."""
-        return ClassDistribution(self.outputs, self.xp, self.precision)
+    def distribution(self) -> Any:
+        """What the outputs say of how sure they are, as the task reads them; see `require`."""
+        return self.task.distribution(self.outputs, self.xp, self.precision)
 
     def rows(self, rows: np.ndarray | slice) -> "TierOutputs":
         """Return some of the samples, int (m,) or a slice, in that order."""

@@ -42,6 +42,7 @@ from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.calibration import Calibration, operating_points
 from keras_ddnn.rules.confidence import Margin, OffloadRule, name_of
+from keras_ddnn.tasks.classification import CLASSIFICATION
 
 README = "README.md"
 RANGE_SAMPLES = 256  # validation samples that give the ranges of codes
@@ -86,10 +87,15 @@ def save_policy(
 
     Raises:
         OSError: If the folder cannot be written.
-        ValueError: If the rule or a layer is none that `load_policy` could make again, a graph
-            cannot be made, or the key is none.
+        ValueError: If the task is not that of plain classes, the rule or a layer is none that
+            `load_policy` could make again, a graph cannot be made, or the key is none.
     """
     key = None if sign is None else private_key(sign)
+    if (task := policy.cascade.task.name) != CLASSIFICATION.name:
+        raise ValueError(
+            "devices and clouds answer with the class of the highest logit; received the task "
+            f"{task!r}: run its policy in Python, an artefact cannot keep it"
+        )
     with replacing_folder(folder) as new:
         name = name_of(policy.rule, ARTIFACT_RULES, "an artefact keeps a rule that is")
         rule = {"name": name, **policy.rule.save(new)}

@@ -87,7 +87,8 @@ def _device(policy):
 
     def device(images):
         outputs = local(images, training=False)
-        edge = TierOutputs(outputs["outputs"], outputs["features"], images, **IN_GRAPH)
+        known = {"task": cascade.task, **IN_GRAPH}
+        edge = TierOutputs(outputs["outputs"], outputs["features"], images, **known)
         with tf.name_scope(SCORE):
             scores = rule.score(edge)
         features = {} if cascade.tiers[0].sends_inputs else {"features": edge.features}

@@ -10,8 +10,9 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import CostsAtGate
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.statistics import audc_replicates
-from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, OffloadRule
+from keras_ddnn.rules.confidence import RULES, OffloadRule, confidence_rules
 from keras_ddnn.rules.sweep import RankedSamples
+from keras_ddnn.tasks.task import Task
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)
 RESAMPLES = 199
@@ -46,9 +47,13 @@ class Anchor:
         Args:
             scores: Scores of a head on the samples of `val_bank`, on which it was not trained.
             val_bank: n samples, at least two.
+
+        Raises:
+            ValueError: If the outputs say nothing of how sure they are.
         """
-        confidence = {name: RULES[name]().score(val_bank.edge) for name in CONFIDENCE_RULES}
-        name = max(CONFIDENCE_RULES, key=lambda name: _audc(confidence[name], val_bank))
+        names = require_confidence(val_bank.task)
+        confidence = {name: RULES[name]().score(val_bank.edge) for name in names}
+        name = max(names, key=lambda name: _audc(confidence[name], val_bank))
         both = confidence[name], scores
         scales = tuple((float(s.mean()), _deviation(s)) for s in both)
         blends = (cls(name, float(weight), scales)._blend(*both) for weight in WEIGHTS)
@@ -80,6 +85,20 @@ class Anchor:
         return (1.0 - self.weight) * anchor + self.weight * learned
 
 
+def require_confidence(task: Task) -> tuple[str, ...]:
+    """Return the names of the confidence rules that a head can correct.
+
+    Raises:
+        ValueError: If there is none, as the outputs say nothing of how sure they are.
+    """
+    if not (names := confidence_rules(task)):
+        raise ValueError(
+            "an anchored head corrects a confidence rule; received outputs that no such rule can "
+            "read: pass anchored=False, or predict several quantiles"
+        )
+    return names
+
+
 class AnchoredRule(OffloadRule):
     """A learned rule, which ranks alone or corrects a confidence rule.
 
@@ -100,9 +119,8 @@ class AnchoredRule(OffloadRule):
 
     def score(self, edge: TierOutputs) -> np.ndarray:
         """Return `score_alone`, anchored if the rule has an anchor, of shape (n,)."""
-        alone = (
-            self.score_alone(edge) if self.is_run else edge.xp.zeros_like(edge.distribution.entropy)
-        )
+        outputs = edge.xp.asarray(edge.outputs[:, 0], edge.precision)
+        alone = self.score_alone(edge) if self.is_run else edge.xp.zeros_like(outputs)
         return self.anchor.correct(alone, edge) if self.anchor else alone
 
 

@@ -12,6 +12,7 @@ from keras_ddnn.evaluation.oracle_gap import oracle_scores
 from keras_ddnn.evaluation.statistics import audc_interval
 from keras_ddnn.rules.confidence import OffloadRule
 from keras_ddnn.rules.sweep import RankedSamples
+from keras_ddnn.tasks.task import ACCURACY, Measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +23,11 @@ class OffloadCurve:
         total_cost: Sum of the costs of all n samples with 0, 1, … n of them kept local, float64 of
             shape (n + 1,), lower is better. Where scores tie, the mean over all orders of the tied
             samples.
+        measure: How the mean cost is told: as an accuracy by default, see `Measure`.
     """
 
     total_cost: np.ndarray
+    measure: Measure = ACCURACY
 
     @classmethod
     def from_scores(cls, scores: np.ndarray, samples: CostsAtGate) -> "OffloadCurve":
@@ -34,7 +37,8 @@ class OffloadCurve:
             ValueError: If there is not one finite score a sample.
         """
         kept, cost = RankedSamples(scores, samples).sweep(np.ones(len(samples), int))
-        return cls(np.interp(np.arange(len(samples) + 1), kept, cost))
+        total_cost = np.interp(np.arange(len(samples) + 1), kept, cost)
+        return cls(total_cost, samples.gate_costs().measure)
 
     @property
     def local_fraction(self) -> np.ndarray:
@@ -43,13 +47,22 @@ class OffloadCurve:
         return np.arange(n + 1) / n
 
     @property
-    def accuracy(self) -> np.ndarray:
-        """1 - mean cost, float64 of shape (n + 1,): the accuracy where a wrong answer costs 1.
+    def values(self) -> np.ndarray:
+        """What `measure` tells of the mean cost, float64 of shape (n + 1,): see its `title`.
 
         The first is the cloud's, the last the local network's.
         """
-        n = len(self.total_cost) - 1
-        return (n - self.total_cost) / n
+        return self.measure.of(self.total_cost, len(self.total_cost) - 1)
+
+    @property
+    def area(self) -> float:
+        """Mean of `values` over local fractions 0 to 1: the AUDC, or the mean cost."""
+        return float(np.trapezoid(self.values, self.local_fraction))
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """1 - mean cost, float64 of shape (n + 1,): the accuracy where a wrong answer costs 1."""
+        return ACCURACY.of(self.total_cost, len(self.total_cost) - 1)
 
     @property
     def cloud_accuracy(self) -> float:
@@ -82,8 +95,8 @@ class OffloadCurve:
         return (self.audc - self.local_accuracy) / gap if gap else float("nan")
 
     def at(self, local_fraction) -> np.ndarray:
-        """Return the accuracy at one local fraction or an array of them, by interpolation."""
-        return np.interp(local_fraction, self.local_fraction, self.accuracy)
+        """Return `values` at one local fraction or an array of them, by interpolation."""
+        return np.interp(local_fraction, self.local_fraction, self.values)
 
 
 def decision_accuracy(offloaded: np.ndarray, bank: Bank) -> float:
@@ -113,12 +126,15 @@ def compare_rules(
         intervals: Whether to add `audc_low` and `audc_high`, a 95% bootstrap interval.
 
     Returns:
-        A table with a row a rule, best AUDC first, and the curve of each. `realised_local_fraction`
-        and `accuracy` are those at the threshold; `multiply_adds` counts the rule alone.
+        A table with a row a rule, best first, and the curve of each. `realised_local_fraction`,
+        `accuracy` and `decision_accuracy`, the share of decisions that are the oracle's, are those
+        at the threshold; `multiply_adds` counts the rule alone. Where lower costs are reported, see
+        `Measure`, the columns are `mean_cost` for `audc`, `cost` for `accuracy`, and so on.
 
     Raises:
         ValueError: If `local_fraction` lies outside [0, 1] or a score is not finite.
     """
+    measure = test.gate_costs().measure
     scored = {
         name: (rule.score(calibration.edge), rule.score(test.edge)) for name, rule in rules.items()
     }
@@ -129,19 +145,24 @@ def compare_rules(
         offloaded = scores >= threshold
         curves[name] = curve = OffloadCurve.from_scores(scores, test)
         interval = audc_interval(scores, test) if intervals else None
+        ends = (interval.low, interval.high) if interval else (np.nan, np.nan)
+        low, high = sorted(map(measure.of_audc, ends))
+        routed = np.where(offloaded, test.go, test.stay)
         rows.append(
             {
                 "rule": name,
-                "audc": curve.audc,
-                "audc_low": interval.low if interval else np.nan,
-                "audc_high": interval.high if interval else np.nan,
+                measure.area: curve.area,
+                f"{measure.area}_low": low,
+                f"{measure.area}_high": high,
                 "apgr": curve.apgr,
                 "score_threshold": threshold,
                 "realised_local_fraction": 1.0 - offloaded.mean(),
-                "accuracy": routed_accuracy(offloaded, test),
+                measure.name: float(measure.of(routed.sum(), len(test))),
                 "decision_accuracy": decision_accuracy(offloaded, test),
                 "multiply_adds": rules[name].multiply_adds if name in rules else 0,
             }
         )
-    table = pd.DataFrame(rows).sort_values("audc", ascending=False, kind="stable")
+    table = pd.DataFrame(rows).sort_values(
+        measure.area, ascending=not measure.higher_is_better, kind="stable"
+    )
     return table.reset_index(drop=True), curves

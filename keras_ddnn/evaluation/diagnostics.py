@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.gate_costs import benefit, hard_labels
+from keras_ddnn.data.gate_costs import benefit, hard_labels, right_answers
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
 from keras_ddnn.evaluation.statistics import Interval, audc_gain, audc_interval
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, OffloadRule, untrained_rules
@@ -45,7 +45,7 @@ class BankFacts:
     @classmethod
     def of(cls, bank: Bank, cost: str = "true_class", local_fraction: float = 0.5) -> "BankFacts":
         """Count; `cost` and `local_fraction` are those of the labels, as in `HeadConfig`."""
-        local, cloud, benefits = bank.stay == 0, bank.go == 0, benefit(bank, cost)
+        (local, cloud), benefits = right_answers(bank, "a diagnosis"), benefit(bank, cost)
         mislabelled = hard_labels(benefits, local_fraction) != cloud
         return cls(
             len(bank),
@@ -155,9 +155,10 @@ def judge_rules(
         resamples: Bootstrap resamples of each interval.
 
     Raises:
-        ValueError: If a rule bears the name of a confidence rule or "oracle", or there is not one
-            finite score a sample.
+        ValueError: If a rule bears the name of a confidence rule or "oracle", there is not one
+            finite score a sample, or answers are not right or wrong.
     """
+    right_answers(bank, "a recommendation")  # its limits are in points of accuracy
     if taken := sorted({*RULES, "oracle"} & set(learned)):
         raise ValueError(f"learned rules need names of their own; received {', '.join(taken)}")
     scores = {name: rule.score(bank.edge) for name, rule in untrained_rules().items()}

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.gate_costs import benefit
+from keras_ddnn.data.gate_costs import CostsAtGate, benefit
 
 ALL = "all"  # the first "class" of the table: every sample
 
 
-def oracle_scores(bank: Bank) -> np.ndarray:
+def oracle_scores(bank: CostsAtGate) -> np.ndarray:
     """Return the score of the paper's oracle; it offloads where the score is above zero.
 
     Only the cloud right: cloud. Only the local network right: local. Both right: whichever gives
@@ -19,15 +19,18 @@ def oracle_scores(bank: Bank) -> np.ndarray:
     samples that gain come first and samples that lose come last, so that its curve bounds every
     rule's from above.
 
+    Where answers are numbers, it sends what costs less in the cloud, those that gain most first.
+    Where the two costs are the same nothing is gained: it sends them if they are above 0.
+
     Args:
-        bank: n samples with the logits of both networks and labels.
+        bank: n samples with the outputs of both networks and the truth.
 
     Returns:
-        float64 of shape (n,): within (1, 3), (-3, -1) and [-1, 1] in the first three cases; 1 in
-        the last.
+        float64 of shape (n,): for classes within (1, 3), (-3, -1) and [-1, 1] in the first three
+        cases; 1 in the last. For numbers 2 + B_k, B_k - 2, and 0 or 1 where the costs tie.
     """
-    gain = benefit(bank)
-    cases = [bank.cloud_correct & bank.local_correct, bank.cloud_correct, bank.local_correct]
+    gain, stay, go = benefit(bank), bank.stay, bank.go
+    cases = [(stay == 0) & (go == 0), go < stay, stay < go]
     return np.select(cases, [gain, 2.0 + gain, -2.0 + gain], default=1.0)
 
 
@@ -58,9 +61,10 @@ def disagreement(
             sample to divide by.
 
     Raises:
-        ValueError: If `offloaded` is no bool array of shape (n,), or `class_names` are not one
-            different name a class, other than "all".
+        ValueError: If `offloaded` is no bool array of shape (n,), `class_names` are not one
+            different name a class, other than "all", or answers are no classes.
     """
+    known = bank.edge.require("probabilities", "disagreement by class")
     _require_decisions(offloaded, bank)
     names = _class_names(class_names, bank.cloud_logits.shape[1])
     members = {ALL: np.ones(len(bank), bool)}
@@ -68,8 +72,8 @@ def disagreement(
     oracle = oracle_scores(bank) > 0
     p_true = bank.costs("true_class")
     measured = {
-        "local_entropy": bank.edge.distribution.entropy,
-        "local_margin": bank.edge.distribution.margin,
+        "local_entropy": known.entropy,
+        "local_margin": known.margin,
         "p_local_true": 1.0 - p_true[:, 0],
         "p_cloud_true": 1.0 - p_true[:, 1],
         "benefit": benefit(bank, cost),

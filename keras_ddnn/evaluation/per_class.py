@@ -30,9 +30,13 @@ def by_class(
         have samples, and `macro_f1`, the mean of F1 over classes that have samples or answers. And
         a row a rule and class: `COLUMNS`, of which the last two are NaN for a class without
         samples.
+
+    Raises:
+        ValueError: If answers are no classes.
     """
     from sklearn.metrics import f1_score
 
+    test.edge.require("probabilities", "by_class")  # answers that are classes
     local, cloud = (logits.argmax(axis=1) for logits in (test.edge.outputs, test.cloud_logits))
     counts = np.bincount(test.labels, minlength=len(class_names))
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.files.atomic import replacing_file, replacing_folder, write_json
+from keras_ddnn.tasks.task import ACCURACY, COST, Measure
 
 GRID = np.linspace(0.0, 1.0, 201)
 
@@ -20,7 +21,8 @@ class Report:
     Attributes:
         facts: Plain JSON: dataset, configurations, accuracies, multiply-adds and bytes a sample.
         table: One row a rule, best AUDC first; see `compare_rules`, for bytes `make_report`.
-        curves: One row a local fraction 0, 0.005 … 1 (the index), one column of accuracies a rule.
+        curves: One row a local fraction 0, 0.005 … 1 (the index), one column a rule, of accuracies,
+            or of mean costs where a task reports these.
         classes: One row a rule and class at the threshold of the rule; see `by_class`. None in
             reports of earlier versions.
     """
@@ -29,6 +31,11 @@ class Report:
     table: pd.DataFrame
     curves: pd.DataFrame
     classes: pd.DataFrame | None = None
+
+    @property
+    def measure(self) -> Measure:
+        """How the curves are told: as accuracies, or as mean costs where the table has these."""
+        return ACCURACY if ACCURACY.area in self.table else COST
 
     @staticmethod
     def sample(curves: dict[str, OffloadCurve]) -> pd.DataFrame:

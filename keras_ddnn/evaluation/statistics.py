@@ -15,7 +15,8 @@ from keras_ddnn.rules.sweep import RankedSamples
 class Interval:
     """An estimate in accuracy, within [-1, 1], and the ends of its 95% confidence interval.
 
-    As text it is in points, hundredths of an accuracy: "+0.35 (0.12 … 0.58)".
+    As text it is in points, hundredths of an accuracy: "+0.35 (0.12 … 0.58)". Of costs of any size
+    a gain is the mean cost saved, in units of cost: read its numbers, not its text.
     """
 
     mean: float

@@ -31,7 +31,8 @@ LARGEST = sys.float_info.max
 INPUT_TYPES = ("uint8", "int32", "int64", "float32")  # uint8 is an image
 SENT_TYPES = ("float16", *INPUT_TYPES)
 IMAGE_SIZES = 3  # height, width, channels
-RULE_NAMES = ("random", "entropy", "max_prob", "margin")  # `RULES`, which a device does not import
+# `untrained_rules()`, those of classes, which a device does not import.
+RULE_NAMES = ("random", "entropy", "max_prob", "margin")
 
 
 def _array(*ranks: int) -> Shape:

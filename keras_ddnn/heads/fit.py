@@ -13,7 +13,7 @@ from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.evaluation.blend import Anchor, AnchoredRule
+from keras_ddnn.evaluation.blend import Anchor, AnchoredRule, require_confidence
 from keras_ddnn.files import manifest_fields
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.architectures import build_head
@@ -193,7 +193,12 @@ def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> l
     """
     if backbone.val_bank is None:
         raise ValueError("a head needs validation samples; received a DDNN fitted without any")
-    require_samples([configs[0].labels], backbone.bank.labels)  # before it trains any fold
+    # Before it trains any fold.
+    require_samples([configs[0].labels], backbone.bank.strata)
+    for config in configs:
+        TARGETS[config.target].values(backbone.val_bank, config.cost, config.local_fraction)
+        if config.anchored:
+            require_confidence(backbone.val_bank.task)
     data = LABEL_SOURCES[configs[0].labels].training_data(backbone)
     read = HEAD_INPUTS[configs[0].input]
     inputs, val_inputs = (

@@ -47,6 +47,7 @@ class MCDropout(OffloadRule):
     """
 
     fits_graph = False
+    needs = ("probabilities", "features")
 
     def __init__(
         self, model: keras.Model, passes: int = 20, measure: str = "entropy", seed: int = 0
@@ -76,7 +77,9 @@ class MCDropout(OffloadRule):
 
     def score(self, edge: TierOutputs) -> np.ndarray:
         """Return the measure of the passes over `edge.features`, in [0, 1], of shape (n,)."""
-        (logits,) = run_in_batches(self._ask, edge.require("features", "MCDropout"))
+        edge.require("probabilities", "MCDropout")
+        features = edge.require("features", "MCDropout")
+        (logits,) = run_in_batches(self._ask, features)
         return MEASURES[self.measure](softmax(logits.astype(np.float64), axis=2))
 
     def get_config(self) -> dict[str, Any]:

@@ -7,20 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from keras_ddnn.data.outputs import as_logits, refuse_probabilities
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import require_choice, require_count
 from keras_ddnn.files.checksums import read_sealed_json, write_sealed_json
 from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.rules.calibration import Calibration
-from keras_ddnn.rules.confidence import RULES, Gate, OffloadRule, name_of
+from keras_ddnn.rules.confidence import Gate, OffloadRule, name_of, untrained_rules
+from keras_ddnn.tasks.arrays import as_logits, refuse_probabilities
 
 SCHEMA = 1
 FEWEST_ROWS = 8  # so many rows of logits do not look like probabilities by chance
 LOGIT_HEAD = "logit_head"
 
 # Name in a file -> rule of logits alone.
-LOGIT_RULES: dict[str, type[OffloadRule]] = {**RULES, LOGIT_HEAD: LogitHead}
+LOGIT_RULES: dict[str, type[OffloadRule]] = {
+    **{name: type(rule) for name, rule in untrained_rules().items()},
+    LOGIT_HEAD: LogitHead,
+}
 EXPECTED = "a SavedRule expects a rule of logits (save_policy keeps others):"
 
 

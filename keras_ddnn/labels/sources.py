@@ -196,7 +196,15 @@ def fold_rows(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarra
     """Return, for each of `FOLDS` folds, the sorted rows outside and inside it.
 
     Every class is shared out evenly.
+
+    Raises:
+        ValueError: If labels are no classes.
     """
+    if labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"folds share out classes evenly; received labels of {labels.dtype}: choose labels "
+            "without folds, like 'final_epoch'"
+        )
     # Here, as `config` imports this file, and `--help` should not wait for it.
     from sklearn.model_selection import StratifiedKFold
 

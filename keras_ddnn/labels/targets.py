@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.gate_costs import benefit, hard_labels
+from keras_ddnn.data.gate_costs import benefit, hard_labels, right_answers
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def _benefit(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
 
 
 def _correctness(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
-    return np.stack([bank.local_correct, bank.cloud_correct], axis=1).astype(np.float32)
+    right = right_answers(bank, "the target 'correctness'")
+    return np.stack(right, axis=1).astype(np.float32)
 
 
 def _distilled(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:

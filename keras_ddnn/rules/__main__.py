@@ -19,13 +19,13 @@ with extras_of_a_command():
     import pandas as pd
 
     from keras_ddnn.data.bank import Bank
-    from keras_ddnn.data.outputs import require_rows
     from keras_ddnn.evaluation.report import Report
     from keras_ddnn.files.checks import require_fraction, require_seed
     from keras_ddnn.files.notices import notice
     from keras_ddnn.labels.compare_outputs import WORDS, Outcome, Parts, compare, split_parts
     from keras_ddnn.labels.rule_file import LOGIT_HEAD, SavedRule
     from keras_ddnn.rules.confidence import CONFIDENCE_RULES
+    from keras_ddnn.tasks.arrays import require_rows
 
 NEEDED = ("local_logits", "cloud_logits", "labels")
 SPLIT = "split"

@@ -1,13 +1,16 @@
-"""Score thresholds that keep a promise: a local fraction, an accuracy drop, or a budget."""
+"""Score thresholds that keep a promise: a local fraction, a drop, a cost, or a budget."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import binomtest
 
-from keras_ddnn.data.gate_costs import CostsAtGate, threshold_for_fraction
+from keras_ddnn.data.gate_costs import CostsAtGate, right_answers, threshold_for_fraction
 from keras_ddnn.rules.certificate import certified_threshold
+from keras_ddnn.rules.cost_certificate import certified_cost_threshold
+from keras_ddnn.rules.outcome import FORMATS
+from keras_ddnn.rules.outcome import checked_scores as _checked
+from keras_ddnn.rules.outcome import outcome_of as _outcome
 from keras_ddnn.rules.plans import ScoredChain
 
 
@@ -16,7 +19,7 @@ class Calibration:
     """A threshold, and what was promised of it. `dataclasses.asdict` of it is JSON-able.
 
     Attributes:
-        name: A key of `CALIBRATIONS`.
+        name: A key of `CALIBRATIONS`, or "price" of `for_price`.
         score_threshold: Samples with a score at or above it are offloaded; -∞ offloads everything.
         promise: The promise in plain words.
         limits: Quantity → the lowest and the highest value promised.
@@ -40,8 +43,10 @@ class Calibration:
 
         Returns:
             `local_fraction`, `accuracy` and `accuracy_drop` (cloud-only accuracy minus accuracy,
-            negative where offloading less helps), in shares; `disagreement`, the share kept local
-            where the cloud answers otherwise, at least the drop; `bytes` and `seconds`, the means a
+            negative where offloading less helps), in shares, or the mean `cost` and
+            `cost_increase` where these are reported, see `Measure`; `disagreement`, the share kept
+            local where the cloud answers otherwise, or by how much it may, at least the drop;
+            `bytes` and `seconds`, the means a
             sample, if prices are known; `kept`, whether all of them lie within the limits. A
             promise on the long run may be broken by the chance of a small n.
 
@@ -106,10 +111,11 @@ def operating_points(scores: np.ndarray, samples: CostsAtGate, points: int = 101
     """
     thresholds = np.quantile(_checked(scores, samples), np.linspace(0.0, 1.0, points))
     thresholds[-1] = np.nextafter(thresholds[-1], np.inf)  # above all: everything stays local
+    measured = samples.gate_costs().measure.name
     outcomes = ((float(t), _outcome(t, scores, samples)) for t in np.unique(thresholds))
     return [
         {"score_threshold": threshold}
-        | {name: float(outcome[name]) for name in ("local_fraction", "accuracy", "disagreement")}
+        | {name: float(outcome[name]) for name in ("local_fraction", measured, "disagreement")}
         for threshold, outcome in outcomes
     ]
 
@@ -133,24 +139,56 @@ def for_accuracy_drop(
         A calibration that promises an accuracy drop of at most `max_drop`.
 
     Raises:
-        ValueError: If `max_drop` or `delta` lies outside (0, 1) or a score is not finite.
+        ValueError: If `max_drop` or `delta` lies outside (0, 1), a score is not finite, or answers
+            are not right or wrong: see `for_cost_increase`.
     """
     threshold = certified_threshold(
-        _checked(scores, samples), samples.stay == 0, samples.go == 0, max_drop, delta
+        _checked(scores, samples), *right_answers(samples, "accuracy_drop"), max_drop, delta
     )
-    validation = _outcome(threshold, scores, samples)
-    n, probability = len(samples), f"{1 - delta:.1%}"
-    promise = (
-        f"with probability {probability} or more, accuracy is at most {100 * max_drop:.2f} points "
-        f"below the cloud's ({validation['local_fraction']:.1%} of {n:,} samples stay local)"
-        if threshold > -np.inf
-        else f"everything is offloaded, for {n:,} samples certify no threshold at a drop of "
-        f"{100 * max_drop:.2f} points with probability {probability}"
-    )
-    options = {"max_drop": max_drop, "delta": delta}
-    numbers = {"n": n, "options": options, "validation": validation}
+    drop = f"{100 * max_drop:.2f} points"
+    words = f"accuracy is at most {drop} below the cloud's", f"a drop of {drop}"
     limits = {"accuracy_drop": (-1.0, max_drop)}
-    return Calibration("accuracy_drop", threshold, promise, limits, numbers)
+    options = {"max_drop": max_drop, "delta": delta}
+    return _certified("accuracy_drop", threshold, scores, samples, limits, options, words)
+
+
+def for_cost_increase(
+    scores: np.ndarray, samples: CostsAtGate, max_increase: float, delta: float = 0.1
+) -> Calibration:
+    """Keep as much local as certainly costs no more than `max_increase` above sending everything.
+
+    See `for_accuracy_drop`, and `certified_cost_threshold` for the test. It takes costs of any size
+    up to a bound; where answers are right or wrong, `for_accuracy_drop` keeps more local.
+
+    Args:
+        scores: float of shape (n,), of validation data that trained neither network nor rule.
+        samples: The n samples scored, a `Bank` or `GateCosts`, of a task whose costs have a bound.
+        max_increase: What the mean cost may rise by, in units of cost, above 0, below the bound.
+        delta: The probability of a larger rise that is put up with, in (0, 1).
+
+    Returns:
+        A calibration that promises a rise of the mean cost of at most `max_increase`.
+
+    Raises:
+        ValueError: If costs have no bound, an option lies outside its range or a score is not
+            finite.
+    """
+    costs = samples.gate_costs()
+    if costs.bound is None:
+        raise ValueError(
+            "a certificate of costs needs the most that a sample can cost; received bound=None: "
+            "give it to the task or to GateCosts, or take for_local_fraction"
+        )
+    threshold = certified_cost_threshold(
+        _checked(scores, samples), costs.stay, costs.go, costs.bound, max_increase, delta
+    )
+    words = (
+        f"the mean cost is at most {max_increase:g} above that of sending everything",
+        f"a rise of the mean cost by {max_increase:g}",
+    )
+    limits = {costs.measure.loss: (-costs.bound, max_increase)}
+    options = {"max_increase": max_increase, "delta": delta}
+    return _certified("cost_increase", threshold, scores, samples, limits, options, words)
 
 
 def for_budget(
@@ -223,50 +261,24 @@ def for_budget(
     return Calibration("budget", threshold, promise, limits, numbers, prices)
 
 
-def _checked(scores, samples):
-    if scores.shape != (len(samples),) or not len(samples) or not np.isfinite(scores).all():
-        raise ValueError(
-            f"expected a finite score for each of {len(samples)} samples, at least one; received "
-            f"shape {scores.shape} with {np.count_nonzero(~np.isfinite(scores))} NaN or infinite"
-        )
-    return scores
+def _certified(name, threshold, scores, samples, limits, options, words):
+    validation, n = _outcome(threshold, scores, samples), len(samples)
+    probability, (promised, asked) = f"{1 - options['delta']:.1%}", words
+    promise = (
+        f"with probability {probability} or more, {promised} "
+        f"({validation['local_fraction']:.1%} of {n:,} samples stay local)"
+        if threshold > -np.inf
+        else f"everything is offloaded, for {n:,} samples certify no threshold at {asked} with "
+        f"probability {probability}"
+    )
+    numbers = {"n": n, "options": options, "validation": validation}
+    return Calibration(name, threshold, promise, limits, numbers)
 
-
-def _mean_price(price, offloaded, n):
-    every, added = price
-    return every + offloaded * added / n
-
-
-def _outcome(threshold, scores, samples, prices=()):
-    local = _checked(scores, samples) < threshold
-    n, offloaded = len(samples), int(np.sum(~local))
-    # Summed before it is divided, so that a drop of 1 in 100 is 0.01 to the last bit.
-    added = np.sum(samples.stay[local] - samples.go[local])
-    return {
-        "local_fraction": (n - offloaded) / n,
-        "accuracy": float((n - np.sum(samples.go) - added) / n),
-        "accuracy_drop": float(added / n),
-        "disagreement": float(np.mean(local * samples.differ)),
-        **{what: float(_mean_price(prices[what], offloaded, n)) for what in prices},
-    }
-
-
-def _drop_in_words(drop: float) -> str:
-    return f"{100 * abs(drop):.2f} points {'above' if drop < 0 else 'below'} the cloud's"
-
-
-# Quantity -> how it is said.
-FORMATS: dict[str, Callable[[float], str]] = {
-    "local_fraction": "{:.1%} local".format,
-    "accuracy": "accuracy {:.2%}".format,
-    "accuracy_drop": _drop_in_words,
-    "bytes": "{:,.0f} bytes a sample".format,
-    "seconds": "{:.3g} seconds a sample".format,
-}
 
 # (scores (n,), Bank, options) -> Calibration
 CALIBRATIONS = {
     "local_fraction": for_local_fraction,
     "accuracy_drop": for_accuracy_drop,
+    "cost_increase": for_cost_increase,
     "budget": for_budget,
 }

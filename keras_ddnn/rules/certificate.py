@@ -1,5 +1,6 @@
 """The proof behind a promise: how much can stay local without losing more than a given accuracy."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -41,6 +42,29 @@ def certified_threshold(
         ValueError: If `max_drop` or `delta` lies outside (0, 1), or a score is not finite.
     """
     require_probability(max_drop=max_drop, delta=delta)
+
+    def passes(order: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        losses, gains = (
+            np.append(0, np.cumsum(case[order]))[kept]
+            for case in (cloud_correct & ~local_correct, local_correct & ~cloud_correct)
+        )
+        return losses <= most_losses(len(scores), max_drop, delta)[gains]
+
+    return last_passed(scores, passes)
+
+
+def last_passed(
+    scores: np.ndarray, passes: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> float:
+    """Return the highest threshold up to which all pass, or -∞.
+
+    Args:
+        scores: float of shape (n,).
+        passes: (order, kept) of `cuts` → whether each cut passes its own test, bool (m,).
+
+    Raises:
+        ValueError: If a score is not finite.
+    """
     if not np.isfinite(scores).all():
         raise ValueError(
             f"expected finite scores; received {np.count_nonzero(~np.isfinite(scores))} NaN or "
@@ -49,12 +73,7 @@ def certified_threshold(
     if not len(scores):  # of which no test can say anything
         return float("-inf")
     order, kept, thresholds = cuts(scores)
-    losses, gains = (
-        np.append(0, np.cumsum(case[order]))[kept]
-        for case in (cloud_correct & ~local_correct, local_correct & ~cloud_correct)
-    )
-    passed = losses <= most_losses(len(scores), max_drop, delta)[gains]
-    certified = np.count_nonzero(np.logical_and.accumulate(passed))
+    certified = np.count_nonzero(np.logical_and.accumulate(passes(order, kept)))
     return float(thresholds[certified - 1]) if certified else float("-inf")
 
 
@@ -150,20 +169,44 @@ def violation_rate(
     Raises:
         ValueError: If `max_drop` or `delta` lies outside (0, 1).
     """
+
+    def certify(drawn: np.ndarray) -> float:
+        return certified_threshold(
+            scores[drawn], local_correct[drawn], cloud_correct[drawn], max_drop, delta
+        )
+
+    lost = cloud_correct.astype(int) - local_correct
+    return violations(scores, lost, certify, splits, calibration_size, max_drop, seed)
+
+
+def violations(
+    scores: np.ndarray,
+    lost: np.ndarray,
+    certify: Callable[[np.ndarray], float],
+    splits: int,
+    calibration_size: int,
+    most_lost: float,
+    seed: int,
+) -> dict[str, float]:
+    """Return what `violation_rate` does, for any certificate.
+
+    Args:
+        scores: float of shape (n,), finite.
+        lost: What keeping each sample costs more than sending it on, of shape (n,).
+        certify: Rows of the samples, int (calibration_size,) → the threshold certified on them.
+        splits, calibration_size, seed: See `violation_rate`.
+        most_lost: The mean that may be lost.
+    """
     rng = np.random.default_rng(seed)
     order, kept, _ = cuts(scores)
     ordered, n = scores[order], len(scores)
-    lost = np.append(0, np.cumsum(cloud_correct[order].astype(int) - local_correct[order]))
+    total = np.append(0, np.cumsum(lost[order]))
     stay = np.empty(splits, int)
     for split in range(splits):
-        drawn = rng.integers(0, n, calibration_size)
-        threshold = certified_threshold(
-            scores[drawn], local_correct[drawn], cloud_correct[drawn], max_drop, delta
-        )
-        stay[split] = np.searchsorted(ordered, threshold)
-    tolerable = np.logical_and.accumulate(lost[kept] / n <= max_drop)
+        stay[split] = np.searchsorted(ordered, certify(rng.integers(0, n, calibration_size)))
+    tolerable = np.logical_and.accumulate(total[kept] / n <= most_lost)
     return {
-        "violation_share": float(np.mean(lost[stay] / n > max_drop)),
+        "violation_share": float(np.mean(total[stay] / n > most_lost)),
         "local_fraction": float(np.mean(stay) / n),
         "best_local_fraction": float(kept[tolerable][-1] / n),
     }

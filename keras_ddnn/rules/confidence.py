@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.task import Task
 
 
 def offloads(scores: np.ndarray, score_threshold: float) -> np.ndarray:
@@ -30,15 +32,23 @@ class OffloadRule(ABC):
         multiply_adds: Multiply-adds a sample that the rule costs on top of the local network.
         fits_graph: Whether the rule can be part of a graph.
         files: Names of the files that `save` writes: the networks of the rule.
+        needs: What it reads of a tier beside its outputs; see `TierOutputs.require`.
     """
 
     multiply_adds: int = 0
     fits_graph: bool = True
     files: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @abstractmethod
     def score(self, edge: TierOutputs) -> np.ndarray:
         """Return the score of n samples, of shape (n,): higher means offload."""
+
+    def _distribution(self, edge: TierOutputs) -> Any:
+        """Return how sure the outputs are, once the tier has all that the rule needs."""
+        for need in self.needs:
+            edge.require(need, f"the rule {type(self).__name__}")
+        return edge.distribution
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor as plain JSON, from which `from_config` makes it.
@@ -146,25 +156,41 @@ class Entropy(OffloadRule):
     End Devices", 2017.
     """
 
+    needs = ("probabilities",)
+
     def score(self, edge):
         """Return the entropy of the local probabilities divided by log num_classes, in [0, 1]."""
-        return edge.distribution.entropy
+        return self._distribution(edge).entropy
 
 
 class MaxProb(OffloadRule):
     """Offloads where the most probable local class has low probability (Chow, 1970)."""
 
+    needs = ("probabilities",)
+
     def score(self, edge):
         """Return 1 - max p_local, in [0, 1]."""
-        return edge.distribution.rest
+        return self._distribution(edge).rest
 
 
 class Margin(OffloadRule):
     """Offloads where the two most probable local classes are close."""
 
+    needs = ("probabilities",)
+
     def score(self, edge):
         """Return 1 - (p_local of the first class - p_local of the second), in [0, 1]."""
-        return edge.distribution.closeness
+        return self._distribution(edge).closeness
+
+
+class Width(OffloadRule):
+    """Offloads where the predicted quantiles of a number lie far apart."""
+
+    needs = ("quantiles",)
+
+    def score(self, edge):
+        """Return the distance of the outermost quantiles, in units of the answer, at least 0."""
+        return self._distribution(edge).width
 
 
 class Patience(OffloadRule):
@@ -190,10 +216,21 @@ class Patience(OffloadRule):
 
 
 # The rules that need no training; the learned one is `heads.HeadRule`.
-RULES = {"random": Random, "entropy": Entropy, "max_prob": MaxProb, "margin": Margin}
+RULES = {
+    "random": Random,
+    "entropy": Entropy,
+    "max_prob": MaxProb,
+    "margin": Margin,
+    "width": Width,
+}
 
-# `random` is there to be compared with; it is excluded from model selection.
-CONFIDENCE_RULES = tuple(name for name in RULES if name != "random")
+
+def confidence_rules(task: Task) -> tuple[str, ...]:
+    """Return the names of the rules that rank by confidence and that the outputs of a task allow.
+
+    `random` is there to be compared with; it is excluded from model selection.
+    """
+    return tuple(name for name in untrained_rules(task) if name != "random")
 
 
 def name_of(rule: OffloadRule, rules: Mapping[str, type[OffloadRule]], expected: str) -> str:
@@ -213,6 +250,9 @@ def name_of(rule: OffloadRule, rules: Mapping[str, type[OffloadRule]], expected:
     raise ValueError(f"{expected} one of {', '.join(rules)}; received {type(rule).__name__}")
 
 
-def untrained_rules() -> dict[str, OffloadRule]:
-    """Return a rule of every row of `RULES`, by its name."""
-    return {name: rule() for name, rule in RULES.items()}
+def untrained_rules(task: Task = CLASSIFICATION) -> dict[str, OffloadRule]:
+    """Return a rule of every row of `RULES` that the outputs of a task allow, by its name."""
+    return {name: rule() for name, rule in RULES.items() if task.gives.issuperset(rule.needs)}
+
+
+CONFIDENCE_RULES = confidence_rules(CLASSIFICATION)

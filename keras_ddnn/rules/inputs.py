@@ -24,13 +24,14 @@ def image(edge: TierOutputs) -> np.ndarray:
 
 
 def logits(edge: TierOutputs) -> np.ndarray:
-    """Return the local logits, float32 (n, num_classes)."""
+    """Return the local outputs, float32 (n, d): logits of classes, or quantiles of a number."""
     return edge.outputs
 
 
 def logits_plus(edge: TierOutputs) -> np.ndarray:
     """Return logits, normalised entropy and top-2 gap, float32 (n, num_classes + 2)."""
-    return _columns(edge, edge.outputs, edge.distribution.entropy, edge.distribution.margin)
+    known = edge.require("probabilities", "the head input 'logits_plus'")
+    return _columns(edge, edge.outputs, known.entropy, known.margin)
 
 
 def logits_rich(edge: TierOutputs) -> np.ndarray:
@@ -40,25 +41,15 @@ def logits_rich(edge: TierOutputs) -> np.ndarray:
     the first class against the rest, normalised entropy and top-2 gap, and the first and the second
     class as one-hot (num_classes each).
     """
-    xp, ranked = edge.xp, edge.distribution.ranked
+    known = edge.require("probabilities", "the head input 'logits_rich'")
+    xp, ranked = edge.xp, known.ranked
     logs = xp.log(ranked + EPSILON)
-    log_odds = logs[:, 0] - xp.log(edge.distribution.rest + EPSILON)
+    log_odds = logs[:, 0] - xp.log(known.rest + EPSILON)
     top = logs[:, :4]
     one_hot = xp.eye(ranked.shape[1], dtype=edge.precision)
-    first, second = (
-        xp.take(one_hot, edge.distribution.order[:, place], axis=0) for place in (0, 1)
-    )
+    first, second = (xp.take(one_hot, known.order[:, place], axis=0) for place in (0, 1))
     gaps = top[:, :-1] - top[:, 1:]
-    return _columns(
-        edge,
-        logs,
-        gaps,
-        log_odds,
-        edge.distribution.entropy,
-        edge.distribution.margin,
-        first,
-        second,
-    )
+    return _columns(edge, logs, gaps, log_odds, known.entropy, known.margin, first, second)
 
 
 def logits_features(edge: TierOutputs) -> np.ndarray:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_ddnn.tasks.arrays import as_labels, as_logits, refuse_probabilities, require_rows
+from keras_ddnn.tasks.task import ACCURACY
+
 TINY = float(np.finfo(np.float32).tiny)  # keeps the logarithm of a probability of 0 finite
 
 
@@ -144,11 +147,18 @@ def _of_logits(cost: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
 class Classification:
     """Outputs are logits (n, num_classes), targets are class numbers (n,); see `Task`."""
 
+    name = "classification"
+    output_name = "logits"
     costs: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = MappingProxyType(
         # Of the logits themselves: rounded probabilities can tie.
         {name: _of_logits(cost) for name, cost in COSTS.items()} | {"zero_one": zero_one}
     )
     reported = "zero_one"
+    benefit_cost = "true_class"
+    measure = ACCURACY
+    bound = 1.0
+    gives = frozenset({"probabilities"})
+    target_reader = None
     keras_loss: Mapping[str, Any] = MappingProxyType(
         {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}}
     )
@@ -161,6 +171,45 @@ class Classification:
     def differ(self, stay: np.ndarray, go: np.ndarray) -> np.ndarray:
         """Return 1 where the two answers are other classes and else 0, float64 (n,)."""
         return (self.answers(stay) != self.answers(go)).astype(np.float64)
+
+    def distribution(
+        self, outputs: np.ndarray, xp: ModuleType, precision: str
+    ) -> ClassDistribution:
+        """Return the probabilities of logits (n, num_classes)."""
+        return ClassDistribution(outputs, xp, precision)
+
+    def checked(
+        self, outputs: Mapping[str, Any], targets: Any
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return logits, float32 (n, num_classes) a tier, and class numbers, int64 (n,).
+
+        Raises:
+            ValueError: If an array is no array of logits or of labels, or two do not fit.
+        """
+        logits = {tier: as_logits(array, f"{tier} logits") for tier, array in outputs.items()}
+        for tier, array in logits.items():
+            refuse_probabilities(array, f"{tier} logits")
+        first, *others = logits
+        n, num_classes = logits[first].shape
+        for tier in others:
+            if logits[tier].shape[1] != num_classes:
+                raise ValueError(
+                    f"{tier} logits: expected {num_classes} classes as of {first}; received "
+                    f"{logits[tier].shape[1]}; give all the same classes in the same order"
+                )
+        labels = as_labels(targets, num_classes)
+        for tier in others:
+            require_rows(f"{tier} logits", len(logits[tier]), n)
+        require_rows("labels", len(labels), n)
+        return logits, labels
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        """Return the classes themselves."""
+        return targets
+
+    def get_config(self) -> dict[str, Any]:
+        """Return nothing: it has no arguments."""
+        return {}
 
 
 CLASSIFICATION = Classification()

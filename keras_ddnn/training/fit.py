@@ -129,7 +129,8 @@ def fit_ddnn(
     Args:
         train, val: A `Split`; a pair of images (n, h, w, c), uint8 or float in [0, 1], and labels
             (n,), integers or strings; or a `tf.data.Dataset` or `keras.utils.PyDataset` of batches
-            of both, of which one pass is written to a file. Images are anything with a shape, a
+            of both, of which one pass is written to a file. Of a cascade whose task is a
+            `Regression` the labels are numbers. Images are anything with a shape, a
             type and rows by index: NumPy, `np.memmap`, HDF5, Zarr. Labels other than 0..k-1 are
             mapped to these numbers, which is said in one line; see `Classes`. Without `val` the
             plateau schedule watches the training loss.
@@ -192,7 +193,7 @@ def fit_ddnn(
             start_whitening(model, train.images)
             if checkpoint.path:
                 data = (train, val, weights)
-                checkpoint.find(address_of_training(model, config, data, callbacks))
+                checkpoint.find(address_of_training(model, config, data, callbacks, cascade.task))
             checkpoint.begin(first, end)
             rate = make_rate(part)
         else:

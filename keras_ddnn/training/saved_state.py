@@ -17,6 +17,9 @@ from keras_ddnn.data.rows.view import blocks
 from keras_ddnn.data.splits import Split
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.records import as_json
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.known import task_as_json
+from keras_ddnn.tasks.task import Task
 
 CODE = ("networks", "training", "heads", "labels")  # rooms that change what a training comes to
 LIBRARIES = ("tensorflow", "keras", "numpy")
@@ -51,6 +54,7 @@ def address_of_training(
     config: DDNNConfig,
     data: Iterable[Split | np.ndarray | None],
     callbacks: Sequence[keras.callbacks.Callback],
+    task: Task = CLASSIFICATION,
 ) -> str:
     """Return the SHA-256, in hex, of all that a training's result follows from.
 
@@ -59,10 +63,12 @@ def address_of_training(
         config: The recipe.
         data: Training and validation data, weights of samples; every row is read.
         callbacks: Of which the classes count.
+        task: What the outputs are: it has the loss.
     """
     content = {
         "model": _described(model),
         "config": as_json(config),
+        "task": task_as_json(task),
         "replicas": model.distribute_strategy.num_replicas_in_sync,
         "callbacks": [type(callback).__qualname__ for callback in callbacks],
         "code": _code(),

@@ -36,7 +36,8 @@ def read_network_and_data(
     """
     waits = waits_for_data(network)
     cascade = None if waits else as_network(network, at, seed=seed)
-    train, val = read_training_data(train, val, num_classes, cascade and cascade.reads)
+    reads, reader = (cascade.reads, cascade.task.target_reader) if cascade else (None, None)
+    train, val = read_training_data(train, val, num_classes, reads, reader)
     if waits:
         shape, classes = train.images.shape[1:], len(train.classes)
         cascade = as_network(network, at, shape=shape, classes=classes, seed=seed)
@@ -81,6 +82,11 @@ def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
     classes = last.shape[-1]
     if classes != len(train.classes):
         raise ValueError(f"the network has {classes} classes; the data have {len(train.classes)}")
+    if config.stages and "probabilities" not in network.task.gives:
+        raise ValueError(
+            f"stages are mean probabilities of classes; received stages={config.stages} for a "
+            f"network of the task {network.task.name!r}: leave it 0"
+        )
     if config.bottleneck is not None:
         raise ValueError(
             "a bottleneck is put into the network of the paper alone; received bottleneck="

@@ -1,0 +1,90 @@
+"""Classes whose mistakes have prices: which answer is cheapest, and what it costs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from keras_ddnn.tasks.arrays import as_numbers
+from keras_ddnn.tasks.classification import Classification, softmax
+from keras_ddnn.tasks.task import COST, Measure
+
+
+@dataclass(frozen=True)
+class PricedClasses(Classification):
+    """Classification whose mistakes cost what a matrix says, in any unit of cost.
+
+    The answer is not the most probable class, but the one of the least expected price, Σ p[y] ·
+    prices[y][answer] over the classes y. Source: Elkan, "The Foundations of Cost-Sensitive
+    Learning", 2001. Networks are trained as for classes; whether their probabilities are right
+    decides how good the answers are.
+
+    Attributes:
+        prices: prices[y][j] is the cost of the answer j where y is true, at least 0; a row a class.
+
+    Raises:
+        ValueError: If prices are no square of finite numbers from 0 on, of two classes or more.
+    """
+
+    prices: Sequence[Sequence[float]]
+
+    name = "priced_classes"
+    reported = "price"
+    benefit_cost = "price"
+
+    def __post_init__(self) -> None:
+        prices = as_numbers(self.prices, "prices", len(self.prices))
+        if len(prices) < 2 or prices.shape[0] != prices.shape[1] or prices.min() < 0:
+            raise ValueError(
+                "prices: expected a row and a column for each of two or more classes, numbers from "
+                f"0 on; received shape {prices.shape}, from {prices.min():g} on"
+            )
+        object.__setattr__(self, "prices", tuple(map(tuple, prices.tolist())))
+
+    @cached_property
+    def costs(self) -> Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+        """Those of classes, with "price" and, of the same answer, "zero_one"."""
+        own = {
+            "price": lambda outputs, targets: self._matrix[targets, self.answers(outputs)],
+            "zero_one": lambda outputs, targets: 1.0 * (self.answers(outputs) != targets),
+        }
+        return MappingProxyType({**Classification.costs, **own})
+
+    @property
+    def measure(self) -> Measure:
+        """The mean price, of which lower is better."""
+        return COST
+
+    @property
+    def bound(self) -> float:
+        """The highest price."""
+        return float(self._matrix.max())
+
+    @cached_property
+    def _matrix(self) -> np.ndarray:
+        return np.array(self.prices)
+
+    def answers(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the class of the least expected price, int (n,); the lower number in a tie.
+
+        Raises:
+            ValueError: If logits have another number of classes than the prices.
+        """
+        if outputs.shape[1] != len(self.prices):
+            raise ValueError(
+                f"prices of {len(self.prices)} classes need as many logits; received "
+                f"{outputs.shape[1]}"
+            )
+        return (softmax(outputs.astype(np.float64)) @ self._matrix).argmin(axis=1)
+
+    def differ(self, stay: np.ndarray, go: np.ndarray) -> np.ndarray:
+        """Return the most that the prices of two answers differ by for any truth, float64 (n,)."""
+        prices = self._matrix
+        return np.abs(prices[:, self.answers(stay)] - prices[:, self.answers(go)]).max(axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the prices as plain JSON."""
+        return {"prices": [list(row) for row in self.prices]}
