@@ -98,7 +98,7 @@ class OffloadPolicy:
 
         Only the local network and the rule are run. n is at least 1, or ValueError is raised.
         """
-        return self.gates[0].sends_on(_edge([*self._ask_device(images)], images))
+        return self.gates[0].sends_on(self._edge([*self._ask_device(images)], images))
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
@@ -120,7 +120,7 @@ class OffloadPolicy:
         before it have sent on. Arguments and errors are those of `predict`.
         """
         batches = list(self._ask_device(images))
-        known, answers_of = _edge(batches, images), self.cascade.task.answers
+        known, answers_of = self._edge(batches, images), self.cascade.task.answers
         answers, places = answers_of(known.outputs), np.zeros(len(images), np.int8)
         samples = np.arange(len(images))
         # The samples of each batch, and what the tier hands on of them, filled up.
@@ -144,8 +144,20 @@ class OffloadPolicy:
                     np.concatenate([outputs for _, outputs, _ in said]),
                     np.concatenate([features[: len(batch)] for batch, _, features in said]),
                     earlier=earlier,
+                    task=self.cascade.task,
                 )
         return answers, places
+
+    def _edge(
+        self, batches: list[tuple[slice, list[tf.Tensor]]], images: np.ndarray
+    ) -> TierOutputs:
+        if len(images) > BUCKETS[-1]:
+            said = joined(batches, len(images))
+        else:
+            # To copy the features of a single batch takes as long as a tenth of the cloud's half.
+            ((rows, outputs),) = batches
+            said = views(rows, outputs)
+        return TierOutputs(*said, images, task=self.cascade.task)
 
     def _ask_device(self, images: np.ndarray) -> Iterator[tuple[slice, list[tf.Tensor]]]:
         """Yield the rows of each batch, and its logits and features as tensors, filled up."""
@@ -197,11 +209,3 @@ def _ask(step: Any, features: tf.Tensor, rows: np.ndarray) -> tuple[Any, ...]:
         return outputs.numpy()[rows], *(tf.gather(tensor, rows) for tensor in sent)
     outputs, *sent = step(tf.gather(features, chosen))
     return outputs.numpy()[: len(rows)], *sent
-
-
-def _edge(batches: list[tuple[slice, list[tf.Tensor]]], images: np.ndarray) -> TierOutputs:
-    if len(images) > BUCKETS[-1]:
-        return TierOutputs(*joined(batches, len(images)), images)
-    # To copy the features of a single batch takes as long as a tenth of the cloud's half.
-    ((rows, outputs),) = batches
-    return TierOutputs(*views(rows, outputs), images)
