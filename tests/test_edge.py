@@ -14,8 +14,7 @@ from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
 from toy_manifest import forge
 
-from keras_ddnn.config import BOTTLENECK_CODES
-from keras_ddnn.data.quantisation import Quantisation
+from keras_ddnn.data.quantisation import BOTTLENECK_CODES, Quantisation
 from keras_ddnn.deploy.artifact import save_policy
 from keras_ddnn.files.checksums import sha256
 from keras_ddnn.files.manifest import model_id, read_manifest

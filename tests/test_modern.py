@@ -13,6 +13,7 @@ from keras_ddnn.networks.modern import ModernOptions, build_modern
 from keras_ddnn.networks.named_models import NETWORKS, named_network
 from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.regression import Regression
 from keras_ddnn.training.capture import capture
 from keras_ddnn.training.recipe.losses import SmoothedCrossentropy, loss_of
 from keras_ddnn.training.recipe.muon import MATRIX_SHARE, MOMENTUM, VECTOR_SHARE, ConvolutionalMuon
@@ -183,12 +184,9 @@ def test_smoothed_labels_cost_what_keras_says_of_one_hot_ones():
 
 
 def test_labels_that_are_no_classes_are_not_smoothed():
-    class Numbers:
-        keras_loss = CLASSIFICATION.keras_loss
-
-    assert isinstance(loss_of(Numbers(), 0.0), keras.losses.SparseCategoricalCrossentropy)
+    assert isinstance(loss_of(CLASSIFICATION, 0.0), keras.losses.SparseCategoricalCrossentropy)
     with pytest.raises(ValueError, match="label_smoothing spreads labels over classes"):
-        loss_of(Numbers(), 0.1)
+        loss_of(Regression(), 0.1)
 
 
 def test_the_linear_schedule_falls_to_zero():
