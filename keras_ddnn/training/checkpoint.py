@@ -63,6 +63,8 @@ class Checkpoint(keras.callbacks.Callback):
     ):
         super().__init__()
         self.path, self.seconds, self.keep = path and Path(path), seconds, keep
+        # Keras waits for the numbers of each step before the next one, unless it is told not to.
+        self.async_safe = self.path is None
         self.history: dict[str, list[float]] = {}
         self._address, self._saved = "", None
 
