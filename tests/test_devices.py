@@ -63,6 +63,7 @@ def trained(*changes):
     return json.loads(run.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_two_devices_have_the_losses_of_one_to_rounding():
     said = trained()
     (one, losses, outputs, *_), (two, twice, spread, *_) = said["one"], said["all"]

@@ -34,7 +34,13 @@ MEMBERS = {
 }
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("vectors", "maps"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("deep", "of the paper")),
+    ],
+)
 def test_every_member_is_the_head_that_it_would_be_alone(banks, name):
     configs = MEMBERS[name]
     together = fit_heads(banks, configs)
@@ -56,6 +62,7 @@ def test_the_mean_over_members_with_dropout_is_near_their_twins(banks):
     assert np.mean(together) == pytest.approx(np.mean(twins), abs=0.02)
 
 
+@pytest.mark.slow
 def test_heads_that_cannot_share_a_batch_are_trained_apart_and_in_their_places(banks):
     conv = plain(epochs=1, input="features", architecture="conv", precision="float32")
     deep, plain_one, hard = plain(epochs=1, depth=2), plain(epochs=1), plain(epochs=1, loss="focal")

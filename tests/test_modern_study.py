@@ -71,6 +71,7 @@ def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
     assert gaps.loc["sees_both", "share"] == pytest.approx(100.0)
 
 
+@pytest.mark.slow
 def test_folds_give_the_labels_of_a_cross_fitted_head(outputs):
     folder = outputs / "outputs"
     rng = np.random.default_rng(0)

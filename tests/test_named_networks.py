@@ -170,6 +170,7 @@ def test_a_network_that_does_not_fit_is_refused_before_anything_is_trained(
         networks._addresses(replace(SEARCH, **fields), splits.train.take([0]))
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_addresses(folder, splits):
     found = networks.addresses(replace(SEARCH, at=("first",), seed=(0, 1)), splits)
     (name,) = SEARCH.network

@@ -121,6 +121,7 @@ def test_a_random_lambda_trains_both_networks(toy_splits):
     assert fitted.val_bank.cloud_correct.mean() > 0.6
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_network(toy_splits):
     first, again, other = (
         fit(toy_splits, augmentation="crop_flip", epochs=1, seed=seed).bank.cloud_logits
