@@ -349,3 +349,11 @@ def test_reading_the_names_does_not_import_tensorflow():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("rows", [slice(1, 3), [1, 2], np.array([False, True, True, False])])
+def test_a_split_gives_some_of_its_rows_however_they_are_named(rows):
+    split = as_split(np.arange(4 * 16 * 16 * 3).reshape(4, 16, 16, 3).astype("uint8"), [0, 1, 0, 1])
+    few = split.take(rows)
+    np.testing.assert_array_equal(few.images, split.images[1:3])
+    assert few.labels.tolist() == [1, 0]

@@ -144,11 +144,11 @@ class Split:
         return self.labels if self.classes is None else self.classes.decode(self.labels)
 
     def take(self, rows: Any) -> "Split":
-        """Return the split of some of the rows: int of shape (m,), or bool of shape (n,).
+        """Return the split of some of the rows: int of shape (m,), bool of shape (n,), or a slice.
 
         What is in a file stays there.
         """
-        rows = np.asarray(rows)
+        rows = rows if isinstance(rows, slice) else np.asarray(rows)
         return replace(self, images=taken(self.images, rows), labels=self.labels[rows])
 
 
