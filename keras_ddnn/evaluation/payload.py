@@ -15,6 +15,7 @@ from PIL import Image
 from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.data.readers import read_image
+from keras_ddnn.data.rows.view import spread_rows
 from keras_ddnn.data.tier_outputs import TierOutputs
 
 SAMPLES = 256  # measured of a bank
@@ -54,7 +55,7 @@ class Payload:
             quantisation: The codes the DDNN was trained with, see `config.feature_quantisation`.
                 Without, codes are fitted to the features.
         """
-        rows = np.unique(np.linspace(0, len(edge) - 1, SAMPLES).astype(int))
+        rows = spread_rows(len(edge), SAMPLES)
         features, images = (
             np.asarray(edge.require(name, "Payload")[rows]) for name in ("features", "inputs")
         )
@@ -135,7 +136,7 @@ def mean_png_bytes(folder: str | Path, shape: Sequence[int]) -> tuple[float, int
         raise ValueError(f"expected images in {folder}; received none")
     say_passed_over(Path(folder), passed)
     lengths = []
-    for place in np.unique(np.linspace(0, len(files) - 1, SAMPLES).astype(int)):
+    for place in spread_rows(len(files), SAMPLES):
         pixels = read_image(files[place], channels).pixels
         image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
         lengths.append(png_bytes(np.asarray(image.resize((width, height))).reshape(shape)))

@@ -200,13 +200,17 @@ class Whitening(keras.layers.Conv2D):
 
     def build(self, input_shape):
         """Make as many filters as the channels of the input ask for."""
-        self.filters = 2 * self.kernel_size[0] * self.kernel_size[1] * input_shape[-1]
+        self._count_filters(input_shape)
         super().build(input_shape)
 
     def compute_output_shape(self, input_shape):
         """Return the shape of the maps."""
-        self.filters = 2 * self.kernel_size[0] * self.kernel_size[1] * input_shape[-1]
+        self._count_filters(input_shape)
         return super().compute_output_shape(input_shape)
+
+    def _count_filters(self, input_shape):
+        height, width = self.kernel_size
+        self.filters = 2 * height * width * input_shape[-1]
 
     def start(self, maps):
         """Take the weights from maps of shape (n, h, w, c), as they come to the layer.

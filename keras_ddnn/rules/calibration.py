@@ -8,9 +8,7 @@ from scipy.stats import binomtest
 from keras_ddnn.data.gate_costs import CostsAtGate, right_answers, threshold_for_fraction
 from keras_ddnn.rules.certificate import certified_threshold
 from keras_ddnn.rules.cost_certificate import certified_cost_threshold
-from keras_ddnn.rules.outcome import FORMATS
-from keras_ddnn.rules.outcome import checked_scores as _checked
-from keras_ddnn.rules.outcome import outcome_of as _outcome
+from keras_ddnn.rules.outcome import FORMATS, checked_scores, outcome_of
 from keras_ddnn.rules.plans import ScoredChain
 
 
@@ -53,7 +51,7 @@ class Calibration:
         Raises:
             ValueError: If there is not one finite score a sample.
         """
-        outcome = _outcome(self.score_threshold, scores, samples, self.prices)
+        outcome = outcome_of(self.score_threshold, scores, samples, self.prices)
         kept = all(low <= outcome[what] <= high for what, (low, high) in self.limits.items())
         return outcome | {"kept": kept}
 
@@ -80,8 +78,8 @@ def for_local_fraction(
     Raises:
         ValueError: If `local_fraction` lies outside [0, 1] or a score is not finite.
     """
-    threshold = threshold_for_fraction(_checked(scores, samples), local_fraction)
-    validation = _outcome(threshold, scores, samples)
+    threshold = threshold_for_fraction(checked_scores(scores, samples), local_fraction)
+    validation = outcome_of(threshold, scores, samples)
     interval = binomtest(int(np.sum(scores < threshold)), len(samples)).proportion_ci()
     low, high = float(interval.low), float(interval.high)
     promise = (
@@ -109,10 +107,10 @@ def operating_points(scores: np.ndarray, samples: CostsAtGate, points: int = 101
     Raises:
         ValueError: If there is not one finite score a sample.
     """
-    thresholds = np.quantile(_checked(scores, samples), np.linspace(0.0, 1.0, points))
+    thresholds = np.quantile(checked_scores(scores, samples), np.linspace(0.0, 1.0, points))
     thresholds[-1] = np.nextafter(thresholds[-1], np.inf)  # above all: everything stays local
     measured = samples.gate_costs().measure.name
-    outcomes = ((float(t), _outcome(t, scores, samples)) for t in np.unique(thresholds))
+    outcomes = ((float(t), outcome_of(t, scores, samples)) for t in np.unique(thresholds))
     return [
         {"score_threshold": threshold}
         | {name: float(outcome[name]) for name in ("local_fraction", measured, "disagreement")}
@@ -143,7 +141,7 @@ def for_accuracy_drop(
             are not right or wrong: see `for_cost_increase`.
     """
     threshold = certified_threshold(
-        _checked(scores, samples), *right_answers(samples, "accuracy_drop"), max_drop, delta
+        checked_scores(scores, samples), *right_answers(samples, "accuracy_drop"), max_drop, delta
     )
     drop = f"{100 * max_drop:.2f} points"
     words = f"accuracy is at most {drop} below the cloud's", f"a drop of {drop}"
@@ -180,7 +178,7 @@ def for_cost_increase(
             "give it to the task or to GateCosts, or take for_local_fraction"
         )
     threshold = certified_cost_threshold(
-        _checked(scores, samples), costs.stay, costs.go, costs.bound, max_increase, delta
+        checked_scores(scores, samples), costs.stay, costs.go, costs.bound, max_increase, delta
     )
     words = (
         f"the mean cost is at most {max_increase:g} above that of sending everything",
@@ -246,11 +244,11 @@ def for_budget(
                 f"max_{what} must be at least {prices[what][0]}, the price of keeping everything "
                 f"local; received {most!r}"
             )
-        chain = ScoredChain([_checked(scores, samples)], staying, prices[what])
+        chain = ScoredChain([checked_scores(scores, samples)], staying, prices[what])
         thresholds += chain.for_budget(most).thresholds
     # Where everything fits, what scores lower than any validation sample is offloaded too.
     threshold = max(thresholds)
-    validation = _outcome(threshold, scores, samples, prices)
+    validation = outcome_of(threshold, scores, samples, prices)
     allowed = " and ".join(f"{FORMATS[what](most)}" for what, (_, most) in limits.items())
     promise = (
         f"at most {allowed} on average "
@@ -262,7 +260,7 @@ def for_budget(
 
 
 def _certified(name, threshold, scores, samples, limits, options, words):
-    validation, n = _outcome(threshold, scores, samples), len(samples)
+    validation, n = outcome_of(threshold, scores, samples), len(samples)
     probability, (promised, asked) = f"{1 - options['delta']:.1%}", words
     promise = (
         f"with probability {probability} or more, {promised} "

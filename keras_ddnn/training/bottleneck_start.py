@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.config.network import BOTTLENECK_BLOCK
+from keras_ddnn.data.rows.view import spread_rows
 from keras_ddnn.networks.batched import run_in_batches
 
 SAMPLES = 1000  # images; of each many places are seen
@@ -34,7 +35,7 @@ def start_bottleneck(narrow: keras.Model, wide: keras.Model, images: np.ndarray,
     def step(batch):
         return [_blocks(tf.cast(each, tf.float32)) for each in local(batch, training=False)]
 
-    spread = np.linspace(0, len(images) - 1, min(SAMPLES, len(images))).astype(int)
+    spread = spread_rows(len(images), SAMPLES)
     before, after = (
         blocks.reshape(-1, blocks.shape[-1]) for blocks in run_in_batches(step, images[spread])
     )

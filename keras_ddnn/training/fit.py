@@ -17,6 +17,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split
 from keras_ddnn.data.gate_costs import benefit, hard_labels, threshold_for_fraction
+from keras_ddnn.data.rows.view import spread_rows
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import fold_config, fold_rows
 from keras_ddnn.networks.cascade import Cascade
@@ -272,7 +273,7 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
             write_benefit(folder / name, values, threshold, tag=tag)
     benefits = benefit(bank)
     hard = hard_labels(benefits, LOGGED_LOCAL_FRACTION)
-    rows = np.unique(np.linspace(0, len(bank) - 1, PROJECTED).astype(int))
+    rows = spread_rows(len(bank), PROJECTED)
     shown = bank.rows(rows)
     features = np.asarray(shown.edge.features)
     write_projector(

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Split, read_training_data
-from keras_ddnn.data.rows.view import Array
+from keras_ddnn.data.rows.view import Array, spread_rows
 from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.layers import Whitening
@@ -60,7 +60,7 @@ def start_whitening(model: keras.Model, images: Array) -> None:
         model: To be trained. One that was trained before keeps its weights.
         images: Training inputs (n, ...).
     """
-    spread = np.linspace(0, len(images) - 1, min(SAMPLES, len(images))).astype(int)
+    spread = spread_rows(len(images), SAMPLES)
     for layer in model.layers:
         if isinstance(layer, Whitening) and not np.any(layer.get_weights()[0]):
             before = keras.Model(model.input, layer.input)

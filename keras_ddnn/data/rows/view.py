@@ -215,6 +215,11 @@ def taken(array: Array, rows: Any) -> Array:
     return (array if isinstance(array, Rows) else Rows(array)).take(rows)
 
 
+def spread_rows(n: int, most: int) -> np.ndarray:
+    """Return the places of up to `most` of n rows, spread evenly over them, int64, rising."""
+    return np.linspace(0, n - 1, min(most, n)).astype(int)
+
+
 def converted(source: Source, **how: Any) -> Array:
     """Return a source converted as `Rows` says: now if it is in memory, else as it is read."""
     if not isinstance(source, Rows):
