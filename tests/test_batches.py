@@ -5,7 +5,14 @@ import pytest
 import tensorflow as tf
 
 from keras_ddnn.config import Augmentation
-from keras_ddnn.training.batches import PAD, augmentation, steps_per_epoch, training_batches
+from keras_ddnn.training.batches import (
+    CUT,
+    GREY,
+    PAD,
+    augmentation,
+    steps_per_epoch,
+    training_batches,
+)
 
 SEED = tf.constant([0, 1], tf.int64)
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
@@ -57,6 +64,25 @@ def test_flip_mirrors_about_half_of_the_images():
 def test_an_image_is_cropped_and_then_mirrored_as_each_alone_would_do():
     cropped, both = (augmentation(n)(tf.constant(IMAGES), SEED) for n in ("crop", "crop_flip"))
     np.testing.assert_array_equal(both, augmentation("flip")(cropped, SEED))
+
+
+def test_cutout_hides_one_square_of_each_image_and_changes_nothing_else():
+    cropped, cut = (
+        augmentation(name)(tf.constant(IMAGES), SEED).numpy()
+        for name in ("crop_flip", "crop_flip_cutout")
+    )
+    height, width = IMAGES.shape[1:3]
+    places = set()
+    for before, after in zip(cropped, cut):
+        changed = np.argwhere((before != after).any(axis=-1))
+        (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0)
+        square = np.zeros((height, width), bool)
+        square[top : bottom + 1, left : right + 1] = True
+        assert (after[square] == GREY).all()
+        np.testing.assert_array_equal(after[~square], before[~square])
+        assert CUT // 2 <= bottom - top + 1 <= CUT and CUT // 2 <= right - left + 1 <= CUT
+        places.add((top, left))
+    assert len(places) > len(IMAGES) // 2
 
 
 def test_crop_shifts_an_image_by_up_to_the_padding():

@@ -35,7 +35,7 @@ def outputs(tmp_path, monkeypatch):
         for name, wrong_of, cost in (("modern_small", 4, 100), ("modern_large", 20, 1000)):
             said = {
                 part: logits(y.astype(int), np.arange(len(y)) // CLASSES % wrong_of > 0, rng)
-                for part, y in labels.items()
+                for part, y in [*labels.items(), ("train_augmented", labels["train"])]
             }
             np.savez(folder / f"{name}-seed{seed}.npz", **said)
             facts = {"multiply_adds": cost, "minutes": 1.0, "png_bytes": 2000.0}
@@ -51,6 +51,7 @@ def test_tables_come_from_the_outputs_alone(outputs):
     table = pd.read_csv(outputs / "table.csv").set_index("rule")
     assert set(table["pair"]) == {"modern_small+modern_large"}
     assert set(table["seeds"]) == {2}
+    assert {"default", "default/augmented"} < {*table.index}
     assert (table["local"] == 74.0).all()  # 13 of 50 groups of 4 samples are wrong
     assert table.loc["oracle", "audc"] == table["audc"].max()
     assert table.loc["random", "audc"] < table.loc["margin", "audc"]
@@ -97,7 +98,7 @@ def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_p
     assert modern.main([*arguments, "--epochs", "1"]) == 0
     file = tmp_path / "out" / "outputs" / "modern_tiny-seed0.npz"
     with np.load(file) as said:
-        assert {*said.files} == {"train", "val", "test", "val_augmented", "test_augmented"}
+        assert {*said.files} == {*COUNTS, "train_augmented", "val_augmented", "test_augmented"}
         assert said["test"].dtype == np.float16
     facts = json.loads(file.with_suffix(".json").read_text())
     assert facts["recipe"]["optimizer"] == "muon"

@@ -27,7 +27,7 @@ from keras_ddnn.evaluation.payload import SAMPLES, Payload, png_bytes
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import FOLDS, fold_config
 from tune.failures import run_command
-from tune.modern_outputs import LABELS, PAPER, PARTS, Pair, name_of, seeds_of, stored_name
+from tune.modern_outputs import AUGMENTED, LABELS, PAPER, PARTS, Pair, name_of, seeds_of, stored_name
 from tune.modern_tables import Scored, certificates, gaps, pareto, points, table
 from tune.study import GO_ON, study_parser
 
@@ -164,6 +164,7 @@ def _train(job: Job, splits: Splits, options: argparse.Namespace) -> None:
     fitted = fit_ddnn(train, None, config, **given)
     banks = {"train": fitted.bank, "val": fitted.capture(splits.val)}
     banks |= {"test": fitted.capture(splits.test)}
+    banks |= {AUGMENTED: _train_augmented(fitted)} if not job.all_images else {}
     banks |= _augmented(fitted.cascade, splits)
     arrays = {
         stored_name(part, tier, bank.tiers): said.outputs
@@ -222,6 +223,15 @@ def _joined(*splits: Split) -> Split:
     images = np.concatenate([np.asarray(split.images) for split in splits])
     labels = np.concatenate([split.labels for split in splits])
     return Split(images, labels, splits[0].classes)
+
+
+def _train_augmented(fitted: "FittedDDNN") -> Bank:
+    """Return the bank of a view of each training image, the same view for all networks of a seed."""
+    from keras_ddnn.training.batches import augmented_views
+    from keras_ddnn.training.capture import capture
+
+    views = augmented_views(fitted.bank.edge.inputs, "crop_flip", 1, fitted.config.seed)
+    return capture(fitted.cascade, views, fitted.bank.labels)
 
 
 def _augmented(cascade: "Cascade", splits: Splits) -> dict[str, Bank]:

@@ -16,6 +16,7 @@ from keras_ddnn.labels.sources import FOLDS, Banks
 PAPER = "paper"  # one network of two tiers
 LABELS = "labels.npz"
 PARTS = ("train", "val", "test")
+AUGMENTED = "train_augmented"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +25,13 @@ class Pair(Banks):
 
     Attributes:
         test_bank: For the report.
+        augmented: One augmented view of each training image; None if none was kept.
         folds: What the networks of each fold say of it; none if they were not trained.
         device, cloud: What `tune.modern` has kept of each network.
     """
 
     test_bank: Bank | None = None
+    augmented: Bank | None = None
     folds: tuple[Predictions, ...] = ()
     device: Mapping[str, Any] | None = None
     cloud: Mapping[str, Any] | None = None
@@ -36,6 +39,10 @@ class Pair(Banks):
     def fold(self, fold: int) -> Predictions:
         """Return what the networks trained without a fold say of it."""
         return self.folds[fold]
+
+    def augmented_bank(self, views: int) -> Bank:
+        """Return the view that was kept, however many are asked for."""
+        return super().augmented_bank(views) if self.augmented is None else self.augmented
 
     @classmethod
     def read(cls, folder: Path, device: str, cloud: str, seed: int) -> "Pair":
@@ -49,7 +56,9 @@ class Pair(Banks):
         names = [f"{name}-seed{seed}" for name in (device, cloud)]
         labels, (near, far) = _read(folder / LABELS), (_read(folder / f"{n}.npz") for n in names)
         banks = [Bank.from_outputs(_said(part, near, far), labels[part]) for part in PARTS]
-        folds = []
+        views, folds = None, []
+        if all(any(part.startswith(AUGMENTED) for part in said) for said in (near, far)):
+            views = Bank.from_outputs(_said(AUGMENTED, near, far), labels["train"])
         for fold in range(FOLDS):
             paths = [folder / f"{name}-fold{fold}.npz" for name in names]
             if all(path.exists() for path in paths):
@@ -57,7 +66,7 @@ class Pair(Banks):
                 folds.append(Predictions(near["rows"], _said("train", near, far)))
         facts = (json.loads((folder / f"{name}.json").read_text()) for name in names)
         whole = tuple(folds) if len(folds) == FOLDS else ()
-        return cls(*banks[:2], None, banks[2], whole, *facts)
+        return cls(*banks[:2], None, banks[2], views, whole, *facts)
 
 
 def name_of(device: str, cloud: str) -> str:

@@ -46,6 +46,8 @@ def scores_of(pair: Pair, seed: int) -> dict[str, np.ndarray]:
     test, val = pair.test_bank, pair.val_bank
     scores = {name: rule.score(test.edge) for name, rule in untrained_rules().items()}
     labels = {DEFAULT: HeadConfig().labels}
+    if pair.augmented:
+        labels[f"{DEFAULT}/augmented"] = "augmented"
     if pair.folds:
         labels[f"{DEFAULT}/cross_fitted"] = "cross_fitted"
     for name, source in labels.items():

@@ -12,6 +12,8 @@ from keras_ddnn.data.rows.computed import Computed
 from keras_ddnn.data.rows.view import Array, Rows
 
 PAD = 4
+CUT = 8  # side of the square that is cut out
+GREY = 127  # of what is cut out
 VIEW_BATCH = 1000
 TOGETHER_BYTES, MOST_TOGETHER = 2**18, 32  # of batches that are read at once
 
@@ -108,6 +110,8 @@ def augmentation(name: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tens
             return flip
         case "crop_flip":
             return crop_flip
+        case "crop_flip_cutout":
+            return lambda images, seed: cutout(crop_flip(images, seed), seed + 3)
         case _:
             assert_never(name)
 
@@ -128,6 +132,25 @@ def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Shift each image as `crop` does and mirror half of them."""
     down, right = _shifts(images, seed)
     return _take(images, down + tf.range(images.shape[1]), right + _columns(images, seed))
+
+
+def cutout(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Fill a square of 8 by 8 pixels in each image of (n, h, w, c) with grey.
+
+    Its middle is anywhere, so that some of it may lie outside.
+
+    Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with
+    Cutout", 2017.
+    """
+    hidden = []
+    for axis in (1, 2):
+        places = tf.range(images.shape[axis])
+        middle = tf.random.stateless_uniform(
+            (tf.shape(images)[0], 1), seed + axis, maxval=images.shape[axis], dtype=tf.int32
+        )
+        hidden.append((places >= middle - CUT // 2) & (places < middle + CUT // 2))
+    square = hidden[0][:, :, None] & hidden[1][:, None, :]
+    return tf.where(square[..., None], tf.cast(GREY, images.dtype), images)
 
 
 def _shifts(images: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
