@@ -27,7 +27,16 @@ from keras_ddnn.evaluation.payload import SAMPLES, Payload, png_bytes
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import FOLDS, fold_config
 from tune.failures import run_command
-from tune.modern_outputs import AUGMENTED, LABELS, PAPER, PARTS, Pair, name_of, seeds_of, stored_name
+from tune.modern_outputs import (
+    AUGMENTED,
+    LABELS,
+    PAPER,
+    PARTS,
+    Pair,
+    name_of,
+    seeds_of,
+    stored_name,
+)
 from tune.modern_tables import Scored, certificates, gaps, pareto, points, table
 from tune.study import GO_ON, study_parser
 
@@ -226,7 +235,7 @@ def _joined(*splits: Split) -> Split:
 
 
 def _train_augmented(fitted: "FittedDDNN") -> Bank:
-    """Return the bank of a view of each training image, the same view for all networks of a seed."""
+    """Return the bank of a view of each training image, the same one for all networks of a seed."""
     from keras_ddnn.training.batches import augmented_views
     from keras_ddnn.training.capture import capture
 
