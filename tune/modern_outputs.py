@@ -14,6 +14,7 @@ from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import FOLDS, Banks
 
 PAPER = "paper"  # one network of two tiers
+OUTPUTS = "outputs"  # their folder
 LABELS = "labels.npz"
 PARTS = ("train", "val", "test")
 AUGMENTED = "train_augmented"
