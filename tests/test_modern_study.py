@@ -8,6 +8,7 @@ import pytest
 
 from keras_ddnn.data.datasets import Splits, as_split
 from tune import modern, modern_tables
+from tune.modern_cases import CASES
 from tune.modern_outputs import Pair
 
 CLASSES, COUNTS = 4, {"train": 240, "val": 160, "test": 200}
@@ -92,9 +93,10 @@ def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_p
         as_split(rng.integers(0, 255, (n, 32, 32, 3), "uint8"), np.arange(n) % 3)
         for n in (40, 9, 9)
     ]
-    monkeypatch.setattr(modern, "load", lambda *_: Splits("noise", *parts, ("a", "b", "c")))
+    splits = Splits("noise", *parts, ("a", "b", "c"))
+    monkeypatch.setattr(modern, "load", lambda *_: splits)
     arguments = ["--output", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
-    arguments += ["--networks", "modern_tiny", "--seeds", "0"]
+    arguments += ["--networks", "modern_tiny", "--seeds", "0", "--no-tables"]
     assert modern.main([*arguments, "--epochs", "1"]) == 0
     file = tmp_path / "out" / "outputs" / "modern_tiny-seed0.npz"
     with np.load(file) as said:
@@ -104,5 +106,38 @@ def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_p
     assert facts["recipe"]["optimizer"] == "muon"
     assert facts["minutes"] >= 0
     before = file.stat().st_mtime_ns
-    assert modern.main([*arguments, "--epochs", "1"]) == 0
+    # The broken cameras are met by the network that was trained already.
+    cases = ["--cases", "usual", "shift"]
+    assert modern.main([*arguments, *cases, "--epochs", "1"]) == 0
     assert file.stat().st_mtime_ns == before
+    with np.load(file) as usual, np.load(file.with_name("modern_tiny-shift-seed0.npz")) as shifted:
+        broken = (usual["val"] != shifted["val"]).any(axis=1)
+        assert 0 < broken.sum() < len(broken)
+        np.testing.assert_array_equal(shifted["val_labels"], parts[1].labels)
+
+
+def test_worlds_change_what_they_say_and_nothing_else():
+    rng = np.random.default_rng(0)
+    parts = [
+        as_split(rng.integers(0, 255, (400, 16, 17, 3), "uint8"), np.arange(400) % 4, 4)
+        for _ in range(3)
+    ]
+    splits = Splits("noise", *parts, ("a", "b", "c", "d"))
+    specialist = CASES["specialist"].trained(splits, 0)
+    assert {*specialist.train.labels} == {0, 1}
+    assert CASES["specialist"].met(splits, 0) is splits
+    assert len(CASES["all"].trained(splits, 0).train) == 800
+    noisy = CASES["noise"].met(splits, 0)
+    for before, after in zip(parts, (noisy.train, noisy.val, noisy.test)):
+        changed = before.labels != after.labels
+        assert not changed[before.labels >= 2].any()
+        assert changed[before.labels < 2].mean() == pytest.approx(0.5 * 3 / 4, abs=0.1)
+        assert after.images is before.images
+    met = CASES["shift"].met(splits, 0)
+    same = (met.val.images == splits.val.images).all(axis=(1, 2, 3))
+    assert same.mean() == pytest.approx(0.5, abs=0.1)
+    broken = int(np.argmin(same))
+    block = splits.val.images[broken, 4:8, 12:16].astype(float).mean(axis=(0, 1))
+    np.testing.assert_array_equal(met.val.images[broken, 7, 12], np.rint(block))
+    np.testing.assert_array_equal(met.val.images[broken, :, 16], splits.val.images[broken, :, 16])
+    np.testing.assert_array_equal(met.val.labels, splits.val.labels)

@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import product
 
 import pandas as pd
 
@@ -17,6 +18,7 @@ from keras_ddnn.data.datasets import load
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import FOLDS
 from tune.failures import run_command
+from tune.modern_cases import CASES, USUAL
 from tune.modern_outputs import LABELS, OUTPUTS, PAPER, PARTS, Pair, name_of, seeds_of
 from tune.modern_tables import Scored, certificates, gaps, pareto, points, table
 from tune.modern_training import RECIPES, Job, output_file, train_network, write_arrays
@@ -29,6 +31,9 @@ PAIRS = (
     ("modern_tiny", "modern_large"),
     ("modern_tiny", "modern_small"),
     ("modern_medium", "modern_large"),
+    ("modern_tiny", "modern_small-specialist"),
+    ("modern_tiny-noise", "modern_small-noise"),
+    ("modern_tiny-shift", "modern_small-shift"),
 )
 TABLES = {"table": table, "points": points, "gaps": gaps, "certificates": certificates}
 
@@ -47,7 +52,8 @@ def _run(options: argparse.Namespace) -> None:
         write_arrays(options.output / OUTPUTS / LABELS, labels)
     for job in missing:
         train_network(job, splits, options)
-    _tell(options)
+    if not options.no_tables:
+        _tell(options)
 
 
 def _tell(options: argparse.Namespace) -> None:
@@ -70,14 +76,10 @@ def _tell(options: argparse.Namespace) -> None:
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
-    for seed in options.seeds:
-        for network in options.networks:
-            yield Job(network, seed)
-    for seed in options.fold_seeds:
-        for network in options.networks:
-            yield from (Job(network, seed, fold) for fold in range(FOLDS))
-    for network in options.all_images:
-        yield Job(network, options.seeds[0], all_images=True)
+    for seed, case, network in product(options.seeds, options.cases, options.networks):
+        yield Job(network, seed, case=case)
+    for seed, network in product(options.fold_seeds, options.networks):
+        yield from (Job(network, seed, fold) for fold in range(FOLDS))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--preset", choices=PRESETS, help="recipe of all networks; default: that of each")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     add("--fold-seeds", type=int, nargs="*", default=[], help="whose folds are trained, too")
-    add("--all-images", nargs="*", choices=RECIPES, default=[], help="trained on train and val")
+    add("--cases", nargs="+", choices=CASES, default=[USUAL], help="worlds they are trained for")
+    add("--no-tables", action="store_true", help="train alone")
     return parser
 
 

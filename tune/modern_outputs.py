@@ -56,6 +56,7 @@ class Pair(Banks):
         """
         names = [f"{name}-seed{seed}" for name in (device, cloud)]
         labels, (near, far) = _read(folder / LABELS), (_read(folder / f"{n}.npz") for n in names)
+        labels = {part: near.get(labels_name(part), labels[part]) for part in PARTS}
         banks = [Bank.from_outputs(_said(part, near, far), labels[part]) for part in PARTS]
         views, folds = None, []
         if all(any(part.startswith(AUGMENTED) for part in said) for said in (near, far)):
@@ -78,6 +79,11 @@ def name_of(device: str, cloud: str) -> str:
 def stored_name(part: str, tier: str, tiers: Collection[str]) -> str:
     """Return under which name the logits of a tier are kept; a network alone has one."""
     return part if len(tiers) == 1 else f"{part}_{tier}"
+
+
+def labels_name(part: str) -> str:
+    """Return under which name the labels are kept of a world that has its own."""
+    return f"{part}_labels"
 
 
 def _said(part: str, near: Mapping, far: Mapping) -> dict[str, np.ndarray]:

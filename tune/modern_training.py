@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ from keras_ddnn.data.splits import Split
 from keras_ddnn.evaluation.payload import SAMPLES, Payload, png_bytes
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import fold_config
-from tune.modern_outputs import AUGMENTED, OUTPUTS, PAPER, stored_name
+from tune.modern_cases import CASES, USUAL, name_in
+from tune.modern_outputs import AUGMENTED, OUTPUTS, PAPER, PARTS, labels_name, stored_name
 
 if TYPE_CHECKING:
     from keras_ddnn.networks.cascade import Cascade
-    from keras_ddnn.training.fit import FittedDDNN
 
 # Network → its recipe.
 RECIPES = {
@@ -32,7 +32,7 @@ RECIPES = {
     PAPER: "strong",
 }
 CLOUD = "cloud"  # the tier of a network that is trained alone
-VAL = ("val", "val_augmented")
+VIEWS = "augmented"  # of six views, in names of what is kept
 OPERATIONS = 6  # of a multiply-add in training: two forwards, four backwards
 
 
@@ -45,19 +45,19 @@ class Job:
         seed: Of its weights, its batches and its folds.
         fold: The fold of the training images it is trained without, at half the epochs; None for
             the network itself.
-        all_images: Whether it is trained on the validation images too.
+        case: Key of `CASES`, the world it is trained for.
     """
 
     network: str
     seed: int
     fold: int | None = None
-    all_images: bool = False
+    case: str = USUAL
 
     @property
     def name(self) -> str:
         """Stem of its files."""
-        part = "-all" if self.all_images else "" if self.fold is None else f"-fold{self.fold}"
-        return f"{self.network}-seed{self.seed}{part}"
+        part = "" if self.fold is None else f"-fold{self.fold}"
+        return f"{name_in(self.case, self.network)}-seed{self.seed}{part}"
 
 
 def output_file(options: argparse.Namespace, job: Job) -> Path:
@@ -73,17 +73,15 @@ def _recipe(job: Job, options: argparse.Namespace) -> DDNNConfig:
 
 def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None:
     """Train a network and write its logits, and what it cost."""
-    from keras_ddnn.networks.paper import save_weights
-    from keras_ddnn.training.fit import fit_ddnn, fit_fold
+    from keras_ddnn.training.capture import capture
+    from keras_ddnn.training.fit import fit_fold
 
-    train, config = splits.train, _recipe(job, options)
-    if job.all_images:
-        train = _joined(splits.train, splits.val)
-    network = _network(job, splits)
+    config, case = _recipe(job, options), CASES[job.case]
+    train = case.trained(splits, job.seed).train
     print(f"{job.name}: {config.epochs} epochs", flush=True)
     options.work.mkdir(parents=True, exist_ok=True)
     given = {
-        "network": network,
+        "network": _network(job, splits),
         "callbacks": [_clock()],
         "checkpoint": options.work / f"{job.name}.training",
         "verbose": 2,
@@ -93,22 +91,49 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
         arrays = {stored_name("train", tier, said.outputs): o for tier, o in said.outputs.items()}
         write_arrays(output_file(options, job), arrays | {"rows": said.rows})
         return
-    fitted = fit_ddnn(train, None, config, **given)
-    banks = {"train": fitted.bank, "val": fitted.capture(splits.val)}
-    banks |= {"test": fitted.capture(splits.test)}
-    banks |= {AUGMENTED: _train_augmented(fitted)} if not job.all_images else {}
-    banks |= _augmented(fitted.cascade, splits)
+    cascade, facts = _trained(job, train, config, options, given)
+    world = case.met(splits, job.seed)
+    banks = {p: capture(cascade, (s := getattr(world, p)).images, s.labels) for p in PARTS}
+    banks[AUGMENTED] = _augmented(cascade, world.train, job.seed)
+    banks |= {f"{p}_{VIEWS}": _of_six_views(cascade, getattr(world, p)) for p in PARTS[1:]}
     arrays = {
         stored_name(part, tier, bank.tiers): said.outputs
         for part, bank in banks.items()
         for tier, said in bank.tiers.items()
     }
-    save_weights(fitted.model, options.work / f"{job.name}.weights.h5")
-    facts = _costs(fitted, banks["val"], splits) | {"recipe": asdict(config.recipe)}
-    facts |= {f"{part}_accuracy": 100 * float(banks[part].cloud_correct.mean()) for part in VAL}
+    if world is not splits:
+        arrays |= {labels_name(part): getattr(world, part).labels for part in PARTS}
+    facts |= _costs(cascade, banks["val"], splits) | {"recipe": asdict(config.recipe)}
+    for part in ("val", f"val_{VIEWS}"):
+        facts[f"{part}_accuracy"] = 100 * float(banks[part].cloud_correct.mean())
     print(json.dumps({name: facts[name] for name in facts if name != "recipe"}), flush=True)
     write_json(output_file(options, job).with_suffix(".json"), facts)
     write_arrays(output_file(options, job), arrays)
+
+
+def _trained(
+    job: Job, train: Split, config: DDNNConfig, options: argparse.Namespace, given: dict
+) -> "tuple[Cascade, dict[str, Any]]":
+    """Return a network trained on its data, and what that took.
+
+    One that is trained on the usual data is trained once, whatever it meets afterwards.
+    """
+    from keras_ddnn.networks.paper import save_weights
+    from keras_ddnn.training.fit import fit_ddnn
+
+    weights = options.work / f"{job.name}.weights.h5"
+    usual = options.work / f"{replace(job, case=USUAL).name}.weights.h5"
+    if CASES[job.case].trained is CASES[USUAL].trained and usual.exists():
+        given["network"].model.load_weights(usual)
+        return given["network"], {}
+    fitted = fit_ddnn(train, None, config, num_classes=len(train.classes), **given)
+    save_weights(fitted.model, weights)
+    seconds = sum(fitted.history["seconds"])
+    operations = sum(multiply_adds_of(fitted.cascade)) * len(train) * config.epochs
+    return fitted.cascade, {
+        "minutes": round(seconds / 60, 2),
+        "petaflop": round(OPERATIONS * operations / 1e15, 4),
+    }
 
 
 def _network(job: Job, splits: Splits) -> "Cascade | None":
@@ -122,20 +147,22 @@ def _network(job: Job, splits: Splits) -> "Cascade | None":
     return chain({CLOUD: named_network(job.network, shape, splits.num_classes, job.seed)})
 
 
-def _costs(fitted: "FittedDDNN", bank: Bank, splits: Splits) -> dict[str, Any]:
-    """Return what a network costs to train, to run and to send to, with its first tier's first."""
+def multiply_adds_of(cascade: "Cascade") -> list[int]:
+    """Return the multiply-adds of each tier for one sample."""
     from keras_ddnn.networks.costs.model_costs import multiply_adds
 
-    counts = [multiply_adds(tier.model) for tier in fitted.cascade.tiers]
-    work = OPERATIONS * sum(counts) * len(fitted.bank) * fitted.config.epochs
+    return [multiply_adds(tier.model) for tier in cascade.tiers]
+
+
+def _costs(cascade: "Cascade", bank: Bank, splits: Splits) -> dict[str, Any]:
+    """Return what a network costs to run and to send to, its first tier's first."""
+    counts = multiply_adds_of(cascade)
     payload = Payload.of(bank.edge) if len(counts) > 1 else None
     images = splits.val.images[:SAMPLES]
     return {
         "multiply_adds": counts[0],
         "all_multiply_adds": sum(counts),
-        "parameters": fitted.model.count_params(),
-        "minutes": round(sum(fitted.history["seconds"]) / 60, 2),
-        "petaflop": round(work / 1e15, 4),
+        "parameters": cascade.model.count_params(),
         "sent_bytes": payload and payload.codes_zlib,
         "png_bytes": float(np.mean([png_bytes(np.asarray(image)) for image in images])),
     }
@@ -151,42 +178,31 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _joined(*splits: Split) -> Split:
-    images = np.concatenate([np.asarray(split.images) for split in splits])
-    labels = np.concatenate([split.labels for split in splits])
-    return Split(images, labels, splits[0].classes)
-
-
-def _train_augmented(fitted: "FittedDDNN") -> Bank:
+def _augmented(cascade: "Cascade", train: Split, seed: int) -> Bank:
     """Return the bank of a view of each training image, the same one for all networks of a seed."""
     from keras_ddnn.training.batches import augmented_views
     from keras_ddnn.training.capture import capture
 
-    views = augmented_views(fitted.bank.edge.inputs, "crop_flip", 1, fitted.config.seed)
-    return capture(fitted.cascade, views, fitted.bank.labels)
+    return capture(cascade, augmented_views(train.images, "crop_flip", 1, seed), train.labels)
 
 
-def _augmented(cascade: "Cascade", splits: Splits) -> dict[str, Bank]:
-    """Return banks of the mean logits of six views: mirrored, and shifted by a pixel.
+def _of_six_views(cascade: "Cascade", split: Split) -> Bank:
+    """Return the bank of the mean logits of six views: mirrored, and shifted by a pixel.
 
     Those that are not shifted count twice (Jordan, 2024).
     """
     from keras_ddnn.training.capture import capture
 
-    banks = {}
-    for part in ("val", "test"):
-        split, totals = getattr(splits, part), {}
-        images = np.asarray(split.images)
-        height, width = images.shape[1:3]
-        padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
-        for place, weight in ((1, 0.25), (0, 0.125), (2, 0.125)):
-            view = padded[:, place : place + height, place : place + width]
-            for each in (view, view[:, :, ::-1]):
-                bank = capture(cascade, np.ascontiguousarray(each), split.labels)
-                for tier, said in bank.tiers.items():
-                    totals[tier] = totals.get(tier, 0.0) + weight * said.outputs
-        banks[f"{part}_augmented"] = bank.with_outputs(totals)
-    return banks
+    totals, images = {}, np.asarray(split.images)
+    height, width = images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    for place, weight in ((1, 0.25), (0, 0.125), (2, 0.125)):
+        view = padded[:, place : place + height, place : place + width]
+        for each in (view, view[:, :, ::-1]):
+            bank = capture(cascade, np.ascontiguousarray(each), split.labels)
+            for tier, said in bank.tiers.items():
+                totals[tier] = totals.get(tier, 0.0) + weight * said.outputs
+    return bank.with_outputs(totals)
 
 
 def _clock() -> Any:

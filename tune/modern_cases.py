@@ -1,0 +1,97 @@
+"""The worlds of `tune.modern`: the data as they are, and others in which learned rules should pay.
+
+Source: Jitkrittum et al., "When Does Confidence-Based Cascade Deferral Suffice?", 2023.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_ddnn.data.splits import Split, Splits
+from tune.modern_outputs import PARTS
+
+NOISE = 0.5  # chance that the label of a noisy class is drawn at random
+BLOCK = 4  # pixels of a broken camera that have one colour
+
+
+@dataclass(frozen=True)
+class Case:
+    """A world other than that of the data.
+
+    Attributes:
+        trained: (splits, seed) → the data whose training images a network is trained on.
+        met: (splits, seed) → the world it then meets: what rules learn from, and the report.
+    """
+
+    trained: Callable[[Splits, int], Splits]
+    met: Callable[[Splits, int], Splits]
+
+
+def usual(splits: Splits, seed: int) -> Splits:
+    """Return the data as they are."""
+    return splits
+
+
+def with_validation(splits: Splits, seed: int) -> Splits:
+    """Train on the validation images, too."""
+    both = splits.train, splits.val
+    images = np.concatenate([np.asarray(split.images) for split in both])
+    labels = np.concatenate([split.labels for split in both])
+    return replace(splits, train=replace(splits.train, images=images, labels=labels))
+
+
+def of_half_the_classes(splits: Splits, seed: int) -> Splits:
+    """Leave only the first half of the classes in the training data."""
+    train = splits.train
+    return replace(splits, train=train.take(train.labels < splits.num_classes // 2))
+
+
+def with_noisy_labels(splits: Splits, seed: int) -> Splits:
+    """Draw half of the labels of the first half of the classes anew, in all splits."""
+    rng = np.random.default_rng(seed)
+
+    def noisy(split: Split) -> Split:
+        drawn = rng.integers(0, splits.num_classes, len(split))
+        half = split.labels < splits.num_classes // 2
+        redrawn = half & (rng.random(len(split)) < NOISE)
+        return replace(split, labels=np.where(redrawn, drawn, split.labels))
+
+    return replace(splits, **{part: noisy(getattr(splits, part)) for part in PARTS})
+
+
+def of_broken_cameras(splits: Splits, seed: int) -> Splits:
+    """Give half of all images blocks of 4×4 pixels of one colour, in all splits."""
+    rng = np.random.default_rng(seed)
+
+    def coarse(split: Split) -> Split:
+        images = np.array(split.images)
+        broken = rng.random(len(images)) < 0.5
+        height, width = (side - side % BLOCK for side in images.shape[1:3])
+        blocks = images[broken, :height, :width].reshape(
+            -1, height // BLOCK, BLOCK, width // BLOCK, BLOCK, images.shape[3]
+        )
+        means = blocks.mean(axis=(2, 4), keepdims=True)
+        images[broken, :height, :width] = (
+            np.broadcast_to(np.rint(means), blocks.shape)
+            .reshape(-1, height, width, images.shape[3])
+            .astype(images.dtype)
+        )
+        return replace(split, images=images)
+
+    return replace(splits, **{part: coarse(getattr(splits, part)) for part in PARTS})
+
+
+USUAL = "usual"
+CASES = {
+    USUAL: Case(usual, usual),
+    "all": Case(with_validation, usual),
+    "specialist": Case(of_half_the_classes, usual),
+    "noise": Case(with_noisy_labels, with_noisy_labels),
+    "shift": Case(usual, of_broken_cameras),
+}
+
+
+def name_in(case: str, network: str) -> str:
+    """Return the name of a network in a world, in files and tables."""
+    return network if case == USUAL else f"{network}-{case}"
