@@ -6,7 +6,6 @@ from pathlib import Path
 import keras
 
 from keras_ddnn.config.head import HeadConfig
-from keras_ddnn.config.network import feature_quantisation
 from keras_ddnn.config.presets import resolve_config
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
@@ -154,10 +153,11 @@ def make_report(
     told = table[table["rule"].isin(rules)].set_index("rule")["score_threshold"]
     means, classes = by_class(rules, told.to_dict(), test_bank, class_names)
     table = table.join(means, on="rule")
-    exits = {tier.name: multiply_adds(tier.model) for tier in as_cascade(network).tiers}
+    cascade = as_cascade(network)
+    exits = {tier.name: multiply_adds(tier.model) for tier in cascade.tiers}
     local, *behind = exits.values()
     right = dict(zip(exits, (test_bank.costs() == 0).mean(axis=0).tolist()))
-    payload = Payload.of(test_bank.edge, feature_quantisation(config))
+    payload = Payload.of(test_bank.edge, cascade.quantisation)
     for form in FORMS:
         table[f"bytes_{form}"] = (1.0 - table["realised_local_fraction"]) * getattr(payload, form)
     facts = {

@@ -206,7 +206,7 @@ def test_an_artefact_holds_what_two_machines_need(exported):
 
 def test_the_model_card_says_what_it_is_how_to_run_it_and_what_it_promises(exported):
     card = (exported / "README.md").read_text()
-    for fact in ("16 × 16 × 3", "a, b, c", "256 as codes", "50.0% asked", "serve.edge"):
+    for fact in ("16 × 16 × 3", "a, b, c", "256 bytes as codes", "50.0% asked", "serve.edge"):
         assert fact in card
 
 

@@ -14,8 +14,10 @@ from keras import layers
 
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.networks.cascade import Cascade, chain, split
+from keras_ddnn.training.trainable import start_whitening
 
 SIDE, COLUMNS, LENGTH, WORDS = 16, 6, 12, 30
+CODES = 6  # of half a byte, of each patch
 RECIPE = {"epochs": 1, "batch_size": 16, "verbose": 0}
 
 
@@ -80,6 +82,7 @@ MODELS = {
 BYTES = {
     "images cut": 2 * SIDE * SIDE * 4,
     "images chained": SIDE * SIDE * 3,
+    "images coded": (SIDE // 4) ** 2 * CODES // 2,
     "tables cut": 2 * 8,
     "tables chained": 4 * COLUMNS,
     "tokens cut": 2 * (LENGTH - 2) * 6,
@@ -94,10 +97,22 @@ def network_of(kind: str) -> tuple[Cascade, Callable, int]:
     model, small, layer, data = MODELS[what]
     if way == "cut":
         return split(model(), layer), data, BYTES[kind]
-    return chain({"local": model(small), "cloud": model()}), data, BYTES[kind]
+    models = {"local": model(small), "cloud": model()}
+    if way == "coded":
+        network = chain(models, codes=CODES)
+        start_whitening(network.model, data(60)[0])
+        return network, data, BYTES[kind]
+    return chain(models), data, BYTES[kind]
 
 
-KINDS = ("images cut", "images chained", "tables cut", "tokens cut", "tokens chained")
+KINDS = (
+    "images cut",
+    "images chained",
+    "images coded",
+    "tables cut",
+    "tokens cut",
+    "tokens chained",
+)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from keras_ddnn.config.network import feature_quantisation
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import KEY, Classes
@@ -102,7 +101,7 @@ def save_policy(
         network = save_network(policy, new)
         cascade, device = policy.cascade, policy.cascade.tiers[0]
         images = plan = None
-        trained_codes = quantisation = policy.config and feature_quantisation(policy.config)
+        trained_codes = quantisation = cascade.quantisation
         if val_bank is not None:
             typical = _spread(len(val_bank), RANGE_SAMPLES)
             images = val_bank.edge.inputs[typical]

@@ -95,9 +95,11 @@ def _sent(manifest: Mapping) -> str:
     said = f"{BYTES[features['dtype']] * prod(features['shape']):,} bytes"
     if features["are_inputs"]:
         return f"as they came: {said}"
-    said = f"{_sizes(features['shape'])}: {said} as {features['dtype']}"
+    said = f"{said} as {features['dtype']}"
     if codes := features["quantisation"]:
-        said += f", {prod(features['shape']) * codes['bits'] // 8:,} as codes"
+        coded = f"{prod(features['shape']) * codes['bits'] // 8:,} bytes as codes"
+        said = coded if features["lossless"] else f"{said}, {coded}"
+    said = f"{_sizes(features['shape'])}: {said}"
     return f"{said}; the raw {'image' if read == 'uint8' else 'input'} has {raw:,}"
 
 

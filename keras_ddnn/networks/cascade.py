@@ -10,6 +10,7 @@ import numpy as np
 from keras import layers
 
 from keras_ddnn.data.bank import CLOUD, LOCAL
+from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.folding import fold
@@ -24,7 +25,8 @@ from keras_ddnn.networks.inputs_and_exits import (
     raw_input,
     resized,
 )
-from keras_ddnn.networks.layers import settle
+from keras_ddnn.networks.layers import SimulatedQuantisation, settle
+from keras_ddnn.networks.patch_codes import code_patches
 from keras_ddnn.networks.wiring import CutPoints
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -84,10 +86,22 @@ class Cascade:
         sent = [operations[name].output for name in self.sent]
         read, tiers = [self.model.input, *sent], []
         for place, (name, outputs) in enumerate(self.model.output.items()):
-            handed_on = {"features": sent[place]} if place < len(sent) else {}
-            part = keras.Model(read[place], {"outputs": outputs, **handed_on}, name=name)
-            tiers.append(Tier(name, part, handed_on.get("features") is read[place]))
+            given, handed_on = {"outputs": outputs}, sent[place] if place < len(sent) else None
+            same = handed_on is read[place]
+            if handed_on is not None:
+                # Keras makes no model whose output is the tensor in the middle that it reads.
+                middle = same and place > 0 and handed_on is not self.model.input
+                given["features"] = (
+                    layers.Identity(dtype="float32")(handed_on) if middle else handed_on
+                )
+            tiers.append(Tier(name, keras.Model(read[place], given, name=name), same))
         return tuple(tiers)
+
+    @property
+    def quantisation(self) -> Quantisation | None:
+        """The codes that the device sends; None if it sends inputs, or features as they are."""
+        layer = self.model.get_layer(self.sent[0]) if self.sent else None
+        return layer.quantisation if isinstance(layer, SimulatedQuantisation) else None
 
     def halves(self) -> tuple[keras.Model, keras.Model]:
         """Return two tiers as `split_ddnn` does those of the paper's network.
@@ -206,8 +220,10 @@ def chain(
     models: Mapping[str, keras.Model],
     preprocess: Mapping[str, layers.Layer] | None = None,
     input_shape: Sequence[int] | None = None,
+    *,
+    codes: int | None = None,
 ) -> Cascade:
-    """Put independent models one after another: what travels is the input itself.
+    """Put independent models one after another: what travels is the input itself, or codes of it.
 
     Each model is copied with its weights. It sees the input resized to the size it takes.
 
@@ -217,9 +233,11 @@ def chain(
             alone, for several chains, is named "cloud".
         preprocess: Name of a tier → a layer that becomes the first of its model, behind resizing.
         input_shape: Shape of one sample, without n; that of the largest input by default.
+        codes: Codes of half a byte that are sent of each patch of an image, see `code_patches`. All
+            but the device read what is made of them, and should be trained so; a few epochs do.
 
     Returns:
-        Cascade: A tier a model. All but the last hand on the input as it came.
+        Cascade: A tier a model. All but the last hand on the input as it came, or its codes.
 
     Raises:
         ValueError: If the models are named otherwise, they differ in classes or in the kind of
@@ -243,15 +261,16 @@ def chain(
     largest = max(raw.values(), key=lambda tensor: tensor.shape[1] or 0)
     shape = tuple(input_shape or largest.shape[1:])
     inputs = keras.Input(shape, dtype=largest.dtype, name=largest.name)
+    # Every tier but the last hands on what it was given, or its codes.
+    sent_by, made = (inputs.name, inputs) if codes is None else code_patches(inputs, codes)
     outputs = {}
     for name, model in models.items():
-        seen = resized(inputs, model, name)
+        seen = resized(inputs if name == LOCAL else made, model, name)
         seen = prepared(seen, model, (preprocess or {}).get(name), inputs)
         tensors = logits_on(seen, model, prefix=f"{name}_")
         outputs[name] = as_output(tensors[last_operation(model).name], name)
-    # Every tier but the last hands on what it was given.
     joint = keras.Model(inputs, outputs, name="ddnn")
-    return Cascade(joint, (inputs.name,) * (len(models) - 1))
+    return Cascade(joint, (sent_by,) * (len(models) - 1))
 
 
 def tier_names(count: int) -> tuple[str, ...]:

@@ -182,21 +182,29 @@ class DepthToSpace(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
 class Whitening(keras.layers.Conv2D):
-    """Maps patches of (n, h, w, c) maps to uncorrelated values of variance 1, and their opposites.
+    """Maps patches of (n, h, w, c) maps to uncorrelated values of variance 1.
 
-    Its weights come from data, see `start`, and are not trained: until then it gives zeros. A patch
-    of s·s places makes 2·s·s·c channels.
+    Its weights come from data, see `start`, and are not trained: until then it gives zeros.
 
     Source: Page, "How to Train Your ResNet", 2018; Jordan, 2024.
 
     Args:
         kernel_size: Side of a patch, s.
+        directions: How many of the s·s·c directions are kept, those of the largest variance; None
+            for all.
+        opposites: Whether the opposites of all values follow, so that an activation loses nothing.
         **options: Of `keras.layers.Conv2D`, but the number of filters.
     """
 
-    def __init__(self, kernel_size=2, **options):
+    def __init__(self, kernel_size=2, directions=None, opposites=True, **options):
         known = {"kernel_initializer": "zeros", "trainable": False} | options
         super().__init__(known.pop("filters", 1), kernel_size, **known)
+        self.directions, self.opposites = directions, opposites
+
+    def get_config(self):
+        """Return the arguments that rebuild the layer."""
+        kept = {"directions": self.directions, "opposites": self.opposites}
+        return super().get_config() | kept
 
     def build(self, input_shape):
         """Make as many filters as the channels of the input ask for."""
@@ -210,7 +218,8 @@ class Whitening(keras.layers.Conv2D):
 
     def _count_filters(self, input_shape):
         height, width = self.kernel_size
-        self.filters = 2 * height * width * input_shape[-1]
+        self.filters = self.directions or height * width * input_shape[-1]
+        self.filters *= 2 if self.opposites else 1
 
     def start(self, maps):
         """Take the weights from maps of shape (n, h, w, c), as they come to the layer.
@@ -220,16 +229,46 @@ class Whitening(keras.layers.Conv2D):
         """
         sides = [1, *self.kernel_size, 1]
         patches = tf.image.extract_patches(
-            tf.cast(maps, tf.float32), sides, [1, 1, 1, 1], [1, 1, 1, 1], "VALID"
+            tf.cast(maps, tf.float32), sides, [1, *self.strides, 1], [1, 1, 1, 1], "VALID"
         ).numpy()
         patches = patches.reshape(-1, patches.shape[-1]).astype(np.float64)
         mean = patches.mean(axis=0)
         variances, directions = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
         scales = np.sqrt(variances + max(WHITENING_FLOOR * variances[-1], TINY))
         filters = (directions / scales)[:, ::-1]  # those of the largest variance first
-        filters = np.concatenate([filters, -filters], axis=1)
+        filters = filters[:, : self.directions]
+        if self.opposites:
+            filters = np.concatenate([filters, -filters], axis=1)
         kernel = filters.reshape(*self.kernel_size, -1, self.filters)
         self.set_weights([kernel, -mean @ filters])
+
+
+@keras.saving.register_keras_serializable(package="keras_ddnn")
+class Unwhitening(keras.layers.Conv2D):
+    """Maps whitened values (n, h, w, d) to the patches (n, h, w, s·s·c) that they come from.
+
+    It starts as the pseudo-inverse, see `start`, and is trained from there.
+
+    Args:
+        whitening: Name of the `Whitening` without opposites, in the same model.
+        filters: Of a patch, s·s·c.
+        **options: Of `keras.layers.Conv2D`, but the size of the kernel.
+    """
+
+    def __init__(self, whitening, filters, **options):
+        known = {"kernel_initializer": "zeros"} | options
+        super().__init__(filters, known.pop("kernel_size", 1), **known)
+        self.whitening = whitening
+
+    def get_config(self):
+        """Return the arguments that rebuild the layer."""
+        return super().get_config() | {"whitening": self.whitening}
+
+    def start(self, whitening):
+        """Take the weights from the layer whose values it reads."""
+        kernel, bias = (weight.astype(np.float64) for weight in whitening.get_weights())
+        back = np.linalg.pinv(kernel.reshape(-1, kernel.shape[-1]))
+        self.set_weights([back[None, None], -bias @ back])
 
 
 # Registered names of the layers above.
@@ -242,5 +281,6 @@ OWN_LAYERS = frozenset(
         SimulatedQuantisation,
         DepthToSpace,
         Whitening,
+        Unwhitening,
     )
 )

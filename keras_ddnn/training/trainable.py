@@ -11,7 +11,7 @@ from keras_ddnn.data.datasets import Split, read_training_data
 from keras_ddnn.data.rows.view import Array, spread_rows
 from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.cascade import Cascade, as_cascade
-from keras_ddnn.networks.layers import Whitening
+from keras_ddnn.networks.layers import Unwhitening, Whitening
 from keras_ddnn.networks.named_models import as_network, waits_for_data
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import describe
@@ -54,7 +54,7 @@ def make_network(
 
 
 def start_whitening(model: keras.Model, images: Array) -> None:
-    """Give each whitening layer that has no weights yet those of the training data.
+    """Give each whitening layer that has no weights yet those of the training data, or its inverse.
 
     Args:
         model: To be trained. One that was trained before keeps its weights.
@@ -62,7 +62,11 @@ def start_whitening(model: keras.Model, images: Array) -> None:
     """
     spread = spread_rows(len(images), SAMPLES)
     for layer in model.layers:
-        if isinstance(layer, Whitening) and not np.any(layer.get_weights()[0]):
+        if not isinstance(layer, Whitening | Unwhitening) or np.any(layer.get_weights()[0]):
+            continue
+        if isinstance(layer, Unwhitening):
+            layer.start(model.get_layer(layer.whitening))
+        else:
             before = keras.Model(model.input, layer.input)
             layer.start(before(np.asarray(images[spread]), training=False))
 

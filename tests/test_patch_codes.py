@@ -1,0 +1,102 @@
+"""Codes of patches: images of few bytes, between any two networks of images."""
+
+import keras
+import numpy as np
+import pytest
+from toy_networks import RECIPE, image_data, image_model, table_model
+
+from keras_ddnn.data.quantisation import BOTTLENECK_CODES
+from keras_ddnn.networks.cascade import chain
+from keras_ddnn.networks.costs.model_costs import multiply_adds
+from keras_ddnn.training.fit import fit_ddnn
+from keras_ddnn.training.trainable import start_whitening
+
+
+def smooth(n=60, seed=0):
+    """Images of four slopes and a colour: ten numbers and some noise."""
+    rng = np.random.default_rng(seed)
+    slopes = rng.normal(0, 40, (n, 2, 2, 3)).repeat(8, 1).repeat(8, 2)
+    images = 128 + slopes * np.linspace(-1, 1, 16)[:, None, None] + rng.normal(0, 2, slopes.shape)
+    return images.clip(0, 255).astype(np.uint8)
+
+
+def coded(count, images=None):
+    network = chain({"local": image_model(8), "cloud": image_model()}, codes=count)
+    start_whitening(network.model, smooth() if images is None else images)
+    return network
+
+
+def decoded(network, images):
+    """What the cloud reads of images."""
+    sent, seen = (network.model.get_layer(name).output for name in ("features", "decoded"))
+    sent, seen = keras.Model(network.model.input, [sent, seen])(images)
+    return np.asarray(seen), np.asarray(sent)
+
+
+def test_what_is_sent_are_codes_of_four_bits_of_variance_one():
+    network, images = coded(8), smooth()
+    seen, sent = decoded(network, images)
+    assert sent.shape == (60, 4, 4, 8)
+    assert seen.shape == images.shape
+    assert network.quantisation == BOTTLENECK_CODES
+    codes = BOTTLENECK_CODES.codes(sent)
+    assert codes[0].nbytes == 4 * 4 * 8 // 2
+    np.testing.assert_array_equal(BOTTLENECK_CODES.values(codes), sent)
+    # Noise of less than a hundredth of the largest deviation is not blown up to full size.
+    assert sent.std(axis=(0, 1, 2))[:3] == pytest.approx(np.ones(3), abs=0.1)
+
+
+def test_more_codes_give_the_cloud_an_image_nearer_to_that_of_the_camera():
+    images, errors = smooth(seed=1), []
+    for count in (2, 6, 48):
+        seen, _ = decoded(coded(count), images)
+        errors.append(np.sqrt(np.mean((seen - images) ** 2)))
+    assert errors[0] > errors[1] > errors[2]
+    # Rounding to steps of 0.375 standard deviations leaves about 0.11 of a deviation.
+    assert errors[2] < 0.2 * images.std()
+
+
+def test_the_device_sees_the_pixels_and_pays_for_the_codes():
+    plain, network = chain({"local": image_model(8), "cloud": image_model()}), coded(6)
+    assert {*network.tiers[0].model.output} == {"outputs", "features"}
+    more = multiply_adds(network.tiers[0].model) - multiply_adds(plain.tiers[0].model)
+    assert more == 4 * 4 * (4 * 4 * 3) * 6
+    assert not network.tiers[0].sends_inputs
+
+
+def test_training_leaves_the_codes_and_moves_the_way_back():
+    data = image_data(60)
+    network = coded(6, data[0])
+    fitted = fit_ddnn(data, network=network, **RECIPE)
+    for name, moves in (("codes", False), ("patches", True)):
+        before, after = (
+            n.model.get_layer(name).get_weights()[0] for n in (network, fitted.cascade)
+        )
+        assert np.array_equal(before, after) != moves
+    assert fitted.cascade.quantisation == BOTTLENECK_CODES
+
+
+def test_a_network_without_codes_has_none():
+    assert chain({"local": image_model(8), "cloud": image_model()}).quantisation is None
+    assert chain({"cloud": image_model()}).quantisation is None
+
+
+def test_three_tiers_hand_the_same_codes_on():
+    models = {"local": image_model(8), "tier1": image_model(8), "cloud": image_model()}
+    network = chain(models, codes=4)
+    assert network.sent == ("features", "features")
+    assert [tier.sends_inputs for tier in network.tiers] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("models", "shape", "count", "message"),
+    [
+        (image_model, None, 5, "an even number of 2 to 48, received 5"),
+        (image_model, None, 50, "an even number of 2 to 48, received 50"),
+        (image_model, (18, 16, 3), 4, "multiples of 4 pixels, received uint8 of shape"),
+        (table_model, None, 4, "uint8 images"),
+    ],
+)
+def test_what_cannot_be_coded_is_refused(models, shape, count, message):
+    with pytest.raises(ValueError, match=message):
+        chain({"local": models(), "cloud": models()}, input_shape=shape, codes=count)
