@@ -49,6 +49,15 @@ def test_multiply_adds_agree_with_hand_arithmetic():
     assert multiply_adds(model()) == whitening + first + second + 6 * 3
 
 
+def test_a_group_that_halves_by_its_stride_pays_a_quarter_there():
+    pooled, strided = (
+        model(ModernOptions(widths=(4, 6), stride=2, strided=strided)) for strided in (False, True)
+    )
+    saved = 3 / 4 * (8 * 8 * 9 * 24 * 4 + 4 * 4 * 9 * 4 * 6)
+    assert multiply_adds(pooled) - multiply_adds(strided) == saved
+    assert pooled.count_params() == strided.count_params()
+
+
 def test_whitened_patches_are_uncorrelated_and_come_with_their_opposites():
     layer = Whitening()
     maps = images().astype("float32") / 255

@@ -107,13 +107,19 @@ def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_p
     assert facts["minutes"] >= 0
     before = file.stat().st_mtime_ns
     # The broken cameras are met by the network that was trained already.
-    cases = ["--cases", "usual", "shift"]
+    cases = ["--cases", "usual", "shift", "codes"]
     assert modern.main([*arguments, *cases, "--epochs", "1"]) == 0
     assert file.stat().st_mtime_ns == before
     with np.load(file) as usual, np.load(file.with_name("modern_tiny-shift-seed0.npz")) as shifted:
         broken = (usual["val"] != shifted["val"]).any(axis=1)
         assert 0 < broken.sum() < len(broken)
         np.testing.assert_array_equal(shifted["val_labels"], parts[1].labels)
+    coded = json.loads(file.with_name("modern_tiny-codes-seed0.json").read_text())
+    assert coded["sent_bytes"] == 8 * 8 * 24 // 2
+    assert coded["coding_multiply_adds"] == 8 * 8 * 48 * 24
+    assert coded["multiply_adds"] == facts["multiply_adds"] + 8 * 8 * 24 * 48  # the way back
+    without = [*arguments, "--seeds", "1", "--cases", "codes"]
+    assert modern.main(without) == 2
 
 
 def test_worlds_change_what_they_say_and_nothing_else():

@@ -19,18 +19,24 @@ from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import FOLDS
 from tune.failures import run_command
 from tune.modern_cases import CASES, USUAL
-from tune.modern_outputs import LABELS, OUTPUTS, PAPER, PARTS, Pair, name_of, seeds_of
+from tune.modern_outputs import LABELS, OUTPUTS, PARTS, Pair, name_of, seeds_of
 from tune.modern_tables import Scored, certificates, gaps, pareto, points, table
 from tune.modern_training import RECIPES, Job, output_file, train_network, write_arrays
 from tune.study import GO_ON, study_parser
 
 # Device → cloud.
 PAIRS = (
-    (PAPER, PAPER),
+    ("paper", "paper"),
+    ("strong", "strong"),
+    ("bottleneck", "bottleneck"),
     ("modern_small", "modern_large"),
     ("modern_tiny", "modern_large"),
+    ("modern_tiny", "modern_large-codes"),
     ("modern_tiny", "modern_small"),
     ("modern_medium", "modern_large"),
+)
+# The same in worlds that are not those of the data.
+WORLDS = (
     ("modern_tiny", "modern_small-specialist"),
     ("modern_tiny-noise", "modern_small-noise"),
     ("modern_tiny-shift", "modern_small-shift"),
@@ -60,7 +66,7 @@ def _tell(options: argparse.Namespace) -> None:
     """Write the tables of all pairs whose outputs are there."""
     folder, found = options.output / OUTPUTS, {name: [] for name in TABLES}
     every = {}
-    for device, cloud in PAIRS:
+    for device, cloud in PAIRS + WORLDS:
         seeds = seeds_of(folder, device, cloud)
         scored = [Scored.of(Pair.read(folder, device, cloud, seed), seed) for seed in seeds]
         if scored:
@@ -68,7 +74,8 @@ def _tell(options: argparse.Namespace) -> None:
         for name, make in TABLES.items() if scored else ():
             found[name].append(make(name_of(device, cloud), scored))
     if every:
-        found["pareto"] = [pareto(every)]
+        of_the_data = {name_of(*pair) for pair in PAIRS} & {*every}
+        found["pareto"] = [pareto({name: every[name] for name in every if name in of_the_data})]
     for name, tables in found.items():
         if tables:
             with replacing_file(options.output / f"{name}.csv") as file:

@@ -3,8 +3,9 @@
 Source: Jitkrittum et al., "When Does Confidence-Based Cascade Deferral Suffice?", 2023.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,10 +23,16 @@ class Case:
     Attributes:
         trained: (splits, seed) → the data whose training images a network is trained on.
         met: (splits, seed) → the world it then meets: what rules learn from, and the report.
+        codes: Codes of each patch that it reads in place of the image, see `code_patches`.
+        goes_on: Whether it begins with the weights of the usual network.
+        recipe: Fields of the configuration that differ; None for no training.
     """
 
     trained: Callable[[Splits, int], Splits]
     met: Callable[[Splits, int], Splits]
+    codes: int | None = None
+    goes_on: bool = False
+    recipe: Mapping[str, Any] | None = field(default_factory=dict)
 
 
 def usual(splits: Splits, seed: int) -> Splits:
@@ -88,7 +95,10 @@ CASES = {
     "all": Case(with_validation, usual),
     "specialist": Case(of_half_the_classes, usual),
     "noise": Case(with_noisy_labels, with_noisy_labels),
-    "shift": Case(usual, of_broken_cameras),
+    "shift": Case(usual, of_broken_cameras, goes_on=True, recipe=None),
+    "codes": Case(
+        usual, usual, codes=24, goes_on=True, recipe={"epochs": 4, "learning_rate": 0.03}
+    ),
 }
 
 

@@ -13,7 +13,6 @@ from keras_ddnn.data.outputs import TIERS
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import FOLDS, Banks
 
-PAPER = "paper"  # one network of two tiers
 OUTPUTS = "outputs"  # their folder
 LABELS = "labels.npz"
 PARTS = ("train", "val", "test")
@@ -40,6 +39,11 @@ class Pair(Banks):
     def fold(self, fold: int) -> Predictions:
         """Return what the networks trained without a fold say of it."""
         return self.folds[fold]
+
+    @property
+    def device_multiply_adds(self) -> int:
+        """What the device does for a sample: its answer, and the codes that the cloud reads."""
+        return self.device["multiply_adds"] + self.cloud.get("coding_multiply_adds", 0)
 
     def augmented_bank(self, views: int) -> Bank:
         """Return the view that was kept, however many are asked for."""

@@ -103,7 +103,7 @@ def table(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
         seen = [scored for scored in seeds if rule in scored.scores]
         curves = [scored.curve(rule) for scored in seen]
         row = {"pair": name, "rule": rule, "seeds": len(seen)}
-        row["device_multiply_adds"] = seeds[0].pair.device["multiply_adds"]
+        row["device_multiply_adds"] = seeds[0].pair.device_multiply_adds
         n = len(seen[0].pair.test_bank)
         for tier, values in (
             ("local", [curve.local_accuracy for curve in curves]),
@@ -189,14 +189,14 @@ def pareto(pairs: Mapping[str, Sequence[Scored]], rule: str = DEFAULT) -> pd.Dat
     """
     rows = []
     for name, seeds in pairs.items():
-        device = seeds[0].pair.device
-        sent = device.get("sent_bytes") or device["png_bytes"]
+        pair = seeds[0].pair
+        sent = pair.cloud.get("sent_bytes") or pair.cloud["png_bytes"]
         curves = [scored.curve(rule) for scored in seeds]
         for fraction in (0.0, *FRACTIONS, 1.0):
             accuracy = 100 * float(np.mean([curve.at(fraction) for curve in curves]))
             row = {"pair": name, "local_fraction": fraction, "seeds": len(seeds)}
             row |= {"accuracy": accuracy, "bytes": sent * (1 - fraction)}
-            row["device_multiply_adds"] = device["multiply_adds"] if fraction else 0
+            row["device_multiply_adds"] = pair.device_multiply_adds if fraction else 0
             rows.append(row)
     table = pd.DataFrame(rows)
     for column in ("multiply_adds", "bytes"):

@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +14,29 @@ from keras_ddnn.config.presets import resolve_config
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
+from keras_ddnn.data.quantisation import BOTTLENECK_CODES
 from keras_ddnn.data.splits import Split
 from keras_ddnn.evaluation.payload import SAMPLES, Payload, png_bytes
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import fold_config
 from tune.modern_cases import CASES, USUAL, name_in
-from tune.modern_outputs import AUGMENTED, OUTPUTS, PAPER, PARTS, labels_name, stored_name
+from tune.modern_outputs import AUGMENTED, OUTPUTS, PARTS, labels_name, stored_name
 
 if TYPE_CHECKING:
     from keras_ddnn.networks.cascade import Cascade
 
-# Network → its recipe.
+# Network → the fields of its configuration, and its preset.
 RECIPES = {
-    "modern_large": "modern",
-    "modern_medium": "modern_long",
-    "modern_small": "modern_long",
-    "modern_tiny": "modern_long",
-    PAPER: "strong",
+    "modern_large": ("modern", {}),
+    "modern_medium": ("modern_long", {}),
+    "modern_small": ("modern_long", {}),
+    "modern_tiny": ("modern_long", {}),
+    # The network of the paper, which has both tiers.
+    "paper": ("paper", {}),
+    "strong": ("strong", {}),
+    "bottleneck": ("strong", {"bottleneck": 8}),
 }
+NETWORKS_OF_TODAY = tuple(name for name in RECIPES if name.startswith("modern_"))
 CLOUD = "cloud"  # the tier of a network that is trained alone
 VIEWS = "augmented"  # of six views, in names of what is kept
 OPERATIONS = 6  # of a multiply-add in training: two forwards, four backwards
@@ -66,8 +72,11 @@ def output_file(options: argparse.Namespace, job: Job) -> Path:
 
 
 def _recipe(job: Job, options: argparse.Namespace) -> DDNNConfig:
-    epochs = {} if options.epochs is None else {"epochs": options.epochs}
-    config = resolve_config(options.preset or RECIPES[job.network], seed=job.seed, **epochs)
+    preset, given = RECIPES[job.network]
+    given = {**given, "seed": job.seed, **(CASES[job.case].recipe or {})}
+    if options.epochs is not None:
+        given["epochs"] = options.epochs
+    config = resolve_config(options.preset or preset, **given)
     return config if job.fold is None else fold_config(config)
 
 
@@ -81,7 +90,7 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
     print(f"{job.name}: {config.epochs} epochs", flush=True)
     options.work.mkdir(parents=True, exist_ok=True)
     given = {
-        "network": _network(job, splits),
+        "network": _network(job, splits, options),
         "callbacks": [_clock()],
         "checkpoint": options.work / f"{job.name}.training",
         "verbose": 2,
@@ -114,20 +123,14 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
 def _trained(
     job: Job, train: Split, config: DDNNConfig, options: argparse.Namespace, given: dict
 ) -> "tuple[Cascade, dict[str, Any]]":
-    """Return a network trained on its data, and what that took.
-
-    One that is trained on the usual data is trained once, whatever it meets afterwards.
-    """
+    """Return a network trained on its data, and what that took."""
     from keras_ddnn.networks.paper import save_weights
     from keras_ddnn.training.fit import fit_ddnn
 
-    weights = options.work / f"{job.name}.weights.h5"
-    usual = options.work / f"{replace(job, case=USUAL).name}.weights.h5"
-    if CASES[job.case].trained is CASES[USUAL].trained and usual.exists():
-        given["network"].model.load_weights(usual)
+    if CASES[job.case].recipe is None:
         return given["network"], {}
     fitted = fit_ddnn(train, None, config, num_classes=len(train.classes), **given)
-    save_weights(fitted.model, weights)
+    save_weights(fitted.model, _weights(job, options))
     seconds = sum(fitted.history["seconds"])
     operations = sum(multiply_adds_of(fitted.cascade)) * len(train) * config.epochs
     return fitted.cascade, {
@@ -136,15 +139,28 @@ def _trained(
     }
 
 
-def _network(job: Job, splits: Splits) -> "Cascade | None":
+def _weights(job: Job, options: argparse.Namespace) -> Path:
+    return options.work / f"{job.name}.weights.h5"
+
+
+def _network(job: Job, splits: Splits, options: argparse.Namespace) -> "Cascade | None":
     """Return a network to train: a tier of a chain, or None for that of the paper."""
-    if job.network == PAPER:
+    if job.network not in NETWORKS_OF_TODAY:
         return None
     from keras_ddnn.networks.cascade import chain
     from keras_ddnn.networks.named_models import named_network
 
-    shape = splits.train.images.shape[1:]
-    return chain({CLOUD: named_network(job.network, shape, splits.num_classes, job.seed)})
+    shape, case = splits.train.images.shape[1:], CASES[job.case]
+    network = chain({CLOUD: named_network(job.network, shape, splits.num_classes, job.seed)})
+    if case.goes_on:
+        before = _weights(replace(job, case=USUAL), options)
+        if not before.exists():
+            raise ValueError(
+                f"{job.name} goes on from {before}; received no such file: train it first, with "
+                f"--cases {USUAL}"
+            )
+        network.model.load_weights(before)
+    return network if case.codes is None else chain({CLOUD: network.model}, codes=case.codes)
 
 
 def multiply_adds_of(cascade: "Cascade") -> list[int]:
@@ -155,15 +171,29 @@ def multiply_adds_of(cascade: "Cascade") -> list[int]:
 
 
 def _costs(cascade: "Cascade", bank: Bank, splits: Splits) -> dict[str, Any]:
-    """Return what a network costs to run and to send to, its first tier's first."""
+    """Return what a network costs to run and to send to, its first tier's first.
+
+    Where it reads codes, the device makes them.
+    """
+    import keras
+
+    from keras_ddnn.networks.costs.model_costs import multiply_adds
+    from keras_ddnn.networks.patch_codes import CODES
+
     counts = multiply_adds_of(cascade)
     payload = Payload.of(bank.edge) if len(counts) > 1 else None
-    images = splits.val.images[:SAMPLES]
+    images, sent = splits.val.images[:SAMPLES], payload and payload.codes_zlib
+    coding = 0
+    if CODES in {layer.name for layer in cascade.model.layers}:
+        codes = cascade.model.get_layer(CODES)
+        coding = multiply_adds(keras.Model(cascade.model.input, codes.output))
+        sent = prod(codes.output.shape[1:]) * BOTTLENECK_CODES.bits // 8
     return {
-        "multiply_adds": counts[0],
+        "multiply_adds": counts[0] - coding,
+        "coding_multiply_adds": coding,
         "all_multiply_adds": sum(counts),
         "parameters": cascade.model.count_params(),
-        "sent_bytes": payload and payload.codes_zlib,
+        "sent_bytes": sent,
         "png_bytes": float(np.mean([png_bytes(np.asarray(image)) for image in images])),
     }
 

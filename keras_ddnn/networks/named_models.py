@@ -46,13 +46,17 @@ def _paper(shape: Sequence[int], classes: int, options: PaperOptions, precision:
     return build_ddnn(shape, classes, DDNNConfig(**asdict(options), precision=precision))
 
 
+def _modern(*widths: int, **options: Any) -> Network:
+    return Network(ModernOptions(widths=widths, **options), build_modern)
+
+
 NETWORKS = {
     PAPER: Network(PaperOptions(), _paper),
     # For devices of at most 1.5, 12.5 and 50 million multiply-adds at 32×32 pixels, and the cloud.
-    "modern_tiny": Network(ModernOptions(widths=(10, 32, 64), stride=2), build_modern),
-    "modern_small": Network(ModernOptions(widths=(48, 96, 192), stride=2), build_modern),
-    "modern_medium": Network(ModernOptions(widths=(32, 128, 256)), build_modern),
-    "modern_large": Network(ModernOptions(widths=(64, 256, 256)), build_modern),
+    "modern_tiny": _modern(20, 48, 80, stride=2, strided=True),
+    "modern_small": _modern(32, 64, 128, strided=True),
+    "modern_medium": _modern(64, 128, 256, strided=True),
+    "modern_large": _modern(64, 256, 256),
 }
 
 
