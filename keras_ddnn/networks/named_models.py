@@ -56,7 +56,7 @@ NETWORKS = {
     "modern_tiny": _modern(20, 48, 80, stride=2, strided=True),
     "modern_small": _modern(32, 64, 128, strided=True),
     "modern_medium": _modern(64, 128, 256, strided=True),
-    "modern_large": _modern(64, 256, 256),
+    "modern_large": _modern(96, 192, 384, strided=True),
 }
 
 
