@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_ddnn.data.folders import images_below, say_passed_over
+from keras_ddnn.data.formats.folders import images_below, say_passed_over
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.data.readers import read_image
 from keras_ddnn.data.rows.view import spread_rows

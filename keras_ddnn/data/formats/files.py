@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from keras_ddnn.data.folders import list_folder
 from keras_ddnn.data.formats.archives import read_npz
 from keras_ddnn.data.formats.cifar import read_cifar
+from keras_ddnn.data.formats.folders import list_folder
 from keras_ddnn.data.formats.found import Found
 from keras_ddnn.data.formats.idx import read_idx
 from keras_ddnn.data.formats.tables import TABLES, read_table

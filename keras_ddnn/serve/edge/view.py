@@ -11,8 +11,8 @@ from rich.table import Table
 
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import as_split, load_test
-from keras_ddnn.data.folders import images_below, say_passed_over
 from keras_ddnn.data.formats.archives import read_npz
+from keras_ddnn.data.formats.folders import images_below, say_passed_over
 from keras_ddnn.data.rows.images import chosen_reading, read_groups
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect, require_count
