@@ -90,8 +90,8 @@ def _chained(names, images, precision):
     """Return a device and a cloud of these names, untrained but for their whitening."""
     import keras
 
-    from keras_ddnn.networks.cascade import chain
-    from keras_ddnn.networks.named_models import NETWORKS
+    from keras_ddnn.networks.architectures.named_models import NETWORKS
+    from keras_ddnn.networks.compose import chain
     from keras_ddnn.training.trainable import start_whitening
 
     keras.utils.set_random_seed(0)

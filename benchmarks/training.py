@@ -116,7 +116,7 @@ def _ours(precision):
 
 def _modern(precision):
     from keras_ddnn import chain
-    from keras_ddnn.networks.named_models import NETWORKS
+    from keras_ddnn.networks.architectures.named_models import NETWORKS
 
     row = NETWORKS["modern_large"]
     return chain({"cloud": row.build((32, 32, 3), 10, row.options, precision)})

@@ -21,9 +21,9 @@ from keras_ddnn.files.checks import require_fraction
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import require_samples, staged_config
+from keras_ddnn.networks.architectures.named_models import as_network
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
-from keras_ddnn.networks.named_models import as_network
 from keras_ddnn.rules.confidence import untrained_rules
 from keras_ddnn.training.fit import fit_ddnn
 

@@ -24,8 +24,9 @@ from keras_ddnn.files.checksums import files_of, sha256
 from keras_ddnn.files.manifest import read_manifest
 from keras_ddnn.heads.fit import fit_head
 from keras_ddnn.labels.logit_head import LogitHead
-from keras_ddnn.networks.cascade import Cascade, chain, split
-from keras_ddnn.networks.named_models import as_network
+from keras_ddnn.networks.architectures.named_models import as_network
+from keras_ddnn.networks.cascade import Cascade
+from keras_ddnn.networks.compose import chain, split
 from keras_ddnn.networks.weights import describe, from_description, rebuild
 from keras_ddnn.pipeline import run
 from keras_ddnn.rules.confidence import Margin

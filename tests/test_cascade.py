@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from keras_ddnn.deploy.policy import OffloadPolicy
-from keras_ddnn.networks.cascade import chain, split
+from keras_ddnn.networks.compose import chain, split
 from keras_ddnn.networks.wiring import CutPoints
 from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.training.fit import fit_ddnn

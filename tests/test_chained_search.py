@@ -16,7 +16,8 @@ from keras_ddnn.evaluation.cut_latency import Machines
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checksums import sha256_of_json
 from keras_ddnn.labels.sources import FOLDS
-from keras_ddnn.networks.cascade import CLOUD, chain
+from keras_ddnn.networks.cascade import CLOUD
+from keras_ddnn.networks.compose import chain
 from keras_ddnn.training.capture import capture
 from keras_ddnn.training.fit import fit_ddnn
 from keras_ddnn.training.joint import loss_weights

@@ -18,8 +18,8 @@ from keras_ddnn.config import (
     resolve_config,
 )
 from keras_ddnn.files.records import as_json, differences
+from keras_ddnn.networks.architectures.named_models import NETWORKS
 from keras_ddnn.networks.cascade import FEATURES
-from keras_ddnn.networks.named_models import NETWORKS
 
 
 @pytest.mark.parametrize(

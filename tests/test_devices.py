@@ -19,7 +19,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from keras import layers
 from keras_ddnn.config import DDNNConfig
-from keras_ddnn.networks.cascade import split
+from keras_ddnn.networks.compose import split
 from keras_ddnn.training.fit import fit_ddnn
 from tests.conftest import toy_split
 

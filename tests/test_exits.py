@@ -12,7 +12,7 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.heads.fit import fit_head
 from keras_ddnn.labels.gates import fit_gates
-from keras_ddnn.networks.cascade import chain, split
+from keras_ddnn.networks.compose import chain, split
 from keras_ddnn.pipeline import make_report, run
 from keras_ddnn.rules.plans import ScoredChain
 from keras_ddnn.training.fit import fit_ddnn

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_ddnn.networks.cascade import split
+from keras_ddnn.networks.compose import split
 from keras_ddnn.networks.folding import fold
 
 rng = np.random.default_rng(0)

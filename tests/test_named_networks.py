@@ -14,7 +14,7 @@ from toy_networks import importable, small_splits
 from keras_ddnn.config import DDNNConfig, HeadConfig
 from keras_ddnn.deploy import artifact
 from keras_ddnn.files.checksums import sealed_folder
-from keras_ddnn.networks.named_models import address_of, named_network
+from keras_ddnn.networks.architectures.named_models import address_of, named_network
 from tune import networks, summary
 from tune.cache import backbone_key, trained
 from tune.driver import run_search

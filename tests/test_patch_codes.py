@@ -6,7 +6,7 @@ import pytest
 from toy_networks import RECIPE, image_data, image_model, table_model
 
 from keras_ddnn.data.quantisation import BOTTLENECK_CODES
-from keras_ddnn.networks.cascade import chain
+from keras_ddnn.networks.compose import chain
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.training.fit import fit_ddnn
 from keras_ddnn.training.trainable import start_whitening

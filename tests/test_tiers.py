@@ -10,7 +10,7 @@ from keras_ddnn.data.gate_costs import benefit
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.artifact import save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
-from keras_ddnn.networks.cascade import split
+from keras_ddnn.networks.compose import split
 from keras_ddnn.rules.confidence import Gate, Margin, Patience, Random
 from keras_ddnn.training.capture import capture
 

@@ -13,7 +13,8 @@ from conftest import toy_split
 from keras import layers
 
 from keras_ddnn.data.datasets import Splits
-from keras_ddnn.networks.cascade import Cascade, chain, split
+from keras_ddnn.networks.cascade import Cascade
+from keras_ddnn.networks.compose import chain, split
 from keras_ddnn.training.trainable import start_whitening
 
 SIDE, COLUMNS, LENGTH, WORDS = 16, 6, 12, 30

@@ -147,8 +147,8 @@ def _network(job: Job, splits: Splits, options: argparse.Namespace) -> "Cascade 
     """Return a network to train: a tier of a chain, or None for that of the paper."""
     if job.network not in NETWORKS_OF_TODAY:
         return None
-    from keras_ddnn.networks.cascade import chain
-    from keras_ddnn.networks.named_models import named_network
+    from keras_ddnn.networks.architectures.named_models import named_network
+    from keras_ddnn.networks.compose import chain
 
     shape, case = splits.train.images.shape[1:], CASES[job.case]
     network = chain({CLOUD: named_network(job.network, shape, splits.num_classes, job.seed)})

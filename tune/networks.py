@@ -31,8 +31,8 @@ def addresses(search: SearchConfig, splits: Splits) -> dict[tuple[str, int], str
 
 def _addresses(search: SearchConfig, sample: Split) -> dict[tuple[str, int], str]:
     from keras_ddnn.deploy.artifact import require_keepable
-    from keras_ddnn.networks.cascade import in_a_row
-    from keras_ddnn.networks.named_models import address_of
+    from keras_ddnn.networks.architectures.named_models import address_of
+    from keras_ddnn.networks.compose import in_a_row
     from keras_ddnn.training.trainable import require_network
 
     shape, classes, found, looked_at = sample.images.shape[1:], len(sample.classes), {}, set()
@@ -52,7 +52,7 @@ def _addresses(search: SearchConfig, sample: Split) -> dict[tuple[str, int], str
 
 
 def _model(spec: NetworkSpec, shape: Sequence[int], num_classes: int) -> "keras.Model":
-    from keras_ddnn.networks.named_models import named_network
+    from keras_ddnn.networks.architectures.named_models import named_network
 
     return named_network(spec.cut.network, shape, num_classes, spec.ddnn.seed)
 
@@ -76,8 +76,9 @@ def untrained(
     """
     if spec.cut is None:
         return None
-    from keras_ddnn.networks.cascade import CLOUD, chain
-    from keras_ddnn.networks.named_models import address_of, as_network
+    from keras_ddnn.networks.architectures.named_models import address_of, as_network
+    from keras_ddnn.networks.cascade import CLOUD
+    from keras_ddnn.networks.compose import chain
 
     name, seed = spec.cut.network, spec.ddnn.seed
     model = _model(spec, shape, num_classes)

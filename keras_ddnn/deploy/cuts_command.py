@@ -57,8 +57,8 @@ def _computed(options: argparse.Namespace) -> tuple[list[CutLatency], list[str]]
     from keras_ddnn.evaluation.payload import mean_png_bytes
 
     import_tensorflow()
+    from keras_ddnn.networks.architectures.named_models import named_model
     from keras_ddnn.networks.costs.model_costs import cut_costs, unknown_layers
-    from keras_ddnn.networks.named_models import named_model
 
     model = named_model(options.model, options.input_shape, options.classes, options.seed)
     costs = cut_costs(model, options.input_shape, options.device_bits // 8)

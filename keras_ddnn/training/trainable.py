@@ -10,9 +10,9 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Split, read_training_data
 from keras_ddnn.data.rows.view import Array, spread_rows
 from keras_ddnn.files.notices import notice
+from keras_ddnn.networks.architectures.named_models import as_network, waits_for_data
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.layers import Unwhitening, Whitening
-from keras_ddnn.networks.named_models import as_network, waits_for_data
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import describe
 from keras_ddnn.training.joint import exit_weights

@@ -16,9 +16,10 @@ import numpy as np
 from keras_ddnn.config.network import PaperOptions
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
-from keras_ddnn.networks.cascade import CLOUD, FEATURES, LOCAL, Cascade, split
+from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
+from keras_ddnn.networks.cascade import CLOUD, FEATURES, LOCAL, Cascade
+from keras_ddnn.networks.compose import split
 from keras_ddnn.networks.inputs_and_exits import functional, require_logits
-from keras_ddnn.networks.modern import ModernOptions, build_modern
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.wiring import CutPoints
 

@@ -1,0 +1,1 @@
+"""Networks that are known by a name."""

@@ -1,0 +1,163 @@
+"""A DDNN of one model that is cut in parts, or of several models one after another."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+from keras import layers
+
+from keras_ddnn.data.bank import CLOUD, LOCAL
+from keras_ddnn.networks.cascade import Cascade
+from keras_ddnn.networks.inputs_and_exits import (
+    Exit,
+    as_output,
+    functional,
+    last_operation,
+    logits_on,
+    make_exit,
+    prepared,
+    raw_input,
+    resized,
+)
+from keras_ddnn.networks.patch_codes import code_patches
+from keras_ddnn.networks.wiring import CutPoints
+
+
+def split(
+    model: keras.Model,
+    at: str | Sequence[str],
+    exit: Exit | int | None = None,
+    preprocess: layers.Layer | None = None,
+    *,
+    freeze: bool = False,
+) -> Cascade:
+    """Cut a functional Keras model at layers, and give each part but the last an exit of its own.
+
+    The model is copied with its weights and is not changed. A softmax at its end is left out, as
+    outputs are logits from here on, and this is said in one line. Images enter as uint8; tables and
+    tokens keep the type that the model takes.
+
+    Args:
+        model: Functional, with one input and one output of class scores (n, num_classes); or
+            Sequential with an input shape.
+        at: Name of the layer whose output travels, or of several in order.
+        exit: What makes logits (n, num_classes) of the tensor that travels: a function of a Keras
+            tensor, or the units of a hidden dense layer behind global average pooling. By default
+            one dense layer reads the pooled tensor.
+        preprocess: A layer that becomes the first of the model: raw input → what the model expects.
+        freeze: Whether the exits alone are trained, as one wishes for a model that is trained
+            already: what the cloud answers stays what it was.
+
+    Returns:
+        Cascade: Its first tier is "local", its last "cloud".
+
+    Raises:
+        ValueError: If the model has no such layer, the layer does not carry all that the rest
+            reads, or the outputs cannot be made logits. The message names what was found.
+    """
+    model = functional(model)
+    cuts = [at] if isinstance(at, str) else list(at)
+    points = CutPoints.of(model)
+    for name in cuts:
+        points.require(name)
+    places = [points.order.index(name) for name in cuts]
+    if not cuts or places != sorted(set(places)):
+        raise ValueError(f"cuts must come in the order of the model, each once; received {cuts}")
+    names = tier_names(len(cuts) + 1)
+    _require_free(names, model)
+
+    inputs = raw_input(model)
+    tensors = logits_on(prepared(inputs, model, preprocess), model)
+    logits = tensors[points.order[-1]]
+    sent = [tensors[name] for name in cuts]
+    outputs = {
+        name: make_exit(exit, tensor, logits.shape[-1], name) for name, tensor in zip(names, sent)
+    }
+    outputs[CLOUD] = as_output(logits, CLOUD)
+    joint = keras.Model(inputs, outputs, name="ddnn")
+    if freeze:
+        for layer in keras.Model(inputs, outputs[CLOUD]).layers:
+            layer.trainable = False
+    return Cascade(joint, tuple(cuts))
+
+
+def chain(
+    models: Mapping[str, keras.Model],
+    preprocess: Mapping[str, layers.Layer] | None = None,
+    input_shape: Sequence[int] | None = None,
+    *,
+    codes: int | None = None,
+) -> Cascade:
+    """Put independent models one after another: what travels is the input itself, or codes of it.
+
+    Each model is copied with its weights. It sees the input resized to the size it takes.
+
+    Args:
+        models: Name of a tier → a functional model of class scores (n, num_classes), the device's
+            first. The first is to be named "local", the last "cloud". One that is to be trained
+            alone, for several chains, is named "cloud".
+        preprocess: Name of a tier → a layer that becomes the first of its model, behind resizing.
+        input_shape: Shape of one sample, without n; that of the largest input by default.
+        codes: Codes of half a byte that are sent of each patch of an image, see `code_patches`. All
+            but the device read what is made of them, and should be trained so; a few epochs do.
+
+    Returns:
+        Cascade: A tier a model. All but the last hand on the input as it came, or its codes.
+
+    Raises:
+        ValueError: If the models are named otherwise, they differ in classes or in the kind of
+            their input, or the outputs of one cannot be made logits.
+    """
+    models = {name: functional(model) for name, model in models.items()}
+    names = [*models]
+    if names[-1:] != [CLOUD] or (len(names) > 1 and names[0] != LOCAL):
+        raise ValueError(
+            f"a chain has models from {LOCAL!r} to {CLOUD!r}, or {CLOUD!r} alone; received {names}"
+        )
+    classes = {name: model.output.shape[-1] for name, model in models.items()}
+    if len(set(classes.values())) > 1:
+        raise ValueError(f"the models of a chain must share their classes; received {classes}")
+    raw = {name: raw_input(model) for name, model in models.items()}
+    kinds = {name: (tensor.dtype, len(tensor.shape)) for name, tensor in raw.items()}
+    if len(set(kinds.values())) > 1:
+        raise ValueError(
+            f"the models of a chain must read inputs of one type and rank; received {kinds}"
+        )
+    largest = max(raw.values(), key=lambda tensor: tensor.shape[1] or 0)
+    shape = tuple(input_shape or largest.shape[1:])
+    inputs = keras.Input(shape, dtype=largest.dtype, name=largest.name)
+    # Every tier but the last hands on what it was given, or its codes.
+    sent_by, made = (inputs.name, inputs) if codes is None else code_patches(inputs, codes)
+    outputs = {}
+    for name, model in models.items():
+        seen = resized(inputs if name == LOCAL else made, model, name)
+        seen = prepared(seen, model, (preprocess or {}).get(name), inputs)
+        tensors = logits_on(seen, model, prefix=f"{name}_")
+        outputs[name] = as_output(tensors[last_operation(model).name], name)
+    joint = keras.Model(inputs, outputs, name="ddnn")
+    return Cascade(joint, (sent_by,) * (len(models) - 1))
+
+
+def tier_names(count: int) -> tuple[str, ...]:
+    """Return the names of so many tiers: "local", "tier1", … "cloud"; of one, "cloud"."""
+    return (LOCAL, *(f"tier{number}" for number in range(1, count - 1)), CLOUD)[-count:]
+
+
+def in_a_row(cascades: Sequence[Cascade]) -> Cascade:
+    """Return cascades one behind another, with their weights; each reads the input as it came.
+
+    Args:
+        cascades: One, which is returned as it is, or several of one tier each.
+    """
+    if len(cascades) == 1:
+        return cascades[0]
+    models = (cascade.model for cascade in cascades)
+    return chain(dict(zip(tier_names(len(cascades)), models, strict=True)))
+
+
+def _require_free(names: Sequence[str], model: keras.Model) -> None:
+    taken = {operation.name for operation in model.operations} & {*names}
+    if taken:
+        raise ValueError(
+            f"the names {', '.join(names)} are those of the tiers; the model has layers named "
+            f"{', '.join(sorted(taken))}: rename them"
+        )
