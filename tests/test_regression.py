@@ -465,9 +465,12 @@ class TestTraining:
                 **options,
             )
 
-    def test_folds_of_numbers_are_refused(self):
-        with pytest.raises(ValueError, match="received labels of float64: choose labels without"):
-            fold_rows(DEMAND, 0)
+    def test_folds_of_numbers_are_drawn(self):
+        folds = fold_rows(np.linspace(0, 1, 30), 0)
+        held = np.concatenate([block for _, block in folds])
+        np.testing.assert_array_equal(np.sort(held), np.arange(30))
+        assert all(len(rest) == 20 and len(block) == 10 for rest, block in folds)
+        assert (np.diff(folds[0][1]) > 1).any()  # independent samples are no blocks
 
     def test_another_task_is_another_training(self):
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])

@@ -7,6 +7,7 @@ the keys of ``DATASETS``, so importing this module must stay cheap: no TensorFlo
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def read_split(data, classes, what, reads=None):
         ValueError: as ``as_split``; a label is none of ``classes``.
     """
     split = split_of(data, what, repeatable=True)
-    return as_split(split.images, split.user_labels, what=what, classes=classes, reads=reads)
+    read = as_split(split.images, split.user_labels, what=what, classes=classes, reads=reads)
+    return replace(read, gap=split.gap)
 
 
 def read_training_data(train, val=None, num_classes=None, reads=None, reader=None):

@@ -128,11 +128,14 @@ class Split:
         labels: Class numbers, int64 of shape (n,); without ``classes`` whatever the user has.
         classes: The user's labels of these numbers; None until ``Splits`` or ``fit_ddnn`` reads
             the labels.
+        gap: Samples fewer than so many rows apart may share numbers, as windows of a series do:
+            folds of them are blocks with so many rows between. 0 for independent samples.
     """
 
     images: Array
     labels: np.ndarray
     classes: Classes | None = None
+    gap: int = 0
 
     def __len__(self):
         """Return the number of images."""
@@ -146,9 +149,16 @@ class Split:
     def take(self, rows: Any) -> "Split":
         """Return the split of some of the rows: int of shape (m,), bool of shape (n,), or a slice.
 
-        What is in a file stays there.
+        What is in a file stays there. Rows of a series keep their order.
+
+        Raises:
+            ValueError: If rows of a series go back, so that a gap between them says nothing.
         """
         rows = rows if isinstance(rows, slice) else np.asarray(rows)
+        if self.gap:
+            taken_rows = np.arange(len(self))[rows]
+            forward = bool((np.diff(taken_rows) > 0).all())
+            expect(forward, "rows of a series", "rows that go forward in time", "others")
         return replace(self, images=taken(self.images, rows), labels=self.labels[rows])
 
 

@@ -192,24 +192,37 @@ def require_samples(
             raise ValueError(f"the labels {source!r} need {few}: {remedy}")
 
 
-def fold_rows(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def fold_rows(labels: np.ndarray, seed: int, gap: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return, for each of `FOLDS` folds, the sorted rows outside and inside it.
 
-    Every class is shared out evenly.
+    Every class is shared out evenly; numbers are drawn.
+
+    Args:
+        labels: Class numbers or numbers (n,).
+        seed: Draws the folds.
+        gap: Of `Split`. If there is one, folds are blocks of rows, and rows fewer than `gap` away
+            from a block are in none of its two parts.
 
     Raises:
-        ValueError: If labels are no classes.
+        ValueError: If a gap leaves no row outside a block.
     """
-    if labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"folds share out classes evenly; received labels of {labels.dtype}: choose labels "
-            "without folds, like 'final_epoch'"
-        )
+    if gap:
+        rows, folds = np.arange(len(labels)), []
+        for block in np.array_split(rows, FOLDS):
+            rest = rows[(rows <= block[0] - gap) | (rows >= block[-1] + gap)]
+            if not len(rest):
+                raise ValueError(
+                    f"folds of series expect rows beyond a gap of {gap:,}; received {len(rows):,} "
+                    "rows: give longer series, or choose labels without folds"
+                )
+            folds.append((rest, block))
+        return folds
     # Here, as `config` imports this file, and `--help` should not wait for it.
     from sklearn.model_selection import StratifiedKFold
 
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(labels)), labels))
+    strata = labels if labels.dtype.kind in "iu" else np.zeros(len(labels), int)
+    return list(splitter.split(np.zeros(len(labels)), strata))
 
 
 def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> "pd.DataFrame":

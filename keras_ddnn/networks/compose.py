@@ -12,14 +12,16 @@ from keras_ddnn.networks.inputs_and_exits import (
     as_output,
     functional,
     last_operation,
-    logits_on,
     make_exit,
+    outputs_on,
     prepared,
     raw_input,
     resized,
 )
 from keras_ddnn.networks.patch_codes import code_patches
 from keras_ddnn.networks.wiring import CutPoints
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.task import Task
 
 
 def split(
@@ -29,6 +31,7 @@ def split(
     preprocess: layers.Layer | None = None,
     *,
     freeze: bool = False,
+    task: Task = CLASSIFICATION,
 ) -> Cascade:
     """Cut a functional Keras model at layers, and give each part but the last an exit of its own.
 
@@ -37,8 +40,8 @@ def split(
     tokens keep the type that the model takes.
 
     Args:
-        model: Functional, with one input and one output of class scores (n, num_classes); or
-            Sequential with an input shape.
+        model: Functional, with one input and one output of class scores (n, num_classes), or of
+            the numbers of the task; or Sequential with an input shape.
         at: Name of the layer whose output travels, or of several in order.
         exit: What makes logits (n, num_classes) of the tensor that travels: a function of a Keras
             tensor, or the units of a hidden dense layer behind global average pooling. By default
@@ -46,6 +49,7 @@ def split(
         preprocess: A layer that becomes the first of the model: raw input → what the model expects.
         freeze: Whether the exits alone are trained, as one wishes for a model that is trained
             already: what the cloud answers stays what it was.
+        task: What the outputs are.
 
     Returns:
         Cascade: Its first tier is "local", its last "cloud".
@@ -54,7 +58,8 @@ def split(
         ValueError: If the model has no such layer, the layer does not carry all that the rest
             reads, or the outputs cannot be made logits. The message names what was found.
     """
-    model = functional(model)
+    columns = _columns(task)
+    model = functional(model, columns)
     cuts = [at] if isinstance(at, str) else list(at)
     points = CutPoints.of(model)
     for name in cuts:
@@ -66,7 +71,8 @@ def split(
     _require_free(names, model)
 
     inputs = raw_input(model)
-    tensors = logits_on(prepared(inputs, model, preprocess), model)
+    read = prepared(inputs, model, preprocess)
+    tensors = outputs_on(read, model, numbers=columns is not None)
     logits = tensors[points.order[-1]]
     sent = [tensors[name] for name in cuts]
     outputs = {
@@ -77,7 +83,7 @@ def split(
     if freeze:
         for layer in keras.Model(inputs, outputs[CLOUD]).layers:
             layer.trainable = False
-    return Cascade(joint, tuple(cuts))
+    return Cascade(joint, tuple(cuts), task)
 
 
 def chain(
@@ -86,19 +92,21 @@ def chain(
     input_shape: Sequence[int] | None = None,
     *,
     codes: int | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Cascade:
     """Put independent models one after another: what travels is the input itself, or codes of it.
 
     Each model is copied with its weights. It sees the input resized to the size it takes.
 
     Args:
-        models: Name of a tier → a functional model of class scores (n, num_classes), the device's
-            first. The first is to be named "local", the last "cloud". One that is to be trained
-            alone, for several chains, is named "cloud".
+        models: Name of a tier → a functional model of class scores (n, num_classes), or of the
+            numbers of the task, the device's first. The first is to be named "local", the last
+            "cloud". One that is to be trained alone, for several chains, is named "cloud".
         preprocess: Name of a tier → a layer that becomes the first of its model, behind resizing.
         input_shape: Shape of one sample, without n; that of the largest input by default.
         codes: Codes of half a byte that are sent of each patch of an image, see `code_patches`. All
             but the device read what is made of them, and should be trained so; a few epochs do.
+        task: What the outputs are.
 
     Returns:
         Cascade: A tier a model. All but the last hand on the input as it came, or its codes.
@@ -107,7 +115,8 @@ def chain(
         ValueError: If the models are named otherwise, they differ in classes or in the kind of
             their input, or the outputs of one cannot be made logits.
     """
-    models = {name: functional(model) for name, model in models.items()}
+    columns = _columns(task)
+    models = {name: functional(model, columns) for name, model in models.items()}
     names = [*models]
     if names[-1:] != [CLOUD] or (len(names) > 1 and names[0] != LOCAL):
         raise ValueError(
@@ -131,10 +140,15 @@ def chain(
     for name, model in models.items():
         seen = resized(inputs if name == LOCAL else made, model, name)
         seen = prepared(seen, model, (preprocess or {}).get(name), inputs)
-        tensors = logits_on(seen, model, prefix=f"{name}_")
+        tensors = outputs_on(seen, model, f"{name}_", numbers=columns is not None)
         outputs[name] = as_output(tensors[last_operation(model).name], name)
     joint = keras.Model(inputs, outputs, name="ddnn")
-    return Cascade(joint, (sent_by,) * (len(models) - 1))
+    return Cascade(joint, (sent_by,) * (len(models) - 1), task)
+
+
+def _columns(task: Task) -> int | None:
+    """Return how many numbers a task asks of a network; None for a score a class."""
+    return None if task.target_reader is None else len(task.target_reader)
 
 
 def tier_names(count: int) -> tuple[str, ...]:
@@ -151,7 +165,8 @@ def in_a_row(cascades: Sequence[Cascade]) -> Cascade:
     if len(cascades) == 1:
         return cascades[0]
     models = (cascade.model for cascade in cascades)
-    return chain(dict(zip(tier_names(len(cascades)), models, strict=True)))
+    named = dict(zip(tier_names(len(cascades)), models, strict=True))
+    return chain(named, task=cascades[0].task)
 
 
 def _require_free(names: Sequence[str], model: keras.Model) -> None:

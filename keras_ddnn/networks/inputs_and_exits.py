@@ -22,12 +22,16 @@ POOLING = {
 Exit = Callable[[keras.KerasTensor], keras.KerasTensor]
 
 
-def functional(model: keras.Model) -> keras.Model:
-    """Return a model as a functional one of one input and one output (n, num_classes).
+def functional(model: keras.Model, columns: int | None = None) -> keras.Model:
+    """Return a model as a functional one of one input and one output (n, columns).
+
+    Args:
+        model: Of one input and one output.
+        columns: Of the output; None for a score a class, two or more.
 
     Raises:
         ValueError: If it is none: subclassed, Sequential without an input shape, of several inputs
-            or outputs, or of an output that has not one score a class.
+            or outputs, or of an output of another shape.
     """
     model = as_functional(model)
     inputs, outputs = model.inputs, model.outputs
@@ -37,8 +41,11 @@ def functional(model: keras.Model) -> keras.Model:
             f"{len(outputs)}"
         )
     shape = outputs[0].shape
-    if len(shape) != 2 or not shape[-1] or shape[-1] < 2:
+    fits = len(shape) == 2 and shape[-1] and shape[-1] >= 2
+    if columns is None and not fits:
         raise ValueError(f"expected an output (n, num_classes), two or more; received {shape}")
+    if columns is not None and shape[1:] != (columns,):
+        raise ValueError(f"expected an output (n, {columns}) of numbers; received {shape}")
     if isinstance(model.output, list | tuple | dict):
         model = keras.Model(inputs[0], outputs[0], name=model.name)
     return model
@@ -100,23 +107,25 @@ def resized(inputs: keras.KerasTensor, model: keras.Model, name: str) -> keras.K
     return layers.Resizing(*expected[:2], dtype=dtype, name=f"{name}_resized")(inputs)
 
 
-def logits_on(
-    inputs: keras.KerasTensor, model: keras.Model, prefix: str = ""
+def outputs_on(
+    inputs: keras.KerasTensor, model: keras.Model, prefix: str = "", numbers: bool = False
 ) -> dict[str, keras.KerasTensor]:
-    """Copy a model with its weights onto a tensor, without a softmax at its end.
+    """Copy a model with its weights onto a tensor; of class scores without a softmax at the end.
 
     Args:
         inputs: What the first layer reads.
         model: What to copy; see `functional`.
         prefix: Prefix of the names of the copied layers.
+        numbers: Whether the outputs are numbers, which may end with any activation.
 
     Returns:
         Name of a layer of `model` → the output of its copy.
 
     Raises:
-        ValueError: If its outputs are neither logits nor made by a softmax that can be left out.
+        ValueError: If scores are neither logits nor made by a softmax that can be left out.
     """
-    last, activation = last_operation(model), require_logits(model, or_softmax=True)
+    last = last_operation(model)
+    activation = "any" if numbers else require_logits(model, or_softmax=True)
     if activation == "softmax":
         notice(f"the softmax of {last.name!r} is left out: outputs are logits from here on")
 

@@ -56,6 +56,7 @@ class FittedDDNN:
         classes: The user's labels, in the order of the logits.
         seconds: Wall time of the training and the capture.
         network, sample_weight: As given to `fit_ddnn`; folds are trained anew by them.
+        gap: Of the training data, see `Split`.
     """
 
     cascade: Cascade
@@ -68,6 +69,7 @@ class FittedDDNN:
     seconds: float
     network: Cascade | None = None
     sample_weight: np.ndarray | None = None
+    gap: int = 0
     _folds: dict[int, Predictions] = field(default_factory=dict, repr=False)
 
     @property
@@ -98,10 +100,12 @@ class FittedDDNN:
         """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
         if fold not in self._folds:
             train, val = (
-                bank and Split(bank.edge.inputs, bank.labels, self.classes)
+                bank and Split(bank.edge.inputs, bank.targets, self.classes, self.gap)
                 for bank in (self.bank, self.val_bank)
             )
-            config, count = fold_config(self.config), len(self.classes)
+            config, count = fold_config(self.config), None
+            if self.cascade.task.target_reader is None:
+                count = len(self.classes)
             options = {"network": self.network, "sample_weight": self.sample_weight}
             self._folds[fold] = fit_fold(train, val, config, fold, count, **options)
         return self._folds[fold]
@@ -231,6 +235,7 @@ def fit_ddnn(
         seconds=time.perf_counter() - start,
         network=network,
         sample_weight=sample_weight,
+        gap=train.gap,
     )
     if tensorboard and len(fitted.bank.tiers) > 1:  # a network alone has no benefit of offloading
         _log_bank(Path(tensorboard), fitted)
@@ -238,7 +243,12 @@ def fit_ddnn(
 
 
 def fit_fold(
-    train: Split, val: Split | None, config: DDNNConfig, fold: int, num_classes: int, **options: Any
+    train: Split,
+    val: Split | None,
+    config: DDNNConfig,
+    fold: int,
+    num_classes: int | None,
+    **options: Any,
 ) -> Predictions:
     """Train a DDNN without one fold of its training data, and predict that fold.
 
@@ -246,10 +256,10 @@ def fit_fold(
         train, val: Data of the DDNN to be deployed.
         config: Configuration of the fold's DDNN; see `fold_config`.
         fold: 0 to `labels.FOLDS` - 1.
-        num_classes: Classes of the data; a fold may lack some of them.
+        num_classes: Classes of the data, of which a fold may lack some; None for numbers.
         **options: Further arguments of `fit_ddnn`.
     """
-    rest, held = fold_rows(train.labels, config.seed)[fold]
+    rest, held = fold_rows(train.labels, config.seed, train.gap)[fold]
     options = {"verbose": 0, **options, "num_classes": num_classes}
     if (all_weights := options.get("sample_weight")) is not None:
         options["sample_weight"] = np.asarray(all_weights)[rest]

@@ -17,6 +17,7 @@ from keras_ddnn.config.network import PaperOptions
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
 from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
+from keras_ddnn.networks.architectures.series import SeriesOptions, build_series
 from keras_ddnn.networks.cascade import CLOUD, FEATURES, LOCAL, Cascade
 from keras_ddnn.networks.compose import split
 from keras_ddnn.networks.inputs_and_exits import functional, require_logits
@@ -51,6 +52,10 @@ def _modern(*widths: int, **options: Any) -> Network:
     return Network(ModernOptions(widths=widths, **options), build_modern)
 
 
+def _of_series(**options: Any) -> Network:
+    return Network(SeriesOptions(**options), build_series, (24, 5), 1)
+
+
 NETWORKS = {
     PAPER: Network(PaperOptions(), _paper),
     # For devices of at most 1.5, 12.5 and 50 million multiply-adds at 32×32 pixels, and the cloud.
@@ -58,6 +63,11 @@ NETWORKS = {
     "modern_small": _modern(32, 64, 128, strided=True),
     "modern_medium": _modern(64, 128, 256, strided=True),
     "modern_large": _modern(96, 192, 384, strided=True),
+    # Of windows of 24 steps of a series with its clock, for a device and for the cloud.
+    "tcn_small": _of_series(kind="tcn", width=8, blocks=2),
+    "tcn_large": _of_series(kind="tcn", width=48, blocks=4),
+    "lstm_small": _of_series(kind="lstm", width=8, blocks=1),
+    "lstm_large": _of_series(kind="lstm", width=48, blocks=2),
 }
 
 

@@ -1,0 +1,1 @@
+"""Series of numbers over time: read, generated, and cut into windows."""

@@ -1,0 +1,101 @@
+"""Series in files: a table of one column a series, and the grid of Milano as it is published."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_ddnn.data.series.series import Series
+from keras_ddnn.files.checks import expect
+
+MILANO = "sms-call-internet-mi-*.txt"  # a file a day
+# Of a line: square, beginning of ten minutes (ms), country, then SMS, calls and internet.
+COLUMNS = {0: "square", 1: "time", 7: "internet"}
+TEN_MINUTES, HOUR, DAY = 600, 3600, 24 * 3600  # seconds
+
+
+def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series:
+    """Read a `.csv` or `.parquet` table of one column a series, and perhaps one of times.
+
+    The first column that is no number is that of the times, which any date that pandas knows may
+    stand for.
+
+    Args:
+        path: The file.
+        columns: Names of the series that are wanted; None for all columns of numbers.
+
+    Raises:
+        ValueError: If the file is of another kind, a column is missing or holds no numbers, or as
+            `Series`.
+        OSError: If the file cannot be read.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    expect(path.suffix in readers, str(path), "a .csv or .parquet file", path.suffix or "no ending")
+    table = readers[path.suffix](path)
+    numbers = table.select_dtypes("number").columns
+    others = [name for name in table.columns if name not in set(numbers)]
+    wanted = list(numbers) if columns is None else list(columns)
+    missing = [name for name in wanted if name not in table.columns]
+    expect(not missing, str(path), f"the columns {', '.join(map(str, wanted))}", f"no {missing}")
+    odd = [name for name in wanted if name in others]
+    expect(not odd, str(path), "columns of numbers", f"{odd}")
+    expect(wanted, str(path), "a column of numbers, one a series", f"{list(table.columns)}")
+    times = None
+    if others:
+        try:
+            times = pd.to_datetime(table[others[0]], utc=True).dt.tz_localize(None).to_numpy()
+        except (ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            expect(False, f"{path}, column {others[0]!r}", "times, or numbers", reason)
+    return Series(table[wanted].to_numpy(np.float64), tuple(map(str, wanted)), times)
+
+
+def read_milano(folder: str | Path, squares: Iterable[int], *, hourly: bool = True) -> Series:
+    """Read internet traffic of squares of the grid of Milano, as Telecom Italia has published it.
+
+    Source: Barlacchi et al., "A multi-source dataset of urban life in the city of Milan and the
+    Province of Trentino", Scientific Data, 2015. Traffic is in the units of that data set, summed
+    over countries; a square and ten minutes without a line had none.
+
+    Args:
+        folder: Holds `sms-call-internet-mi-2013-11-01.txt` and the others, a file a day.
+        squares: Numbers of squares of the grid, 1 to 10,000.
+        hourly: Whether the six parts of an hour are summed.
+
+    Raises:
+        ValueError: If the folder holds no such file, a file is none of these, or a square has no
+            line.
+    """
+    import pandas as pd
+
+    paths = sorted(Path(folder).glob(MILANO))
+    expect(paths, str(folder), f"files {MILANO}, one a day", "none")
+    wanted = [int(square) for square in squares]
+    parts = []
+    for path in paths:
+        try:
+            lines = pd.read_csv(
+                path, sep="\t", header=None, usecols=[*COLUMNS], dtype=np.float64
+            ).rename(columns=COLUMNS)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            expect(False, str(path), "eight columns of numbers, parted by tabs", reason)
+        lines = lines[lines["square"].isin(wanted) & lines["internet"].notna()]
+        parts.append(lines.groupby(["time", "square"])["internet"].sum())
+    found = pd.concat(parts).groupby(["time", "square"]).sum().unstack(fill_value=0.0)
+    missing = sorted({*wanted} - {*found.columns.astype(int)})
+    expect(not missing, str(folder), "traffic of all squares", f"none of {missing}")
+    step = HOUR if hourly else TEN_MINUTES
+    seconds = found.index.to_numpy() // 1000
+    days = np.unique(seconds // DAY).astype(np.int64)
+    absent = np.setdiff1d(np.arange(days[0], days[-1] + 1), days).astype("datetime64[D]")
+    expect(not len(absent), str(folder), "a file of each day", f"none of {absent.tolist()[:3]}")
+    first, last = int(seconds.min()) // step * step, int(seconds.max()) // step * step
+    places = ((seconds - first) // step).astype(np.int64)
+    values = np.zeros(((last - first) // step + 1, len(wanted)))
+    np.add.at(values, places, found[[float(square) for square in wanted]].to_numpy())
+    times = np.datetime64(first, "s") + np.arange(len(values)) * np.timedelta64(step, "s")
+    return Series(values, tuple(f"square_{square}" for square in wanted), times)
