@@ -147,7 +147,7 @@ def make_report(
         local_fraction: The share L0 of samples to keep local.
         class_names: In the order of the logits; their numbers by default.
     """
-    rules = untrained_rules() | dict(heads)
+    rules = untrained_rules(test_bank.edge) | dict(heads)
     table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
     class_names = class_names or list(map(str, range(test_bank.cloud_logits.shape[1])))
     told = table[table["rule"].isin(rules)].set_index("rule")["score_threshold"]

@@ -65,6 +65,23 @@ def test_tables_come_from_the_outputs_alone(outputs):
     assert points.loc["margin", "at_70"] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_device_that_looks_twice_pays_twice(outputs):
+    folder = outputs / "outputs"
+    path = folder / "modern_small-seed0.npz"
+    said = dict(np.load(path))
+    # The mirrored image betrays every mistake.
+    for part in [*COUNTS, "train_augmented"]:
+        labels = np.load(folder / "labels.npz")[part.removesuffix("_augmented")].astype(int)
+        wrong = said[part].argmax(axis=1) != labels
+        said[f"{part}_mirrored"] = np.where(wrong[:, None], 0, said[part]).astype(np.float16)
+    np.savez(path, **said)
+    scored = modern_tables.Scored.of(Pair.read(folder, "modern_small", "modern_large", 0), 0)
+    table = modern_tables.table("pair", [scored]).set_index("rule")
+    assert table.loc["second_look", "audc"] >= table.loc["margin", "audc"]
+    assert table.loc["second_look", "device_multiply_adds"] == 2 * 100
+    assert table.loc["margin", "device_multiply_adds"] == 100
+
+
 def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
     pair = Pair.read(outputs / "outputs", "modern_small", "modern_large", 0)
     scored = modern_tables.Scored.of(pair, 0)
@@ -84,24 +101,27 @@ def test_folds_give_the_labels_of_a_cross_fitted_head(outputs):
             np.savez(folder / f"{name}-seed0-fold{fold}.npz", rows=rows, train=said)
     pair = Pair.read(folder, "modern_small", "modern_large", 0)
     assert len(pair.folds) == 3
-    assert "default/cross_fitted" in modern_tables.scores_of(pair, 0)
+    assert "default/cross_fitted" in modern_tables.scores_of(pair, 0)[0]
 
 
 def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    parts = [
+    data = [
         as_split(rng.integers(0, 255, (n, 32, 32, 3), "uint8"), np.arange(n) % 3)
         for n in (40, 9, 9)
     ]
-    splits = Splits("noise", *parts, ("a", "b", "c"))
+    splits = Splits("noise", *data, ("a", "b", "c"))
     monkeypatch.setattr(modern, "load", lambda *_: splits)
     arguments = ["--output", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     arguments += ["--networks", "modern_tiny", "--seeds", "0", "--no-tables"]
     assert modern.main([*arguments, "--epochs", "1"]) == 0
     file = tmp_path / "out" / "outputs" / "modern_tiny-seed0.npz"
     with np.load(file) as said:
-        assert {*said.files} == {*COUNTS, "train_augmented", "val_augmented", "test_augmented"}
+        parts = {*COUNTS, "train_augmented"}
+        mirrored = {f"{part}_mirrored" for part in parts}
+        assert {*said.files} == parts | mirrored | {"val_augmented", "test_augmented"}
         assert said["test"].dtype == np.float16
+        assert said["test_mirrored"].shape == said["test"].shape
     facts = json.loads(file.with_suffix(".json").read_text())
     assert facts["recipe"]["optimizer"] == "muon"
     assert facts["minutes"] >= 0
@@ -113,7 +133,7 @@ def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_p
     with np.load(file) as usual, np.load(file.with_name("modern_tiny-shift-seed0.npz")) as shifted:
         broken = (usual["val"] != shifted["val"]).any(axis=1)
         assert 0 < broken.sum() < len(broken)
-        np.testing.assert_array_equal(shifted["val_labels"], parts[1].labels)
+        np.testing.assert_array_equal(shifted["val_labels"], data[1].labels)
     coded = json.loads(file.with_name("modern_tiny-codes-seed0.json").read_text())
     assert coded["sent_bytes"] == 8 * 8 * 24 // 2
     assert coded["coding_multiply_adds"] == 8 * 8 * 48 * 24

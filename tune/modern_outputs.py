@@ -61,10 +61,10 @@ class Pair(Banks):
         names = [f"{name}-seed{seed}" for name in (device, cloud)]
         labels, (near, far) = _read(folder / LABELS), (_read(folder / f"{n}.npz") for n in names)
         labels = {part: near.get(labels_name(part), labels[part]) for part in PARTS}
-        banks = [Bank.from_outputs(_said(part, near, far), labels[part]) for part in PARTS]
+        banks = [_bank(part, near, far, labels[part]) for part in PARTS]
         views, folds = None, []
         if all(any(part.startswith(AUGMENTED) for part in said) for said in (near, far)):
-            views = Bank.from_outputs(_said(AUGMENTED, near, far), labels["train"])
+            views = _bank(AUGMENTED, near, far, labels["train"])
         for fold in range(FOLDS):
             paths = [folder / f"{name}-fold{fold}.npz" for name in names]
             if all(path.exists() for path in paths):
@@ -85,9 +85,21 @@ def stored_name(part: str, tier: str, tiers: Collection[str]) -> str:
     return part if len(tiers) == 1 else f"{part}_{tier}"
 
 
+def mirrored_name(part: str) -> str:
+    """Return under which name the logits of mirrored images are kept."""
+    return f"{part}_mirrored"
+
+
 def labels_name(part: str) -> str:
     """Return under which name the labels are kept of a world that has its own."""
     return f"{part}_labels"
+
+
+def _bank(part: str, near: Mapping, far: Mapping, labels: np.ndarray) -> Bank:
+    mirrored = near.get(mirrored_name(part))
+    if mirrored is not None:
+        mirrored = mirrored.astype(np.float32)
+    return Bank.from_outputs(_said(part, near, far), labels, mirrored=mirrored)
 
 
 def _said(part: str, near: Mapping, far: Mapping) -> dict[str, np.ndarray]:

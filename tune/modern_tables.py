@@ -3,7 +3,7 @@
 They need the files of logits alone, no data set and no network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,12 +31,14 @@ from tune.modern_outputs import Pair
 
 FRACTIONS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 SEES_BOTH = "sees_both"  # boosted trees that see what the cloud says, as no device can
-DEFAULT = "default"
+DEFAULT, SECOND_LOOK = "default", "second_look"
+CONFIDENCE = (*CONFIDENCE_RULES, SECOND_LOOK)
+MACS = "multiply_adds"
 RESAMPLES = 499
 
 
-def scores_of(pair: Pair, seed: int) -> dict[str, np.ndarray]:
-    """Return the scores (n,) of every rule on the test samples of a pair.
+def scores_of(pair: Pair, seed: int) -> tuple[dict[str, np.ndarray], set[str]]:
+    """Return the scores (n,) of every rule on the test samples of a pair, and which look twice.
 
     Heads are trained on training samples, or on validation samples alone where their name ends so;
     what sees both networks is fitted to the other tenths of the test samples.
@@ -44,7 +46,8 @@ def scores_of(pair: Pair, seed: int) -> dict[str, np.ndarray]:
     from keras_ddnn.heads.fit import fit_head
 
     test, val = pair.test_bank, pair.val_bank
-    scores = {name: rule.score(test.edge) for name, rule in untrained_rules().items()}
+    scores = {name: rule.score(test.edge) for name, rule in untrained_rules(test.edge).items()}
+    twice = {SECOND_LOOK} & {*scores}
     labels = {DEFAULT: HeadConfig().labels}
     if pair.augmented:
         labels[f"{DEFAULT}/augmented"] = "augmented"
@@ -53,9 +56,12 @@ def scores_of(pair: Pair, seed: int) -> dict[str, np.ndarray]:
     for name, source in labels.items():
         head = fit_head(pair, HeadConfig(labels=source, seed=seed))
         scores[name] = head.score(test.edge)
-    scores["logit_head/validation"] = LogitHead.fit(val, seed=seed).score(test.edge)
+        twice |= {name} if head.anchor.rule == SECOND_LOOK else set()
+    head = LogitHead.fit(val, seed=seed)
+    scores["logit_head/validation"] = head.score(test.edge)
+    twice |= {"logit_head/validation"} if head.anchor.rule == SECOND_LOOK else set()
     scores[SEES_BOTH] = _seeing_both(test)
-    return scores | {"oracle": oracle_scores(test)}
+    return scores | {"oracle": oracle_scores(test)}, twice
 
 
 def _seeing_both(bank: Bank) -> np.ndarray:
@@ -75,18 +81,30 @@ def _seeing_both(bank: Bank) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A pair of one seed, with the scores of every rule and the resamples of their AUDC."""
+    """A pair of one seed.
+
+    Attributes:
+        pair: What its networks said.
+        scores: Rule → scores (n,) of the test samples.
+        twice: Rules for which the device asks its network about the mirrored image, too.
+        audc: Rule → its AUDC, and resamples of it.
+    """
 
     pair: Pair
     scores: Mapping[str, np.ndarray]
+    twice: Collection[str]
     audc: Mapping[str, np.ndarray]
 
     @classmethod
     def of(cls, pair: Pair, seed: int) -> "Scored":
         """Train the heads of a pair and score its test samples."""
-        scores = scores_of(pair, seed)
+        scores, twice = scores_of(pair, seed)
         audc = {name: audc_replicates(s, pair.test_bank, RESAMPLES) for name, s in scores.items()}
-        return cls(pair, scores, audc)
+        return cls(pair, scores, twice, audc)
+
+    def multiply_adds(self, rule: str) -> int:
+        """Return what the device does for a sample, heads aside."""
+        return self.pair.device_multiply_adds + (rule in self.twice) * self.pair.device[MACS]
 
     def curve(self, rule: str) -> OffloadCurve:
         """Return the accuracy at each local fraction."""
@@ -103,7 +121,7 @@ def table(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
         seen = [scored for scored in seeds if rule in scored.scores]
         curves = [scored.curve(rule) for scored in seen]
         row = {"pair": name, "rule": rule, "seeds": len(seen)}
-        row["device_multiply_adds"] = seeds[0].pair.device_multiply_adds
+        row["device_multiply_adds"] = max(scored.multiply_adds(rule) for scored in seen)
         n = len(seen[0].pair.test_bank)
         for tier, values in (
             ("local", [curve.local_accuracy for curve in curves]),
@@ -153,7 +171,7 @@ def gaps(name: str, seeds: Sequence[Scored], baseline: str = "margin") -> pd.Dat
         drawn = gain_of_replicates(gains) if len(gains) > 1 else _drawn(gains[0])
         row |= _with_ends("gain", drawn, 100)
         row["worst"] = 100 * min(
-            audc[rule][0] - max(audc[c][0] for c in CONFIDENCE_RULES) for audc in seen
+            audc[rule][0] - max(audc[c][0] for c in CONFIDENCE if c in audc) for audc in seen
         )
         row |= _with_ends("share", _drawn(share), 100)
         rows.append(row)
@@ -196,7 +214,7 @@ def pareto(pairs: Mapping[str, Sequence[Scored]], rule: str = DEFAULT) -> pd.Dat
             accuracy = 100 * float(np.mean([curve.at(fraction) for curve in curves]))
             row = {"pair": name, "local_fraction": fraction, "seeds": len(seeds)}
             row |= {"accuracy": accuracy, "bytes": sent * (1 - fraction)}
-            row["device_multiply_adds"] = pair.device_multiply_adds if fraction else 0
+            row["device_multiply_adds"] = seeds[0].multiply_adds(rule) if fraction else 0
             rows.append(row)
     table = pd.DataFrame(rows)
     for column in ("multiply_adds", "bytes"):

@@ -20,7 +20,14 @@ from keras_ddnn.evaluation.payload import SAMPLES, Payload, png_bytes
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import fold_config
 from tune.modern_cases import CASES, USUAL, name_in
-from tune.modern_outputs import AUGMENTED, OUTPUTS, PARTS, labels_name, stored_name
+from tune.modern_outputs import (
+    AUGMENTED,
+    OUTPUTS,
+    PARTS,
+    labels_name,
+    mirrored_name,
+    stored_name,
+)
 
 if TYPE_CHECKING:
     from keras_ddnn.networks.cascade import Cascade
@@ -37,6 +44,7 @@ RECIPES = {
     "bottleneck": ("strong", {"bottleneck": 8}),
 }
 NETWORKS_OF_TODAY = tuple(name for name in RECIPES if name.startswith("modern_"))
+DEVICES = ("modern_tiny", "modern_small", "modern_medium")
 CLOUD = "cloud"  # the tier of a network that is trained alone
 VIEWS = "augmented"  # of six views, in names of what is kept
 OPERATIONS = 6  # of a multiply-add in training: two forwards, four backwards
@@ -82,7 +90,7 @@ def _recipe(job: Job, options: argparse.Namespace) -> DDNNConfig:
 
 def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None:
     """Train a network and write its logits, and what it cost."""
-    from keras_ddnn.training.capture import capture
+    from keras_ddnn.training.capture import capture, mirrored_outputs
     from keras_ddnn.training.fit import fit_fold
 
     config, case = _recipe(job, options), CASES[job.case]
@@ -110,6 +118,13 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
         for part, bank in banks.items()
         for tier, said in bank.tiers.items()
     }
+    if job.network in DEVICES:  # which may look twice
+        network = replace(cascade, second_look=True)
+        views = {part: getattr(world, part).images for part in PARTS}
+        views[AUGMENTED] = _view(world.train, job.seed)
+        for part, images in views.items():
+            second = mirrored_outputs(network.folded(), images)
+            arrays[mirrored_name(part)] = np.asarray(second)
     if world is not splits:
         arrays |= {labels_name(part): getattr(world, part).labels for part in PARTS}
     facts |= _costs(cascade, banks["val"], splits) | {"recipe": asdict(config.recipe)}
@@ -210,10 +225,15 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def _augmented(cascade: "Cascade", train: Split, seed: int) -> Bank:
     """Return the bank of a view of each training image, the same one for all networks of a seed."""
-    from keras_ddnn.training.batches import augmented_views
     from keras_ddnn.training.capture import capture
 
-    return capture(cascade, augmented_views(train.images, "crop_flip", 1, seed), train.labels)
+    return capture(cascade, _view(train, seed), train.labels)
+
+
+def _view(train: Split, seed: int) -> Any:
+    from keras_ddnn.training.batches import augmented_views
+
+    return augmented_views(train.images, "crop_flip", 1, seed)
 
 
 def _of_six_views(cascade: "Cascade", split: Split) -> Bank:

@@ -14,7 +14,7 @@ from keras_ddnn.data.gate_costs import GateCosts, right_answers
 from keras_ddnn.data.outputs import TIERS, checked_outputs
 from keras_ddnn.data.rows.mapped import indexed, mapped_array
 from keras_ddnn.data.rows.view import Array
-from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.data.tier_outputs import FEATURES, LOGITS, MIRRORED, TierOutputs
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.checks import require_choice
 from keras_ddnn.tasks.arrays import as_rows
@@ -23,7 +23,6 @@ from keras_ddnn.tasks.known import task_as_json, task_from_json
 from keras_ddnn.tasks.task import Task
 
 LOCAL, CLOUD = TIERS  # the first and the last tier
-LOGITS, FEATURES = "_logits", "_features"  # behind the name of a tier, names of arrays in a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +65,7 @@ class Bank:
         features: Any = None,
         inputs: Any = None,
         *,
+        mirrored: Any = None,
         task: Task = CLASSIFICATION,
     ) -> "Bank":
         """Make a bank of the outputs of two networks, or more, on the same n samples.
@@ -80,6 +80,7 @@ class Bank:
             labels: Integers 0..num_classes-1 of shape (n,); for a `Regression` numbers.
             features: What the device could send, of n rows, for heads that read it.
             inputs: What the device sees, of n rows, for heads that read images.
+            mirrored: What the local network says of the mirrored images, as `outputs`.
             task: What the outputs are: classes, or a `Regression`.
 
         Returns:
@@ -89,11 +90,12 @@ class Bank:
             ValueError: If an array is not of its type and shape, logits are not finite or are
                 probabilities, or the lengths or classes of two arrays differ.
         """
-        checked, targets = checked_outputs(outputs, labels, task)
-        n = len(targets)
+        given = dict(outputs) if mirrored is None else {**outputs, MIRRORED: mirrored}
+        checked, targets = checked_outputs(given, labels, task)
+        second, n = checked.pop(MIRRORED, None), len(targets)
         tiers = {name: TierOutputs(array) for name, array in checked.items()}
         tiers[LOCAL] = TierOutputs(
-            checked[LOCAL], as_rows(features, n, "features"), as_rows(inputs, n, "inputs")
+            checked[LOCAL], as_rows(features, n, "features"), as_rows(inputs, n, "inputs"), second
         )
         return cls(tiers, targets, task)
 
@@ -255,10 +257,8 @@ class Bank:
             ValueError: If the task is none that `load` knows.
         """
         task = json.dumps(task_as_json(self.task))
-        arrays = {f"{name}{LOGITS}": tier.outputs for name, tier in self.tiers.items()}
-        for name, tier in self.tiers.items():
-            if isinstance(tier.features, np.ndarray):
-                arrays[f"{name}{FEATURES}"] = tier.features
+        kept = {name: tier.kept() for name, tier in self.tiers.items()}
+        arrays = {f"{name}{part}": a for name, parts in kept.items() for part, a in parts.items()}
         with replacing_file(path) as file:
             arrays |= {"tiers": [*self.tiers], "labels": self.targets, "index": self.index}
             np.savez(file, **arrays, task=task)
@@ -285,7 +285,9 @@ class Bank:
                     names, mapped = TIERS, {LOCAL: "features"}
                 features = {name: mapped_array(path, array) for name, array in mapped.items()}
                 outputs = {name: saved[f"{name}{LOGITS}"] for name in names}
-                tiers = {name: TierOutputs(outputs[name], features.get(name)) for name in names}
+                second = {n: saved[a] for n in names if (a := f"{n}{MIRRORED}") in saved.files}
+                parts = {n: (a, features.get(n), None, second.get(n)) for n, a in outputs.items()}
+                tiers = {name: TierOutputs(*part) for name, part in parts.items()}
                 targets, index = saved["labels"], saved["index"]
                 task = CLASSIFICATION  # of files before there was another
                 if "task" in saved.files:

@@ -13,6 +13,8 @@ from keras_ddnn.data.rows.view import Array, taken
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
 
+ARRAYS = ("features", "inputs", "mirrored")  # that may be there beside the outputs
+LOGITS, FEATURES, MIRRORED = "_logits", "_features", "_mirrored"  # behind a name, in a file
 # Former name -> name, both attributes.
 _RENAMED = {
     "local_logits": "outputs",
@@ -42,6 +44,8 @@ class TierOutputs:
             captured bank are made when rows of them are asked for; see `whole`.
         inputs: What the first tier reads, images of uint8 (n, height, width, channels) or others;
             None likewise. They may lie in a file; see `Array`.
+        mirrored: What the first tier answers to the mirrored images, where its cascade takes a
+            second look: float32, of the shape of `outputs`, made when it is asked for. Else None.
         xp: The functions of the arrays: NumPy, or `tensorflow.experimental.numpy` in a graph.
         precision: Type in which probabilities are computed.
         earlier: Outputs of the tiers that the samples have passed before, in order; see `Bank.at`.
@@ -51,6 +55,7 @@ class TierOutputs:
     outputs: np.ndarray
     features: Array | None = None
     inputs: Array | None = None
+    mirrored: Array | None = None
     xp: ModuleType = np
     precision: str = "float64"
     earlier: tuple[np.ndarray, ...] = ()
@@ -73,7 +78,7 @@ class TierOutputs:
         """Return what a reader needs beside the outputs; here alone is refused what is not there.
 
         Args:
-            name: "features" or "inputs"; or what a task may give, "probabilities" or "quantiles".
+            name: One of `ARRAYS`; or what a task may give, "probabilities" or "quantiles".
             reader: Who reads them, for the message.
 
         Returns:
@@ -84,7 +89,7 @@ class TierOutputs:
         """
         if name in self.task.gives:
             return self.distribution
-        if name not in ("features", "inputs"):
+        if name not in ARRAYS:
             given = ", ".join(sorted(self.task.gives)) or "nothing of the kind"
             raise ValueError(
                 f"{reader} needs {name}; received outputs of the task {self.task.name!r}, which "
@@ -98,6 +103,18 @@ class TierOutputs:
             )
         return array
 
+    def kept(self) -> dict[str, np.ndarray]:
+        """Return the arrays that the file of a bank keeps, by the ending of their names."""
+        features = self.features if isinstance(self.features, np.ndarray) else None
+        mirrored = None if self.mirrored is None else np.asarray(self.mirrored)
+        arrays = {LOGITS: self.outputs, FEATURES: features, MIRRORED: mirrored}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What a rule may need, beside features and inputs, and finds here; see `require`."""
+        return self.task.gives | {name for name in ARRAYS[2:] if getattr(self, name) is not None}
+
     @cached_property
     def distribution(self) -> Any:
         """What the outputs say of how sure they are, as the task reads them; see `require`."""
@@ -105,10 +122,9 @@ class TierOutputs:
 
     def rows(self, rows: np.ndarray | slice) -> "TierOutputs":
         """Return some of the samples, int (m,) or a slice, in that order."""
-        features, inputs = (
-            array if array is None else taken(array, rows) for array in (self.features, self.inputs)
-        )
+        arrays = {name: getattr(self, name) for name in ARRAYS}
+        arrays = {
+            name: array if array is None else taken(array, rows) for name, array in arrays.items()
+        }
         earlier = tuple(outputs[rows] for outputs in self.earlier)
-        return replace(
-            self, outputs=self.outputs[rows], features=features, inputs=inputs, earlier=earlier
-        )
+        return replace(self, outputs=self.outputs[rows], earlier=earlier, **arrays)

@@ -40,7 +40,7 @@ from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.calibration import Calibration, operating_points
-from keras_ddnn.rules.confidence import Margin, OffloadRule, name_of
+from keras_ddnn.rules.confidence import Margin, OffloadRule, SecondLook, name_of
 from keras_ddnn.tasks.classification import CLASSIFICATION
 
 README = "README.md"
@@ -49,6 +49,7 @@ RANGE_SAMPLES = 256  # validation samples that give the ranges of codes
 # Name in a manifest → rule; `manifest_fields.RULES` has a row for each.
 ARTIFACT_RULES: dict[str, type[OffloadRule]] = {
     **LOGIT_RULES,
+    "second_look": SecondLook,
     "head": HeadRule,
     "mc_dropout": MCDropout,
 }
@@ -154,7 +155,9 @@ def require_keepable(network: Cascade) -> None:
 def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
     """Return the multiply-adds of the device's graph, by which its speed is measured."""
     local = multiply_adds(policy.cascade.tiers[0].model)
-    return {} if local is None else {"device_multiply_adds": local + policy.rule.multiply_adds}
+    looks = 2 if policy.cascade.second_look else 1
+    cost = None if local is None else looks * local + policy.rule.multiply_adds
+    return {} if cost is None else {"device_multiply_adds": cost}
 
 
 def _export(policy, new: Path, images) -> None:

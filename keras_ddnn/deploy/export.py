@@ -15,6 +15,7 @@ from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.manifest import inputs_name
 from keras_ddnn.files.quiet import without_chatter
+from keras_ddnn.networks.batched import mirror
 
 IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `TierOutputs`
 SCORE = "score"  # scope of the operations that stay float32 where the local network is quantised
@@ -88,6 +89,8 @@ def _device(policy):
     def device(images):
         outputs = local(images, training=False)
         known = {"task": cascade.task, **IN_GRAPH}
+        if cascade.second_look:
+            known["mirrored"] = local(mirror(images), training=False)["outputs"]
         edge = TierOutputs(outputs["outputs"], outputs["features"], images, **known)
         with tf.name_scope(SCORE):
             scores = rule.score(edge)

@@ -27,7 +27,8 @@ def save_network(policy: OffloadPolicy, folder: Path) -> dict | None:
     if policy.config is not None:
         return None
     (folder / NETWORK).write_text(json.dumps(describe(cascade.model)), encoding="utf-8")
-    return {"sent": list(cascade.sent)}
+    looks = {"second_look": True} if cascade.second_look else {}
+    return {"sent": list(cascade.sent), **looks}
 
 
 def _require_types(cascade: Cascade) -> None:
@@ -65,7 +66,7 @@ def load_network(folder: Path, manifest: Mapping) -> Cascade:
         "answers": {name: len(manifest["class_names"]) for name in TIERS},
     }
     try:
-        cascade = Cascade(model, sent)
+        cascade = Cascade(model, sent, second_look=manifest["network"].get("second_look", False))
         device, cloud = cascade.tiers
         received = {
             "reads": [list(cascade.reads.shape), cascade.reads.dtype],

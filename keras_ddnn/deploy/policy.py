@@ -157,7 +157,14 @@ class OffloadPolicy:
             # To copy the features of a single batch takes as long as a tenth of the cloud's half.
             ((rows, outputs),) = batches
             said = views(rows, outputs)
-        return TierOutputs(*said, images, task=self.cascade.task)
+        return TierOutputs(*said, images, self._mirrored(images), task=self.cascade.task)
+
+    def _mirrored(self, images: np.ndarray) -> np.ndarray | None:
+        """Return what the device answers to the mirrored images; None if it looks once."""
+        if not self.cascade.second_look:
+            return None
+        batches = self._ask_device(np.ascontiguousarray(images[:, :, ::-1]))
+        return joined(((rows, said[:1]) for rows, said in batches), len(images))[0]
 
     def _ask_device(self, images: np.ndarray) -> Iterator[tuple[slice, list[tf.Tensor]]]:
         """Yield the rows of each batch, and its logits and features as tensors, filled up."""

@@ -12,7 +12,6 @@ from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.statistics import audc_replicates
 from keras_ddnn.rules.confidence import RULES, OffloadRule, confidence_rules
 from keras_ddnn.rules.sweep import RankedSamples
-from keras_ddnn.tasks.task import Task
 
 WEIGHTS = np.linspace(0.0, 1.0, 21)
 RESAMPLES = 199
@@ -51,7 +50,7 @@ class Anchor:
         Raises:
             ValueError: If the outputs say nothing of how sure they are.
         """
-        names = require_confidence(val_bank.task)
+        names = require_confidence(val_bank.edge)
         confidence = {name: RULES[name]().score(val_bank.edge) for name in names}
         name = max(names, key=lambda name: _audc(confidence[name], val_bank))
         both = confidence[name], scores
@@ -85,13 +84,16 @@ class Anchor:
         return (1.0 - self.weight) * anchor + self.weight * learned
 
 
-def require_confidence(task: Task) -> tuple[str, ...]:
+def require_confidence(edge: TierOutputs) -> tuple[str, ...]:
     """Return the names of the confidence rules that a head can correct.
+
+    Args:
+        edge: What the device knows of some samples.
 
     Raises:
         ValueError: If there is none, as the outputs say nothing of how sure they are.
     """
-    if not (names := confidence_rules(task)):
+    if not (names := confidence_rules(edge)):
         raise ValueError(
             "an anchored head corrects a confidence rule; received outputs that no such rule can "
             "read: pass anchored=False, or predict several quantiles"

@@ -32,7 +32,7 @@ INPUT_TYPES = ("uint8", "int32", "int64", "float32")  # uint8 is an image
 SENT_TYPES = ("float16", *INPUT_TYPES)
 IMAGE_SIZES = 3  # height, width, channels
 # `untrained_rules()`, those of classes, which a device does not import.
-RULE_NAMES = ("random", "entropy", "max_prob", "margin")
+RULE_NAMES = ("random", "entropy", "max_prob", "margin", "second_look")
 
 
 def _array(*ranks: int) -> Shape:
@@ -179,11 +179,12 @@ def _file_name(path: str, value: object) -> None:
         refuse(path, "files inside the folder", value)
 
 
+NETWORK = record({"sent": sequence(text, 1, 1), "second_look": boolean}, optional=("second_look",))
 CONTENT = record(
     {
         "schema": integer(1, 1 << 31),
         "ddnn": nullable(DDNN),  # the network of the paper and its recipe; null for any other
-        "network": nullable(record({"sent": sequence(text, 1, 1)})),  # any other; beside its file
+        "network": nullable(NETWORK),  # any other; beside its file
         "input_shape": _array(1, 2, 3, 4),
         "input_dtype": one_of(*INPUT_TYPES),
         "class_names": sequence(text, 2, MAX_CLASSES),

@@ -198,7 +198,7 @@ def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> l
     for config in configs:
         TARGETS[config.target].values(backbone.val_bank, config.cost, config.local_fraction)
         if config.anchored:
-            require_confidence(backbone.val_bank.task)
+            require_confidence(backbone.val_bank.edge)
     data = LABEL_SOURCES[configs[0].labels].training_data(backbone)
     read = HEAD_INPUTS[configs[0].input]
     inputs, val_inputs = (

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_ddnn.data.bank import LOGITS, Bank
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.tier_outputs import LOGITS
 from keras_ddnn.files.atomic import replacing_file
 
 

@@ -21,6 +21,11 @@ def as_sent(outputs: Mapping[str, tf.Tensor], dtype: str | None) -> list[tf.Tens
     return [outputs["outputs"], *handed_on]
 
 
+def mirror(images: tf.Tensor) -> tf.Tensor:
+    """Return images (n, h, w, c) mirrored left to right, by an operation that devices have."""
+    return tf.reverse(images, [2])
+
+
 def run_in_batches(step, array, buckets=()) -> list[np.ndarray]:
     """Apply `step` to batches of an array; see `in_batches` and `joined`.
 

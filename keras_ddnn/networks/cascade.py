@@ -58,12 +58,20 @@ class Cascade:
         sent: Names of the layers of `model` whose outputs are handed on, one for each tier but the
             last; the name of the input where the input itself travels.
         task: What its outputs are.
+        second_look: Whether the device also asks its network about the mirrored image, for rules
+            that read `TierOutputs.mirrored`; it costs the network a second time. Of images alone.
     """
 
     model: keras.Model
     sent: tuple[str, ...]
     task: Task = CLASSIFICATION
+    second_look: bool = False
     _folded: dict[str, "Cascade"] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        images = f"inputs of {self.reads.dtype}, {self.reads.shape}"
+        fits = self.reads.is_image or not self.second_look
+        expect(fits, "second_look", "a network of images, which can be mirrored", images)
 
     @cached_property
     def tiers(self) -> tuple[Tier, ...]:

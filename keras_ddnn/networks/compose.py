@@ -32,6 +32,7 @@ def split(
     *,
     freeze: bool = False,
     task: Task = CLASSIFICATION,
+    second_look: bool = False,
 ) -> Cascade:
     """Cut a functional Keras model at layers, and give each part but the last an exit of its own.
 
@@ -50,6 +51,7 @@ def split(
         freeze: Whether the exits alone are trained, as one wishes for a model that is trained
             already: what the cloud answers stays what it was.
         task: What the outputs are.
+        second_look: See `Cascade`.
 
     Returns:
         Cascade: Its first tier is "local", its last "cloud".
@@ -83,7 +85,7 @@ def split(
     if freeze:
         for layer in keras.Model(inputs, outputs[CLOUD]).layers:
             layer.trainable = False
-    return Cascade(joint, tuple(cuts), task)
+    return Cascade(joint, tuple(cuts), task, second_look)
 
 
 def chain(
@@ -93,6 +95,7 @@ def chain(
     *,
     codes: int | None = None,
     task: Task = CLASSIFICATION,
+    second_look: bool = False,
 ) -> Cascade:
     """Put independent models one after another: what travels is the input itself, or codes of it.
 
@@ -107,6 +110,7 @@ def chain(
         codes: Codes of half a byte that are sent of each patch of an image, see `code_patches`. All
             but the device read what is made of them, and should be trained so; a few epochs do.
         task: What the outputs are.
+        second_look: See `Cascade`.
 
     Returns:
         Cascade: A tier a model. All but the last hand on the input as it came, or its codes.
@@ -143,7 +147,7 @@ def chain(
         tensors = outputs_on(seen, model, f"{name}_", numbers=columns is not None)
         outputs[name] = as_output(tensors[last_operation(model).name], name)
     joint = keras.Model(inputs, outputs, name="ddnn")
-    return Cascade(joint, (sent_by,) * (len(models) - 1), task)
+    return Cascade(joint, (sent_by,) * (len(models) - 1), task, second_look)
 
 
 def _columns(task: Task) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ddnn.data.rows.computed import whole
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -183,6 +184,28 @@ class Margin(OffloadRule):
         return self._distribution(edge).closeness
 
 
+class SecondLook(OffloadRule):
+    """Offloads where the image and its mirror image leave the local answer doubtful.
+
+    It is for devices that look twice, see `Cascade.second_look`: the local network is asked about
+    the mirrored image, too, at its own cost again. The local answer stays that of the first look.
+
+    Source: Shanmugam et al., "Better Aggregation in Test-Time Augmentation", 2021, for the means
+    over views; ours for the rule.
+    """
+
+    needs = ("probabilities", "mirrored")
+
+    def score(self, edge):
+        """Return 1 - (mean p of the answer - mean p of the best other class), in [0, 2]."""
+        first, xp = self._distribution(edge), edge.xp
+        mirrored = xp.asarray(whole(edge.mirrored))
+        second = edge.task.distribution(mirrored, xp, edge.precision)
+        mean = (first.probabilities + second.probabilities) / 2
+        answer = xp.take(xp.eye(mean.shape[1], dtype=edge.precision), first.order[:, 0], axis=0)
+        return 1.0 - xp.sum(answer * mean, axis=1) + xp.max((1.0 - answer) * mean, axis=1)
+
+
 class Width(OffloadRule):
     """Offloads where the predicted quantiles of a number lie far apart."""
 
@@ -222,15 +245,16 @@ RULES = {
     "max_prob": MaxProb,
     "margin": Margin,
     "width": Width,
+    "second_look": SecondLook,
 }
 
 
-def confidence_rules(task: Task) -> tuple[str, ...]:
-    """Return the names of the rules that rank by confidence and that the outputs of a task allow.
+def confidence_rules(known: Task | TierOutputs) -> tuple[str, ...]:
+    """Return the names of the rules that rank by confidence, of those of `untrained_rules`.
 
     `random` is there to be compared with; it is excluded from model selection.
     """
-    return tuple(name for name in untrained_rules(task) if name != "random")
+    return tuple(name for name in untrained_rules(known) if name != "random")
 
 
 def name_of(rule: OffloadRule, rules: Mapping[str, type[OffloadRule]], expected: str) -> str:
@@ -250,9 +274,13 @@ def name_of(rule: OffloadRule, rules: Mapping[str, type[OffloadRule]], expected:
     raise ValueError(f"{expected} one of {', '.join(rules)}; received {type(rule).__name__}")
 
 
-def untrained_rules(task: Task = CLASSIFICATION) -> dict[str, OffloadRule]:
-    """Return a rule of every row of `RULES` that the outputs of a task allow, by its name."""
-    return {name: rule() for name, rule in RULES.items() if task.gives.issuperset(rule.needs)}
+def untrained_rules(known: Task | TierOutputs = CLASSIFICATION) -> dict[str, OffloadRule]:
+    """Return a rule of every row of `RULES` that can be read, by its name.
+
+    Args:
+        known: A tier, or a task, which says what the outputs of any network of it allow.
+    """
+    return {name: rule() for name, rule in RULES.items() if known.gives.issuperset(rule.needs)}
 
 
 CONFIDENCE_RULES = confidence_rules(CLASSIFICATION)

@@ -16,7 +16,7 @@ from keras_ddnn.data.rows.view import Array, Rows
 from keras_ddnn.data.splits import Split
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.labels.predictions import Predictions
-from keras_ddnn.networks.batched import BATCH_SIZE, as_sent, run_in_batches
+from keras_ddnn.networks.batched import BATCH_SIZE, as_sent, mirror, run_in_batches
 from keras_ddnn.networks.cascade import Cascade, Tier, as_cascade
 from keras_ddnn.training.batches import augmented_views
 
@@ -57,7 +57,7 @@ def capture(
         read = sent_features(tier, read)
         tiers[tier.name] = TierOutputs(out, read)
     first = cascade.tiers[0].name
-    tiers[first] = replace(tiers[first], inputs=images)
+    tiers[first] = replace(tiers[first], inputs=images, mirrored=mirrored_outputs(cascade, images))
     return Bank(tiers, labels, cascade.task)
 
 
@@ -87,6 +87,29 @@ def sent_features(
 
     shape = (len(inputs), *tier.model.output["features"].shape[1:])
     return Rows(Computed(shape, tier.sent_dtype, make, keep))
+
+
+def mirrored_outputs(cascade: Cascade, images: Array) -> Array | None:
+    """Return what the device answers to the mirrored images, made when it is asked for.
+
+    Args:
+        cascade: Folded, as a device runs it. None is returned if it takes no second look.
+        images: uint8 (n, h, w, c).
+    """
+    if not cascade.second_look:
+        return None
+    device = cascade.tiers[0].model
+    step = tf.function(
+        lambda batch: [device(mirror(batch), training=False)["outputs"]],
+        autograph=False,
+        reduce_retracing=True,
+    )
+
+    def make(rows: slice | np.ndarray) -> np.ndarray:
+        return run_in_batches(step, np.asarray(images[rows]))[0]
+
+    shape = (len(images), *device.output["outputs"].shape[1:])
+    return Rows(Computed(shape, np.float32, make))
 
 
 class CaptureBank(keras.callbacks.Callback):
