@@ -1,12 +1,17 @@
 """Prices of mistakes and of sending: the cheapest answer and threshold, worked by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from conftest import toy_split
 
 from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.gate_costs import GateCosts, benefit
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
+from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.rules.confidence import untrained_rules
 from keras_ddnn.rules.prices import for_price
 from keras_ddnn.tasks.prices import PricedClasses
@@ -45,6 +50,79 @@ def test_the_answer_is_the_one_of_the_least_expected_price():
 def test_what_two_answers_differ_by_needs_no_truth():
     # Other answers differ by 9 where 1 is true, and by 1 where 0 is.
     assert alarms().differ.tolist() == [9, 9, 9, 0]
+
+
+class TestRefusals:
+    """No answer costs 0.3, a wrong one 1: a class is answered from a probability of 0.7 on.
+
+    | sample | truth | local p of 1 | answer, price | cloud p of 1 | answer, price | B_k  |
+    |--------|-------|--------------|---------------|--------------|---------------|------|
+    | 0      | 1     | 0.6          | none, 0.3     | 0.9          | 1, 0          | 0.3  |
+    | 1      | 0     | 0.2          | 0, 0          | 0.5          | none, 0.3     | -0.3 |
+    | 2      | 1     | 0.2          | 0, 1          | 0.4          | none, 0.3     | 0.7  |
+    | 3      | 0     | 0.5          | none, 0.3     | 0.6          | none, 0.3     | 0    |
+    """
+
+    task = PricedClasses.with_refusal([[0, 1], [1, 0]], 0.3)
+
+    def bank(self) -> Bank:
+        outputs = {"local": logits(0.6, 0.2, 0.2, 0.5), "cloud": logits(0.9, 0.5, 0.4, 0.6)}
+        return Bank.from_outputs(outputs, np.array([1, 0, 1, 0]), task=self.task)
+
+    def test_no_answer_is_given_where_none_is_cheap_enough(self):
+        bank = self.bank()
+        assert self.task.refusal == 2
+        assert self.task.answers(bank.edge.outputs).tolist() == [2, 0, 0, 2]
+        np.testing.assert_allclose(bank.costs(), [[0.3, 0], [0, 0.3], [1, 0.3], [0.3, 0.3]])
+        np.testing.assert_allclose(benefit(bank), [0.3, -0.3, 0.7, 0])
+
+    def test_three_decisions_come_of_one_price_a_send_and_one_a_refusal(self):
+        bank = self.bank()
+        threshold = for_price(benefit(bank), bank, 0.1).score_threshold
+        sent = benefit(bank) >= threshold
+        assert sent.tolist() == [True, False, True, False]  # what gains less than 0.1 stays
+        answers = np.where(
+            sent,
+            self.task.answers(bank.tiers["cloud"].outputs),
+            self.task.answers(bank.edge.outputs),
+        )
+        assert answers.tolist() == [1, 0, 2, 2]  # sent, local, refused behind, refused here
+
+    def test_a_policy_answers_none_where_it_refuses(self, toy_policy):
+        task = PricedClasses.with_refusal(1 - np.eye(3), 0.5)
+        cascade = replace(as_cascade(toy_policy.model), task=task)
+        images = toy_split(20, 3).images
+        policy = replace(toy_policy, model=cascade, classes=Classes(("a", "b", "c")))
+        answers, sent = policy.predict(images)
+        numbers, tiers = policy.route(images)
+        assert (sent == (tiers > 0)).all()
+        assert [*answers] == [{0: "a", 1: "b", 2: "c", 3: None}[k] for k in numbers]
+        plain = replace(toy_policy, classes=policy.classes).predict(images)[0]
+        assert 0 < sum(a is None for a in answers) < 20
+        assert all(a is None or a == b for a, b in zip(answers, plain))
+
+    def test_a_bank_of_refusals_is_kept(self, tmp_path):
+        self.bank().save(tmp_path / "bank.npz")
+        assert Bank.load(tmp_path / "bank.npz").task == self.task
+
+    def test_without_a_price_for_it_there_is_no_refusal(self):
+        assert ALARMS.refusal is None
+
+
+def test_limits_of_a_class_narrow_the_choice():
+    # B_k is 9, 1, -9, 0: without limits the samples 2 and 3 stay, a half of either class.
+    bank = alarms()
+    free = for_price(benefit(bank), bank, 0.5)
+    chosen = for_price(
+        benefit(bank), bank, 0.5, classes=bank.targets, limits={0: (1.0, 1.0), 1: (0.0, 0.5)}
+    )
+    assert (benefit(bank) >= free.score_threshold).tolist() == [True, True, False, False]
+    assert (benefit(bank) >= chosen.score_threshold).tolist() == [True, False, False, False]
+    assert "100% to 100% of class 0, 0% to 50% of class 1" in chosen.promise
+    with pytest.raises(ValueError, match="no threshold does; widen one of them"):
+        for_price(benefit(bank), bank, 0.5, classes=bank.targets, limits={0: (0.9, 1), 1: (0, 0)})
+    with pytest.raises(ValueError, match="the class of each of 4 samples, for limits"):
+        for_price(benefit(bank), bank, 0.5, limits={0: (0.9, 1)})
 
 
 def test_equal_prices_are_those_of_plain_classes(four_cases):
@@ -107,7 +185,8 @@ def test_with_the_truth_in_hand_the_price_itself_is_the_threshold():
 @pytest.mark.parametrize(
     ("prices", "message"),
     [
-        ([[0, 1]], r"prices: expected shape \(n, 1\).*received \(1, 2\)"),
+        ([[0, 1]], r"two or more classes.* received shape \(1, 2\)"),
+        ([[0, 1, 1, 1], [1, 0, 1, 1]], r"prices: expected shape \(n, 2\).*received \(2, 4\)"),
         ([[0]], "two or more classes"),
         ([[0, -1], [1, 0]], "numbers from 0 on; .* from -1 on"),
         ([[0, np.nan], [1, 0]], "prices: expected finite numbers"),
@@ -126,11 +205,8 @@ def test_other_classes_and_a_negative_price_are_refused(four_cases):
 
 
 def test_an_artefact_keeps_plain_classes_alone(toy_policy, tmp_path):
-    from dataclasses import replace
-
     from keras_ddnn.deploy.artifact import save_policy
     from keras_ddnn.deploy.policy import OffloadPolicy
-    from keras_ddnn.networks.cascade import as_cascade
     from keras_ddnn.rules.confidence import Margin
 
     priced = replace(as_cascade(toy_policy.model), task=PricedClasses(1 - np.eye(3)))

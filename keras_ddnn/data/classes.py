@@ -115,12 +115,22 @@ class Classes:
             numbers[~missing] = self.encode(labels[~missing], subject)
         return numbers
 
-    def decode(self, numbers) -> np.ndarray:
+    def decode(self, numbers, refusal: int | None = None) -> np.ndarray:
         """Return the user's labels, int64 or strings of shape (n,), of class numbers (n,).
 
+        Args:
+            numbers: Class numbers.
+            refusal: The number that stands for no answer, see `Task`. Where there may be some the
+                labels are Python objects, and None stands for each.
+
         Raises:
-            ValueError: If a number is none of 0..k-1.
+            ValueError: If a number is none of 0..k-1, nor the refusal.
         """
+        if refusal is not None:
+            answered = np.asarray(numbers) != refusal
+            labels = np.full(len(answered), None, object)
+            labels[answered] = self.decode(np.asarray(numbers)[answered]).tolist()
+            return labels
         if len(numbers):
             numbers = class_numbers(numbers, len(self), "classes")
         return numbers if self.are_numbers else np.array(self.values)[numbers]

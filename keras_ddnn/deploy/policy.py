@@ -104,14 +104,14 @@ class OffloadPolicy:
         """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
 
         Returns:
-            The user's labels, integers or strings of shape (n,), and whether each came from behind
-            the device, bool (n,).
+            The user's labels, integers or strings of shape (n,), with None for no answer where the
+            task may refuse one; and whether each came from behind the device, bool (n,).
 
         Raises:
             ValueError: If the images are of another shape or type than the model's, or none.
         """
         answers, tiers = self.route(images)
-        return self.classes.decode(answers), tiers > 0
+        return self.classes.decode(answers, self.cascade.task.refusal), tiers > 0
 
     def route(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the class number of each image, int (n,), and the place of the tier that said it.

@@ -158,6 +158,7 @@ class Classification:
     measure = ACCURACY
     bound = 1.0
     gives = frozenset({"probabilities"})
+    refusal: int | None = None
     target_reader = None
     keras_loss: Mapping[str, Any] = MappingProxyType(
         {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}}

@@ -22,11 +22,19 @@ class PricedClasses(Classification):
     Learning", 2001. Networks are trained as for classes; whether their probabilities are right
     decides how good the answers are.
 
+    **Refusals.** A column more than there are classes is the price of no answer where y is true.
+    Then the answer may be `refusal`, the number behind the last class: where the probabilities
+    promise no class that is cheaper. Source: Chow, "On Optimum Recognition Error and Reject
+    Tradeoff", 1970. Each tier may refuse; a sample that is refused behind the device has been sent,
+    and pays for that, too.
+
     Attributes:
-        prices: prices[y][j] is the cost of the answer j where y is true, at least 0; a row a class.
+        prices: prices[y][j] is the cost of the answer j where y is true, at least 0; a row a class,
+            a column an answer. See `with_refusal`.
 
     Raises:
-        ValueError: If prices are no square of finite numbers from 0 on, of two classes or more.
+        ValueError: If prices are no finite numbers from 0 on, with a column a class and perhaps one
+            more, of two classes or more.
     """
 
     prices: Sequence[Sequence[float]]
@@ -36,13 +44,32 @@ class PricedClasses(Classification):
     benefit_cost = "price"
 
     def __post_init__(self) -> None:
-        prices = as_numbers(self.prices, "prices", len(self.prices))
-        if len(prices) < 2 or prices.shape[0] != prices.shape[1] or prices.min() < 0:
+        classes = len(self.prices)
+        refuses = np.ndim(self.prices) == 2 and np.shape(self.prices)[1] == classes + 1
+        prices = as_numbers(self.prices, "prices", classes + refuses)
+        if classes < 2 or prices.min() < 0:
             raise ValueError(
-                "prices: expected a row and a column for each of two or more classes, numbers from "
-                f"0 on; received shape {prices.shape}, from {prices.min():g} on"
+                "prices: expected a row and a column for each of two or more classes, and perhaps "
+                f"a column for no answer, numbers from 0 on; received shape {prices.shape}, from "
+                f"{prices.min():g} on"
             )
         object.__setattr__(self, "prices", tuple(map(tuple, prices.tolist())))
+
+    @classmethod
+    def with_refusal(cls, prices: Sequence[Sequence[float]], refusal: float) -> "PricedClasses":
+        """Return the task in which no answer costs the same whatever is true.
+
+        Args:
+            prices: A row and a column a class; 1 - np.eye(k) counts mistakes.
+            refusal: Price of no answer, from 0 on.
+        """
+        return cls([[*row, refusal] for row in prices])
+
+    @property
+    def refusal(self) -> int | None:
+        """The number that stands for no answer, behind that of the last class; None without."""
+        classes, answers = self._matrix.shape
+        return classes if answers > classes else None
 
     @cached_property
     def costs(self) -> Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
@@ -68,7 +95,7 @@ class PricedClasses(Classification):
         return np.array(self.prices)
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the class of the least expected price, int (n,); the lower number in a tie.
+        """Return the answer of the least expected price, int (n,); the lower number in a tie.
 
         Raises:
             ValueError: If logits have another number of classes than the prices.

@@ -101,6 +101,7 @@ class Regression:
 
     name = "regression"
     output_name = "numbers"
+    refusal = None
 
     def __post_init__(self) -> None:
         require_choice("cost", self.reported, COSTS)

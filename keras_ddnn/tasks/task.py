@@ -55,6 +55,7 @@ class Task(Protocol):
             is no bound. A certificate needs one.
         gives: What its outputs say of how sure they are, which a rule may need: "probabilities" of
             classes, "quantiles" of a number.
+        refusal: The answer, a number (n,), that stands for none; None where each sample gets one.
         target_reader: What makes targets of what a user has, as `Classes` does of labels; None
             where classes are made of the labels themselves.
         keras_loss: The training loss as `keras.losses.deserialize` reads it.
@@ -69,6 +70,7 @@ class Task(Protocol):
     measure: Measure
     bound: float | None
     gives: frozenset[str]
+    refusal: int | None
     target_reader: Any
     keras_loss: Mapping[str, Any]
     keras_metrics: tuple[str, ...]
