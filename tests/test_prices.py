@@ -101,6 +101,15 @@ class TestRefusals:
         assert 0 < sum(a is None for a in answers) < 20
         assert all(a is None or a == b for a, b in zip(answers, plain))
 
+    def test_the_table_tells_the_share_without_an_answer(self):
+        bank = self.bank()
+        table, curves = compare_rules(untrained_rules(bank.task), bank, bank, 0.5)
+        # The oracle sends the samples 0 and 2: no answer to 2, from behind, and to 3, from here.
+        oracle = table.set_index("rule").loc["oracle"]
+        assert oracle["refused"] == 0.5
+        assert oracle["cost"] == pytest.approx((0 + 0 + 0.3 + 0.3) / 4)
+        np.testing.assert_allclose(curves["oracle"].values[[0, -1]], [0.9 / 4, 1.6 / 4])
+
     def test_a_bank_of_refusals_is_kept(self, tmp_path):
         self.bank().save(tmp_path / "bank.npz")
         assert Bank.load(tmp_path / "bank.npz").task == self.task

@@ -129,7 +129,8 @@ def compare_rules(
         A table with a row a rule, best first, and the curve of each. `realised_local_fraction`,
         `accuracy` and `decision_accuracy`, the share of decisions that are the oracle's, are those
         at the threshold; `multiply_adds` counts the rule alone. Where lower costs are reported, see
-        `Measure`, the columns are `mean_cost` for `audc`, `cost` for `accuracy`, and so on.
+        `Measure`, the columns are `mean_cost` for `audc`, `cost` for `accuracy`, and so on. Where
+        the task may refuse an answer, `refused` is the share of samples without one.
 
     Raises:
         ValueError: If `local_fraction` lies outside [0, 1] or a score is not finite.
@@ -160,9 +161,19 @@ def compare_rules(
                 measure.name: float(measure.of(routed.sum(), len(test))),
                 "decision_accuracy": decision_accuracy(offloaded, test),
                 "multiply_adds": rules[name].multiply_adds if name in rules else 0,
+                **_refused(offloaded, test),
             }
         )
     table = pd.DataFrame(rows).sort_values(
         measure.area, ascending=not measure.higher_is_better, kind="stable"
     )
     return table.reset_index(drop=True), curves
+
+
+def _refused(offloaded: np.ndarray, bank: Bank) -> dict[str, float]:
+    """Return the share of samples that get no answer, where there may be some."""
+    refusal, answers = bank.task.refusal, bank.task.answers
+    if refusal is None:
+        return {}
+    said = np.where(offloaded, answers(bank.cloud_logits), answers(bank.edge.outputs))
+    return {"refused": float(np.mean(said == refusal))}
