@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from hashlib import sha256
 
 import keras
-import numpy as np
 from keras import layers
 
 from keras_ddnn.data.bank import CLOUD, LOCAL
@@ -23,10 +21,12 @@ from keras_ddnn.networks.inputs_and_exits import (
     make_exit,
     prepared,
     raw_input,
+    require_free,
     resized,
 )
 from keras_ddnn.networks.layers import SimulatedQuantisation, settle
 from keras_ddnn.networks.patch_codes import code_patches
+from keras_ddnn.networks.weights import digest_of_weights
 from keras_ddnn.networks.wiring import CutPoints
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -128,7 +128,7 @@ class Cascade:
 
         It is made once, and anew when the weights have changed since.
         """
-        weights = _digest(self.model)
+        weights = digest_of_weights(self.model)
         if weights not in self._folded:
             self._folded.clear()
             on_device = {layer.name for layer in self.tiers[0].model.layers}
@@ -148,14 +148,6 @@ class Cascade:
 def as_cascade(network: "keras.Model | Cascade") -> "Cascade":
     """Return a network as a cascade; a model alone is cut at its layer "features"."""
     return network if isinstance(network, Cascade) else Cascade(network, (FEATURES,))
-
-
-def _digest(model: keras.Model) -> str:
-    """Return the SHA-256 of all weights of a model."""
-    digest = sha256()
-    for weight in model.weights:
-        digest.update(np.ascontiguousarray(weight))
-    return digest.hexdigest()
 
 
 def split(
@@ -199,7 +191,7 @@ def split(
     if not cuts or places != sorted(set(places)):
         raise ValueError(f"cuts must come in the order of the model, each once; received {cuts}")
     names = tier_names(len(cuts) + 1)
-    _require_free(names, model)
+    require_free(names, model)
 
     inputs = raw_input(model)
     tensors = logits_on(prepared(inputs, model, preprocess), model)
@@ -288,12 +280,3 @@ def in_a_row(cascades: Sequence[Cascade]) -> Cascade:
         return cascades[0]
     models = (cascade.model for cascade in cascades)
     return chain(dict(zip(tier_names(len(cascades)), models, strict=True)))
-
-
-def _require_free(names: Sequence[str], model: keras.Model) -> None:
-    taken = {operation.name for operation in model.operations} & {*names}
-    if taken:
-        raise ValueError(
-            f"the names {', '.join(names)} are those of the tiers; the model has layers named "
-            f"{', '.join(sorted(taken))}: rename them"
-        )
