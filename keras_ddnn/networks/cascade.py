@@ -11,7 +11,7 @@ from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect
-from keras_ddnn.networks.folding import fold
+from keras_ddnn.networks.folding import fold, twin
 from keras_ddnn.networks.inputs_and_exits import (
     Exit,
     as_output,
@@ -24,7 +24,7 @@ from keras_ddnn.networks.inputs_and_exits import (
     require_free,
     resized,
 )
-from keras_ddnn.networks.layers import SimulatedQuantisation, settle
+from keras_ddnn.networks.layers import SimulatedQuantisation
 from keras_ddnn.networks.patch_codes import code_patches
 from keras_ddnn.networks.weights import digest_of_weights
 from keras_ddnn.networks.wiring import CutPoints
@@ -82,11 +82,9 @@ class Cascade:
     @cached_property
     def tiers(self) -> tuple[Tier, ...]:
         """From the first that a sample passes to the last."""
-        operations = {operation.name: operation for operation in self.model.operations}
-        sent = [operations[name].output for name in self.sent]
-        read, tiers = [self.model.input, *sent], []
+        read, tiers = self._read, []
         for place, (name, outputs) in enumerate(self.model.output.items()):
-            given, handed_on = {"outputs": outputs}, sent[place] if place < len(sent) else None
+            given, handed_on = {"outputs": outputs}, read[place + 1] if read[place + 1 :] else None
             same = handed_on is read[place]
             if handed_on is not None:
                 # Keras makes no model whose output is the tensor in the middle that it reads.
@@ -96,6 +94,29 @@ class Cascade:
                 )
             tiers.append(Tier(name, keras.Model(read[place], given, name=name), same))
         return tuple(tiers)
+
+    @property
+    def _read(self) -> list[keras.KerasTensor]:
+        """What each tier reads, of the joint model: its input, then what is handed on."""
+        operations = {operation.name: operation for operation in self.model.operations}
+        return [self.model.input, *(operations[name].output for name in self.sent)]
+
+    def hop(self, place: int) -> "Cascade":
+        """Return the tier at a place, from 0, and the next as a device and a cloud of two tiers.
+
+        The device reads what the tier reads, a feature as float32; what the cloud itself would send
+        is left out. Of two tiers it is the cascade. ValueError is raised where no tier follows.
+        """
+        expect(0 <= place < len(self.sent), "place", f"0 to {len(self.sent) - 1}", place)
+        if len(self.sent) == 1:
+            return self
+        (read, sent), outputs = self._read[place : place + 2], [*self.model.output.values()]
+        part = keras.Model(read, {LOCAL: outputs[place], CLOUD: outputs[place + 1]}, name="ddnn")
+        dtype = "float32" if keras.backend.is_float_dtype(read.dtype) else read.dtype
+        name = self.model.input.name if place == 0 else f"read_by_tier{place}"
+        inputs = keras.Input(read.shape[1:], dtype=dtype, name=name)
+        sent_by = name if sent is read else self.sent[place]
+        return replace(self, model=twin(part, inputs), sent=(sent_by,))
 
     @property
     def quantisation(self) -> Quantisation | None:
@@ -137,12 +158,7 @@ class Cascade:
 
     def copy(self) -> "Cascade":
         """Return a cascade of the same weights and of layers of its own."""
-        model = keras.models.clone_model(self.model)
-        model.set_weights(self.model.get_weights())
-        settle(model)
-        for ours, theirs in zip(model.layers, self.model.layers, strict=True):
-            ours.trainable = theirs.trainable
-        return replace(self, model=model)
+        return replace(self, model=twin(self.model))
 
 
 def as_cascade(network: "keras.Model | Cascade") -> "Cascade":
