@@ -3,7 +3,6 @@
 It needs NumPy and LiteRT, but neither TensorFlow nor Keras.
 """
 
-import logging
 import time
 from pathlib import Path
 from threading import Lock
@@ -25,14 +24,13 @@ from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
 from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
+from keras_ddnn.serve.edge.questions import Questions
 from keras_ddnn.serve.edge.requests import RequestWriter
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.link import CloudLink
 
 BATCH = 32  # samples at a time through the graph, and the most in a request
-
-log = logging.getLogger(__name__)
 
 
 class EdgeRuntime:
@@ -116,16 +114,11 @@ class EdgeRuntime:
         self._running = Lock()
         self.metrics = EdgeMetrics()
         sent = self.metrics.count_sent
-        self._link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
+        link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
+        self._questions = Questions(self.requests, link)
         self.score_threshold = self.manifest["score_threshold"]
         self.guard = DriftGuard.of(self.manifest) if guarded else None
         self.deadline_s, self.max_bytes = deadline_s, max_bytes
-        self.refusal: Unanswered | None = None
-        self._counting = Lock()  # held while one of these four, or `refusal`, is read and changed
-        self._untold = 0  # samples answered here of which the cloud has not been told
-        self._has_answered = False
-        self._known_causes: set[str] = set()
-        self._closed = False
 
     def predict(self, images: np.ndarray, labels: np.ndarray | None = None) -> EdgeAnswer:
         """Classify images or other inputs, n at least 1; no fault of the network is raised.
@@ -171,7 +164,7 @@ class EdgeRuntime:
         headers, body = self.requests.blank(samples)
         begin, failure = time.monotonic(), None
         try:
-            self._ask(headers, body, samples, begin + self.deadline_s)
+            self._questions.ask(headers, body, samples, begin + self.deadline_s)
         except Unanswered as error:
             failure = error
         return CloudCheck(failure, time.monotonic() - begin, samples, len(body))
@@ -179,20 +172,16 @@ class EdgeRuntime:
     @property
     def breaker(self) -> str:
         """State of the circuit breaker: "closed" while all is well, "open" or "half-open"."""
-        return self._link.state if self._link else "closed"
+        return self._questions.breaker
+
+    @property
+    def refusal(self) -> Unanswered | None:
+        """Why the cloud refuses this device; see the attributes of the class."""
+        return self._questions.refusal
 
     def close(self) -> None:
         """Close the connections, and log how many samples fell back by cause."""
-        if self._link:
-            self._link.close()
-        with self._counting:
-            first, self._closed = not self._closed, True
-        causes = self.metrics.causes()
-        if first and self._link and causes:
-            counts = ", ".join(f"{cause} {count:,}" for cause, count in causes.items())
-            log.warning(
-                "samples answered here because the cloud did not answer, by cause: %s", counts
-            )
+        self._questions.close(self.metrics.causes())
 
     def __enter__(self):
         return self
@@ -205,18 +194,16 @@ class EdgeRuntime:
         sends = images if self._sent["are_inputs"] else outputs["features"]
         scores, classes = outputs["score"], outputs["local_logits"].argmax(axis=1)
         offloaded, drawn = self._decide(scores)
-        with self._counting:
-            self._untold += int(np.sum(~offloaded))
+        self._questions.answered_here(int(np.sum(~offloaded)))
         cloud, answered = classes.copy(), np.zeros(len(images), bool)
         causes = np.full(len(images), "", object)
         sent = np.flatnonzero(offloaded | drawn)
         for part in self.requests.parts(len(sent)):
             rows = sent[part]
             try:
-                logits = self._ask_about(sends[rows], images[rows], deadline)
+                logits = self._questions.about(sends[rows], images[rows], deadline)
             except Unanswered as error:
                 causes[rows[offloaded[rows]]] = error.cause
-                self._log_once(error)
             else:
                 cloud[rows], answered[rows] = logits.argmax(axis=1), True
         if (learnt := drawn & answered).any():
@@ -234,35 +221,3 @@ class EdgeRuntime:
         if self.guard:
             return self.guard.decide(scores)
         return offloads(scores, self.score_threshold), np.zeros(len(scores), bool)
-
-    def _ask_about(self, features, images, deadline):
-        with self._counting:
-            told, self._untold = self._untold, 0
-        try:
-            headers, body = self.requests.write(features, images, told)
-            return self._ask(headers, body, len(features), deadline)
-        except BaseException:
-            with self._counting:
-                self._untold += told
-            raise
-
-    def _ask(self, headers, body, count, deadline):
-        if not self._link:
-            raise Unanswered("there is no cloud", "no-cloud")
-        try:
-            logits = self._link.ask(headers, body, deadline, self.requests.reader(count))
-        except Unanswered as error:
-            with self._counting:
-                if error.lasting and not self._has_answered:
-                    self.refusal = error
-            raise
-        with self._counting:
-            self._has_answered, self.refusal = True, None
-        return logits
-
-    def _log_once(self, error):
-        with self._counting:
-            known = error.cause in self._known_causes
-            self._known_causes.add(error.cause)
-        if not known and self._link:
-            log.warning("the cloud does not answer (%s): %s; this device does", error.cause, error)
