@@ -1,11 +1,13 @@
 """A device's questions to its cloud: what is told with each, and why one is not answered."""
 
 import logging
+import time
 from threading import Lock
 
 import numpy as np
 
 from keras_ddnn.serve.edge.requests import RequestWriter
+from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink
 
@@ -30,6 +32,9 @@ class Questions:
         self._counting = Lock()  # held while one of these, or `refusal`, is read and changed
         self._untold = 0  # samples answered here of which the cloud has not been told
         self._has_answered = False
+        # An older service refuses what it does not know. Newer ones are told by their answers, so
+        # that no question is needed for it, and none fails: the first one says no timeout.
+        self._tell_timeout = False
         self._known_causes: set[str] = set()
         self._closed = False
 
@@ -43,8 +48,8 @@ class Questions:
         with self._counting:
             self._untold += count
 
-    def about(self, features: np.ndarray, images: np.ndarray, deadline: float) -> np.ndarray:
-        """Return the cloud's logits of samples, float32 (n, num_classes).
+    def about(self, features: np.ndarray, images: np.ndarray, deadline: float) -> Answers:
+        """Return what the cloud says of samples.
 
         Args: see `RequestWriter.write`; the deadline is by `time.monotonic`.
 
@@ -54,7 +59,8 @@ class Questions:
         with self._counting:
             told, self._untold = self._untold, 0
         try:
-            headers, body = self.requests.write(features, images, told)
+            left = deadline - time.monotonic() if self._tell_timeout else None
+            headers, body = self.requests.write(features, images, told, left)
             return self.ask(headers, body, len(features), deadline)
         except BaseException as error:
             with self._counting:
@@ -63,7 +69,7 @@ class Questions:
                 self._log_once(error)
             raise
 
-    def ask(self, headers, body: bytes, count: int, deadline: float) -> np.ndarray:
+    def ask(self, headers, body: bytes, count: int, deadline: float) -> Answers:
         """Return the answer to a request of `count` samples that is written already.
 
         Raises:
@@ -72,15 +78,18 @@ class Questions:
         if not self._link:
             raise Unanswered("there is no cloud", "no-cloud")
         try:
-            logits = self._link.ask(headers, body, deadline, self.requests.reader(count))
+            answers = self._link.ask(headers, body, deadline, self.requests.reader(count))
         except Unanswered as error:
             with self._counting:
+                # Perhaps an older service has taken the place of the one that was told.
+                self._tell_timeout &= error.cause != "refused-400"
                 if error.lasting and not self._has_answered:
                     self.refusal = error
             raise
         with self._counting:
             self._has_answered, self.refusal = True, None
-        return logits
+            self._tell_timeout = answers.takes_timeout
+        return answers
 
     def close(self, causes: dict[str, int]) -> None:
         """Close the connections, and log once how many samples fell back by cause."""

@@ -120,7 +120,13 @@ class EdgeRuntime:
         self.guard = DriftGuard.of(self.manifest) if guarded else None
         self.deadline_s, self.max_bytes = deadline_s, max_bytes
 
-    def predict(self, images: np.ndarray, labels: np.ndarray | None = None) -> EdgeAnswer:
+    def predict(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> EdgeAnswer:
         """Classify images or other inputs, n at least 1; no fault of the network is raised.
 
         Args:
@@ -128,6 +134,7 @@ class EdgeRuntime:
                 `input_shape` of its manifest.
             labels: For the audit alone, where they are known: the user's labels, of shape (n,);
                 where not, a negative number that is no class, an empty string or None.
+            deadline: For the answer, by `time.monotonic`, in place of `deadline_s` from now.
 
         Raises:
             ValueError: If the images are of another shape or type than the artefact's, there is
@@ -141,16 +148,17 @@ class EdgeRuntime:
                 received = f"received shape {np.shape(labels)}"
                 raise ValueError(f"expected {len(images)} labels; {received}")
             numbers = self.classes.encode_known(labels)
-        deadline = begin + self.deadline_s
+        deadline = begin + self.deadline_s if deadline is None else deadline
         parts = [
             self._predict(*(a[start : start + BATCH] for a in (images, numbers)), deadline)
             for start in range(0, len(images), BATCH)
         ]
-        classes, scores, offloaded, causes = map(np.concatenate, zip(*parts))
-        seconds = time.monotonic() - begin
-        self.metrics.count(offloaded, causes, seconds, self.breaker)
-        classes = self.classes.decode(classes)
-        return EdgeAnswer(classes, scores, offloaded, causes.astype(str), seconds)
+        logits, scores, offloaded, causes, tiers, failed = map(np.concatenate, zip(*parts))
+        classes, seconds = self.classes.decode(logits.argmax(axis=1)), time.monotonic() - begin
+        causes = causes.astype(str)
+        answer = EdgeAnswer(classes, scores, offloaded, causes, seconds, logits, tiers, failed)
+        self.metrics.count(answer, self.breaker)
+        return answer
 
     def check(self, samples: int = 1) -> CloudCheck:
         """Ask the cloud once about samples of zeros, and return what came of it; it is no answer
@@ -192,23 +200,28 @@ class EdgeRuntime:
     def _predict(self, images, labels, deadline):
         outputs = self._infer(images)
         sends = images if self._sent["are_inputs"] else outputs["features"]
-        scores, classes = outputs["score"], outputs["local_logits"].argmax(axis=1)
+        scores, local = outputs["score"], outputs["local_logits"]
         offloaded, drawn = self._decide(scores)
         self._questions.answered_here(int(np.sum(~offloaded)))
-        cloud, answered = classes.copy(), np.zeros(len(images), bool)
-        causes = np.full(len(images), "", object)
+        n = len(images)
+        logits, tiers = local.copy(), np.zeros(n, int)  # of the cloud where it has answered
+        failed, answered, causes = np.zeros(n, bool), np.zeros(n, bool), np.full(n, "", object)
         sent = np.flatnonzero(offloaded | drawn)
         for part in self.requests.parts(len(sent)):
             rows = sent[part]
             try:
-                logits = self._questions.about(sends[rows], images[rows], deadline)
+                said = self._questions.about(sends[rows], images[rows], deadline)
             except Unanswered as error:
                 causes[rows[offloaded[rows]]] = error.cause
             else:
-                cloud[rows], answered[rows] = logits.argmax(axis=1), True
+                logits[rows], answered[rows] = said.logits, True
+                tiers[rows], failed[rows] = said.tiers + 1, said.fallback
         if (learnt := drawn & answered).any():
-            self.guard.learn(*(a[learnt] for a in (offloaded, classes, cloud, labels)))
-        return np.where(offloaded, cloud, classes), scores, offloaded, causes
+            classes = local.argmax(axis=1), logits.argmax(axis=1)
+            self.guard.learn(*(a[learnt] for a in (offloaded, *classes, labels)))
+        # What was sent for an audit alone is answered here.
+        logits = np.where(offloaded[:, None], logits, local)
+        return logits, scores, offloaded, causes, tiers * offloaded, failed & offloaded
 
     def _infer(self, images):
         with self._running:
