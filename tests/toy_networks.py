@@ -151,12 +151,16 @@ def three_tiers() -> Cascade:
 
 
 def halving_gates(bank: Bank) -> list[Gate]:
-    """Return a gate for each tier but the last, which sends on half of what reaches it."""
+    """Return a gate for each tier but the last, which sends on about half of what reaches it.
+
+    Its threshold lies in the middle of the widest gap between scores there.
+    """
     gates, left = [], np.ones(len(bank), bool)
     for name in [*bank.tiers][:-1]:
         ranked = np.sort(Margin().score(bank.at(name))[left])
-        middle = len(ranked) // 2
-        gates.append(Gate(Margin(), float(ranked[middle - 1 : middle + 1].mean())))
+        third = len(ranked) // 3
+        place = third + np.argmax(np.diff(ranked[third:-third]))
+        gates.append(Gate(Margin(), float(ranked[place : place + 2].mean())))
         left &= gates[-1].sends_on(bank.at(name))
     return gates
 

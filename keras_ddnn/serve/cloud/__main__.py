@@ -84,9 +84,7 @@ def _load(options: argparse.Namespace):
     """Return what `make_app` needs: of the last tier, or of one with a tier behind it."""
     if options.upstream is None:
         if options.onward is not None:
-            raise ValueError(
-                "expected --upstream, the service to ask, with --onward; received none"
-            )
+            raise ValueError("expected --upstream, which service to ask; received --onward alone")
         return load_cloud(options.run, options.verify_key)
     with extras_of_a_command():
         from keras_ddnn.serve.cloud.fog import load_fog
