@@ -69,7 +69,8 @@ def _run(options, received) -> int:
             chosen = None if place else options.port
             port = machines.enter_context(running_cloud(hop, *behind, port=chosen))
             print(f"the page of tier {place + 1}: http://127.0.0.1:{port}/", flush=True)
-            behind = ["--upstream", f"http://127.0.0.1:{machines.enter_context(_slow(port, link))}"]
+            far = machines.enter_context(linked(port, link))
+            behind = ["--upstream", f"http://127.0.0.1:{far}"]
         return _wait_for_device([*device, "--cloud", behind[1]], received)
 
 
@@ -178,16 +179,33 @@ def _wait_for(process: subprocess.Popen, url: str) -> None:
 
 
 @contextmanager
-def _slow(port: int, link: dict):
-    """Run a slow link to a port; yield the port where it listens."""
+def linked(port: int, link: dict):
+    """Run a slow link to a port of this machine; yield the port where it listens.
+
+    Args:
+        port: Of a service.
+        link: Arguments of `SlowLink` beside its address.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     listening = SlowLink("127.0.0.1", port, **link).listen()
     server = asyncio.run_coroutine_threadsafe(listening, loop).result()
-    yield server.sockets[0].getsockname()[1]
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        asyncio.run_coroutine_threadsafe(_hang_up(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _hang_up() -> None:
+    """End what else runs in this loop: connections that others have left open."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _free_port() -> int:
