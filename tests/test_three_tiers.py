@@ -4,16 +4,17 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import httpx
+import keras
 import numpy as np
 import pytest
 from fault_server import CLOUD_CLASS, FAULTS, HEALTHY, FaultServer
-from toy_networks import image_data, policy_of_three
+from toy_networks import image_data, policy_of_three, three_tiers
 from toy_service import Server
 
 from keras_ddnn import load_tiers, save_policy, save_tiers
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.deploy.policy import OffloadPolicy
-from keras_ddnn.files.manifest import hops_of, read_manifest
+from keras_ddnn.files.manifest import hops_of, model_id, read_manifest
 from keras_ddnn.networks.cascade import chain
 from keras_ddnn.rules.confidence import Gate, Margin, Patience
 from keras_ddnn.serve.cloud.__main__ import main as serve
@@ -229,6 +230,7 @@ def test_a_deadline_shrinks_by_the_reserve_on_the_way(tiers):
     assert fog.deadline(10.0, timeout=0.25) == pytest.approx(10.2)
     assert fog.deadline(10.0, timeout=None) == pytest.approx(10.2)
     assert fog.deadline(10.0, timeout=2.0) == pytest.approx(11.95)
+    assert fog.deadline(10.0, timeout=1e6) == pytest.approx(20.0)  # a client may say anything
 
 
 def test_a_fog_that_has_no_time_to_ask_answers_at_once(tiers, by_hand):
@@ -295,8 +297,10 @@ def with_gates(policy, *gates):
     return OffloadPolicy(policy.model, None, *given, later=later)
 
 
-def test_tiers_are_saved_all_or_not_at_all(three, tiers, tmp_path):
+def test_tiers_are_saved_all_or_not_at_all(three, tmp_path, monkeypatch):
+    """What cannot be kept is refused before the first of the artefacts is made."""
     policy, bank = three
+    monkeypatch.setattr("keras_ddnn.deploy.tiers.save_policy", None)
     impatient = with_gates(policy, policy.gates[0], Gate(Patience(), 0.5))
     with pytest.raises(ValueError, match=r"keeps a rule that is one of .*; received Patience"):
         save_tiers(impatient, tmp_path / "tiers")
@@ -308,7 +312,36 @@ def test_tiers_are_saved_all_or_not_at_all(three, tiers, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_inputs_travel_through_a_fog_as_they_came(tmp_path, three):
+def test_a_failure_at_a_later_hop_leaves_what_was_there(three, tmp_path, monkeypatch):
+    policy, _ = three
+    save_tiers(policy, tmp_path / "tiers", graphs=False)
+    before = [model_id(hop) for hop in hops_of(tmp_path / "tiers")]
+
+    def fail_at_the_second(hop, folder, **options):
+        if folder.name == "1":
+            raise OSError("no space left")
+        save_policy(hop, folder, **options)
+
+    monkeypatch.setattr("keras_ddnn.deploy.tiers.save_policy", fail_at_the_second)
+    with pytest.raises(OSError, match="no space left"):
+        save_tiers(policy, tmp_path / "tiers", graphs=False)
+    assert [model_id(hop) for hop in hops_of(tmp_path / "tiers")] == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_hop_reads_float32_whatever_the_tiers_compute_in():
+    """A device has no bfloat16; a feature travels as float16."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        hop = three_tiers().hop(1)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert hop.reads.dtype == "float32"
+    assert hop.tiers[0].sent_dtype == "float16"
+
+
+def test_inputs_travel_through_a_fog_as_they_came(three):
     """Of a chain of models, each tier reads the images; the second hop is one of images too."""
     models = {tier.name: tier.model for tier in three[0].cascade.tiers}
     first = models["local"]

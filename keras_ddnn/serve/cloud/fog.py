@@ -20,6 +20,7 @@ from keras_ddnn.serve.protocol.link import CONNECTIONS
 
 DEADLINE = 0.2  # seconds; a device waits for 0.25 unless told otherwise
 RESERVE = 0.05  # seconds
+LONGEST = 10.0  # seconds that a device can have a tier wait, whatever it says
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class FogTier(ServedTier):
 
     def deadline(self, arrived: float, timeout: float | None) -> float:
         """Return until when the tier behind is waited for, by `time.monotonic`."""
-        return arrived + (self.runtime.deadline_s if timeout is None else timeout - self.reserve)
+        if timeout is None:
+            return arrived + self.runtime.deadline_s
+        return arrived + min(timeout - self.reserve, LONGEST)
 
     def metrics(self) -> bytes:
         """Return the metrics of a device, `ddnn_edge_…`: those of the questions asked here."""
