@@ -92,11 +92,12 @@ def _http(status, headers, body) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-def _answer(body, headers, change=lambda logits: logits, name="logits") -> bytes:
+def _answer(body, headers, change=lambda logits: logits, name="logits", **more) -> bytes:
     features = decode(headers, body).tensors["features"]
     logits = np.zeros((len(features), CLASSES), np.float32)
     logits[:, CLOUD_CLASS] = 1.0
-    return _http("200 OK", *encode([Tensor(name, change(logits))], kind="outputs"))
+    tensors = [Tensor(key, np.tile(value, len(logits))) for key, value in more.items()]
+    return _http("200 OK", *encode([Tensor(name, change(logits)), *tensors], kind="outputs"))
 
 
 def _send(make):
@@ -118,6 +119,17 @@ def _send_and_close(make):
 
 def _logits(change, name="logits"):
     return _send(lambda headers, body: _answer(body, headers, change, name))
+
+
+def _marked(**more):
+    return _send(lambda headers, body: _answer(body, headers, **more))
+
+
+def _refuse_timeout(headers, body):
+    """Answer as a service did that knew of no timeout."""
+    if "timeout" in decode(headers, body).parameters:
+        return _http("400 Bad Request", {}, b'{"error": "expected no parameters but model"}')
+    return _answer(body, headers)
 
 
 def _drip(server, sock, headers, body):
@@ -189,5 +201,10 @@ FAULTS = {
     "nan_logits": _logits(_nan),
     "nan_of_three": _logits(_nan_of_three),
     "wrong_token": _send(_check_token),
+    "from_behind": _marked(tiers=np.uint8(1), fallback=np.uint8(1)),
+    "refuses_timeout": _send(_refuse_timeout),
+    "wrong_tiers": _marked(tiers=np.int32(0), fallback=np.uint8(0)),
+    "wrong_fallback": _marked(tiers=np.uint8(0), fallback=np.uint8(2)),
 }
-HEALTHY = ("none", "closed_when_idle", "nan_of_three")  # in what most tests ask
+# In what most tests ask.
+HEALTHY = ("none", "closed_when_idle", "nan_of_three", "from_behind", "refuses_timeout")

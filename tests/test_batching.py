@@ -17,13 +17,17 @@ def rows(*values):
     return np.array(values, np.float32)[:, None]
 
 
+def ignoring_deadlines(run):
+    return lambda samples, _: run(samples)
+
+
 def serve(client, run=lambda samples: 2 * samples, **limits):
     """Run a client against a batcher; return its result and the sizes of the batches."""
     sizes = []
 
     async def both():
         chosen = {"max_batch": 4, "max_wait": PATIENT, "max_queue": 64} | limits
-        async with Batcher(run, observe=sizes.append, **chosen) as batcher:
+        async with Batcher(ignoring_deadlines(run), observe=sizes.append, **chosen) as batcher:
             return await asyncio.wait_for(client(batcher), PATIENT - 1)
 
     return asyncio.run(both()), sizes
@@ -142,7 +146,8 @@ def test_a_client_that_leaves_takes_nothing_from_the_others():
 
 def test_the_end_answers_what_waits_and_refuses_what_comes_later():
     async def both():
-        async with Batcher(np.negative, max_batch=9, max_wait=PATIENT, max_queue=9) as batcher:
+        run, limits = ignoring_deadlines(np.negative), {"max_batch": 9, "max_queue": 9}
+        async with Batcher(run, max_wait=PATIENT, **limits) as batcher:
             waiting = asyncio.create_task(batcher.submit(rows(1)))
             await asyncio.sleep(0)
         with pytest.raises(Unavailable, match="not running"):
@@ -150,6 +155,43 @@ def test_the_end_answers_what_waits_and_refuses_what_comes_later():
         return await waiting
 
     assert asyncio.run(both()).tolist() == [[-1]]
+
+
+def test_a_batch_has_the_earliest_deadline_of_its_requests():
+    async def client(batcher):
+        await asyncio.gather(
+            *(batcher.submit(rows(0, 0), deadline) for deadline in (7.0, 5.0)),
+        )
+
+    deadlines = []
+
+    async def both():
+        def run(samples, deadline):
+            deadlines.append(deadline)
+            return samples
+
+        async with Batcher(run, max_batch=4, max_wait=PATIENT, max_queue=9) as batcher:
+            await client(batcher)
+
+    asyncio.run(both())
+    assert deadlines == [5.0]
+
+
+def test_a_batch_that_waits_for_another_machine_holds_up_no_other():
+    first, second = threading.Event(), threading.Event()
+
+    def run(samples):
+        own, other = (first, second) if samples[0, 0] else (second, first)
+        own.set()
+        assert other.wait(PATIENT)  # each batch ends only while the other one runs
+        return samples
+
+    async def client(batcher):
+        return await asyncio.gather(*(batcher.submit(rows(n)) for n in (0, 1)))
+
+    answers, sizes = serve(client, run, max_batch=1, max_wait=0.0, at_once=2)
+    assert [answer.tolist() for answer in answers] == [[[0]], [[1]]]
+    assert sizes == [1, 1]
 
 
 @pytest.mark.parametrize("wrong", [{"max_batch": 0}, {"max_queue": 0}, {"max_wait": -1.0}])

@@ -78,7 +78,11 @@ def test_health_and_metadata_say_what_is_served(client):
     model = client.get("/v2/models/ddnn").json()
     assert model["versions"] == ["0123"]
     assert model["inputs"] == [{"name": "features", "datatype": "FP16", "shape": [-1, 2, 2, 3]}]
-    assert model["outputs"] == [{"name": "logits", "datatype": "FP32", "shape": [-1, 3]}]
+    assert model["outputs"] == [
+        {"name": "logits", "datatype": "FP32", "shape": [-1, 3]},
+        {"name": "tiers", "datatype": "UINT8", "shape": [-1]},
+        {"name": "fallback", "datatype": "UINT8", "shape": [-1]},
+    ]
 
 
 def test_it_is_not_ready_before_it_runs_nor_after():
@@ -101,6 +105,8 @@ def test_it_is_not_ready_before_it_runs_nor_after():
         ([("features", FEATURES)], {"answered_locally": -1}, "answered_locally must be"),
         ([("features", FEATURES)], {"answered_locally": True}, "answered_locally must be"),
         ([("features", FEATURES)], {"answered_locally": 10**400}, "answered_locally must be"),
+        ([("features", FEATURES)], {"timeout": -1}, "timeout must be an integer"),
+        ([("features", FEATURES)], {"timeout": 0.25}, "timeout must be an integer"),
     ],
 )
 def test_a_request_that_does_not_suit_the_model_is_refused(client, tensors, parameters, why):

@@ -45,6 +45,23 @@ def test_it_infers_with_binary_tensors(client, outputs, versioned):
     np.testing.assert_array_equal(answer.as_numpy("logits"), LOGITS)
 
 
+def test_it_says_which_tier_has_answered_unless_the_logits_alone_are_asked_for(client):
+    answer = client.infer("ddnn", features())
+    for name in ("tiers", "fallback"):
+        np.testing.assert_array_equal(answer.as_numpy(name), np.zeros(2, np.uint8))
+    alone = client.infer("ddnn", features(), outputs=[InferRequestedOutput("logits")])
+    assert [output["name"] for output in alone.get_response()["outputs"]] == ["logits"]
+    both = [InferRequestedOutput(name) for name in ("tiers", "logits")]
+    answer = client.infer("ddnn", features(), outputs=both)
+    np.testing.assert_array_equal(answer.as_numpy("logits"), LOGITS)
+    assert answer.as_numpy("fallback") is None
+
+
+def test_a_timeout_may_be_told(client):
+    answer = client.infer("ddnn", features(), timeout=250_000)
+    np.testing.assert_array_equal(answer.as_numpy("logits"), LOGITS)
+
+
 @pytest.mark.parametrize(
     ("options", "status", "why"),
     [

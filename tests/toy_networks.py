@@ -12,9 +12,13 @@ import pytest
 from conftest import toy_split
 from keras import layers
 
+from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
+from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.networks.cascade import Cascade
 from keras_ddnn.networks.compose import chain, split
+from keras_ddnn.rules.confidence import Gate, Margin
+from keras_ddnn.training.capture import capture
 from keras_ddnn.training.trainable import start_whitening
 
 SIDE, COLUMNS, LENGTH, WORDS = 16, 6, 12, 30
@@ -132,3 +136,40 @@ def small_splits() -> Splits:
     """Return a few images of three classes for networks of a user."""
     parts = [toy_split(n, seed) for n, seed in ((96, 0), (30, 1), (30, 2))]
     return Splits("toy", *parts, ("a", "b", "c"))
+
+
+def three_tiers() -> Cascade:
+    """Return an untrained network of images, cut in three; its features are not negative."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 255)(images)
+    for name, filters in {"first": 4, "second": 6}.items():
+        x = layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False)(x)
+        x = layers.ReLU(name=name)(layers.BatchNormalization()(x))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    model = keras.Model(images, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    return split(model, ["first", "second"])
+
+
+def halving_gates(bank: Bank) -> list[Gate]:
+    """Return a gate for each tier but the last, which sends on about half of what reaches it.
+
+    Its threshold lies in the middle of the widest gap between scores there.
+    """
+    gates, left = [], np.ones(len(bank), bool)
+    for name in [*bank.tiers][:-1]:
+        ranked = np.sort(Margin().score(bank.at(name))[left])
+        third = len(ranked) // 3
+        place = third + np.argmax(np.diff(ranked[third:-third]))
+        gates.append(Gate(Margin(), float(ranked[place : place + 2].mean())))
+        left &= gates[-1].sends_on(bank.at(name))
+    return gates
+
+
+def policy_of_three() -> tuple[OffloadPolicy, Bank]:
+    """Return a policy of `three_tiers` by `halving_gates`, and its bank of 96 images."""
+    network, (images, labels) = three_tiers(), image_data(96)
+    bank = capture(network, images, labels)
+    first, *later = halving_gates(bank)
+    given = first.rule, first.score_threshold, ("a", "b", "c")
+    return OffloadPolicy(network, None, *given, later=later), bank

@@ -105,7 +105,8 @@ def save_policy(
         trained_codes = quantisation = cascade.quantisation
         if val_bank is not None:
             typical = _spread(len(val_bank), RANGE_SAMPLES)
-            images = val_bank.edge.inputs[typical]
+            # What a tier before has sent is float16, and is computed with as float32.
+            images = np.asarray(val_bank.edge.inputs[typical], cascade.reads.dtype)
             if trained_codes is None and device.sent_dtype == "float16":
                 quantisation = Quantisation.of(val_bank.edge.features[typical])
             plan = operating_points(policy.rule.score(val_bank.edge), val_bank)

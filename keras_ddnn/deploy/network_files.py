@@ -35,7 +35,7 @@ def _require_types(cascade: Cascade) -> None:
     if len(cascade.tiers) != len(TIERS):
         raise ValueError(
             f"an artefact has two tiers, a device and a cloud; received {len(cascade.tiers)}, "
-            f"{', '.join(tier.name for tier in cascade.tiers)}"
+            f"{', '.join(tier.name for tier in cascade.tiers)}: save_tiers keeps one for each hop"
         )
     reads, device = cascade.reads, cascade.tiers[0]
     image = reads.dtype == "uint8"

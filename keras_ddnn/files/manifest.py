@@ -150,6 +150,37 @@ def artifact_of(run) -> Path:
     return run if (run / MANIFEST).exists() else run / "artifact"
 
 
+def hops_of(run) -> list[Path]:
+    """Return the artefacts of a chain of tiers, its folders `0`, `1`, …; of a run, its one."""
+    run, hops = Path(run), []
+    while (run / str(len(hops)) / MANIFEST).exists():
+        hops.append(run / str(len(hops)))
+    return hops or [artifact_of(run)]
+
+
+def require_next(manifest: Mapping, following: Mapping) -> None:
+    """Raise ValueError unless an artefact reads what another sends, and knows the same classes.
+
+    Args:
+        manifest: Of the artefact whose device sends.
+        following: Of the artefact whose device reads it.
+    """
+    sent, dtype = manifest["features"], manifest["features"]["dtype"]
+    # Features travel as float16, and are computed with as float32.
+    expected = {
+        "input_shape": sent["shape"],
+        "input_dtype": "float32" if dtype == "float16" else dtype,
+        "class_names": manifest["class_names"],
+        "class_values": manifest.get("class_values"),
+    }
+    for name, value in expected.items():
+        if (received := following.get(name)) != value:
+            raise ValueError(
+                f"expected an artefact of the next two tiers, of {name} {short(value)}; received "
+                f"one of {short(received)}: save all tiers together, by save_tiers"
+            )
+
+
 def _sign(folder: Path, key) -> None:
     with replacing_file(folder / SIGNATURE) as file:
         file.write(key.sign((folder / MANIFEST).read_bytes()))

@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from hashlib import sha256
 
 import keras
-import numpy as np
 from keras import layers
 
 from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect
-from keras_ddnn.networks.folding import fold
-from keras_ddnn.networks.layers import SimulatedQuantisation, settle
+from keras_ddnn.networks.folding import fold, twin
+from keras_ddnn.networks.layers import SimulatedQuantisation
+from keras_ddnn.networks.weights import digest_of_weights
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
 
@@ -76,11 +75,9 @@ class Cascade:
     @cached_property
     def tiers(self) -> tuple[Tier, ...]:
         """From the first that a sample passes to the last."""
-        operations = {operation.name: operation for operation in self.model.operations}
-        sent = [operations[name].output for name in self.sent]
-        read, tiers = [self.model.input, *sent], []
+        read, tiers = self._read, []
         for place, (name, outputs) in enumerate(self.model.output.items()):
-            given, handed_on = {"outputs": outputs}, sent[place] if place < len(sent) else None
+            given, handed_on = {"outputs": outputs}, read[place + 1] if read[place + 1 :] else None
             same = handed_on is read[place]
             if handed_on is not None:
                 # Keras makes no model whose output is the tensor in the middle that it reads.
@@ -90,6 +87,30 @@ class Cascade:
                 )
             tiers.append(Tier(name, keras.Model(read[place], given, name=name), same))
         return tuple(tiers)
+
+    @property
+    def _read(self) -> list[keras.KerasTensor]:
+        """What each tier reads, of the joint model: its input, then what is handed on."""
+        operations = {operation.name: operation for operation in self.model.operations}
+        return [self.model.input, *(operations[name].output for name in self.sent)]
+
+    def hop(self, place: int) -> "Cascade":
+        """Return the tier at a place, from 0, and the next as a device and a cloud of two tiers.
+
+        The device reads what the tier reads, a feature as float32; what the cloud itself would send
+        is left out. Of two tiers it is the cascade. ValueError is raised where no tier follows.
+        """
+        expect(0 <= place < len(self.sent), "place", f"0 to {len(self.sent) - 1}", place)
+        if len(self.sent) == 1:
+            return self
+        (read, sent), outputs = self._read[place : place + 2], [*self.model.output.values()]
+        part = keras.Model(read, {LOCAL: outputs[place], CLOUD: outputs[place + 1]}, name="ddnn")
+        dtype = "float32" if keras.backend.is_float_dtype(read.dtype) else read.dtype
+        name = self.model.input.name if place == 0 else f"read_by_tier{place}"
+        inputs = keras.Input(read.shape[1:], dtype=dtype, name=name)
+        sent_by = name if sent is read else self.sent[place]
+        looks = self.second_look and place == 0
+        return replace(self, model=twin(part, inputs), sent=(sent_by,), second_look=looks)
 
     @property
     def quantisation(self) -> Quantisation | None:
@@ -122,7 +143,7 @@ class Cascade:
 
         It is made once, and anew when the weights have changed since.
         """
-        weights = _digest(self.model)
+        weights = digest_of_weights(self.model)
         if weights not in self._folded:
             self._folded.clear()
             on_device = {layer.name for layer in self.tiers[0].model.layers}
@@ -131,22 +152,9 @@ class Cascade:
 
     def copy(self) -> "Cascade":
         """Return a cascade of the same weights and of layers of its own."""
-        model = keras.models.clone_model(self.model)
-        model.set_weights(self.model.get_weights())
-        settle(model)
-        for ours, theirs in zip(model.layers, self.model.layers, strict=True):
-            ours.trainable = theirs.trainable
-        return replace(self, model=model)
+        return replace(self, model=twin(self.model))
 
 
 def as_cascade(network: "keras.Model | Cascade") -> "Cascade":
     """Return a network as a cascade; a model alone is cut at its layer "features"."""
     return network if isinstance(network, Cascade) else Cascade(network, (FEATURES,))
-
-
-def _digest(model: keras.Model) -> str:
-    """Return the SHA-256 of all weights of a model."""
-    digest = sha256()
-    for weight in model.weights:
-        digest.update(np.ascontiguousarray(weight))
-    return digest.hexdigest()

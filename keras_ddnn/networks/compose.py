@@ -16,6 +16,7 @@ from keras_ddnn.networks.inputs_and_exits import (
     outputs_on,
     prepared,
     raw_input,
+    require_free,
     resized,
 )
 from keras_ddnn.networks.patch_codes import code_patches
@@ -70,7 +71,7 @@ def split(
     if not cuts or places != sorted(set(places)):
         raise ValueError(f"cuts must come in the order of the model, each once; received {cuts}")
     names = tier_names(len(cuts) + 1)
-    _require_free(names, model)
+    require_free(names, model)
 
     inputs = raw_input(model)
     read = prepared(inputs, model, preprocess)
@@ -171,12 +172,3 @@ def in_a_row(cascades: Sequence[Cascade]) -> Cascade:
     models = (cascade.model for cascade in cascades)
     named = dict(zip(tier_names(len(cascades)), models, strict=True))
     return chain(named, task=cascades[0].task)
-
-
-def _require_free(names: Sequence[str], model: keras.Model) -> None:
-    taken = {operation.name for operation in model.operations} & {*names}
-    if taken:
-        raise ValueError(
-            f"the names {', '.join(names)} are those of the tiers; the model has layers named "
-            f"{', '.join(sorted(taken))}: rename them"
-        )

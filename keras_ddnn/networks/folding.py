@@ -1,4 +1,5 @@
-"""A network for inference: what scales and shifts a map is folded into the layer that makes it."""
+"""Copies of a network: one alike, and one for inference, into whose layers scales and shifts are
+folded."""
 
 from collections.abc import Collection
 
@@ -56,6 +57,16 @@ def fold(model: keras.Model, float32: Collection[str] = ()) -> keras.Model:
         weights = _folded_weights(model.get_layer(name), model.get_layer(source))
         folded.get_layer(source).set_weights([np.asarray(weight) for weight in weights])
     return folded
+
+
+def twin(model: keras.Model, inputs: keras.KerasTensor | None = None) -> keras.Model:
+    """Return a model of the same weights and of layers of its own, on other inputs if given."""
+    twin = keras.models.clone_model(model, input_tensors=inputs)
+    twin.set_weights(model.get_weights())
+    settle(twin)
+    for ours, theirs in zip(twin.layers, model.layers, strict=True):
+        ours.trainable = theirs.trainable
+    return twin
 
 
 def _foldable(model: keras.Model) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """What a model gets to become a part of a cascade: inputs as users have them, logits, exits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -224,3 +224,13 @@ def _activation(operation: keras.Operation) -> str:
         return "softmax"
     function = getattr(operation, "activation", keras.activations.linear)
     return getattr(function, "__name__", type(function).__name__)
+
+
+def require_free(names: Sequence[str], model: keras.Model) -> None:
+    """Raise ValueError if a model has layers of the names that tiers shall have."""
+    taken = {operation.name for operation in model.operations} & {*names}
+    if taken:
+        raise ValueError(
+            f"the names {', '.join(names)} are those of the tiers; the model has layers named "
+            f"{', '.join(sorted(taken))}: rename them"
+        )

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import h5py
@@ -127,6 +128,14 @@ def _is_known(content: Mapping) -> bool:
     # Keras has loaded its own modules: none is imported here by its name.
     found = getattr(sys.modules.get(module), name, None)
     return isinstance(found, type) and issubclass(found, KINDS)
+
+
+def digest_of_weights(model: keras.Model) -> str:
+    """Return the SHA-256 of all weights of a model."""
+    digest = sha256()
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight))
+    return digest.hexdigest()
 
 
 def rebuild(build: Callable[[], keras.Model], path) -> keras.Model:

@@ -1,8 +1,9 @@
-"""Both machines on this one: a device, a cloud, and a link between them as slow as asked.
+"""All machines on this one: a device, the tiers behind it, and links between them as slow as asked.
 
     python -m keras_ddnn.serve.demo RUN --bandwidth-mbps 10 --round-trip-ms 40
+    python -m keras_ddnn.serve.demo TIERS --tiers 3 --bandwidth-mbps 10 --round-trip-ms 40
 
-Cloud and device are processes of their own, as they would be on two machines.
+Each tier is a process of its own, as it would be on a machine of its own.
 """
 
 import argparse
@@ -15,12 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 from keras_ddnn.files.checks import require_positive
-from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, read_manifest
+from keras_ddnn.files.manifest import EDGE_GRAPHS, hops_of, read_manifest
 from keras_ddnn.files.signals import ENDINGS, ending_of, interruptible
 from keras_ddnn.serve.slow_link import SlowLink
 
@@ -31,9 +32,9 @@ MEGABIT = 1e6
 
 
 def main(arguments=None) -> int:
-    """Start cloud, link and device, and print what the device reports; return the exit code.
+    """Start all tiers and links, and print what the device reports; return the exit code.
 
-    It is the device's, or 2 for bad input, 1 if the cloud cannot start, 130 after Ctrl-C, 143 after
+    It is the device's, or 2 for bad input, 1 if a service cannot start, 130 after Ctrl-C, 143 after
     SIGTERM and 129 after SIGHUP.
     """
     options = _parser().parse_args(arguments)
@@ -52,23 +53,38 @@ def main(arguments=None) -> int:
 def _run(options, received) -> int:
     if options.bandwidth_mbps is not None:
         require_positive(bandwidth_mbps=options.bandwidth_mbps)
-    read_manifest(artifact_of(options.run))
+    hops = _hops(options)
     dataset = options.dataset or _dataset_of(options.run)
     link = {
         "round_trip": options.round_trip_ms / 1000,
         "bandwidth": options.bandwidth_mbps and options.bandwidth_mbps * MEGABIT,
     }
-    device = [sys.executable, "-m", "keras_ddnn.serve.edge", options.run]
+    device = [sys.executable, "-m", "keras_ddnn.serve.edge", str(hops[0])]
     device += ["--graph", options.graph, "--deadline-ms", f"{options.deadline_ms}"]
     device += ["--share-images", *(["--limit", f"{options.limit}"] if options.limit else [])]
-    with (
-        _test_data(dataset) as test_data,
-        running_cloud(options.run, port=options.port) as port,
-        _slow(port, link) as far,
-    ):
-        print(f"the page of the service: http://127.0.0.1:{port}/", flush=True)
-        cloud = ["--cloud", f"http://127.0.0.1:{far}"]
-        return _wait_for_device([*device, *cloud, "--dataset", test_data], received)
+    with ExitStack() as machines:
+        device += ["--dataset", machines.enter_context(_test_data(dataset))]
+        behind: list[str] = []  # how a tier is told of the one that it asks; the last asks none
+        for place, hop in reversed([*enumerate(hops)]):
+            chosen = None if place else options.port
+            port = machines.enter_context(running_cloud(hop, *behind, port=chosen))
+            print(f"the page of tier {place + 1}: http://127.0.0.1:{port}/", flush=True)
+            far = machines.enter_context(linked(port, link))
+            behind = ["--upstream", f"http://127.0.0.1:{far}"]
+        return _wait_for_device([*device, "--cloud", behind[1]], received)
+
+
+def _hops(options) -> list[Path]:
+    """Return the artefact of each hop, the device's first, after verifying them."""
+    hops = hops_of(options.run)
+    for hop in hops:
+        read_manifest(hop)
+    if options.tiers not in (None, len(hops) + 1):
+        raise ValueError(
+            f"{options.run} holds {len(hops) + 1} tiers; received --tiers {options.tiers}: "
+            "save_tiers writes the folder of a longer chain"
+        )
+    return hops
 
 
 def _wait_for_device(command: list[str], received: list[signal.Signals]) -> int:
@@ -163,16 +179,33 @@ def _wait_for(process: subprocess.Popen, url: str) -> None:
 
 
 @contextmanager
-def _slow(port: int, link: dict):
-    """Run a slow link to a port; yield the port where it listens."""
+def linked(port: int, link: dict):
+    """Run a slow link to a port of this machine; yield the port where it listens.
+
+    Args:
+        port: Of a service.
+        link: Arguments of `SlowLink` beside its address.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     listening = SlowLink("127.0.0.1", port, **link).listen()
     server = asyncio.run_coroutine_threadsafe(listening, loop).result()
-    yield server.sockets[0].getsockname()[1]
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        asyncio.run_coroutine_threadsafe(_hang_up(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _hang_up() -> None:
+    """End what else runs in this loop: connections that others have left open."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _free_port() -> int:
@@ -184,18 +217,23 @@ def _free_port() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m keras_ddnn.serve.demo",
-        description="Run a device and a cloud on this machine, over a link as slow as asked.",
+        description="Run a device and the tiers behind it here, over links as slow as asked.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("run", help="the output folder of a search, or an artefact")
+    add("run", help="the output folder of a search, an artefact, or a folder of save_tiers")
+    add("--tiers", type=int, help="how many there must be; default: as many as RUN holds")
     add("--dataset", help="whose test data the device sees; default: that of the search")
-    add("--bandwidth-mbps", type=float, help="of the link, either way; default: no limit")
-    add("--round-trip-ms", type=float, default=0.0, help="of the link")
+    add("--bandwidth-mbps", type=float, help="of each link, either way; default: no limit")
+    add("--round-trip-ms", type=float, default=0.0, help="of each link")
     add("--deadline-ms", type=float, default=250.0, help="for an answer")
     add("--graph", choices=EDGE_GRAPHS, default="float", help="of the device")
     add("--limit", type=int, help="classify the first so many images only")
-    add("--port", type=int, help="of the service and its page; default: a free one")
+    add(
+        "--port",
+        type=int,
+        help="of the service that the device asks, and its page; default: a free one",
+    )
     return parser
 
 

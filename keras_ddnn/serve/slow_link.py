@@ -32,7 +32,8 @@ class SlowLink:
             except OSError:  # nobody there: the device sees its connection closed
                 writer.close()
                 return
-            await asyncio.gather(up.carry(reader, far_writer), down.carry(far_reader, writer))
+            with suppress(asyncio.CancelledError):  # the link goes down: both sides see that
+                await asyncio.gather(up.carry(reader, far_writer), down.carry(far_reader, writer))
             far_writer.close()
             writer.close()
 

@@ -2,6 +2,11 @@
 
     python -m keras_ddnn.serve.cloud RUN --port 8000
 
+Of three tiers or more, a tier between is both, a service and a device:
+
+    python -m keras_ddnn.serve.cloud TIERS/1 --port 8001
+    python -m keras_ddnn.serve.cloud TIERS/0 --port 8000 --upstream http://HOST:8001
+
 It gathers requests into batches, and shows at `/` where it works on the curve of its artefact.
 """
 
@@ -14,8 +19,6 @@ from pathlib import Path
 from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
-    import numpy as np
-
     from keras_ddnn.files.checks import require_count, require_positive
     from keras_ddnn.files.signals import ending_of, interruptible
     from keras_ddnn.serve.cloud.listening import bound_socket, room_for_connections, tls_context
@@ -58,7 +61,7 @@ def _serve(options: argparse.Namespace) -> None:
     listener = bound_socket(options.host, options.port)
     _require_guard(listener, options, token, tls)
     # All that can be refused at once has been, for this takes seconds.
-    network, manifest, identity = load_cloud(options.run, options.verify_key)
+    network, manifest, identity = _load(options)
     app = make_app(
         network,
         manifest,
@@ -71,12 +74,31 @@ def _serve(options: argparse.Namespace) -> None:
         max_queue=options.queue,
         max_delay=options.max_delay_ms / 1000,
     )
-    # The kernels prepare themselves at the first batch, for which no client should wait.
-    network(np.zeros((1, *manifest["features"]["shape"]), manifest["features"]["dtype"]))
     log_to_stderr()
     address = f"{'https' if tls else 'http'}://{options.host}:{listener.getsockname()[1]}"
     print(f"serving {options.run}, model {identity}, at {address}", file=sys.stderr)
     server_of(app, most=room, tls=tls).run(sockets=[listener])
+
+
+def _load(options: argparse.Namespace):
+    """Return what `make_app` needs: of the last tier, or of one with a tier behind it."""
+    if options.upstream is None:
+        if options.onward is not None:
+            raise ValueError("expected --upstream, which service to ask; received --onward alone")
+        return load_cloud(options.run, options.verify_key)
+    with extras_of_a_command():
+        from keras_ddnn.serve.cloud.fog import load_fog
+    token = options.upstream_token_file
+    return load_fog(
+        options.run,
+        options.upstream,
+        options.onward,
+        verify_key=options.verify_key,
+        deadline_s=options.upstream_deadline_ms / 1000,
+        reserve=options.reserve_ms / 1000,
+        token=token and read_token(token),
+        ca=options.upstream_ca,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,6 +138,23 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=1000 * MAX_DELAY,
         help="refuse what would wait longer for its turn (%(default)s)",
+    )
+    behind = parser.add_argument_group("a tier between, with a service behind it").add_argument
+    behind("--upstream", metavar="URL", help="of the service to ask; RUN's devices ask this one")
+    behind("--onward", help="the artefact that this tier runs (the folder of the next number)")
+    behind("--upstream-token-file", type=Path, help="a file with that service's token")
+    behind("--upstream-ca", type=Path, help="a PEM file that signs that service's certificate")
+    behind(
+        "--upstream-deadline-ms",
+        type=float,
+        default=200.0,
+        help="for its answer, to requests that do not say how long they wait (%(default)s)",
+    )
+    behind(
+        "--reserve-ms",
+        type=float,
+        default=50.0,
+        help="of what a request waits, for the ways between it and this service (%(default)s)",
     )
     return parser
 

@@ -1,9 +1,80 @@
-"""The cloud's half of an artefact, verified, as a function of arrays."""
+"""What a service answers with: the cloud's half of an artefact, or a network that asks further."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
 
 from keras_ddnn.files.manifest import CLOUD, artifact_of, model_id, read_manifest
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.signature import Key
-from keras_ddnn.serve.cloud.service import Network
+from keras_ddnn.serve.protocol.answers import Answers
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+class ServedTier(ABC):
+    """A tier of a DDNN as a service runs it.
+
+    Attributes:
+        at_once: Batches that may run at the same time.
+    """
+
+    at_once: int = 1
+
+    @abstractmethod
+    def answer(self, features: np.ndarray, deadline: float) -> Answers:
+        """Return what is said of n samples.
+
+        Args:
+            features: What the tier before sends, (n, ...).
+            deadline: Of `deadline`, the earliest of the samples.
+        """
+
+    def deadline(self, arrived: float, timeout: float | None) -> float:
+        """Return when a request must be answered, by `time.monotonic`: never, where nobody waits.
+
+        Args:
+            arrived: When the request came.
+            timeout: Seconds that its sender waits from when it sent; None where it did not say.
+        """
+        return inf
+
+    def close(self) -> None:
+        """Let go of what is held for the tiers behind."""
+        return
+
+    def metrics(self) -> bytes:
+        """Return what is known of the tiers behind, in the text format of Prometheus."""
+        return b""
+
+    def state(self) -> dict[str, Any] | None:
+        """Return the same as plain JSON; None if there is no tier behind."""
+        return None
+
+
+@dataclass(frozen=True)
+class LastTier(ServedTier):
+    """A tier behind which there is none.
+
+    Attributes:
+        network: What a device sends, float16 (n, h, w, f) for a feature map → logits, float32
+            (n, num_classes).
+    """
+
+    network: Network
+
+    def answer(self, features: np.ndarray, deadline: float) -> Answers:
+        """Return the logits of the network."""
+        return Answers.of_one_tier(self.network(features))
+
+
+def as_tier(network: Network | ServedTier) -> ServedTier:
+    """Return what a service runs; a network alone is the last tier."""
+    return network if isinstance(network, ServedTier) else LastTier(network)
 
 
 def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
@@ -14,7 +85,7 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
         verify_key: The public key that the artefact must be signed by; see `read_manifest`.
 
     Returns:
-        The network, the manifest and the model id: what `make_app` needs.
+        The network, which has run once, the manifest and the model id: what `make_app` needs.
 
     Raises:
         OSError: If the file of the key cannot be read.
@@ -36,4 +107,6 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     def network(features):
         return run_in_batches(step, features, BUCKETS)[0]
 
+    # The kernels prepare themselves at the first batch, for which no client should wait.
+    network(np.zeros((1, *sent["shape"]), sent["dtype"]))
     return network, manifest, model_id(folder)

@@ -5,7 +5,7 @@ It speaks the Open Inference Protocol v2 with binary tensors (`keras_ddnn.serve.
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from importlib.resources import files
@@ -20,12 +20,12 @@ from starlette.types import ASGIApp, Scope
 
 from keras_ddnn.serve.cloud.gate import Gate, GateLimits, Headers, Refused, come_again
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
+from keras_ddnn.serve.cloud.network import Network, ServedTier, as_tier
+from keras_ddnn.serve.protocol.answers import FALLBACK, LOGITS, TIERS
 from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.requests import request_reader
-from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, Tensor, WireError, encode
-
-Network = Callable[[np.ndarray], np.ndarray]
+from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, WireError, encode
 
 NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
@@ -40,7 +40,7 @@ PAGE_POLICY = (
 
 
 def make_app(
-    model: Network,
+    model: Network | ServedTier,
     manifest: Mapping,
     *,
     identity: str,
@@ -60,9 +60,13 @@ def make_app(
     Features whose logits are not finite are refused with 422, for no class can be told from them.
     What the protocol knows and this service does not do is refused too, not passed over.
 
+    Beside the logits it says which tier has made them, `tiers`, and whether one behind it failed,
+    `fallback`; see `Answers`. A request may say by `timeout`, in microseconds, how long its sender
+    waits.
+
     Args:
         model: What a device sends, float16 (n, h, w, f) for a feature map → logits, float32
-            (n, num_classes).
+            (n, num_classes); or a `ServedTier`, which may ask further services.
         manifest: Of its artefact; see `read_manifest`.
         identity: The model id that a request may ask for; see `model_id`.
         token: If given, what requests must carry as `Authorization: Bearer`, except those for
@@ -85,12 +89,14 @@ def make_app(
     """
     page_text = files("keras_ddnn.serve.cloud").joinpath("page.html").read_bytes()
     metrics = CloudMetrics()
+    tier = as_tier(model)
     batcher = Batcher(
-        model,
+        tier.answer,
         max_batch=max_batch,
         max_wait=max_wait,
         max_queue=max_queue,
         max_delay=max_delay,
+        at_once=tier.at_once,
         observe=metrics.batch.observe,
     )
     metrics.queued.set_function(lambda: batcher.queued)
@@ -102,6 +108,7 @@ def make_app(
     async def lifespan(_):
         async with batcher:
             yield
+        tier.close()
 
     unwanted = {"docs_url": None, "redoc_url": None, "openapi_url": None}
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, **unwanted)
@@ -112,19 +119,20 @@ def make_app(
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         try:
             asked = read_request(text, body)
-            logits = await batcher.submit(asked.features)
+            arrived = time.monotonic() - (time.perf_counter() - scope["since"])
+            deadline = tier.deadline(arrived, asked.timeout)
+            said = await batcher.submit(asked.features, deadline)
         except WireError as error:
             raise Refused(400, str(error)) from None
         except Unavailable as error:
             raise Refused(503, str(error), come_again()) from None
-        if not np.isfinite(logits).all():
+        if not np.isfinite(said.logits).all():
             raise Refused(422, "the network has no finite logits for these features")
-        metrics.answered(len(logits), asked.answered_locally, len(body))
+        metrics.answered(len(said), asked.answered_locally, len(body))
         if asked.images is not None:
-            metrics.show(asked.images, [class_names[k] for k in logits.argmax(axis=1)])
-        answer, content = encode(
-            [Tensor("logits", logits)], kind="outputs", model_name=NAME, request_id=asked.id
-        )
+            metrics.show(asked.images, [class_names[k] for k in said.logits.argmax(axis=1)])
+        tensors = [tensor for tensor in said.as_tensors() if tensor.name in asked.outputs]
+        answer, content = encode(tensors, kind="outputs", model_name=NAME, request_id=asked.id)
         metrics.seconds.observe(time.perf_counter() - scope["since"])
         return Response(content, headers=answer)
 
@@ -158,13 +166,14 @@ def make_app(
 
     @app.get("/metrics")
     async def exposition() -> Response:
-        content = generate_latest(metrics.registry)
+        content = generate_latest(metrics.registry) + tier.metrics()
         return Response(content, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/state")
     async def state() -> dict:
         keys = ("plan", "score_threshold", "features")
-        return metrics.as_json() | {key: manifest[key] for key in keys} | {"model": identity}
+        own = {"model": identity, "behind": tier.state()}
+        return metrics.as_json() | {key: manifest[key] for key in keys} | own
 
     @app.get("/")
     async def page() -> Response:
@@ -221,5 +230,9 @@ def _metadata(manifest, identity) -> dict:
         "versions": [identity],
         "platform": "tensorflow_savedmodel",
         "inputs": [tensor("features", DATATYPE_OF[sent_dtype], sent["shape"])],
-        "outputs": [tensor("logits", "FP32", [len(manifest["class_names"])])],
+        "outputs": [
+            tensor(LOGITS, "FP32", [len(manifest["class_names"])]),
+            tensor(TIERS, "UINT8", []),
+            tensor(FALLBACK, "UINT8", []),
+        ],
     }

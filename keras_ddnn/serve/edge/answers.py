@@ -18,6 +18,11 @@ class EdgeAnswer:
         causes: Why it was to and did not, so that the class is the local network's: of
             `keras_ddnn.serve.protocol.causes.CAUSES`, str of shape (n,); empty for all others.
         seconds: From images to answer.
+        logits: Of the network that answered, float32 of shape (n, num_classes).
+        tiers: How many tiers behind this one that network is, int of shape (n,): 0 for the local
+            one, 1 for the service that was asked, more for one that this service has asked.
+        fallback_behind: Whether the service answered in place of one behind it that failed, bool of
+            shape (n,).
     """
 
     classes: np.ndarray
@@ -25,11 +30,14 @@ class EdgeAnswer:
     offloaded: np.ndarray
     causes: np.ndarray
     seconds: float
+    logits: np.ndarray
+    tiers: np.ndarray
+    fallback_behind: np.ndarray
 
     @property
     def fallback(self) -> np.ndarray:
-        """Whether the cloud was to answer and did not, bool of shape (n,)."""
-        return self.causes != ""
+        """Whether a tier was to answer and one before it did in its place, bool of shape (n,)."""
+        return (self.causes != "") | self.fallback_behind
 
 
 @dataclass(frozen=True)

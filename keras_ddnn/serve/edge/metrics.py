@@ -16,6 +16,8 @@ from prometheus_client import (
     start_http_server,
 )
 
+from keras_ddnn.serve.edge.answers import EdgeAnswer
+
 LATEST = 10_000  # requests, of whose latencies percentiles are taken
 ANSWERS = ("local", "cloud", "fallback")
 PERCENTILES = (50, 95, 99)
@@ -40,6 +42,17 @@ class EdgeMetrics:
             ["cause"],
             registry=self.registry,
         )
+        self._behind = Counter(
+            "ddnn_edge_fallback_behind_samples",
+            "Samples that the service answered in place of one behind it",
+            registry=self.registry,
+        )
+        self._tiers = Counter(
+            "ddnn_edge_tier_samples",
+            "Samples, by how many tiers behind this one answered",
+            ["tier"],
+            registry=self.registry,
+        )
         self._sent = Counter(
             "ddnn_edge_sent_bytes", "Bytes of request bodies", registry=self.registry
         )
@@ -53,7 +66,7 @@ class EdgeMetrics:
             "ddnn_edge_breaker_open", "1 while the cloud is not asked", registry=self.registry
         )
         self._latest = deque(maxlen=LATEST)
-        self._causes = CountOf()
+        self._causes, self._by_tier = CountOf(), CountOf()
         self._lock = Lock()  # so that a reader sees no half of a call
         for answer in ANSWERS:
             self._samples.labels(answer)
@@ -62,23 +75,26 @@ class EdgeMetrics:
         """Count the bytes of a request that is being sent."""
         self._sent.inc(size)
 
-    def count(self, offloaded: np.ndarray, causes: np.ndarray, seconds: float, state: str) -> None:
+    def count(self, answer: EdgeAnswer, state: str) -> None:
         """Count an answered call.
 
         Args:
-            offloaded: Whether the cloud was to answer, bool of shape (n,).
-            causes: Why it did not, str of shape (n,), empty where it did or was not to.
-            seconds: From images to answer.
+            answer: What was said.
             state: State of the circuit breaker.
         """
+        offloaded, causes, seconds = answer.offloaded, answer.causes, answer.seconds
         fallback = causes != ""
         counts = (~offloaded).sum(), (offloaded & ~fallback).sum(), fallback.sum()
         with self._lock:
-            for answer, count in zip(ANSWERS, counts):
-                self._samples.labels(answer).inc(int(count))
+            for who, count in zip(ANSWERS, counts):
+                self._samples.labels(who).inc(int(count))
             for cause, count in CountOf(causes[fallback].tolist()).items():
                 self._fallbacks.labels(cause).inc(count)
                 self._causes[cause] += count
+            self._behind.inc(int(answer.fallback_behind.sum()))
+            for tier, count in CountOf(answer.tiers.tolist()).items():
+                self._tiers.labels(str(tier)).inc(count)
+                self._by_tier[tier] += count
             self._seconds.observe(seconds)
             self._open.set(state == "open")
             self._latest.append(seconds)
@@ -88,16 +104,22 @@ class EdgeMetrics:
         with self._lock:
             return dict(self._causes.most_common())
 
+    def by_tier(self) -> dict[int, int]:
+        """Return the samples by how many tiers behind this one answered, the nearest first."""
+        with self._lock:
+            return dict(sorted(self._by_tier.items()))
+
     def numbers(self) -> dict[str, float]:
         """Return counts of samples by who answered, bytes, and latency percentiles in seconds.
 
         Returns:
-            `local`, `cloud`, `fallback`, `sent_bytes`, and, once there was a call, `p50`, `p95` and
-            `p99` of the latest 10,000.
+            `local`, `cloud`, `fallback`, `fallback_behind`, `sent_bytes`, and, once there was a
+            call, `p50`, `p95` and `p99` of the latest 10,000.
         """
         value, samples = self.registry.get_sample_value, "ddnn_edge_samples_total"
         with self._lock:
             numbers = {name: int(value(samples, {"answer": name})) for name in ANSWERS}
+            numbers["fallback_behind"] = int(value("ddnn_edge_fallback_behind_samples_total"))
             numbers["sent_bytes"] = int(value("ddnn_edge_sent_bytes_total"))
             latest = list(self._latest)
         if latest:

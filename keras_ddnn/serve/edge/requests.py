@@ -6,8 +6,9 @@ import numpy as np
 
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.files.checks import require_count
-from keras_ddnn.serve.protocol.limits import MAX_ANSWERED_LOCALLY
-from keras_ddnn.serve.protocol.wire import Tensor, WireError, decode, encode
+from keras_ddnn.serve.protocol.answers import Answers
+from keras_ddnn.serve.protocol.limits import MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
+from keras_ddnn.serve.protocol.wire import Tensor, decode, encode
 
 
 class RequestWriter:
@@ -56,7 +57,7 @@ class RequestWriter:
         self._num_classes = len(manifest["class_names"])
         tensors = self._tensors(*self._blank(1))
         self.sample_bytes = sum(tensor.array.nbytes for tensor in tensors)
-        _, body = self.blank(1, MAX_ANSWERED_LOCALLY)
+        _, body = self.write(*self._blank(1), MAX_ANSWERED_LOCALLY, MAX_TIMEOUT / 1e6)
         # The header grows with the digits of the number of samples and of their bytes.
         digits = len(str(max_samples)) + len(str(max_bytes))
         header = len(body) - self.sample_bytes + digits * len(tensors)
@@ -72,7 +73,11 @@ class RequestWriter:
         return (slice(start, start + self.samples) for start in range(0, count, self.samples))
 
     def write(
-        self, features: np.ndarray, images: np.ndarray, answered_locally: int
+        self,
+        features: np.ndarray,
+        images: np.ndarray,
+        answered_locally: int,
+        timeout: float | None = None,
     ) -> tuple[dict[str, str], bytes]:
         """Return the HTTP headers and the body of a request.
 
@@ -81,31 +86,30 @@ class RequestWriter:
                 travel.
             images: The inputs that they come from, uint8 (n, height, width, channels) for images.
             answered_locally: Samples that the cloud has not been told of.
+            timeout: Seconds that the device will wait; None where it is not told, as to a service
+                that would refuse the parameter.
         """
         told = min(answered_locally, MAX_ANSWERED_LOCALLY)
         parameters = {"model": self._identity, "answered_locally": told}
+        if timeout is not None:  # 0 would stand for none
+            parameters["timeout"] = min(max(1, int(timeout * 1e6)), MAX_TIMEOUT)
         return encode(self._tensors(features, images), parameters=parameters)
 
-    def blank(self, count: int, answered_locally: int = 0) -> tuple[dict[str, str], bytes]:
+    def blank(self, count: int) -> tuple[dict[str, str], bytes]:
         """Return the HTTP headers and the body of a request of `count` samples of zeros."""
-        return self.write(*self._blank(count), answered_locally)
+        return self.write(*self._blank(count), 0)
 
-    def reader(self, count: int) -> Callable[[Mapping[str, str], bytes], np.ndarray]:
+    def reader(self, count: int) -> Callable[[Mapping[str, str], bytes], Answers]:
         """Return what reads the answer to a request of `count` samples.
 
         Returns:
-            HTTP headers, body → logits, float32 of shape (n, num_classes); it raises WireError for
-                any other answer.
+            HTTP headers, body → Answers; it raises WireError for what is none.
         """
-        expected = count, self._num_classes
 
-        def read(headers: Mapping[str, str], body: bytes) -> np.ndarray:
-            logits = decode(headers, body, "outputs").tensors.get("logits")
-            if logits is None or logits.shape != expected or logits.dtype != np.float32:
-                raise WireError(f"expected float32 logits of shape {expected}")
-            if not np.isfinite(logits).all():
-                raise WireError("expected finite logits")
-            return logits
+        def read(headers: Mapping[str, str], body: bytes) -> Answers:
+            return Answers.of_tensors(
+                decode(headers, body, "outputs").tensors, count, self._num_classes
+            )
 
         return read
 

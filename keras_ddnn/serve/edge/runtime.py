@@ -3,7 +3,6 @@
 It needs NumPy and LiteRT, but neither TensorFlow nor Keras.
 """
 
-import logging
 import time
 from pathlib import Path
 from threading import Lock
@@ -25,14 +24,13 @@ from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
 from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
+from keras_ddnn.serve.edge.questions import Questions
 from keras_ddnn.serve.edge.requests import RequestWriter
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.link import CloudLink
 
 BATCH = 32  # samples at a time through the graph, and the most in a request
-
-log = logging.getLogger(__name__)
 
 
 class EdgeRuntime:
@@ -116,18 +114,19 @@ class EdgeRuntime:
         self._running = Lock()
         self.metrics = EdgeMetrics()
         sent = self.metrics.count_sent
-        self._link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
+        link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
+        self._questions = Questions(self.requests, link)
         self.score_threshold = self.manifest["score_threshold"]
         self.guard = DriftGuard.of(self.manifest) if guarded else None
         self.deadline_s, self.max_bytes = deadline_s, max_bytes
-        self.refusal: Unanswered | None = None
-        self._counting = Lock()  # held while one of these four, or `refusal`, is read and changed
-        self._untold = 0  # samples answered here of which the cloud has not been told
-        self._has_answered = False
-        self._known_causes: set[str] = set()
-        self._closed = False
 
-    def predict(self, images: np.ndarray, labels: np.ndarray | None = None) -> EdgeAnswer:
+    def predict(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> EdgeAnswer:
         """Classify images or other inputs, n at least 1; no fault of the network is raised.
 
         Args:
@@ -135,6 +134,7 @@ class EdgeRuntime:
                 `input_shape` of its manifest.
             labels: For the audit alone, where they are known: the user's labels, of shape (n,);
                 where not, a negative number that is no class, an empty string or None.
+            deadline: For the answer, by `time.monotonic`, in place of `deadline_s` from now.
 
         Raises:
             ValueError: If the images are of another shape or type than the artefact's, there is
@@ -148,16 +148,17 @@ class EdgeRuntime:
                 received = f"received shape {np.shape(labels)}"
                 raise ValueError(f"expected {len(images)} labels; {received}")
             numbers = self.classes.encode_known(labels)
-        deadline = begin + self.deadline_s
+        deadline = begin + self.deadline_s if deadline is None else deadline
         parts = [
             self._predict(*(a[start : start + BATCH] for a in (images, numbers)), deadline)
             for start in range(0, len(images), BATCH)
         ]
-        classes, scores, offloaded, causes = map(np.concatenate, zip(*parts))
-        seconds = time.monotonic() - begin
-        self.metrics.count(offloaded, causes, seconds, self.breaker)
-        classes = self.classes.decode(classes)
-        return EdgeAnswer(classes, scores, offloaded, causes.astype(str), seconds)
+        logits, scores, offloaded, causes, tiers, failed = map(np.concatenate, zip(*parts))
+        classes, seconds = self.classes.decode(logits.argmax(axis=1)), time.monotonic() - begin
+        causes = causes.astype(str)
+        answer = EdgeAnswer(classes, scores, offloaded, causes, seconds, logits, tiers, failed)
+        self.metrics.count(answer, self.breaker)
+        return answer
 
     def check(self, samples: int = 1) -> CloudCheck:
         """Ask the cloud once about samples of zeros, and return what came of it; it is no answer
@@ -171,7 +172,7 @@ class EdgeRuntime:
         headers, body = self.requests.blank(samples)
         begin, failure = time.monotonic(), None
         try:
-            self._ask(headers, body, samples, begin + self.deadline_s)
+            self._questions.ask(headers, body, samples, begin + self.deadline_s)
         except Unanswered as error:
             failure = error
         return CloudCheck(failure, time.monotonic() - begin, samples, len(body))
@@ -179,20 +180,16 @@ class EdgeRuntime:
     @property
     def breaker(self) -> str:
         """State of the circuit breaker: "closed" while all is well, "open" or "half-open"."""
-        return self._link.state if self._link else "closed"
+        return self._questions.breaker
+
+    @property
+    def refusal(self) -> Unanswered | None:
+        """Why the cloud refuses this device; see the attributes of the class."""
+        return self._questions.refusal
 
     def close(self) -> None:
         """Close the connections, and log how many samples fell back by cause."""
-        if self._link:
-            self._link.close()
-        with self._counting:
-            first, self._closed = not self._closed, True
-        causes = self.metrics.causes()
-        if first and self._link and causes:
-            counts = ", ".join(f"{cause} {count:,}" for cause, count in causes.items())
-            log.warning(
-                "samples answered here because the cloud did not answer, by cause: %s", counts
-            )
+        self._questions.close(self.metrics.causes())
 
     def __enter__(self):
         return self
@@ -203,25 +200,28 @@ class EdgeRuntime:
     def _predict(self, images, labels, deadline):
         outputs = self._infer(images)
         sends = images if self._sent["are_inputs"] else outputs["features"]
-        scores, classes = outputs["score"], outputs["local_logits"].argmax(axis=1)
+        scores, local = outputs["score"], outputs["local_logits"]
         offloaded, drawn = self._decide(scores)
-        with self._counting:
-            self._untold += int(np.sum(~offloaded))
-        cloud, answered = classes.copy(), np.zeros(len(images), bool)
-        causes = np.full(len(images), "", object)
+        self._questions.answered_here(int(np.sum(~offloaded)))
+        n = len(images)
+        logits, tiers = local.copy(), np.zeros(n, int)  # of the cloud where it has answered
+        failed, answered, causes = np.zeros(n, bool), np.zeros(n, bool), np.full(n, "", object)
         sent = np.flatnonzero(offloaded | drawn)
         for part in self.requests.parts(len(sent)):
             rows = sent[part]
             try:
-                logits = self._ask_about(sends[rows], images[rows], deadline)
+                said = self._questions.about(sends[rows], images[rows], deadline)
             except Unanswered as error:
                 causes[rows[offloaded[rows]]] = error.cause
-                self._log_once(error)
             else:
-                cloud[rows], answered[rows] = logits.argmax(axis=1), True
+                logits[rows], answered[rows] = said.logits, True
+                tiers[rows], failed[rows] = said.tiers + 1, said.fallback
         if (learnt := drawn & answered).any():
-            self.guard.learn(*(a[learnt] for a in (offloaded, classes, cloud, labels)))
-        return np.where(offloaded, cloud, classes), scores, offloaded, causes
+            classes = local.argmax(axis=1), logits.argmax(axis=1)
+            self.guard.learn(*(a[learnt] for a in (offloaded, *classes, labels)))
+        # What was sent for an audit alone is answered here.
+        logits = np.where(offloaded[:, None], logits, local)
+        return logits, scores, offloaded, causes, tiers * offloaded, failed & offloaded
 
     def _infer(self, images):
         with self._running:
@@ -234,35 +234,3 @@ class EdgeRuntime:
         if self.guard:
             return self.guard.decide(scores)
         return offloads(scores, self.score_threshold), np.zeros(len(scores), bool)
-
-    def _ask_about(self, features, images, deadline):
-        with self._counting:
-            told, self._untold = self._untold, 0
-        try:
-            headers, body = self.requests.write(features, images, told)
-            return self._ask(headers, body, len(features), deadline)
-        except BaseException:
-            with self._counting:
-                self._untold += told
-            raise
-
-    def _ask(self, headers, body, count, deadline):
-        if not self._link:
-            raise Unanswered("there is no cloud", "no-cloud")
-        try:
-            logits = self._link.ask(headers, body, deadline, self.requests.reader(count))
-        except Unanswered as error:
-            with self._counting:
-                if error.lasting and not self._has_answered:
-                    self.refusal = error
-            raise
-        with self._counting:
-            self._has_answered, self.refusal = True, None
-        return logits
-
-    def _log_once(self, error):
-        with self._counting:
-            known = error.cause in self._known_causes
-            self._known_causes.add(error.cause)
-        if not known and self._link:
-            log.warning("the cloud does not answer (%s): %s; this device does", error.cause, error)

@@ -103,7 +103,7 @@ def live_view(total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> L
     def show():
         numbers = metrics.numbers()
         title = f"{_answered(numbers):,} of {total:,} images"
-        table = _table(numbers, metrics.causes(), title)
+        table = _table(metrics, numbers, title)
         table.add_row("circuit breaker", breaker())
         return table
 
@@ -113,7 +113,7 @@ def live_view(total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> L
 def show_report(metrics: EdgeMetrics, classes: np.ndarray, labels: np.ndarray | None) -> None:
     """Print what a device did, and how often it was right where labels (n,) are known."""
     numbers = metrics.numbers()
-    table = _table(numbers, metrics.causes(), f"{_answered(numbers):,} images")
+    table = _table(metrics, numbers, f"{_answered(numbers):,} images")
     if labels is not None:
         table.add_row("accuracy", f"{np.mean(classes == labels):.2%}")
     Console().print(table)
@@ -149,16 +149,22 @@ def _answered(numbers) -> int:
     return numbers["local"] + numbers["cloud"] + numbers["fallback"]
 
 
-def _table(numbers, causes, title) -> Table:
+def _table(metrics, numbers, title) -> Table:
     table = Table("", "", title=title, show_header=False)
     n = max(_answered(numbers), 1)
-    for name, meaning in (
-        ("local", "answered here"),
-        ("cloud", "answered by the cloud"),
-        ("fallback", "answered here, as the cloud did not answer"),
-    ):
+
+    def add(meaning: str, name: str) -> None:
         table.add_row(meaning, f"{numbers[name]:,} ({numbers[name] / n:.1%})")
-    for cause, count in causes.items():
+
+    add("answered here", "local")
+    add("answered by the cloud", "cloud")
+    for tier, count in metrics.by_tier().items():
+        if tier > 1:
+            table.add_row(f"  by tier {tier}, which it asked", f"{count:,}")
+    if numbers["fallback_behind"]:
+        table.add_row("  as a tier behind it did not answer", f"{numbers['fallback_behind']:,}")
+    add("answered here, as the cloud did not answer", "fallback")
+    for cause, count in metrics.causes().items():
         table.add_row(f"  because of {cause}", f"{count:,}")
     sent = numbers["sent_bytes"]
     table.add_row("bytes sent", f"{sent:,} ({sent / n:,.0f} an image)")

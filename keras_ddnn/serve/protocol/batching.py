@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -25,10 +26,11 @@ class _Waiting:
     samples: np.ndarray
     answer: asyncio.Future
     since: float
+    deadline: float
 
 
 class Batcher:
-    """A bounded queue in front of a network that runs in one thread of its own.
+    """A bounded queue in front of a network that runs in threads of its own.
 
     A batch is closed as soon as it has `max_batch` samples or its oldest has waited `max_wait`;
     while the network works, the next batch gathers. After a request that stayed alone the next is
@@ -36,23 +38,27 @@ class Batcher:
     what still waits.
 
     Attributes:
-        run: Samples (n, ...) → answers (n, ...).
+        run: Samples (n, ...), deadline → n answers, of which slices can be taken. The deadline is
+            the earliest of the batch.
         max_batch: Samples of a batch; only a request that has more alone exceeds it.
         max_wait: Seconds a sample may wait for others.
         max_queue: Samples that may wait.
         max_delay: Seconds a sample may be expected to wait; a batch may always gather. Whoever asks
             gives up at some time, and a queue that is longer than that is work for nobody.
+        at_once: Batches that may run at the same time: 1 for a network that fills the machine,
+            more for one that waits for another machine.
         queued: Samples that wait now.
     """
 
     def __init__(
         self,
-        run: Callable[[np.ndarray], np.ndarray],
+        run: Callable[[np.ndarray, float], Sequence],
         *,
         max_batch: int,
         max_wait: float,
         max_queue: int,
         max_delay: float = float("inf"),
+        at_once: int = 1,
         observe: Callable[[int], None] = lambda size: None,
     ):
         """Store what the class says; `observe` is told the samples of each batch.
@@ -60,14 +66,14 @@ class Batcher:
         Raises:
             ValueError: If a number is out of range.
         """
-        require_count(max_batch=max_batch, max_queue=max_queue)
+        require_count(max_batch=max_batch, max_queue=max_queue, at_once=at_once)
         if not 0.0 <= max_wait < float("inf"):
             raise ValueError(f"max_wait must be seconds, at least 0; received {max_wait!r}")
         self.run, self.observe = run, observe
         self.max_batch, self.max_wait, self.max_queue = max_batch, max_wait, max_queue
         if not max_delay > 0.0:
             raise ValueError(f"max_delay must be seconds, above 0; received {max_delay!r}")
-        self.max_delay = max_delay
+        self.max_delay, self.at_once = max_delay, at_once
         self.queued = 0
         self.open = False
         self._batch_seconds = 0.0  # from the end of one batch to that of the next, lately
@@ -77,7 +83,7 @@ class Batcher:
         self._changed = asyncio.Event()
 
     async def __aenter__(self) -> "Batcher":
-        self._thread = ThreadPoolExecutor(1, "network")
+        self._threads = ThreadPoolExecutor(self.at_once, "network")
         self.open = True
         self._worker = asyncio.create_task(self._work())
         return self
@@ -86,7 +92,7 @@ class Batcher:
         self.open = False
         self._changed.set()
         await self._worker
-        self._thread.shutdown()
+        self._threads.shutdown()
 
     def lack(self, samples: int) -> str | None:
         """Return why a number of samples would be refused now, None if they would not."""
@@ -99,8 +105,12 @@ class Batcher:
             return f"{self.queued} samples wait already, for {1000 * delay:.0f} ms"
         return None
 
-    async def submit(self, samples: np.ndarray) -> np.ndarray:
+    async def submit(self, samples: np.ndarray, deadline: float = float("inf")) -> Sequence:
         """Return the answers to samples (n, ...).
+
+        Args:
+            samples: What the network reads.
+            deadline: When they are no longer wanted, by the clock that the network knows.
 
         Raises:
             Unavailable: If the queue is full or closed, or the network failed.
@@ -108,15 +118,18 @@ class Batcher:
         if reason := self.lack(len(samples)):
             raise Unavailable(reason)
         loop = asyncio.get_running_loop()
-        request = _Waiting(samples, loop.create_future(), loop.time())
+        request = _Waiting(samples, loop.create_future(), loop.time(), deadline)
         self._waiting.append(request)
         self.queued += len(samples)
         self._changed.set()
         return await request.answer
 
     async def _work(self) -> None:
-        while batch := await self._next_batch():
-            await self._answer(batch)
+        free = asyncio.Semaphore(self.at_once)
+        async with asyncio.TaskGroup() as running:
+            # While no thread is free, the next batch gathers.
+            while await free.acquire() and (batch := await self._next_batch()):
+                running.create_task(self._answer(batch)).add_done_callback(lambda _: free.release())
 
     async def _next_batch(self) -> list[_Waiting]:
         """Wait for a batch and take it; none is left once the queue is closed and empty."""
@@ -148,7 +161,8 @@ class Batcher:
         sizes = [len(request.samples) for request in batch]
         try:
             samples = np.concatenate([request.samples for request in batch])
-            answers = await loop.run_in_executor(self._thread, self.run, samples)
+            deadline = min(request.deadline for request in batch)
+            answers = await loop.run_in_executor(self._threads, self.run, samples, deadline)
             if len(answers) != len(samples):
                 raise ValueError(f"expected {len(samples)} answers; received {len(answers)}")
         # Whatever the network raises, the requests must hear of it and the next batch be tried.
@@ -164,6 +178,6 @@ class Batcher:
         self._batch_seconds += MEMORY * (seconds - self._batch_seconds)
         self._end = now
         self.observe(len(samples))
-        for request, part in zip(batch, np.split(answers, np.cumsum(sizes)[:-1])):
+        for request, end in zip(batch, accumulate(sizes)):
             if not request.answer.done():  # a client may have gone
-                request.answer.set_result(part)
+                request.answer.set_result(answers[end - len(request.samples) : end])

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_ddnn.data.quantisation import Quantisation
-from keras_ddnn.serve.protocol.limits import MAX_ANSWERED_LOCALLY
+from keras_ddnn.serve.protocol.answers import OUTPUTS
+from keras_ddnn.serve.protocol.limits import MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
 from keras_ddnn.serve.protocol.wire import WireError, decode
 
-PARAMETERS = ("model", "answered_locally", "binary_data_output")
+PARAMETERS = ("model", "answered_locally", "binary_data_output", "timeout")
 OUTPUT_PARAMETERS = ("binary_data",)
 
 
@@ -23,12 +24,16 @@ class InferRequest(NamedTuple):
         images: What they come from, uint8 of shape (n, height, width, channels); None if not sent.
         answered_locally: Samples the device has answered itself since its last request.
         id: The device's name for the request; None where it gave none.
+        timeout: Seconds that the device waits from when it sent; None where it does not say.
+        outputs: Of `OUTPUTS`, those that the answer shall have.
     """
 
     features: np.ndarray
     images: np.ndarray | None
     answered_locally: int
     id: str | None
+    timeout: float | None
+    outputs: tuple[str, ...]
 
 
 Reader = Callable[[Mapping[str, str], bytes], InferRequest]
@@ -68,12 +73,9 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
         asked = parameters.get("model", identity)
         if asked != identity:
             raise WireError(f"expected model {identity}; received {brief(asked)}")
-        local = parameters.get("answered_locally", 0)
-        if type(local) is not int or not 0 <= local <= MAX_ANSWERED_LOCALLY:
-            raise WireError(
-                f"answered_locally must be an integer in 0..{MAX_ANSWERED_LOCALLY}; received "
-                f"{brief(local)}"
-            )
+        local = _count(parameters, "answered_locally", MAX_ANSWERED_LOCALLY)
+        # As in Triton, whose clients send it, in microseconds; 0 stands for none.
+        timeout = _count(parameters, "timeout", MAX_TIMEOUT) / 1e6 or None
         features, images = tensors["features"], tensors.get("images")
         _require_samples("features", features, shapes)
         if len(features) > max_samples:
@@ -86,16 +88,20 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
             features = quantisation.values(features).astype(np.float16)
         if features.dtype.kind == "f" and not np.isfinite(features).all():
             raise WireError("features must be finite")
-        return InferRequest(features, images, local, request_id)
+        outputs = tuple(name for name, _ in wanted) or OUTPUTS
+        return InferRequest(features, images, local, request_id, timeout, outputs)
 
     return read
 
 
 def _require_what_is_done(parameters, wanted) -> None:
     """Refuse what the protocol knows and this service does not do, rather than pass over it."""
-    if [name for name, _ in wanted] not in ([], ["logits"]):
-        names = [name for name, _ in wanted]
-        raise WireError(f"expected the output logits, once; received {brief(names)}")
+    names = [name for name, _ in wanted]
+    if set(names) - set(OUTPUTS) or len(set(names)) < len(names):
+        raise WireError(
+            "expected the output logits, once, and perhaps tiers and fallback; received "
+            f"{brief(names)}"
+        )
     for known, given in (
         (PARAMETERS, parameters),
         *((OUTPUT_PARAMETERS, own) for _, own in wanted),
@@ -107,6 +113,14 @@ def _require_what_is_done(parameters, wanted) -> None:
         for name in ("binary_data_output", "binary_data"):
             if given.get(name, True) is not True:
                 raise WireError(f"{name} must be true; received {brief(given[name])}")
+
+
+def _count(parameters, name, most) -> int:
+    """Return a parameter that is an integer from 0; 0 if it is not there."""
+    value = parameters.get(name, 0)
+    if type(value) is not int or not 0 <= value <= most:
+        raise WireError(f"{name} must be an integer in 0..{most}; received {brief(value)}")
+    return value
 
 
 def _require_samples(name, array, shapes):
