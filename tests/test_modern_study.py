@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from keras_ddnn.data.datasets import Splits, as_split
-from tune import modern, modern_tables
+from tune import ceiling, modern, modern_tables
 from tune.modern_cases import CASES
 from tune.modern_outputs import Pair
 
@@ -88,6 +88,29 @@ def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
     gaps = modern_tables.gaps("pair", [scored, scored]).set_index("rule")
     assert gaps.loc["margin", "gain"] == 0.0
     assert gaps.loc["sees_both", "share"] == pytest.approx(100.0)
+
+
+def test_the_ceiling_is_where_more_images_would_lead():
+    # A head closes 30 - 40·10/√n percent of a gap of 2 points: 10% of 400 images, 20% of 1,600.
+    def of(offset):
+        known = {("margin", 0): 0.90, (modern_tables.DEFAULT, 0): 0.901, ("sees_both", 0): 0.92}
+        known |= {("logits", n): 0.90 + 0.02 * (0.3 - 4 / n**0.5) for n in (400, 1600)}
+        return {key: value + offset + np.zeros(50) for key, value in known.items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ceiling, "HEADS", {"logits": None})
+        table = ceiling.ceiling({0: of(0.0), 1: of(0.01)})
+    shares = table.set_index("images")["share"]
+    assert shares[400] == pytest.approx(10)
+    assert shares[1600] == pytest.approx(20)
+    assert shares[np.inf] == pytest.approx(30)
+    assert table["share"][0] == pytest.approx(5)  # the default
+    assert set(table["seeds"]) == {2}
+
+
+def test_without_folds_there_are_no_honest_labels(outputs, capsys):
+    assert ceiling.main(["--output", str(outputs)]) == 2
+    assert "run python -m tune.modern --fold-seeds 0 first" in capsys.readouterr().err
 
 
 @pytest.mark.slow

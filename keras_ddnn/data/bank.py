@@ -131,8 +131,9 @@ class Bank:
         return replace(self, tiers=tiers, targets=self.targets[rows], index=self.index[rows])
 
     def with_outputs(self, outputs: Mapping[str, np.ndarray]) -> "Bank":
-        """Return the same samples with other outputs, tier → array (n, ...)."""
-        tiers = {name: replace(tier, outputs=outputs[name]) for name, tier in self.tiers.items()}
+        """Return the same samples with other outputs, tier → array (n, ...), of a first look."""
+        both = {name: (tier, outputs[name]) for name, tier in self.tiers.items()}
+        tiers = {name: replace(t, outputs=out, mirrored=None) for name, (t, out) in both.items()}
         return replace(self, tiers=tiers)
 
     def with_features(self, features: Array | None) -> "Bank":
