@@ -99,8 +99,6 @@ class Bank:
         )
         return cls(tiers, targets, task)
 
-    # The two ends of the chain. Between them nothing is asked: see `gate`.
-
     @property
     def edge(self) -> TierOutputs:
         """The first tier: all that an `OffloadRule` of the device sees."""
@@ -132,8 +130,8 @@ class Bank:
 
     def with_outputs(self, outputs: Mapping[str, np.ndarray]) -> "Bank":
         """Return the same samples with other outputs, tier → array (n, ...), of a first look."""
-        both = {name: (tier, outputs[name]) for name, tier in self.tiers.items()}
-        tiers = {name: replace(t, outputs=out, mirrored=None) for name, (t, out) in both.items()}
+        kept = [(name, tier, outputs[name]) for name, tier in self.tiers.items()]
+        tiers = {name: replace(tier, outputs=out, mirrored=None) for name, tier, out in kept}
         return replace(self, tiers=tiers)
 
     def with_features(self, features: Array | None) -> "Bank":
