@@ -7,9 +7,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 import keras_ddnn
 from keras_ddnn.config import DDNNConfig, resolve_config
+from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.layers import Whitening
-from keras_ddnn.networks.modern import ModernOptions, build_modern
 from keras_ddnn.networks.named_models import NETWORKS, named_network
 from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.tasks.classification import CLASSIFICATION

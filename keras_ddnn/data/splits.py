@@ -44,9 +44,14 @@ class InputType(NamedTuple):
         return self.dtype == "uint8" and len(self.shape) == 3
 
     @property
+    def cameras(self) -> int | None:
+        """How many frames of uint8 a sample has, (camera, height, width, channels); else None."""
+        return self.shape[0] if self.dtype == "uint8" and len(self.shape) == 4 else None
+
+    @property
     def holds_images(self) -> bool:
-        """Whether it is an image, or one of each camera: (camera, height, width, channels)."""
-        return self.is_image or (self.dtype == "uint8" and len(self.shape) == 4)
+        """Whether it is one image, or a frame of each camera."""
+        return self.is_image or self.cameras is not None
 
 
 def as_images(array: Any, subject: str) -> Array:
@@ -93,6 +98,14 @@ def as_images(array: Any, subject: str) -> Array:
         else:
             expect(low >= 0 and high <= 255, subject, "integers in 0..255", f"{low} to {high}")
     return converted(source, row=row, dtype=np.uint8, factor=factor)
+
+
+def pictures(images: Array) -> np.ndarray:
+    """Return images (n, h, w, c) to look at; frames of cameras (n, D, h, w, c) lie side by side."""
+    images = np.asarray(images)
+    n, *_, height, _, channels = images.shape
+    rows = np.moveaxis(images, -3, 1)  # of all cameras
+    return rows.reshape(n, height, -1, channels)
 
 
 def as_inputs(array: Any, reads: InputType, subject: str) -> Array:

@@ -16,9 +16,10 @@ import numpy as np
 from keras_ddnn.config.network import PaperOptions
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
+from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
+from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
 from keras_ddnn.networks.cascade import CLOUD, FEATURES, LOCAL, Cascade, split
 from keras_ddnn.networks.inputs_and_exits import functional, require_logits
-from keras_ddnn.networks.modern import ModernOptions, build_modern
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.wiring import CutPoints
 
@@ -57,6 +58,8 @@ NETWORKS = {
     "modern_small": _modern(32, 64, 128, strided=True),
     "modern_medium": _modern(64, 128, 256, strided=True),
     "modern_large": _modern(96, 192, 384, strided=True),
+    # A device for each of several cameras.
+    "views": Network(ViewsOptions(), build_views, (4, 32, 32, 1)),
 }
 
 
