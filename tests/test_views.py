@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from keras_ddnn.config import DDNNConfig, HeadConfig
+from keras_ddnn import pipeline
+from keras_ddnn.config import HeadConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.splits import Split, Splits, pictures
 from keras_ddnn.deploy.artifact import load_policy, save_policy
@@ -24,7 +25,6 @@ from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.named_models import as_network
-from keras_ddnn.pipeline import run
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.edge.view import read_images
 from keras_ddnn.training.batches import augmentation
@@ -316,14 +316,11 @@ def test_what_has_no_cameras_to_miss_is_refused_in_one_line(images, counts, word
         missing_views(by_brightness, Split(images, np.array([0, 1, 0, 1])), counts)
 
 
-def test_the_report_of_a_run_tells_of_absent_cameras():
-    splits = Splits(
-        "toy",
-        *(Split(*data(n, seed)) for n, seed in ((60, 0), (30, 1), (30, 2))),
-        ("a", "b", "c"),
-    )
-    recipe, heads = DDNNConfig(epochs=1), {"head": HeadConfig(epochs=1)}
-    report, _ = run(splits, recipe, heads, network=model(), verbose=0)
+def test_the_report_of_a_run_tells_of_absent_cameras(fitted, monkeypatch):
+    monkeypatch.setattr(pipeline, "fit_ddnn", lambda *_, **__: fitted)  # trained above
+    parts = (Split(*data(n, seed)) for n, seed in ((60, 0), (30, 1), (30, 2)))
+    splits = Splits("toy", *parts, ("a", "b", "c"))
+    report, _ = pipeline.run(splits, "paper", {"head": HeadConfig(epochs=1)}, network=model())
     rows = json.loads(json.dumps(report.facts["missing_views"]))
     assert [(row["missing"], row["choices"]) for row in rows] == [(0, 1), (1, 2)]
     assert rows[0]["local_accuracy"] == pytest.approx(report.facts["local_accuracy"])

@@ -21,6 +21,7 @@ from tune.modern_training import clock, multiply_adds_of, write_arrays
 SCHEME = "max", "concatenation"  # of devices that are added or fail, as in the source
 MASKED = 0.1  # share of the frames that are made black in a training that knows absent cameras
 PRESET, EPOCHS = "quickstart", 20
+PRECISION = "float32"  # whatever the machine: maps are so small that others are no faster
 PARTS = ("val", "test")
 OUTPUTS = "outputs"  # folder of what the networks said
 
@@ -82,7 +83,7 @@ def train_network(network: Network, seed: int, splits: Splits, options: argparse
     from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
     from keras_ddnn.training.fit import fit_ddnn
 
-    config = resolve_config(PRESET, seed=seed, epochs=options.epochs or EPOCHS)
+    config = resolve_config(PRESET, seed=seed, epochs=options.epochs or EPOCHS, precision=PRECISION)
     print(f"{network.name}-seed{seed}: {config.epochs} epochs", flush=True)
     train, parts = network.data(splits.train), {p: network.data(getattr(splits, p)) for p in PARTS}
     made = ViewsOptions(local=network.local, cloud=network.cloud, absent=network.absent)
@@ -92,7 +93,7 @@ def train_network(network: Network, seed: int, splits: Splits, options: argparse
         train,
         None,
         config,
-        network=_new(lambda: build_views(shape, splits.num_classes, made), seed),
+        network=_new(lambda: build_views(shape, splits.num_classes, made, PRECISION), seed),
         num_classes=splits.num_classes,
         callbacks=[clock()],
         checkpoint=options.work / f"{network.name}-seed{seed}.training",
