@@ -14,6 +14,7 @@ from keras_ddnn.config import HeadConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.splits import Split, Splits, pictures
 from keras_ddnn.deploy.artifact import load_policy, save_policy
+from keras_ddnn.deploy.export import export_cloud
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.evaluation.missing_views import missing_views, without_views
@@ -25,6 +26,7 @@ from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.named_models import as_network
+from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.edge.view import read_images
 from keras_ddnn.training.batches import augmentation
@@ -86,10 +88,10 @@ def test_absent_devices_are_left_out_of_the_scores_of_the_others(how, expected):
 
 def test_maps_are_combined_place_by_place_and_zeros_of_a_device_that_is_there_count():
     maps = np.zeros((1, 1, 2, 4), np.float32)  # two devices of two channels, at two places
-    maps[0, 0, 0] = [2, 4, 6, 0]
-    np.testing.assert_array_equal(Aggregation("mean", 2)(maps)[0, 0], [[4, 2], [0, 0]])
+    maps[0, 0] = [2, 4, 6, 0], [8, 0, 0, 0]
+    np.testing.assert_array_equal(Aggregation("mean", 2)(maps)[0, 0], [[4, 2], [4, 0]])
     maps[..., 2:] = 0
-    np.testing.assert_array_equal(Aggregation("mean", 2)(maps)[0, 0], [[2, 4], [0, 0]])
+    np.testing.assert_array_equal(Aggregation("mean", 2)(maps)[0, 0], [[2, 4], [8, 0]])
 
 
 @pytest.mark.parametrize("how", ["max", "mean"])
@@ -226,6 +228,12 @@ def test_a_device_answers_as_the_policy_in_memory_whoever_is_absent(served):
     np.testing.assert_array_equal(answer.offloaded, offloaded)
     with EdgeRuntime(folder, graph="int8") as device:
         assert np.mean(device.predict(frames).offloaded == offloaded) > 0.9
+
+
+@pytest.mark.parametrize("cloud", ["max", "mean"])
+def test_a_cloud_of_any_aggregation_is_one_that_a_service_loads(cloud, tmp_path):
+    policy = OffloadPolicy(as_cascade(model(cloud=cloud)), None, Margin(), 0.5, ("a", "b", "c"))
+    export_cloud(policy, tmp_path / "cloud")  # raises where its graph would be refused
 
 
 def capture_of(policy, frames) -> Bank:
