@@ -27,6 +27,7 @@ from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.named_models import as_network
 from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.edge.view import read_images
 from keras_ddnn.training.batches import augmentation
@@ -271,6 +272,9 @@ def test_bytes_are_those_of_all_cameras(fitted):
 
 def test_frames_are_shown_side_by_side():
     frames = data(3)[0]
+    page = CloudMetrics()
+    page.show(frames, ["a", "b", "c"])
+    assert [tuple(image["shape"]) for image in page.as_json()["images"]] == 3 * [(16, 32, 1)]
     np.testing.assert_array_equal(pictures(frames)[1], np.concatenate([*frames[1]], axis=1))
     np.testing.assert_array_equal(pictures(frames[:, 0]), frames[:, 0])
 

@@ -30,7 +30,7 @@ from tune.cameras_tables import (
     network_of,
     thresholds,
 )
-from tune.cameras_training import MASKED, Network, output_file, train_network
+from tune.cameras_training import EPOCHS, MASKED, Network, output_file, train_network
 from tune.failures import run_command
 from tune.study import GO_ON, study_parser
 
@@ -49,7 +49,8 @@ def _run(options: argparse.Namespace) -> None:
     splits = load(options.dataset, options.data_dir)
     cameras = _cameras_of(splits)
     subsets = [s for k in range(1, cameras) for s in combinations(range(cameras), k)]
-    known = [n.name for n in (*PAIRS, *FAILING, *(Network(cameras=s) for s in subsets))]
+    every = (*PAIRS, *FAILING, *(Network(cameras=subset) for subset in subsets))
+    known = dict.fromkeys(network.name for network in every)
     for name in options.networks or ():
         require_choice("network", name, known)
     for network, seed in _jobs(options, cameras, partial(_read, options, splits)):
@@ -104,7 +105,7 @@ def _tell(options: argparse.Namespace, cameras: int, read) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = study_parser("tune.cameras", __doc__)
-    parser.set_defaults(dataset="cluttered_views")
+    parser.set_defaults(dataset="cluttered_views", epochs=EPOCHS)
     add = parser.add_argument
     add("--networks", nargs="+", help="names of networks, as max-mean or max-concatenation-of0+2")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])

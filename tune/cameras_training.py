@@ -83,7 +83,7 @@ def train_network(network: Network, seed: int, splits: Splits, options: argparse
     from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
     from keras_ddnn.training.fit import fit_ddnn
 
-    config = resolve_config(PRESET, seed=seed, epochs=options.epochs or EPOCHS, precision=PRECISION)
+    config = resolve_config(PRESET, seed=seed, epochs=options.epochs, precision=PRECISION)
     print(f"{network.name}-seed{seed}: {config.epochs} epochs", flush=True)
     train, parts = network.data(splits.train), {p: network.data(getattr(splits, p)) for p in PARTS}
     made = ViewsOptions(local=network.local, cloud=network.cloud, absent=network.absent)
