@@ -13,6 +13,7 @@ from keras_ddnn.data.datasets import Splits
 from keras_ddnn.deploy.artifact import require_keepable, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.curves import compare_rules
+from keras_ddnn.evaluation.missing_views import missing_views
 from keras_ddnn.evaluation.payload import FORMS, Payload
 from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.report import Report
@@ -55,7 +56,8 @@ def run(
         verbose: Keras progress: "auto", 0, 1 or 2.
 
     Returns:
-        The report, and the policy of the best head with its threshold chosen on validation data.
+        The report, and the policy of the best head with its threshold chosen on validation data. Of
+        several cameras the report has the fact `missing_views`, see there.
 
     Raises:
         ValueError: On a bad configuration, bad data or a network that an artefact cannot keep,
@@ -102,6 +104,9 @@ def run(
         local_fraction,
         class_names=splits.class_names,
     )
+    if fitted.cascade.reads.cameras:
+        missing = missing_views(fitted.capture, splits.test)
+        report.facts["missing_views"] = missing.to_dict("records")
     policy = OffloadPolicy(
         fitted.model if network is None else fitted.cascade,
         fitted.config if network is None else None,

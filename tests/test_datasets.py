@@ -44,7 +44,8 @@ def write_folder(root, splits=("train", "val", "test"), classes=("cat", "dog"), 
 
 @pytest.fixture
 def small_digits(monkeypatch):
-    monkeypatch.setattr(named, "CLUTTERED_SIZES", {"train": 60, "val": 30, "test": 30})
+    sizes = {"train": 60, "val": 30, "test": 30}
+    monkeypatch.setattr(named, "SIZES", dict.fromkeys(named.SIZES, sizes))
 
 
 # --- arrays -----------------------------------------------------------------------------------
@@ -245,7 +246,7 @@ def test_folder_without_test_or_images_is_refused(tmp_path):
 
 
 def test_unknown_name_lists_the_known_ones_and_says_paths_work():
-    with pytest.raises(ValueError, match=r"'cifar11'.*cluttered_digits, cifar10, .*\.npz"):
+    with pytest.raises(ValueError, match=r"'cifar11'.*cluttered_views, cifar10, .*\.npz"):
         load("cifar11")
 
 

@@ -99,7 +99,7 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
     options.work.mkdir(parents=True, exist_ok=True)
     given = {
         "network": _network(job, splits, options),
-        "callbacks": [_clock()],
+        "callbacks": [clock()],
         "checkpoint": options.work / f"{job.name}.training",
         "verbose": 2,
     }
@@ -255,7 +255,7 @@ def _of_six_views(cascade: "Cascade", split: Split) -> Bank:
     return bank.with_outputs(totals)
 
 
-def _clock() -> Any:
+def clock() -> Any:
     """Return a callback that notes the seconds of each epoch among the metrics."""
     import keras
 

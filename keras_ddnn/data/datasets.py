@@ -1,9 +1,10 @@
 """Image classification data as three splits of uint8 NumPy arrays.
 
 ``load`` takes a key of ``DATASETS``, a file or a folder; see ``read_files``. Nothing is ever
-downloaded: ``cluttered_digits`` is generated from the digits that ship with scikit-learn, the other
-named datasets are read from a TensorFlow Datasets folder prepared beforehand. Command lines read
-the keys of ``DATASETS``, so importing this module must stay cheap: no TensorFlow at the top.
+downloaded: ``cluttered_digits`` and ``cluttered_views`` are generated from the digits that ship
+with scikit-learn, the other named datasets are read from a TensorFlow Datasets folder prepared
+beforehand. Command lines read the keys of ``DATASETS``, so importing this module must stay cheap:
+no TensorFlow at the top.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,8 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None, re
     """Validate a user's arrays and convert them to a ``Split``.
 
     Args:
-        images: shape (n, height, width, channels); see ``as_images``.
+        images: shape (n, height, width, channels), or (n, camera, height, width, channels); see
+            ``as_images``.
         labels: shape (n,), integers in 0..num_classes-1, or labels of ``classes``.
         num_classes: upper bound of the labels; None leaves them unbounded.
         classes: reads the labels, in place of ``num_classes``.
@@ -49,7 +51,7 @@ def as_split(images, labels, num_classes=None, what="train", *, classes=None, re
         ValueError: the arrays break one of the rules above; the message names the split, what was
             expected and what was received.
     """
-    if reads is None or reads.is_image:
+    if reads is None or reads.holds_images:
         images = as_images(images, f"{what} images")
     else:
         images = as_inputs(images, reads, f"{what} inputs")
@@ -288,6 +290,7 @@ def _say_missing_classes(what: str, split: Split, train: Split | None, called: S
 
 DATASETS = {
     "cluttered_digits": read_generated,
+    "cluttered_views": read_generated,
     "cifar10": read_tfds,
     "cifar100": read_tfds,
     "svhn_cropped": read_tfds,

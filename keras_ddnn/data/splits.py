@@ -40,8 +40,18 @@ class InputType(NamedTuple):
 
     @property
     def is_image(self) -> bool:
-        """Whether it is an image, (height, width, channels) of uint8."""
+        """Whether it is one image, (height, width, channels) of uint8."""
         return self.dtype == "uint8" and len(self.shape) == 3
+
+    @property
+    def cameras(self) -> int | None:
+        """How many frames of uint8 a sample has, (camera, height, width, channels); else None."""
+        return self.shape[0] if self.dtype == "uint8" and len(self.shape) == 4 else None
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether it is one image, or a frame of each camera."""
+        return self.is_image or self.cameras is not None
 
 
 def as_images(array: Any, subject: str) -> Array:
@@ -49,8 +59,10 @@ def as_images(array: Any, subject: str) -> Array:
 
     Args:
         array: Anything with a shape, a type and rows by index, of shape (n, height, width, 1 or 3),
-            sides of at least 16 pixels, or (n, height, width) for grey; integers in 0..255, floats
-            in [0, 1], or floats of 0..255, which are said. Contiguous uint8 is kept as it is.
+            sides of at least 16 pixels, or (n, height, width) for grey; or a frame of each of
+            several cameras, (n, camera, height, width, 1 or 3), where one of zeros is absent.
+            Integers in 0..255, floats in [0, 1], or floats of 0..255, which are said. Contiguous
+            uint8 is kept as it is.
         subject: Name of the array in error messages.
 
     Raises:
@@ -61,12 +73,14 @@ def as_images(array: Any, subject: str) -> Array:
     if len(row) == 2 and min(row) >= SMALLEST_SIDE:
         notice(f"{subject} of {shape} are read as grey images")
         row = (*row, 1)
-    known = len(row) == 3 and row[2] in (1, 3)
+    known = len(row) in (3, 4) and row[-1] in (1, 3)
     first = len(row) == 3 and row[0] in (1, 3, 4)
     advice = ", which looks like channels first: pass x.transpose(0, 2, 3, 1)" if first else ""
-    expect(known, subject, "shape (n, height, width, 1 or 3)", f"{shape}{advice}")
+    wanted = "shape (n, height, width, 1 or 3), or (n, camera, height, width, 1 or 3)"
+    expect(known, subject, wanted, f"{shape}{advice}")
+    expect(row[0] > 0, subject, "at least one camera", shape)
     expect(len(source), subject, "at least one image", "an empty split")
-    large = min(row[:2]) >= SMALLEST_SIDE
+    large = min(row[-3:-1]) >= SMALLEST_SIDE
     expect(large, subject, f"height and width of at least {SMALLEST_SIDE}", shape)
     factor, kind = 1, source.dtype.kind
     if source.dtype != np.uint8:
@@ -84,6 +98,14 @@ def as_images(array: Any, subject: str) -> Array:
         else:
             expect(low >= 0 and high <= 255, subject, "integers in 0..255", f"{low} to {high}")
     return converted(source, row=row, dtype=np.uint8, factor=factor)
+
+
+def pictures(images: Array) -> np.ndarray:
+    """Return images (n, h, w, c) to look at; frames of cameras (n, D, h, w, c) lie side by side."""
+    images = np.asarray(images)
+    n, *_, height, _, channels = images.shape
+    rows = np.moveaxis(images, -3, 1)  # of all cameras
+    return rows.reshape(n, height, -1, channels)
 
 
 def as_inputs(array: Any, reads: InputType, subject: str) -> Array:
@@ -122,9 +144,10 @@ class Split:
     """Inputs and labels.
 
     Attributes:
-        images: uint8 of shape (n, height, width, channels); or whatever else a network reads, a
-            table of numbers (n, d) or sequences of tokens (n, length). An array in memory or
-            mapped from a file, or `Rows` of one.
+        images: uint8 of shape (n, height, width, channels), or (n, camera, height, width,
+            channels) of several cameras; or whatever else a network reads, a table of numbers
+            (n, d) or sequences of tokens (n, length). An array in memory or mapped from a file, or
+            `Rows` of one.
         labels: Class numbers, int64 of shape (n,); without ``classes`` whatever the user has.
         classes: The user's labels of these numbers; None until ``Splits`` or ``fit_ddnn`` reads
             the labels.

@@ -19,6 +19,7 @@ from keras_ddnn.networks.batched import mirror
 
 IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `TierOutputs`
 SCORE = "score"  # scope of the operations that stay float32 where the local network is quantised
+IN_FLOAT = re.compile(rf"{SCORE}(_\d+)?/")  # Keras numbers the scopes of layers
 
 
 def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -> None:
@@ -36,7 +37,7 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
         images: Inputs of the network (n, ...), of the kind to be met. If given, the local network
             computes in int8, with ranges of these inputs (post-training quantisation), except for
             its last layer: logits of eight bits would rank samples in a few coarse steps. The rule
-            stays float32 too.
+            stays float32 too, and so do layers and scopes that are called, or end in, "score".
 
     Raises:
         OSError: If the file cannot be written.
@@ -125,7 +126,7 @@ def _quantised(converter, graph: bytes, images) -> bytes:
     device = Interpreter(model_content=graph)
     outputs = device.get_signature_runner().get_output_details()
     names = [tensor["name"] for tensor in device.get_tensor_details()]
-    in_float = [name for name in names if f"{SCORE}/" in name]
+    in_float = [name for name in names if IN_FLOAT.search(name)]
     in_float += [outputs[name]["name"] for name in ("local_logits", "score")]
     with warnings.catch_warnings():
         # The one public way to quantise a part of a graph; it loads it into an older interpreter.

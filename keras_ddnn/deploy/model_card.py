@@ -41,7 +41,8 @@ On two machines, the device without TensorFlow:
     python -m keras_ddnn.serve.edge this/folder --cloud http://ADDRESS:8000 {data}
 """
 BYTES = {"uint8": 1, "float16": 2, "int32": 4, "float32": 4, "int64": 8}
-IMAGE_SIZES = " (height × width × channels)"
+# By the number of sizes.
+IMAGE_SIZES = {3: " (height × width × channels)", 4: " (cameras × height × width × channels)"}
 FEATURES_TELL = "The features that are sent tell much of the input: they are coded, not encrypted."
 INPUTS_TELL = (
     "Offloaded samples leave the device as they came: serve over https where that matters."
@@ -65,14 +66,15 @@ def model_card(manifest: dict, graphs: list[str]) -> str:
     image = manifest["input_dtype"] == "uint8"
     are_inputs = manifest["features"]["are_inputs"]
     inputs = inputs_name(manifest["input_dtype"])
-    data = "--images FOLDER" if image else "--dataset FILE.npz"
+    sizes = IMAGE_SIZES.get(len(manifest["input_shape"]), "") if image else ""
+    data = "--images FOLDER" if sizes == IMAGE_SIZES[3] else "--dataset FILE.npz"
     return CARD.format(
         title=f"Split classifier of {len(manifest['class_names'])} classes",
         inputs=inputs,
         Inputs=inputs.capitalize(),
         dtype=manifest["input_dtype"],
         image=_sizes(manifest["input_shape"]),
-        sizes=IMAGE_SIZES if image else "",
+        sizes=sizes,
         classes=", ".join(manifest["class_names"]),
         rule=name,
         threshold=manifest["score_threshold"],

@@ -39,11 +39,11 @@ def _require_types(cascade: Cascade) -> None:
         )
     reads, device = cascade.reads, cascade.tiers[0]
     image = reads.dtype == "uint8"
-    if reads.dtype not in INPUT_TYPES or image != reads.is_image or None in reads.shape:
+    if reads.dtype not in INPUT_TYPES or image != reads.holds_images or None in reads.shape:
         raise ValueError(
-            "an artefact serves networks of images, uint8 (height, width, channels), and of inputs "
-            f"of a fixed shape of type {', '.join(INPUT_TYPES[1:])}; received {reads.dtype} of "
-            f"shape {reads.shape}"
+            "an artefact serves networks of images, uint8 (height, width, channels), of several "
+            "cameras (camera, height, width, channels), and of inputs of a fixed shape of type "
+            f"{', '.join(INPUT_TYPES[1:])}; received {reads.dtype} of shape {reads.shape}"
         )
     sent = device.model.output["features"]
     if device.sent_dtype not in SENT_TYPES or None in sent.shape[1:]:

@@ -32,8 +32,8 @@ class Payload:
         codes: Of the features as codes; see `Quantisation`. NaN where no features are sent.
         codes_zlib: Of these after zlib.
         image: Of the input instead, an image or another, uncompressed.
-        image_png: Of the image as PNG; NaN where it has more channels than a PNG can, or the input
-            is no image.
+        image_png: Of the image as PNG, or of the frames of all cameras, each a PNG; NaN where it
+            has more channels than a PNG can, or the input is no image.
         lossless: Whether the codes say all of the features, as behind a bottleneck.
         kind: "image", or "input" for any other.
     """
@@ -64,7 +64,7 @@ class Payload:
             codes = (quantisation or Quantisation.of(features)).codes(features)
             zipped = (len(zlib.compress(sample.tobytes())) for sample in codes)
             lengths = {"codes": codes[0].nbytes, "codes_zlib": _mean(zipped)}
-        image = images.ndim == 4 and images.dtype == np.uint8
+        image = images.ndim in (4, 5) and images.dtype == np.uint8
         png = image and images.shape[-1] in PNG_CHANNELS
         return cls(
             features=features[0].nbytes,
@@ -110,7 +110,12 @@ def _mean(lengths) -> float:
 
 
 def png_bytes(image: np.ndarray) -> int:
-    """Return the bytes of a uint8 image (h, w, c) as PNG, c one of `PNG_CHANNELS`."""
+    """Return the bytes of a uint8 image (h, w, c) as PNG, c one of `PNG_CHANNELS`.
+
+    Of frames (D, h, w, c), those of all together.
+    """
+    if image.ndim == 4:
+        return sum(map(png_bytes, image))
     file = BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "png")
     return file.tell()

@@ -30,7 +30,7 @@ MAX_VALUES = 1 << 28  # of one image, map or vector
 LARGEST = sys.float_info.max
 INPUT_TYPES = ("uint8", "int32", "int64", "float32")  # uint8 is an image
 SENT_TYPES = ("float16", *INPUT_TYPES)
-IMAGE_SIZES = 3  # height, width, channels
+IMAGE_SIZES = (3, 4)  # height, width, channels; of several cameras, how many before
 # `untrained_rules()`, those of classes, which a device does not import.
 RULE_NAMES = ("random", "entropy", "max_prob", "margin", "second_look")
 
@@ -116,7 +116,8 @@ HEAD_CONFIG = record(
     }
 )
 ANCHOR = record({"rule": one_of(*RULE_NAMES), "weight": FRACTION, "scales": sequence(SCALE, 2, 2)})
-HEAD = record({"config": HEAD_CONFIG, "input_shape": _array(1, 2, 3), "anchor": nullable(ANCHOR)})
+SIZES = _array(1, 2, 3, 4)
+HEAD = record({"config": HEAD_CONFIG, "input_shape": SIZES, "anchor": nullable(ANCHOR)})
 LINEAR = {"weights": sequence(SCALE, 1, MAX_WIDTH), "bias": SCALE}
 RULES = {  # what `OffloadRule.save` returns, by the rule's name
     **dict.fromkeys(RULE_NAMES, record({})),
@@ -185,7 +186,7 @@ CONTENT = record(
         "schema": integer(1, 1 << 31),
         "ddnn": nullable(DDNN),  # the network of the paper and its recipe; null for any other
         "network": nullable(NETWORK),  # any other; beside its file
-        "input_shape": _array(1, 2, 3, 4),
+        "input_shape": SIZES,
         "input_dtype": one_of(*INPUT_TYPES),
         "class_names": sequence(text, 2, MAX_CLASSES),
         "class_values": nullable(_class_values),  # labels of the data; absent or null: 0, 1, …
@@ -196,7 +197,7 @@ CONTENT = record(
         "calibration": nullable(CALIBRATION),
         "features": record(
             {
-                "shape": _array(1, 2, 3, 4),
+                "shape": SIZES,
                 "dtype": one_of(*SENT_TYPES),
                 "are_inputs": boolean,  # the device sends what it reads, as in a chain
                 "quantisation": nullable(QUANTISATION),
@@ -262,10 +263,9 @@ def _one_network(content: Mapping) -> str | None:
     return None
 
 
-def _images_of_three_sizes(content: Mapping) -> str | None:
-    count = len(content["input_shape"])
-    if content["input_dtype"] == "uint8" and count != IMAGE_SIZES:
-        return f"input_shape: expected, for images, a list of 3 items; received '{count} items'"
+def _images_of_their_sizes(content: Mapping) -> str | None:
+    if content["input_dtype"] == "uint8" and (n := len(content["input_shape"])) not in IMAGE_SIZES:
+        return f"input_shape: expected, for images, a list of 3 or 4 items; received '{n} items'"
     return None
 
 
@@ -282,7 +282,7 @@ TOGETHER: tuple[Rule, ...] = (
     _one_value_a_class,
     _no_name_of_another_class,
     _one_network,
-    _images_of_three_sizes,
+    _images_of_their_sizes,
     _inputs_travel_as_they_are,
     _codes_where_features_are_codes,
 )

@@ -19,7 +19,7 @@ CONV_WEIGHT_DECAY = 1e-5
 
 
 def build_head(input_shape: Sequence[int], config: HeadConfig) -> keras.Model:
-    """Build an offload head.
+    """Build an offload head. Maps of several cameras are read as one, of the channels of all.
 
     Args:
         input_shape: Shape of one sample of `HEAD_INPUTS[config.input]`, without n.
@@ -30,7 +30,7 @@ def build_head(input_shape: Sequence[int], config: HeadConfig) -> keras.Model:
         "benefit". The first layer of a head on vectors normalises them and must be adapted to
         training data.
     """
-    policy = compute_policy(config.precision) if len(input_shape) == 3 else "float32"
+    policy = compute_policy(config.precision) if len(input_shape) >= 3 else "float32"
     inputs = keras.Input(input_shape, dtype="uint8" if config.input == "image" else None)
     if len(input_shape) == 1:
         x = layers.Normalization(name="normalization")(inputs)
@@ -38,6 +38,10 @@ def build_head(input_shape: Sequence[int], config: HeadConfig) -> keras.Model:
         x = layers.Rescaling(1 / 127.5, -1.0, dtype=policy, name="rescaling")(inputs)
     else:
         x = inputs
+    if len(input_shape) == 4:
+        cameras, height, width, channels = input_shape
+        x = layers.Permute((2, 3, 1, 4), dtype=policy, name="cameras_last")(x)
+        x = layers.Reshape((height, width, cameras * channels), dtype=policy, name="together")(x)
     match config.architecture:
         case "mlp":
             x = _dense_layers(x, config.depth, config.dropout, policy)

@@ -43,9 +43,10 @@ def build_ddnn(input_shape, num_classes: int, config: DDNNConfig | None = None) 
     """
     config = config or DDNNConfig()
     if len(input_shape) != 3 or min(input_shape[:2]) < SMALLEST_SIDE:
+        cameras = ": of several cameras pass network='views'" if len(input_shape) == 4 else ""
         raise ValueError(
             "input_shape must be (height, width, channels) with sides of at least "
-            f"{SMALLEST_SIDE} pixels; received {tuple(input_shape)}"
+            f"{SMALLEST_SIDE} pixels; received {tuple(input_shape)}{cameras}"
         )
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2; received {num_classes}")

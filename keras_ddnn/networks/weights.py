@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 
+from keras_ddnn.networks.architectures.view_layers import VIEW_LAYERS
 from keras_ddnn.networks.layers import OWN_LAYERS
 
 NUMBERS = "fiub"  # kinds of NumPy types: HDF5 has types that refer to elsewhere, too
@@ -119,7 +120,7 @@ def _is_known(content: Mapping) -> bool:
         return False
     if module is None:
         return name in PLAIN
-    if registered in OWN_LAYERS:
+    if registered in OWN_LAYERS | VIEW_LAYERS:
         return True
     if registered not in (None, name) or not isinstance(module, str):
         return False

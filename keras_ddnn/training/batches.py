@@ -1,7 +1,7 @@
 """Training batches: shuffled indices, gathered and augmented inside the TensorFlow graph."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, assert_never
 
 import numpy as np
@@ -11,6 +11,7 @@ from keras_ddnn.config.training import Augmentation
 from keras_ddnn.data.rows.computed import Computed
 from keras_ddnn.data.rows.view import Array, Rows
 
+Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # images and a seed (2,) → images
 PAD = 4
 CUT = 8  # side of the square that is cut out
 GREY = 127  # of what is cut out
@@ -99,8 +100,11 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     return max(1, n // batch_size)
 
 
-def augmentation(name: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Return what augments images (n, h, w, c) in the graph, given them and a seed (2,)."""
+def augmentation(name: Augmentation) -> Augment:
+    """Return what augments images in the graph, each frame (h, w, c) of theirs on its own.
+
+    It is given images (n, h, w, c), or frames of cameras (n, D, h, w, c), and a seed (2,).
+    """
     match name:
         case "none":
             return lambda images, seed: images
@@ -116,24 +120,43 @@ def augmentation(name: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tens
             assert_never(name)
 
 
+def _of_each_frame(augment: Augment) -> Augment:
+    """Return what does the same to (n, D, h, w, c), where frames of zeros stay what they are."""
+
+    @wraps(augment)
+    def augmented(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        if len(images.shape) == 4:
+            return augment(images, seed)
+        frames = tf.reshape(images, (-1, *images.shape[2:]))
+        there = tf.reduce_any(frames != 0, axis=(1, 2, 3), keepdims=True)
+        frames = tf.where(there, augment(frames, seed), frames)
+        return tf.ensure_shape(tf.reshape(frames, tf.shape(images)), images.shape)
+
+    return augmented
+
+
+@_of_each_frame
 def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Shift each image of (n, h, w, c) by up to 4 pixels, filling the border by reflection."""
     down, right = _shifts(images, seed)
     return _take(images, down + tf.range(images.shape[1]), right + tf.range(images.shape[2]))
 
 
+@_of_each_frame
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Mirror half of the images of (n, h, w, c) left to right."""
     rows = tf.broadcast_to(tf.range(images.shape[1]), (tf.shape(images)[0], images.shape[1]))
     return _take(images, rows, _columns(images, seed))
 
 
+@_of_each_frame
 def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Shift each image as `crop` does and mirror half of them."""
     down, right = _shifts(images, seed)
     return _take(images, down + tf.range(images.shape[1]), right + _columns(images, seed))
 
 
+@_of_each_frame
 def cutout(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Fill a square of 8 by 8 pixels in each image of (n, h, w, c) with grey.
 
@@ -188,7 +211,7 @@ def _reflect(places: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def augmented_views(images: Array, name: Augmentation, views: int, seed: int) -> Rows:
-    """Return `views` augmented copies of uint8 images (n, h, w, c), one after another.
+    """Return `views` augmented copies of uint8 images, see `augmentation`, one after another.
 
     A copy is made when it is asked for, together with those beside it.
 

@@ -183,7 +183,7 @@ def augmented_bank(
         bank: Bank of the training images.
         views: Copies of each image.
     """
-    if not as_cascade(network).reads.is_image:
+    if not as_cascade(network).reads.holds_images:
         raise ValueError("augmented copies are made of images alone; the network reads no images")
     images = augmented_images(config, bank.edge.inputs, views)
     return capture(network, images, np.tile(bank.labels, views))

@@ -18,6 +18,7 @@ from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split
 from keras_ddnn.data.gate_costs import benefit, hard_labels, threshold_for_fraction
 from keras_ddnn.data.rows.view import spread_rows
+from keras_ddnn.data.splits import pictures
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import fold_config, fold_rows
 from keras_ddnn.networks.cascade import Cascade
@@ -132,13 +133,13 @@ def fit_ddnn(
     Its bank is captured at the end.
 
     Args:
-        train, val: A `Split`; a pair of images (n, h, w, c), uint8 or float in [0, 1], and labels
-            (n,), integers or strings; or a `tf.data.Dataset` or `keras.utils.PyDataset` of batches
-            of both, of which one pass is written to a file. Of a cascade whose task is a
-            `Regression` the labels are numbers. Images are anything with a shape, a
-            type and rows by index: NumPy, `np.memmap`, HDF5, Zarr. Labels other than 0..k-1 are
-            mapped to these numbers, which is said in one line; see `Classes`. Without `val` the
-            plateau schedule watches the training loss.
+        train, val: A `Split`; a pair of images (n, h, w, c), or frames of cameras (n, D, h, w, c),
+            uint8 or float in [0, 1], and labels (n,), integers or strings; or a `tf.data.Dataset`
+            or `keras.utils.PyDataset` of batches of both, of which one pass is written to a file.
+            Of a cascade whose task is a `Regression` the labels are numbers. Images are anything
+            with a shape, a type and rows by index: NumPy, `np.memmap`, HDF5, Zarr. Labels other
+            than 0..k-1 are mapped to these numbers, which is said in one line; see `Classes`.
+            Without `val` the plateau schedule watches the training loss.
         config: A `DDNNConfig` or the name of a preset ("paper" by default).
         network: What to train: a cascade of any number of tiers, see `split`; a Keras model; or a
             name, see `named_model`. It is copied first. By default, or as "paper", the network of
@@ -294,5 +295,5 @@ def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
             "class": fitted.classes.decode(shown.labels),
             "B_k": benefits[rows].round(3),
         },
-        np.asarray(shown.edge.inputs) if fitted.cascade.reads.is_image else None,
+        pictures(shown.edge.inputs) if fitted.cascade.reads.holds_images else None,
     )

@@ -77,7 +77,7 @@ def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
     shape, images = tuple(network.model.input.shape[1:]), train.images.shape[1:]
     if shape != images:
         raise ValueError(f"the network takes inputs of shape {shape}; the data have {images}")
-    if not network.reads.is_image and config.augmentation != "none":
+    if not network.reads.holds_images and config.augmentation != "none":
         raise ValueError(
             f"augmentation is for images; received {config.augmentation!r} for a network that "
             f"reads {network.reads.dtype} of shape {shape}: pass augmentation='none'"

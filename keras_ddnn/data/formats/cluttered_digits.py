@@ -26,18 +26,31 @@ def generate(sizes, seed=0):
     Returns:
         dict: split name → (uint8 images (n, 32, 32, 3), int64 labels (n,)).
     """
+    return draw_splits(sizes, seed, _draw_scenes)
+
+
+def draw_splits(sizes, seed, draw):
+    """Draw scenes of digits, a digit of each split in its own scenes alone.
+
+    Args:
+        sizes, seed: see ``generate``.
+        draw: (glyphs, indices of the chosen ones (n,), NumPy generator) → uint8 scenes (n, ...).
+
+    Returns:
+        dict: split name → (uint8 scenes, int64 labels (n,)).
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     rng = np.random.default_rng(seed)
     splits = {}
     for what, sources in split_sources(digits.target, seed).items():
-        glyphs = _enlarge(digits.images[sources].astype(np.float32) / 16, GLYPH)
+        glyphs = enlarge(digits.images[sources].astype(np.float32) / 16, GLYPH)
         glyphs = np.pad(glyphs, ((0, 0), (1, 1), (1, 1)))
         chosen = rng.integers(len(sources), size=sizes[what])
         # In batches that fit the processor's cache.
         batches = np.array_split(chosen, max(1, len(chosen) // 500))
-        images = np.concatenate([_draw_scenes(glyphs, batch, rng) for batch in batches])
+        images = np.concatenate([draw(glyphs, batch, rng) for batch in batches])
         splits[what] = images, digits.target[sources[chosen]]
     return splits
 
@@ -53,7 +66,7 @@ def split_sources(labels, seed):
     return {"train": train, "val": val, "test": test}
 
 
-def _enlarge(images, side):
+def enlarge(images, side):
     """Interpolate square images (..., k, k) to (..., side, side) with a narrow Gaussian."""
     k = images.shape[-1]
     target = (np.arange(side, dtype=np.float32) + 0.5) * k / side - 0.5
@@ -66,19 +79,25 @@ def _draw_scenes(glyphs, chosen, rng):
     """Draw one scene per chosen glyph: background, then fragments, then the digit on top."""
     n = len(chosen)
     paper, ink = _colours(n, rng)
-    texture = _enlarge(rng.normal(0, 22, (n, 3, 5, 5)).astype(np.float32), SIDE)
+    texture = enlarge(rng.normal(0, 22, (n, 3, 5, 5)).astype(np.float32), SIDE)
     scene = np.add(paper[:, None, None], texture.transpose(0, 2, 3, 1), order="C")
-    stamps = _warp(glyphs, chosen, rng)
+    stamps = warp(glyphs, chosen, rng)
+    draw_clutter(scene, stamps, ink, rng)
+    blend(scene, stamps, ink, rng.integers(0, SIDE - STAMP + 1, (n, 2)))
+    scene += rng.integers(-12, 13, scene.shape, dtype=np.int8)
+    return np.clip(scene, 0, 255).astype(np.uint8)
+
+
+def draw_clutter(scene, stamps, ink, rng):
+    """Draw pieces of the stamps of other scenes into scenes (n, h, w, c) of ink (n, c)."""
+    n = len(scene)
     for _ in range(PIECES):
         # Cut from another image's digit, of any class: the clutter must not spell the answer.
         other = stamps[(np.arange(n) + rng.integers(1, n)) % n]
         corner = rng.integers(3, STAMP - PIECE - 2, (n, 2))
         piece = 0.8 * other[_windows(other, corner, PIECE)]
-        tint = ink + rng.normal(0, 20, (n, 3)).astype(np.float32)
-        _blend(scene, piece, tint, rng.integers(0, SIDE - PIECE + 1, (n, 2)))
-    _blend(scene, stamps, ink, rng.integers(0, SIDE - STAMP + 1, (n, 2)))
-    scene += rng.integers(-12, 13, scene.shape, dtype=np.int8)
-    return np.clip(scene, 0, 255).astype(np.uint8)
+        tint = ink + rng.normal(0, 20, ink.shape).astype(np.float32)
+        blend(scene, piece, tint, rng.integers(0, SIDE - PIECE + 1, (n, 2)))
 
 
 def _colours(n, rng):
@@ -89,10 +108,13 @@ def _colours(n, rng):
     return (np.where(swap, a, b).astype(np.float32) for a, b in ((dark, light), (light, dark)))
 
 
-def _warp(glyphs, chosen, rng):
-    """Draw each chosen glyph turned, slanted, scaled and thickened: ink in 0..1, (n, STAMP²)."""
+def warp(glyphs, chosen, rng, turn=0.0):
+    """Draw each chosen glyph turned, slanted, scaled and thickened: ink in 0..1, (n, STAMP²).
+
+    Angles in radians are drawn around ``turn``.
+    """
     n = len(chosen)
-    angle, slant = rng.uniform(-0.2, 0.2, n), rng.uniform(-0.2, 0.2, n)
+    angle, slant = turn + rng.uniform(-0.2, 0.2, n), rng.uniform(-0.2, 0.2, n)
     height, width = rng.uniform(18, 22, n), rng.uniform(19, 24, n)
     threshold = rng.uniform(0.45, 0.6, n)
     y, x = np.mgrid[:STAMP, :STAMP].astype(np.float32) - (STAMP - 1) / 2
@@ -118,7 +140,8 @@ def _windows(images, corners, side):
     return np.arange(len(images))[:, None, None], rows, cols
 
 
-def _blend(scene, ink, colour, corners):
+def blend(scene, ink, colour, corners):
+    """Draw ink (n, s, s) of colours (n, c) into scenes (n, h, w, c), its corners at (n, 2)."""
     window = _windows(scene, corners, ink.shape[1])
     under = scene[window]
     scene[window] = under + ink[..., None] * (colour[:, None, None] - under)

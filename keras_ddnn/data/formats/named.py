@@ -1,12 +1,16 @@
-"""Datasets that have a name: one that is generated, and those of TensorFlow Datasets."""
+"""Datasets that have a name: those that are generated, and those of TensorFlow Datasets."""
 
+from importlib import import_module
 from pathlib import Path
 
 from keras_ddnn.data.formats.found import Found
 from keras_ddnn.data.formats.idx import padded
 from keras_ddnn.files.extras import extras_named
 
-CLUTTERED_SIZES = {"train": 20_000, "val": 2_000, "test": 2_000}
+SIZES = {  # of the modules that generate a dataset
+    "cluttered_digits": {"train": 20_000, "val": 2_000, "test": 2_000},
+    "cluttered_views": {"train": 12_000, "val": 2_000, "test": 2_000},
+}
 DIGITS = tuple("0123456789")
 
 
@@ -15,10 +19,9 @@ class DatasetMissing(ValueError):
 
 
 def read_generated(name: str, data_dir: str | Path | None, seed: int) -> Found:
-    """Generate the cluttered digits; nothing is read from `data_dir`."""
-    from keras_ddnn.data.formats.cluttered_digits import generate
-
-    arrays = generate(CLUTTERED_SIZES, seed)
+    """Generate a dataset of `SIZES`; nothing is read from `data_dir`."""
+    generate = import_module(f"keras_ddnn.data.formats.{name}").generate
+    arrays = generate(SIZES[name], seed)
     inputs, labels = ({what: pair[k] for what, pair in arrays.items()} for k in (0, 1))
     return Found(name, inputs, labels, DIGITS)
 

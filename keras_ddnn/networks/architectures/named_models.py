@@ -18,6 +18,7 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.networks import layers  # noqa: F401 - a saved model finds them
 from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
 from keras_ddnn.networks.architectures.series import SeriesOptions, build_series
+from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
 from keras_ddnn.networks.cascade import CLOUD, FEATURES, LOCAL, Cascade
 from keras_ddnn.networks.compose import split
 from keras_ddnn.networks.inputs_and_exits import functional, require_logits
@@ -68,6 +69,8 @@ NETWORKS = {
     "tcn_large": _of_series(kind="tcn", width=48, blocks=4),
     "lstm_small": _of_series(kind="lstm", width=8, blocks=1),
     "lstm_large": _of_series(kind="lstm", width=48, blocks=2),
+    # A device for each of several cameras.
+    "views": Network(ViewsOptions(), build_views, (4, 32, 32, 1)),
 }
 
 

@@ -7,6 +7,8 @@ from collections import deque
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from keras_ddnn.data.splits import pictures
+
 RECENT = 12  # images kept for the page
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -49,9 +51,11 @@ class CloudMetrics:
     def show(self, images: np.ndarray, names: list[str]) -> None:
         """Keep the last of the images (n, h, w, c) of a request, with the names of their classes.
 
+        Frames of cameras (n, D, h, w, c) are kept side by side.
+
         They are copied: a view would keep all of the request.
         """
-        for image, name in list(zip(images, names))[-RECENT:]:
+        for image, name in zip(pictures(images[-RECENT:]), names[-RECENT:]):
             raw = base64.b64encode(image.tobytes()).decode()
             self._recent.append({"shape": image.shape, "class": name, "pixels": raw})
 

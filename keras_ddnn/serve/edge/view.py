@@ -36,6 +36,7 @@ def read_images(
     """Read images from a folder, or the test data of a dataset.
 
     For an artefact that reads no images, the test data are `x_test` and `y_test` of a `.npz` file.
+    For one that reads several cameras they are those of a dataset, too.
 
     Args:
         folder: Folder of images; in subfolders named after their classes where those are known.
@@ -51,13 +52,19 @@ def read_images(
         None where they are not known.
 
     Raises:
-        ValueError: If the artefact reads no images and the dataset is no `.npz` file; if there are
-            no images, some cannot be read, or a subfolder is no class.
+        ValueError: If the artefact reads no images and the dataset is no `.npz` file, or several
+            cameras and there is a folder; if there are no images, some cannot be read, or a
+            subfolder is no class.
     """
     if limit is not None:
         require_count(limit=limit)
     reads = InputType(tuple(manifest["input_shape"]), manifest["input_dtype"])
-    if not reads.is_image:
+    if folder is not None and reads.cameras:
+        raise ValueError(
+            f"the artefact reads {reads.cameras} cameras, and an image file holds one frame: "
+            f"expected --dataset NAME or --dataset FILE.npz; received {folder}"
+        )
+    if not reads.holds_images:
         if folder is not None or not str(dataset).endswith(".npz"):
             raise ValueError(
                 f"the artefact reads {reads.dtype} of shape {reads.shape}, no images: expected "
@@ -68,7 +75,7 @@ def read_images(
         given = found.inputs["test"], found.labels["test"]
         test = as_split(*given, what="test", classes=classes, reads=reads)
         return test.images[:limit], test.user_labels[:limit]
-    reading["image_size"], trained = reads.shape[:2], manifest.get("reading")
+    reading["image_size"], trained = reads.shape[-3:-1], manifest.get("reading")
     if folder is None:
         test = load_test(dataset, trained, **reading)
         return test.images[:limit], test.user_labels[:limit]

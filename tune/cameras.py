@@ -1,0 +1,117 @@
+"""Several cameras that see one object, after the DDNN of 2017: `python -m tune.cameras`.
+
+It tells of nine pairs of aggregation schemes, of thresholds, of devices added one by one, and of a
+device that fails. Every network and seed is trained once and leaves its logits in a small file; all
+tables are made from these files. A run that is killed goes on where it was.
+
+Source: Teerapittayanon et al., "Distributed Deep Neural Networks over the Cloud, the Edge and End
+Devices", 2017.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import combinations, product
+
+import pandas as pd
+
+from keras_ddnn.data.datasets import Splits, load
+from keras_ddnn.data.splits import InputType
+from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.files.checks import expect, require_choice
+from tune.cameras_tables import (
+    Said,
+    added,
+    aggregation,
+    best_first,
+    failing,
+    missing,
+    network_of,
+    thresholds,
+)
+from tune.cameras_training import EPOCHS, MASKED, Network, output_file, train_network
+from tune.failures import run_command
+from tune.study import GO_ON, study_parser
+
+SCHEMES = ("max", "mean", "concatenation")
+PAIRS = tuple(Network(*pair) for pair in product(SCHEMES, SCHEMES))
+FAILING = (Network(), Network(absent=MASKED))  # without and with absent cameras in training
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what is missing and write the tables; see `run_command` for exit codes."""
+    options = _parser().parse_args(arguments)
+    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+
+
+def _run(options: argparse.Namespace) -> None:
+    splits = load(options.dataset, options.data_dir)
+    cameras = _cameras_of(splits)
+    subsets = [s for k in range(1, cameras) for s in combinations(range(cameras), k)]
+    every = (*PAIRS, *FAILING, *(Network(cameras=subset) for subset in subsets))
+    known = dict.fromkeys(network.name for network in every)
+    for name in options.networks or ():
+        require_choice("network", name, known)
+    for network, seed in _jobs(options, cameras, partial(_read, options, splits)):
+        wanted = options.networks is None or network.name in options.networks
+        if wanted and not output_file(options, network, seed).exists():
+            train_network(network, seed, splits, options)
+    if not options.no_tables:
+        _tell(options, cameras, partial(_read, options, splits))
+
+
+def _cameras_of(splits: Splits) -> int:
+    images = splits.train.images
+    cameras = InputType(tuple(images.shape[1:]), str(images.dtype)).cameras
+    wanted = "images of several cameras, (n, camera, height, width, channels)"
+    expect(cameras is not None and cameras > 1, splits.name, wanted, f"shape {images.shape}")
+    return int(cameras or 0)
+
+
+def _jobs(options: argparse.Namespace, cameras: int, read) -> Iterator[tuple[Network, int]]:
+    """Return what is to be trained. Which cameras come first, those alone say."""
+    alone = [Network(cameras=(camera,)) for camera in range(cameras)]
+    others = [network_of(chosen, cameras) for chosen in combinations(range(cameras), cameras - 1)]
+    networks = dict.fromkeys((*FAILING, *PAIRS, *alone, *others))
+    yield from product(networks, options.seeds)
+    order = best_first(cameras, read) or []
+    between = [network_of(order[:count], cameras) for count in range(2, len(order) - 1)]
+    yield from product(between, options.seeds)
+
+
+def _read(
+    options: argparse.Namespace, splits: Splits, network: Network, absent: tuple[int, ...] = ()
+) -> list[Said]:
+    """Return what a network said, of those seeds that are there."""
+    files = (output_file(options, network, seed) for seed in options.seeds)
+    return [Said.read(file, splits, absent) for file in files if file.exists()]
+
+
+def _tell(options: argparse.Namespace, cameras: int, read) -> None:
+    """Write the tables of what is there."""
+    tables = {
+        "aggregation": aggregation(PAIRS, read),
+        "thresholds": thresholds(Network(), read),
+        "added": added(cameras, read),
+        "failing": failing(cameras, FAILING, read),
+        "missing": missing(cameras, FAILING, read),
+    }
+    for name, table in tables.items():
+        if len(table):
+            with replacing_file(options.output / f"{name}.csv") as file:
+                pd.DataFrame(table).to_csv(file, index=False, float_format="%.6g")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = study_parser("tune.cameras", __doc__)
+    parser.set_defaults(dataset="cluttered_views", epochs=EPOCHS)
+    add = parser.add_argument
+    add("--networks", nargs="+", help="names of networks, as max-mean or max-concatenation-of0+2")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    add("--no-tables", action="store_true", help="train alone")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

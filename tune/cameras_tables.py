@@ -1,0 +1,192 @@
+"""The tables of `tune.cameras`, made of what the networks said of validation and test samples.
+
+Overall accuracy is that of a threshold of the entropy, one of `THRESHOLDS`, that is the best on
+validation samples. All accuracies are in percent, with a 95% t interval over seeds.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.datasets import Splits
+from keras_ddnn.data.outputs import TIERS
+from keras_ddnn.evaluation.statistics import over_seeds
+from keras_ddnn.rules.confidence import Entropy
+from tune.cameras_training import Network, stored_name
+
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SCORE_BYTES = 4  # of each class, which every device always sends to the local aggregator
+COLUMNS = ("local", "cloud", "overall")
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What a network of one seed said, with some cameras black.
+
+    Attributes:
+        val, test: Its samples.
+        facts: What it cost; see `train_network`.
+    """
+
+    val: Bank
+    test: Bank
+    facts: dict
+
+    @classmethod
+    def read(cls, path: Path, splits: Splits, absent: tuple[int, ...] = ()) -> "Said":
+        """Read it from the files of a network."""
+        with np.load(path, allow_pickle=False) as content:
+            banks = {
+                part: Bank.from_outputs(
+                    {t: content[stored_name(part, t, absent)].astype(np.float32) for t in TIERS},
+                    getattr(splits, part).labels,
+                )
+                for part in ("val", "test")
+            }
+        return cls(**banks, facts=json.loads(path.with_suffix(".json").read_text()))
+
+    def at(self, threshold: float, part: str = "test") -> tuple[float, float]:
+        """Return the local fraction and the accuracy in percent at a threshold of the entropy."""
+        bank = getattr(self, part)
+        local = Entropy().score(bank.edge) < threshold
+        right = np.where(local, bank.local_correct, bank.cloud_correct)
+        return float(local.mean()), 100 * float(right.mean())
+
+    @cached_property
+    def threshold(self) -> float:
+        """The threshold of `THRESHOLDS` that is most accurate on validation samples, the highest.
+
+        The highest sends least.
+        """
+        return max(THRESHOLDS, key=lambda threshold: (self.at(threshold, "val")[1], threshold))
+
+    def accuracies(self, threshold: float | None = None) -> dict[str, float]:
+        """Return the accuracies of `COLUMNS` on test samples, in percent."""
+        local, cloud = self.test.local_correct, self.test.cloud_correct
+        overall = self.at(self.threshold if threshold is None else threshold)[1]
+        values = 100 * float(local.mean()), 100 * float(cloud.mean()), overall
+        return dict(zip(COLUMNS, values))
+
+    def sent(self, threshold: float) -> float:
+        """Return the mean bytes that a device sends of a sample, its scores among them."""
+        scores = SCORE_BYTES * self.test.cloud_logits.shape[1]
+        return scores + (1 - self.at(threshold)[0]) * self.facts["sent_bytes"]
+
+
+Reader = Callable[..., list[Said]]  # a network, cameras that are black → what each seed said
+
+
+def aggregation(networks: Iterable[Network], read: Reader) -> pd.DataFrame:
+    """Return a row a pair of aggregation schemes: accuracies, and bytes at the threshold."""
+    rows = []
+    for network in networks:
+        if seeds := read(network):
+            row = {"local_scheme": network.local, "cloud_scheme": network.cloud}
+            rows.append(row | _row(seeds) | _means("bytes", [s.sent(s.threshold) for s in seeds]))
+    return pd.DataFrame(rows)
+
+
+def thresholds(network: Network, read: Reader) -> pd.DataFrame:
+    """Return a row a threshold of the entropy: share kept local, accuracy and bytes of a device."""
+    seeds, rows = read(network), []
+    for threshold in THRESHOLDS if seeds else ():
+        points = [said.at(threshold) for said in seeds]
+        row = {"threshold": threshold, "seeds": len(seeds)}
+        row |= _means("local_percent", [100 * share for share, _ in points])
+        row |= _means("accuracy", [accuracy for _, accuracy in points])
+        row |= _means("bytes", [said.sent(threshold) for said in seeds])
+        row["frame_bytes"] = seeds[0].facts["frame_bytes"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def best_first(cameras: int, read: Reader) -> list[int] | None:
+    """Return the cameras by how accurate each alone is on validation samples, the best first.
+
+    None until all of them are there.
+    """
+    alone = [read(Network(cameras=(camera,))) for camera in range(cameras)]
+    if not all(alone):
+        return None
+    accuracy = [np.mean([s.val.cloud_correct.mean() for s in seeds]) for seeds in alone]
+    return sorted(range(cameras), key=lambda camera: -accuracy[camera])
+
+
+def added(cameras: int, read: Reader) -> pd.DataFrame:
+    """Return a row a camera alone, and a row a number of cameras, of which the best come first."""
+    order = best_first(cameras, read) or []
+    sets = [("alone", (camera,)) for camera in range(cameras)]
+    sets += [("added", tuple(order[:count])) for count in range(1, len(order) + 1)]
+    rows = []
+    for kind, chosen in sets:
+        if seeds := read(network_of(chosen, cameras)):
+            said = "+".join(map(str, chosen))
+            rows.append({"kind": kind, "cameras": said, "count": len(chosen)} | _row(seeds))
+    return pd.DataFrame(rows)
+
+
+def network_of(chosen: Sequence[int], cameras: int) -> Network:
+    """Return the network of some of the cameras."""
+    return Network(cameras=None if len(chosen) == cameras else tuple(sorted(chosen)))
+
+
+def failing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFrame:
+    """Return a row a camera that fails: networks that meet it, and one trained on the others.
+
+    What meets a failure keeps its threshold, which was chosen when all cameras were there.
+    """
+    rows = []
+    for failed in range(cameras):
+        others = tuple(camera for camera in range(cameras) if camera != failed)
+        for network in networks:
+            rows += _absent_row(
+                {"failed": failed, "network": network.name}, network, [failed], read
+            )
+        if others and (seeds := read(network_of(others, cameras))):
+            rows.append({"failed": failed, "network": "trained on the others"} | _row(seeds))
+    return pd.DataFrame(rows)
+
+
+def missing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFrame:
+    """Return a row a network and a choice of up to two cameras that are absent."""
+    rows = []
+    for network in networks:
+        for count in range(min(3, cameras)):
+            for absent in combinations(range(cameras), count):
+                head = {"network": network.name, "missing": count}
+                head["absent"] = "+".join(map(str, absent))
+                rows += _absent_row(head, network, absent, read)
+    return pd.DataFrame(rows)
+
+
+def _absent_row(head: dict, network: Network, absent: Sequence[int], read: Reader) -> list[dict]:
+    """Return the row of a network with cameras black, at the thresholds of all cameras."""
+    present, seeds = read(network), read(network, tuple(absent))
+    chosen = [said.threshold for said in present]
+    return [head | _row(seeds, chosen)] if seeds else []
+
+
+def _row(seeds: Sequence[Said], chosen: Sequence[float] | None = None) -> dict[str, float]:
+    """Return seeds, accuracies and the share kept local, at given thresholds or its own."""
+    chosen = [said.threshold for said in seeds] if chosen is None else chosen
+    values = [said.accuracies(threshold) for said, threshold in zip(seeds, chosen, strict=True)]
+    row: dict[str, float] = {"seeds": len(seeds)}
+    for column in COLUMNS:
+        row |= _means(column, [each[column] for each in values])
+    shares = [100 * said.at(threshold)[0] for said, threshold in zip(seeds, chosen)]
+    return row | _means("local_percent", shares)
+
+
+def _means(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Return the mean over seeds and the ends of its interval, which one seed does not have."""
+    if len(values) == 1:
+        return {name: values[0], f"{name}_low": np.nan, f"{name}_high": np.nan}
+    interval = over_seeds(values)
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
