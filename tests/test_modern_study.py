@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from keras_ddnn.data.datasets import Splits, as_split
-from tune import ceiling, modern, modern_tables
+from tune import ceiling, exits, modern, modern_tables
 from tune.modern_cases import CASES
 from tune.modern_outputs import Pair
 
@@ -88,6 +88,23 @@ def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
     gaps = modern_tables.gaps("pair", [scored, scored]).set_index("rule")
     assert gaps.loc["margin", "gain"] == 0.0
     assert gaps.loc["sees_both", "share"] == pytest.approx(100.0)
+
+
+def test_exits_save_what_the_networks_behind_them_would_cost(outputs, monkeypatch):
+    monkeypatch.setattr(exits, "CHAINS", (("modern_small", "modern_large"),))
+    monkeypatch.setattr(exits, "BUDGETS", 4)
+    arguments = ["--modern", str(outputs), "--output", str(outputs / "exits")]
+    assert exits.main(arguments) == 0
+    savings = pd.read_csv(outputs / "exits" / "savings.csv").set_index("rule")
+    # The device is right in 74% and sure of it: 26% cost 100 + 1,000, the others 100.
+    assert savings.loc["margin", "seeds"] == 2
+    assert savings.loc["margin", "times_fewer"] == pytest.approx(1000 / (100 + 260), rel=0.1)
+    assert abs(savings.loc["margin", "drop"]) <= 2.0
+    plans = pd.read_csv(outputs / "exits" / "plans.csv")
+    alone = plans[plans["rule"] == "exit local"]
+    assert (alone["price"] == 100).all()
+    assert (alone["accuracy"] == 0.74).all()
+    assert exits.main(["--modern", str(outputs / "none"), "--output", str(outputs)]) == 2
 
 
 def test_the_ceiling_is_where_more_images_would_lead():

@@ -1,7 +1,7 @@
 """The files of `tune.modern`: what each network said of all images, read as pairs."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,37 @@ class Pair(Banks):
         facts = (json.loads((folder / f"{name}.json").read_text()) for name in names)
         whole = tuple(folds) if len(folds) == FOLDS else ()
         return cls(*banks[:2], None, banks[2], views, whole, *facts)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Networks that were trained alone, one behind another.
+
+    Attributes:
+        val_bank, test_bank: What they said.
+        multiply_adds: Of each.
+    """
+
+    val_bank: Bank
+    test_bank: Bank
+    multiply_adds: tuple[int, ...]
+
+    @classmethod
+    def read(cls, folder: Path, names: Sequence[str], seed: int) -> "Chain":
+        """Read the files of networks, the device's first, of a seed."""
+        stems = [f"{name}-seed{seed}" for name in names]
+        said, labels = [_read(folder / f"{stem}.npz") for stem in stems], _read(folder / LABELS)
+        first, last = TIERS
+        tiers = [first, *(f"tier{k}" for k in range(1, len(names) - 1)), last]
+        banks = [
+            Bank.from_outputs(
+                {tier: each[part].astype(np.float32) for tier, each in zip(tiers, said)},
+                labels[part],
+            )
+            for part in PARTS[1:]
+        ]
+        facts = [json.loads((folder / f"{stem}.json").read_text()) for stem in stems]
+        return cls(*banks, tuple(fact["multiply_adds"] for fact in facts))
 
 
 def name_of(device: str, cloud: str) -> str:
