@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from figures import cuts, diagnosis, honest_labels, modern, offload_curve, tradeoff
+from figures import (
+    cuts,
+    diagnosis,
+    exits,
+    honest_labels,
+    modern,
+    offload_curve,
+    tradeoff,
+    traffic,
+)
 from figures.paper.catalogue import PAPER_FIGURES
 from figures.paper.claims import say
 from figures.paper.table import fill
@@ -24,6 +33,13 @@ FIGURES = {
         lambda folder: diagnosis.draw(json.loads((folder / "diagnosis.json").read_text())),
     ),
     "modern.png": (("pareto.csv",), lambda folder: modern.draw(pd.read_csv(folder / "pareto.csv"))),
+    "exits.png": (("plans.csv",), lambda folder: exits.draw(pd.read_csv(folder / "plans.csv"))),
+    "traffic.png": (
+        ("curves.csv", "table.csv"),
+        lambda folder: traffic.draw(
+            pd.read_csv(folder / "curves.csv"), pd.read_csv(folder / "table.csv")
+        ),
+    ),
     "honest_labels.png": (
         ("table.csv", "leakage.csv"),
         lambda folder: honest_labels.draw(pd.read_csv(folder / "table.csv")),

@@ -208,14 +208,14 @@ class TestNetworks:
         assert NETWORKS[name].classes == 1
 
     def test_a_temporal_convolution_reads_as_far_as_its_blocks_reach(self):
-        model = named_model("tcn_small", (24, 1), 1)
-        windows = np.random.default_rng(0).normal(size=(1, 24, 1)).astype("float32")
-        # Two blocks of two convolutions of 3 steps, dilated by 1 and 2: 1 + 2·2·(1 + 2) steps.
-        reach = 1 + 2 * 2 * 3
+        model = named_model("tcn_small", (40, 1), 1)
+        windows = np.random.default_rng(0).normal(size=(1, 40, 1)).astype("float32")
+        # Three blocks of two convolutions of 3 steps, dilated by 1, 2 and 4.
+        reach = 1 + 2 * 2 * (1 + 2 + 4)
         other = windows.copy()
-        other[:, : 24 - reach] += 1.0
+        other[:, : 40 - reach] += 1.0
         np.testing.assert_allclose(model(other), model(windows), rtol=1e-2)
-        other[:, 24 - reach] += 9.0
+        other[:, 40 - reach] += 9.0
         assert np.abs(model(other) - model(windows)).max() > 0
 
     def test_numbers_are_split_and_chained_like_classes(self):

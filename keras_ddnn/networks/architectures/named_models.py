@@ -65,7 +65,7 @@ NETWORKS = {
     "modern_medium": _modern(64, 128, 256, strided=True),
     "modern_large": _modern(96, 192, 384, strided=True),
     # Of windows of 24 steps of a series with its clock, for a device and for the cloud.
-    "tcn_small": _of_series(kind="tcn", width=8, blocks=2),
+    "tcn_small": _of_series(kind="tcn", width=12, blocks=3),
     "tcn_large": _of_series(kind="tcn", width=48, blocks=4),
     "lstm_small": _of_series(kind="lstm", width=8, blocks=1),
     "lstm_large": _of_series(kind="lstm", width=48, blocks=2),
