@@ -5,8 +5,13 @@ from matplotlib.figure import Figure
 
 from figures.style import OTHER_COLOUR, colour, dash, label, new_figure
 
-NAMES = {"learned": "learned, of the window", "learned_of_outputs": "learned, of the quantiles"}
-COLOURS = {"width": "#0072B2", "learned": "#332288", "learned_of_outputs": OTHER_COLOUR}
+NAMES = {"head_of_window": "head, of the window", "head_of_quantiles": "head, of the quantiles"}
+COLOURS = {
+    "width": "#0072B2",
+    "learned": "#332288",
+    "head_of_window": OTHER_COLOUR,
+    "head_of_quantiles": "#CC79A7",
+}
 
 
 def draw(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
