@@ -1,0 +1,57 @@
+"""The study of local decisions about resources: tables by hand, and a small seed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from figures import traffic as figure
+from tune import traffic
+
+RULES = ("learned", "random", "oracle")
+
+
+def seed(saved):
+    """A cloud of cost 2 and a device of 3; the learned rule saves `saved` of the mean of 2.5."""
+    line = 2.0 + traffic.FRACTIONS
+
+    def rule(curve):
+        told = {"mean_cost": float(np.trapezoid(curve, traffic.FRACTIONS)), "curve": curve.tolist()}
+        shares = {f"share_{p}": 0.5 for p in (1, 2, 5)} | {f"penalty_{p}": 0.01 for p in (1, 2, 5)}
+        return told | shares
+
+    bump = 6 * traffic.FRACTIONS * (1 - traffic.FRACTIONS)  # of mean 1
+    curves = {"learned": line - saved * bump, "random": line, "oracle": line - 0.5 * bump}
+    return {"rules": {name: rule(curves[name]) for name in RULES}}
+
+
+def test_the_saving_is_paired_by_seed_and_in_percent_of_the_cloud_s_cost():
+    table = traffic.table_of([seed(0.10), seed(0.14)]).set_index("rule")
+    assert table.loc["random", "saved"] == pytest.approx(100 * 0.12 / 2, rel=1e-3)
+    assert table.loc["learned", "saved"] == 0
+    # A t interval of two seeds, 5% and 7%: 6 ± 12.706 · 1.
+    assert table.loc["random", "saved_low"] == pytest.approx(6 - 12.706, rel=1e-3)
+    assert table.loc["random", "mean_cost"] == pytest.approx(2.5)
+    # Half of the decisions local: 2.5 - 0.12 · 1.5 = 2.32, 16% above the cloud.
+    assert table.loc["learned", "at_50"] == pytest.approx(16)
+    assert table.loc["learned", "share_2"] == 50
+    curves = traffic.curves_of([seed(0.1), seed(0.1)])
+    assert curves["random"].iloc[-1] == pytest.approx(1.5)
+    figure.draw(curves, table.reset_index())
+
+
+def test_what_is_there_is_not_run_again(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(traffic, "run_seed", lambda s, epochs: ran.append(s) or seed(0.1))
+    for _ in range(2):
+        assert traffic.main(["--seeds", "0", "1", "--output", str(tmp_path)]) == 0
+    assert ran == [0, 1]
+    assert set(pd.read_csv(tmp_path / "table.csv")["seeds"]) == {2}
+
+
+@pytest.mark.slow
+def test_a_seed_is_trained_and_told():
+    told = traffic.run_seed(0, epochs=1)
+    assert {"learned", "head_of_window", "width", "random", "oracle"} <= {*told["rules"]}
+    costs = [told["rules"][name]["mean_cost"] for name in ("oracle", "learned", "random")]
+    assert costs[0] < min(costs[1:])
+    assert told["best_head"] in traffic.HEADS
