@@ -10,8 +10,8 @@ UNITS = {"true_class": "probability", "zero_one": "right answers", "cross_entrop
 def draw(diagnosis: dict) -> Figure:
     """Draw a diagnosis from its JSON, see `Diagnosis.as_json`."""
     rules = 2 + len(diagnosis["gains"])
-    figure = new_figure(7.5, max(5.0, 0.8 * rules + 1.0))
-    left, right = figure.subplots(1, 2)
+    figure = new_figure(10.0, max(4.4, 0.8 * rules + 1.0))
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
     _draw_benefits(left, diagnosis)
     _draw_rules(right, diagnosis)
     return figure
@@ -36,32 +36,25 @@ def _draw_benefits(axes, diagnosis):
 
 
 def _draw_rules(axes, diagnosis):
-    """Bars start at random ranking, the mean of both accuracies: zero would hide the gains."""
-    audc, best = diagnosis["audc"], diagnosis["best_confidence"]
+    """What decides: gains over the best confidence rule, each paired with it sample by sample."""
+    best = diagnosis["best_confidence"]
     gains = {**diagnosis["gains"], "oracle": diagnosis["headroom"]}
-    facts = diagnosis["val"]
-    start = 50 * (facts["local_accuracy"] + facts["cloud_accuracy"])
-    names = [best, *diagnosis["gains"], "oracle"]
-    for place, name in enumerate(names):
-        mean, low, high = (100 * audc[name][key] for key in ("mean", "low", "high"))
-        axes.barh(
-            place,
-            mean - start,
-            left=start,
-            height=0.4,
-            color=colour(name),
-            xerr=[[mean - low], [high - mean]],
-            error_kw={"ecolor": "#666666", "capsize": 3, "linewidth": 1.4},
+    audc = diagnosis["audc"]
+    for place, (name, gain) in enumerate(gains.items()):
+        mean, low, high = (100 * gain[key] for key in ("mean", "low", "high"))
+        axes.errorbar(
+            mean, place, xerr=[[mean - low], [high - mean]], fmt="o", capsize=4, c=colour(name)
         )
-        text = f"{name}  {mean:.2f}"
-        if name in gains:
-            text += f"  ({100 * gains[name]['mean']:+z.2f})"
-        axes.text(start, place - 0.24, f" {text}", fontsize=12)
-    axes.axvline(start, color="#999999", linewidth=1)
+        text = f"{name}  {100 * audc[name]['mean']:.2f}  ({mean:+.2f}, {low:+.2f} to {high:+.2f})"
+        where = axes.get_yaxis_transform()  # from the left edge, whatever was gained
+        axes.text(0.0, place - 0.2, text, fontsize=11, transform=where)
+    axes.axvline(0.0, color="#999999", linewidth=1)
+    axes.set_xscale("symlog", linthresh=0.1, linscale=1.0)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks([])
-    axes.set_ylim(len(names) - 0.5, -0.65)
-    axes.margins(x=0.02)
+    axes.set_ylim(len(gains) - 0.5, -0.65)
+    axes.margins(x=0.1)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel("AUDC (%), bars from random ranking", fontsize=12)
-    axes.set_title(f"in brackets: points over {best}", fontsize=13)
+    axes.set_xlabel("points gained (95%, paired; logarithmic beyond 0.1)", fontsize=12)
+    axes.set_title(f"AUDC beside that of {best}, {100 * audc[best]['mean']:.2f}", fontsize=13)
     axes.tick_params(labelsize=11)

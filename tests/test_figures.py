@@ -1,5 +1,7 @@
 """The figures of saved results, and the command that draws them."""
 
+from dataclasses import replace
+
 import pytest
 
 from figures import diagnosis, offload_curve
@@ -19,8 +21,8 @@ def report(four_cases) -> Report:
 
 
 def test_the_figure_has_labelled_axes_and_one_line_a_rule_named_with_its_audc(report):
-    (axes,) = offload_curve.draw(report).axes
-    assert axes.get_xlabel() == "samples kept local (%)"
+    axes, below = offload_curve.draw(report).axes
+    assert below.get_xlabel() == "samples kept local (%)"
     assert axes.get_ylabel() == "accuracy (%)"
     assert axes.get_title() == "toy, 1,234 samples: cloud 81.9%, local 66.3%"
     expected = [f"{row.rule}  {100 * row.audc:.2f}" for row in report.table.itertuples()]
@@ -29,26 +31,38 @@ def test_the_figure_has_labelled_axes_and_one_line_a_rule_named_with_its_audc(re
 
 
 def test_a_line_runs_from_cloud_only_to_local_only_in_percent(report):
-    (axes,) = offload_curve.draw(report).axes
+    axes, _ = offload_curve.draw(report).axes
     x, y = axes.lines[0].get_data()
     assert (x[0], x[-1]) == (0, 100)
     assert y == pytest.approx(100 * report.curves["oracle"].to_numpy())
 
 
-def test_a_diagnosis_shows_shares_of_samples_and_bars_that_start_at_random_ranking(four_cases):
+def test_the_lower_panel_has_the_points_over_the_best_confidence_rule(report):
+    _, below = offload_curve.draw(report).axes
+    assert below.get_ylabel() == "points over\nentropy"
+    (shown,) = [line.get_ydata() for line in below.lines if len(line.get_ydata()) > 2]
+    gain = 100 * (report.curves["a head of one's own"] - report.curves["entropy"])
+    assert shown == pytest.approx(gain.to_numpy())
+    alone = replace(report, table=report.table[report.table["rule"].isin(["oracle", "random"])])
+    assert len(offload_curve.draw(alone).axes) == 1
+
+
+def test_a_diagnosis_shows_shares_of_samples_and_paired_gains(four_cases):
     found = diagnose(four_cases, four_cases, {"a head": Random(seed=1)}, resamples=20).as_json()
     benefits, rules = diagnosis.draw(found).axes
     assert benefits.get_xlabel() == "benefit of offloading $B_k$ (probability)"
     assert benefits.get_ylabel() == "share of samples (%)"
     for outline in benefits.patches:
         assert sum(outline.get_data().values) == pytest.approx(100)
-    assert rules.get_xlabel() == "AUDC (%), bars from random ranking"
-    names = [found["best_confidence"], "a head", "oracle"]
-    assert [text.get_text().split("  ")[0].strip() for text in rules.texts] == names
-    for bar, name in zip(rules.patches, names):
-        # Both networks have half of the samples right, and so has random ranking.
-        assert bar.get_x() == pytest.approx(50)
-        assert bar.get_x() + bar.get_width() == pytest.approx(100 * found["audc"][name]["mean"])
+    assert "paired" in rules.get_xlabel()
+    assert found["best_confidence"] in rules.get_title()
+    assert [text.get_text().split("  ")[0].strip() for text in rules.texts] == ["a head", "oracle"]
+    gains = found["gains"]["a head"], found["headroom"]
+    for container, gain in zip(rules.containers, gains):
+        point, _, (bar,) = container
+        assert point.get_xdata()[0] == pytest.approx(100 * gain["mean"])
+        ends = bar.get_segments()[0][:, 0]
+        assert ends == pytest.approx([100 * gain["low"], 100 * gain["high"]])
 
 
 def test_the_command_draws_beside_the_report(tmp_path, report, capsys):
