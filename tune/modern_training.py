@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 # Network → the fields of its configuration, and its preset.
 RECIPES = {
     "modern_large": ("modern", {}),
-    "modern_medium": ("modern_long", {}),
-    "modern_small": ("modern_long", {}),
+    "modern_medium": ("modern", {}),
+    "modern_small": ("modern_long", {"epochs": 40}),
     "modern_tiny": ("modern_long", {}),
     # The network of the paper, which has both tiers.
     "paper": ("paper", {}),
