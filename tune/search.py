@@ -16,6 +16,7 @@ from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 from keras_ddnn.tasks.classification import COSTS
+from tune.config_file import read_config
 from tune.failures import run_command
 from tune.network_names import read_network
 from tune.reading import add_reading, reading_of
@@ -83,7 +84,8 @@ def _search_config(options) -> SearchConfig:
     networks = [read_network(name) for name in given.get("network", ())]
     if networks and all(len(cuts) > 1 for cuts in networks):
         given.setdefault("lambda_local", ALONE)  # those of the preset are not asked for
-    return replace(SEARCH_PRESETS[options.preset], **given)
+    start = read_config(options.config) if options.config else SEARCH_PRESETS[options.preset]
+    return replace(start, **given)
 
 
 def _data(options) -> dict:
@@ -99,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=None,
     )
     add = parser.add_argument
-    add("--preset", choices=SEARCH_PRESETS, default="quickstart", help="where the search starts")
+    start = parser.add_mutually_exclusive_group()
+    known = {"choices": SEARCH_PRESETS, "default": "quickstart"}
+    start.add_argument("--preset", **known, help="where the search starts")
+    start.add_argument("--config", metavar="FILE", help="a search.json, or YAML, in its place")
     add("--output", default="runs/search", help="folder of the results")
     add("--resume", action="store_true", help="go on with an interrupted search in --output")
     add("--overwrite", action="store_true", help="delete an older search in --output first")

@@ -17,6 +17,7 @@ EXTRAS = {
     "ray": "search",
     "optuna": "search",
     "filelock": "search",
+    "yaml": "search",
     "pyarrow": "eval",
     "ai_edge_litert": "edge",
     "rich": "edge",
