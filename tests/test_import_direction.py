@@ -15,7 +15,7 @@ PACKAGE = ROOT / "keras_ddnn"
 NUMPY_ROOMS = ("files", "tasks", "data", "rules", "evaluation", "labels", "config")
 KERAS_ROOMS = ("networks", "training", "heads", "deploy", "pipeline")
 # Run by two machines; what they need of Keras they import when they start.
-SERVE_ROOMS = ("serve.protocol", "serve.drift", "serve.edge", "serve.cloud")
+SERVE_ROOMS = ("serve.protocol", "serve.drift", "serve.edge", "serve.cloud", "serve.gateway")
 ROOMS = NUMPY_ROOMS + KERAS_ROOMS + SERVE_ROOMS
 MOST_ENTRIES = 12  # of a folder
 SHORT = 15  # lines of a command that calls into a room
