@@ -494,7 +494,9 @@ def test_a_sample_is_answered_and_marked_whatever_one_camera_and_the_cloud_do(
     healthy = cloud_fault == "none"
     with (
         FaultServer(cloud_fault) as cloud,
-        Gateway(artifact, cloud.url, deadline_s=PATIENT if healthy else 0.2) as gateway,
+        Gateway(
+            artifact, cloud.url, deadline_s=0.1 if cloud_fault == "hanging" else PATIENT
+        ) as gateway,
     ):
         views = sent_on(artifact, frames, without_fourth=fourth is not sends_twice)
         others = [gateway.send("a", k, views[k]) for k in range(3)]
@@ -512,9 +514,8 @@ def test_a_sample_is_answered_and_marked_whatever_one_camera_and_the_cloud_do(
     assert answer["offloaded"]
     assert answer["class"] == (CLOUD_CLASS if healthy else local)
     assert answer["tier"] == int(healthy)
-    causes = {"none": {None}, "closed_at_once": {"connection"}, "hanging": {"time-out"}}
+    causes = {"none": {None}, "closed_at_once": {"connection"}, "hanging": {"time-out", "no-time"}}
     assert answer["fallback"] in causes[cloud_fault]
-    assert len(cloud.requests) >= 1
     assert counted[f'ddnn_gateway_samples_total{{absent="{len(absent)}"}}'] == 1
     assert sum(counted[f'ddnn_gateway_samples_total{{absent="{n}"}}'] for n in range(D + 1)) == 1
 
@@ -574,6 +575,7 @@ def test_raw_pixels_are_a_frame_and_what_is_full_or_no_path_is_refused(artifact,
         with pytest.raises(Unanswered, match="HTTP 503: 1 samples wait already") as error:
             gateway.send("b", 0, frames[0, 0]).result()
         assert error.value.rest >= 1.0
+        assert gateway.added.acquire(timeout=PATIENT)
         assert gateway.put(pixels, "/samples/a").status_code == 404
         path = f"{gateway.url}/samples/a/cameras/3"
         assert httpx.post(path, content=pixels).headers["allow"] == "PUT"
@@ -625,12 +627,9 @@ def run_command(monkeypatch, capsys):
     return run
 
 
-def test_the_command_refuses_in_one_line_before_it_serves(
-    run_command, artifact, toy_artifact, tmp_path
-):
+def test_the_command_refuses_in_one_line_before_it_serves(run_command, artifact, tmp_path):
     assert "gather_ms must be positive; received 0" in run_command(artifact, "--gather-ms", 0)
     assert "max_open must be a positive" in run_command(artifact, "--max-open", 0)
-    assert "reads uint8 (camera, height" in run_command(toy_artifact)
     assert "expected --token-file" in run_command(artifact, "--host", "0.0.0.0")
     assert "none" in run_command(tmp_path / "none")
     with FaultServer("wrong_token") as cloud:

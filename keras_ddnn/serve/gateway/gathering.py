@@ -81,7 +81,8 @@ class Gathering:
     The first frame of a camera counts. The same frame again waits for the same answer, so that a
     request may be repeated. A frame that comes after the sample was closed gets its answer too, and
     changes nothing; `absent` tells its camera. Answers are kept for `kept_s` and the latest
-    `max_kept` samples; until then an id must not be used for another sample.
+    `max_kept` samples; until then an id must not be used for another sample, and a frame that
+    comes later still is the first of a new one.
 
     Memory is bounded by `max_open` samples that are not answered. When there are as many, a frame
     of a new sample is refused. To answer the oldest early instead would lose frames that are on
