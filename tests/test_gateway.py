@@ -1,9 +1,11 @@
 """A gateway answers each sample once and in time, whatever its cameras and its cloud do."""
 
+import ssl
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import product
 from threading import Barrier, Lock, Semaphore
 from unittest.mock import patch
 
@@ -11,6 +13,7 @@ import httpx
 import keras
 import numpy as np
 import pytest
+from certificates import make_certificate
 from fastapi.testclient import TestClient
 from fault_server import CLOUD_CLASS, FaultServer
 from hypothesis import given, settings
@@ -22,12 +25,13 @@ from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.serve.cloud.listening import tls_context
 from keras_ddnn.serve.edge.answers import EdgeAnswer
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.gateway import __main__ as command
 from keras_ddnn.serve.gateway.camera import send_frame
 from keras_ddnn.serve.gateway.gathering import Gathering, SecondFrame
-from keras_ddnn.serve.gateway.service import make_gateway
+from keras_ddnn.serve.gateway.service import LIVE, make_gateway
 from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.wire import Tensor, encode
@@ -334,12 +338,13 @@ class Gateway:
         added: Released with each frame that is taken or refused by the gathering.
     """
 
-    def __init__(self, folder, cloud=None, *, deadline_s=PATIENT, **options):
+    def __init__(self, folder, cloud=None, *, deadline_s=PATIENT, tls=None, **options):
         self.clock, self.added = Clock(), Semaphore(0)
+        self._scheme = "https" if tls else "http"
         runtime = EdgeRuntime(folder, cloud, deadline_s=deadline_s)
         # The watch looks at this clock as often.
         options = {"clock": self.clock, "gather_s": 0.02} | options
-        self._server = Server(make_gateway(runtime, **options))
+        self._server = Server(make_gateway(runtime, **options), tls=tls)
         self._threads = ThreadPoolExecutor(2 * D)
         self._noted = patch.object(Gathering, "add", self._noting(Gathering.add))
 
@@ -354,7 +359,7 @@ class Gateway:
 
     def __enter__(self):
         self._noted.start()
-        self.url = f"http://127.0.0.1:{self._server.__enter__()}"
+        self.url = f"{self._scheme}://127.0.0.1:{self._server.__enter__()}"
         return self
 
     def __exit__(self, *_):
@@ -479,14 +484,20 @@ def sends_twice(gateway, pixels):
     return []
 
 
-@pytest.mark.parametrize("cloud_fault", ["none", "closed_at_once", "hanging"])
+DEAD_OR_SLOW = (sends_nothing, comes_late)
+LYING = (
+    *(sends_zeros, sends_another_shape, sends_another_type, sends_garbage),
+    *(sends_by_no_number, sends_as_another, sends_twice),
+)
+
+
 @pytest.mark.parametrize(
-    "fourth",
+    ("fourth", "cloud_fault"),
     [
-        *(sends_nothing, comes_late, sends_zeros, sends_another_shape, sends_another_type),
-        *(sends_garbage, sends_by_no_number, sends_as_another, sends_twice),
+        *product(DEAD_OR_SLOW, ("none", "closed_at_once", "hanging")),
+        *product(LYING, ("none", "closed_at_once")),
     ],
-    ids=lambda fault: fault.__name__,
+    ids=lambda fault: getattr(fault, "__name__", fault),
 )
 def test_a_sample_is_answered_and_marked_whatever_one_camera_and_the_cloud_do(
     artifact, frames, fourth, cloud_fault
@@ -591,14 +602,17 @@ def test_raw_pixels_are_a_frame_and_what_is_full_or_no_path_is_refused(artifact,
         assert counted[f'ddnn_gateway_refused_total{{status="{status}"}}'] == 1
 
 
-def test_a_token_is_asked_for(artifact, frames):
-    with Gateway(artifact, token="secret", gather_s=0.01, clock=time.monotonic) as gateway:
+def test_a_token_is_asked_for_and_travels_encrypted(artifact, frames, tmp_path):
+    certificate, key = make_certificate(tmp_path)
+    timed = {"gather_s": 0.01, "clock": time.monotonic}
+    with Gateway(artifact, token="secret", tls=tls_context(certificate, key), **timed) as gateway:
         with pytest.raises(Unanswered, match="HTTP 401"):
-            gateway.send("a", 0, frames[0, 0]).result()
-        assert httpx.get(f"{gateway.url}/metrics").status_code == 401
-        assert httpx.get(f"{gateway.url}/v2/health/live").status_code == 200
-        said = gateway.send("a", 0, frames[0, 0], token="secret").result()
+            gateway.send("a", 0, frames[0, 0], ca=certificate).result()
+        said = gateway.send("a", 0, frames[0, 0], ca=certificate, token="secret").result()
+        with httpx.Client(verify=ssl.create_default_context(cafile=certificate)) as client:
+            statuses = [client.get(gateway.url + path).status_code for path in ("/metrics", LIVE)]
     assert said["absent"] == [1, 2, 3]
+    assert statuses == [401, 200]
 
 
 def test_a_gateway_that_is_not_there_is_one_line(frames):
