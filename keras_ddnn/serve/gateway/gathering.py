@@ -32,13 +32,18 @@ class SecondFrame(ValueError):
 
 
 class Runtime(Protocol):
-    """What answers samples of frames; an `EdgeRuntime` does."""
+    """What answers samples of frames; an `EdgeRuntime` does.
+
+    Attributes:
+        manifest: It says what is read, `input_shape` and `input_dtype`.
+        deadline_s: Seconds that an answer may take.
+    """
 
     manifest: Mapping[str, Any]
     deadline_s: float
 
     def predict(self, images: np.ndarray, *, deadline: float) -> EdgeAnswer:
-        """Return what is said of samples (n, D, h, w, c)."""
+        """Return what is said of samples (n, D, h, w, c), by a time of `time.monotonic`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ __all__ = ["CAUSES", "CloudLink", "Unanswered"]
 Result = TypeVar("Result")
 
 PATH = "/v2/models/ddnn/infer"
-EXPECTED = "the cloud's URL must be http(s)://host[:port]"
+EXPECTED = "the URL of a service must be http(s)://host[:port]"
 CONNECTIONS = 8
 log = logging.getLogger(__name__)
 
