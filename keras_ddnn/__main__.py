@@ -16,6 +16,7 @@ COMMANDS = {
     "capture": ("tune.capture", "what a network says of a large set, in shards"),
     "cloud": ("keras_ddnn.serve.cloud", "serve the cloud's part of an artefact"),
     "edge": ("keras_ddnn.serve.edge", "run the device's part of an artefact"),
+    "gateway": ("keras_ddnn.serve.gateway", "gather the frames of several cameras, and answer"),
     "demo": ("keras_ddnn.serve.demo", "both on this machine, over a slow link"),
 }
 USAGE = "usage: keras-ddnn COMMAND [OPTIONS], or keras-ddnn COMMAND --help"

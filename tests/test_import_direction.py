@@ -15,7 +15,7 @@ PACKAGE = ROOT / "keras_ddnn"
 NUMPY_ROOMS = ("files", "tasks", "data", "rules", "evaluation", "labels", "config")
 KERAS_ROOMS = ("networks", "training", "heads", "deploy", "pipeline")
 # Run by two machines; what they need of Keras they import when they start.
-SERVE_ROOMS = ("serve.protocol", "serve.drift", "serve.edge", "serve.cloud")
+SERVE_ROOMS = ("serve.protocol", "serve.drift", "serve.edge", "serve.cloud", "serve.gateway")
 ROOMS = NUMPY_ROOMS + KERAS_ROOMS + SERVE_ROOMS
 MOST_ENTRIES = 12  # of a folder
 SHORT = 15  # lines of a command that calls into a room
@@ -150,6 +150,7 @@ def test_figures_read_reports_without_keras_or_the_search(path):
         (HELP_OF.format("tune.capture"), {"ray", "tensorflow", "keras"}),
         (HELP_OF.format("figures"), {"ray", "tensorflow", "keras"}),
         (HELP_OF.format("keras_ddnn.serve.cloud"), {"ray", "tensorflow", "keras"}),
+        (HELP_OF.format("keras_ddnn.serve.gateway"), {"ray", "tensorflow", "keras", "pandas"}),
         (HELP_OF.format("keras_ddnn.cuts"), {"ray", "tensorflow", "keras", "pandas", "numpy"}),
     ],
     ids=[
@@ -160,6 +161,7 @@ def test_figures_read_reports_without_keras_or_the_search(path):
         "help of the capture",
         "help of the figures",
         "help of the cloud",
+        "help of the gateway",
         "help of the cuts",
     ],
 )

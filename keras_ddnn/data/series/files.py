@@ -24,6 +24,9 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
         path: The file.
         columns: Names of the series that are wanted; None for all columns of numbers.
 
+    Returns:
+        Series: In the order of the columns.
+
     Raises:
         ValueError: If the file is of another kind, a column is missing or holds no numbers, or as
             `Series`.
@@ -64,6 +67,9 @@ def read_milano(folder: str | Path, squares: Iterable[int], *, hourly: bool = Tr
         folder: Holds `sms-call-internet-mi-2013-11-01.txt` and the others, a file a day.
         squares: Numbers of squares of the grid, 1 to 10,000.
         hourly: Whether the six parts of an hour are summed.
+
+    Returns:
+        Series: One a square, in the order given, from the first line to the last.
 
     Raises:
         ValueError: If the folder holds no such file, a file is none of these, or a square has no

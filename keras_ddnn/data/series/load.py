@@ -31,6 +31,9 @@ def load_series(
         shares: Of the steps, for training, validation and test.
         seed: Of what is generated.
 
+    Returns:
+        SeriesSplits: Training, validation and test data, for `fit_ddnn`.
+
     Raises:
         ValueError: As `read_table` and `split_by_time`.
     """

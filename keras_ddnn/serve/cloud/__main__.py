@@ -11,9 +11,7 @@ It gathers requests into batches, and shows at `/` where it works on the curve o
 """
 
 import argparse
-import socket
 import sys
-from ipaddress import ip_address
 from pathlib import Path
 
 from keras_ddnn.files.extras import extras_of_a_command
@@ -21,7 +19,7 @@ from keras_ddnn.files.extras import extras_of_a_command
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_count, require_positive
     from keras_ddnn.files.signals import ending_of, interruptible
-    from keras_ddnn.serve.cloud.listening import bound_socket, room_for_connections, tls_context
+    from keras_ddnn.serve.cloud.listening import add_listening_options, listening_of
     from keras_ddnn.serve.cloud.network import load_cloud
     from keras_ddnn.serve.cloud.service import MAX_BATCH, MAX_DELAY, MAX_QUEUE, MAX_WAIT, make_app
     from keras_ddnn.serve.protocol.limits import MAX_BYTES
@@ -55,19 +53,15 @@ def _serve(options: argparse.Namespace) -> None:
         raise ValueError(f"max_wait_ms must be at least 0; received {options.max_wait_ms}")
     if options.max_bytes is not None:
         require_count(max_bytes=options.max_bytes)
-    token = options.token_file and read_token(options.token_file)
-    tls = _tls(options)
-    room = room_for_connections(MAX_CONNECTIONS)
-    listener = bound_socket(options.host, options.port)
-    _require_guard(listener, options, token, tls)
+    listening = listening_of(options, MAX_CONNECTIONS)
     # All that can be refused at once has been, for this takes seconds.
     network, manifest, identity = _load(options)
     app = make_app(
         network,
         manifest,
         identity=identity,
-        token=token,
-        hosts={"localhost", socket.gethostname(), options.host, *options.allow_host},
+        token=listening.token,
+        hosts=listening.hosts,
         max_bytes=options.max_bytes,
         max_batch=options.max_batch,
         max_wait=options.max_wait_ms / 1000,
@@ -75,9 +69,8 @@ def _serve(options: argparse.Namespace) -> None:
         max_delay=options.max_delay_ms / 1000,
     )
     log_to_stderr()
-    address = f"{'https' if tls else 'http'}://{options.host}:{listener.getsockname()[1]}"
-    print(f"serving {options.run}, model {identity}, at {address}", file=sys.stderr)
-    server_of(app, most=room, tls=tls).run(sockets=[listener])
+    print(f"serving {options.run}, model {identity}, at {listening.url}", file=sys.stderr)
+    server_of(app, most=listening.room, tls=listening.tls).run(sockets=[listening.listener])
 
 
 def _load(options: argparse.Namespace):
@@ -105,21 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("run", help="an artefact, or the output folder of a search")
-    add("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
-    add("--port", type=int, default=8000, help="0 takes any that is free (%(default)s)")
-    add("--token-file", type=Path, help="a file with the token to ask for")
+    add_listening_options(parser, port=8000)
     add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
-    add("--no-token", action="store_true", help="let other machines ask without a token")
-    add(
-        "--allow-host",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="names by which requests may call this service, beside its addresses, --host, "
-        "localhost and this machine's own name",
-    )
-    add("--tls-certificate", type=Path, help="a PEM file, to serve https")
-    add("--tls-key", type=Path, help="the PEM file of its private key")
     add(
         "--max-bytes",
         type=int,
@@ -157,32 +137,6 @@ def _parser() -> argparse.ArgumentParser:
         help="of what a request waits, for the ways between it and this service (%(default)s)",
     )
     return parser
-
-
-def _tls(options):
-    """Return what serves https, or None."""
-    pair = options.tls_certificate, options.tls_key
-    if None not in pair:
-        return tls_context(*pair)
-    if pair != (None, None):
-        raise ValueError("expected both --tls-certificate and --tls-key; received one of them")
-    return None
-
-
-def _require_guard(listener: socket.socket, options: argparse.Namespace, token, tls) -> None:
-    """Refuse to serve other machines without a token, unless told to."""
-    if ip_address(listener.getsockname()[0]).is_loopback:
-        return
-    if not token and not options.no_token:
-        raise ValueError(
-            f"expected --token-file where other machines can ask, at --host {options.host}; "
-            f"--no-token serves everyone"
-        )
-    if token and not tls:
-        print(
-            "warning: the token travels unencrypted from other machines; see --tls-certificate",
-            file=sys.stderr,
-        )
 
 
 if __name__ == "__main__":

@@ -83,7 +83,8 @@ class Gate:
         app: What answers all other requests.
         answer: What answers those that have a body: scope, headers, body → response; it may raise
             Refused.
-        asked: Their paths, by POST.
+        asked: Whether a path is one of theirs.
+        method: Of HTTP, by which they come.
         free_paths: Paths that need no token.
         token: What the others must carry as `Authorization: Bearer`; None for nothing.
         hosts: Names that a Host header may hold, beside every address; None for any. A web page
@@ -99,7 +100,8 @@ class Gate:
         app: ASGIApp,
         answer: Answer,
         *,
-        asked: Collection[str],
+        asked: Callable[[str], object],
+        method: str = "POST",
         free_paths: Collection[str],
         token: str | None,
         hosts: Collection[str] | None,
@@ -109,7 +111,7 @@ class Gate:
         limits: GateLimits,
     ):
         self.app, self.answer = app, answer
-        self.asked, self.free_paths = frozenset(asked), frozenset(free_paths)
+        self.asked, self.method, self.free_paths = asked, method, frozenset(free_paths)
         self.expected = token and f"Bearer {token}".encode()
         self.hosts = None if hosts is None else {name.lower() for name in hosts}
         self.max_bytes, self.budget = max_bytes, max(limits.budget, max_bytes)
@@ -126,7 +128,7 @@ class Gate:
         headers = dict(scope["headers"])
         try:
             self._check(scope["path"], headers)
-            if scope["path"] in self.asked:
+            if self.asked(scope["path"]):
                 await self._ask(scope, headers, receive, send)
             else:
                 await self.app(scope, receive, send)
@@ -183,8 +185,8 @@ class Gate:
                 raise Refused(401, reason, {"WWW-Authenticate": "Bearer"})
 
     async def _ask(self, scope, headers, receive, send) -> None:
-        if scope["method"] != "POST":
-            raise Refused(405, "expected POST", {"Allow": "POST"})
+        if scope["method"] != self.method:
+            raise Refused(405, f"expected {self.method}", {"Allow": self.method})
         scope["since"] = time.perf_counter()
         coding = headers.get(b"content-encoding", b"identity").decode("latin-1")
         if coding.lower() != "identity":

@@ -1,11 +1,77 @@
-"""What a service needs before it serves: a port, a certificate, descriptors."""
+"""What a service needs before it serves: a port, a token, a certificate, descriptors."""
 
+import argparse
 import resource
 import socket
 import ssl
+import sys
+from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
+
+from keras_ddnn.serve.protocol.token_file import read_token
 
 SPARE_DESCRIPTORS = 384  # for files, and connections on their way in and out
+
+
+class Listening(NamedTuple):
+    """Where a service listens, and whom it lets in.
+
+    Attributes:
+        listener: A port that is taken.
+        tls: What serves https; None for http.
+        token: What requests must carry; None for nothing.
+        hosts: Names that a request may call the service by, beside its addresses.
+        room: Connections that there are descriptors for.
+        url: Of the service.
+    """
+
+    listener: socket.socket
+    tls: ssl.SSLContext | None
+    token: str | None
+    hosts: set[str]
+    room: int
+    url: str
+
+
+def add_listening_options(parser: argparse.ArgumentParser, port: int) -> None:
+    """Add the options that `listening_of` reads; `port` is the default one."""
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
+    add("--port", type=int, default=port, help="0 takes any that is free (%(default)s)")
+    add("--token-file", type=Path, help="a file with the token to ask for")
+    add("--no-token", action="store_true", help="let other machines ask without a token")
+    add(
+        "--allow-host",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names by which requests may call this service, beside its addresses, --host, "
+        "localhost and this machine's own name",
+    )
+    add("--tls-certificate", type=Path, help="a PEM file, to serve https")
+    add("--tls-key", type=Path, help="the PEM file of its private key")
+
+
+def listening_of(options: argparse.Namespace, most: int) -> Listening:
+    """Take what the options ask for, before anything that takes long.
+
+    Args:
+        options: Of `add_listening_options`.
+        most: Connections at a time.
+
+    Raises:
+        ValueError: If other machines could ask without a token and nobody has said that they may,
+            or an option is out of range.
+        OSError: If a file cannot be used, or the port is taken.
+    """
+    token = options.token_file and read_token(options.token_file)
+    tls, room = _tls(options), room_for_connections(most)
+    listener = bound_socket(options.host, options.port)
+    _require_guard(listener, options, token, tls)
+    hosts = {"localhost", socket.gethostname(), options.host, *options.allow_host}
+    url = f"{'https' if tls else 'http'}://{options.host}:{listener.getsockname()[1]}"
+    return Listening(listener, tls, token, hosts, room, url)
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -80,3 +146,34 @@ def room_for_connections(most: int) -> int:
     if room < 1:
         raise OSError(f"expected more than {SPARE_DESCRIPTORS} descriptors (ulimit -n); got {soft}")
     return room
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """Return what serves https, or None."""
+    pair = options.tls_certificate, options.tls_key
+    if None not in pair:
+        return tls_context(*pair)
+    if pair != (None, None):
+        raise ValueError("expected both --tls-certificate and --tls-key; received one of them")
+    return None
+
+
+def _require_guard(
+    listener: socket.socket,
+    options: argparse.Namespace,
+    token: str | None,
+    tls: ssl.SSLContext | None,
+) -> None:
+    """Refuse to serve other machines without a token, unless told to."""
+    if ip_address(listener.getsockname()[0]).is_loopback:
+        return
+    if not token and not options.no_token:
+        raise ValueError(
+            f"expected --token-file where other machines can ask, at --host {options.host}; "
+            f"--no-token serves everyone"
+        )
+    if token and not tls:
+        print(
+            "warning: the token travels unencrypted from other machines; see --tls-certificate",
+            file=sys.stderr,
+        )

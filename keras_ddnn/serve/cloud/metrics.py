@@ -48,6 +48,10 @@ class CloudMetrics:
         self._samples.labels("device").inc(answered_locally)
         self._bytes.inc(body_bytes)
 
+    def count_refused(self, status: int) -> None:
+        """Count a request that was refused with a status of HTTP."""
+        self.refused.labels(str(status)).inc()
+
     def show(self, images: np.ndarray, names: list[str]) -> None:
         """Keep the last of the images (n, h, w, c) of a request, with the names of their classes.
 

@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import ASGIApp, Scope
 
-from keras_ddnn.serve.cloud.gate import Gate, GateLimits, Headers, Refused, come_again
+from keras_ddnn.serve.cloud.gate import Count, Gate, GateLimits, Headers, Refused, come_again
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.cloud.network import Network, ServedTier, as_tier
 from keras_ddnn.serve.protocol.answers import FALLBACK, LOGITS, TIERS
@@ -112,7 +112,7 @@ def make_app(
 
     unwanted = {"docs_url": None, "redoc_url": None, "openapi_url": None}
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, **unwanted)
-    _refuse_in_one_line(app, metrics)
+    refuse_in_one_line(app, metrics.count_refused)
     ready_paths = ("/v2/health/ready", f"{MODEL}/ready", f"{versioned}/ready")
 
     async def infer(scope: Scope, headers: Headers, body: bytes) -> Response:
@@ -183,13 +183,13 @@ def make_app(
     return Gate(
         app,
         infer,
-        asked=(f"{MODEL}/infer", f"{versioned}/infer"),
+        asked=frozenset((f"{MODEL}/infer", f"{versioned}/infer")).__contains__,
         free_paths=("/", "/v2/health/live", *ready_paths),
         token=token,
         hosts=hosts,
         max_bytes=max_bytes or bytes_of_batch(manifest, max_batch),
         lack=lambda: batcher.lack(1),
-        count=lambda status: metrics.refused.labels(str(status)).inc(),
+        count=metrics.count_refused,
         limits=limits,
     )
 
@@ -207,11 +207,11 @@ def bytes_of_batch(manifest: Mapping, samples: int = MAX_BATCH) -> int:
     return max(MAX_BYTES, MAX_HEADER + samples * sample)
 
 
-def _refuse_in_one_line(app: FastAPI, metrics: CloudMetrics) -> None:
+def refuse_in_one_line(app: FastAPI, count: Count) -> None:
     """Answer whatever goes wrong with a reason in JSON, and count it."""
 
     async def refuse(_, error) -> Response:
-        metrics.refused.labels(str(error.status_code)).inc()
+        count(error.status_code)
         # json.dumps escapes what UTF-8 cannot encode.
         text = json.dumps({"error": str(error.detail)})
         return Response(text, error.status_code, error.headers, "application/json")

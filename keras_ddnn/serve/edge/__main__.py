@@ -120,7 +120,7 @@ def _classify(runtime, options, done: _Done) -> None:
         if options.cloud:
             # A service that would answer nothing is better known before images are read.
             runtime.check(options.batch)
-            _require_welcome(runtime)
+            runtime.require_welcome()
         images, labels = read_images(
             options.images,
             options.dataset,
@@ -137,12 +137,7 @@ def _classify(runtime, options, done: _Done) -> None:
             part = slice(start, start + options.batch)
             known = None if labels is None else labels[part]
             done.classes.append(runtime.predict(images[part], known).classes)
-            _require_welcome(runtime)
-
-
-def _require_welcome(runtime) -> None:
-    if error := runtime.refusal:
-        raise ValueError(f"the cloud refuses this device ({error.cause}): {error}")
+            runtime.require_welcome()
 
 
 def _parser() -> argparse.ArgumentParser:

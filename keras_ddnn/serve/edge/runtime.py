@@ -187,6 +187,11 @@ class EdgeRuntime:
         """Why the cloud refuses this device; see the attributes of the class."""
         return self._questions.refusal
 
+    def require_welcome(self) -> None:
+        """Raise ValueError, in one line, where there is a `refusal`."""
+        if error := self.refusal:
+            raise ValueError(f"the cloud refuses this device ({error.cause}): {error}")
+
     def close(self) -> None:
         """Close the connections, and log how many samples fell back by cause."""
         self._questions.close(self.metrics.causes())

@@ -55,8 +55,9 @@ class Connection(HTTPConnection):
         headers: Mapping[str, str],
         body: bytes,
         on_send: Callable[[int], None] = lambda size: None,
+        method: str = "POST",
     ) -> Answer:
-        """Send a POST request and return the answer.
+        """Send a request that may be repeated, and return the answer.
 
         Raises:
             OSError, HTTPException: If there is none; the connection is then to be closed.
@@ -64,14 +65,14 @@ class Connection(HTTPConnection):
         """
         reused = self.sock is not None
         try:
-            return self._exchange_once(path, headers, body, on_send)
+            return self._exchange_once(path, headers, body, on_send, method)
         except CLOSED:
             # The cloud may have closed a connection that lay idle, or been started again. To ask
             # twice does no harm.
             if not reused:
                 raise
             self.close()
-            return self._exchange_once(path, headers, body, on_send)
+            return self._exchange_once(path, headers, body, on_send, method)
 
     def speaks_tls(self) -> bool:
         """Return whether the other end, which answers no plain HTTP, speaks TLS."""
@@ -80,14 +81,14 @@ class Connection(HTTPConnection):
             return True
         return False
 
-    def _exchange_once(self, path, headers, body, on_send):
+    def _exchange_once(self, path, headers, body, on_send, method):
         if self.sock is None:
             self.connect()
         address = self.sock.address
         try:
             # Who refuses a request need not read its body, but may have said why.
             with suppress(*CLOSED):
-                self.request("POST", path, body, headers)
+                self.request(method, path, body, headers)
                 on_send(len(body))
             response = self.getresponse()
             answer = response.read(MAX_ANSWER + 1)

@@ -22,7 +22,7 @@ __all__ = ["CAUSES", "CloudLink", "Unanswered"]
 Result = TypeVar("Result")
 
 PATH = "/v2/models/ddnn/infer"
-EXPECTED = "the cloud's URL must be http(s)://host[:port]"
+EXPECTED = "the URL of a service must be http(s)://host[:port]"
 CONNECTIONS = 8
 log = logging.getLogger(__name__)
 
@@ -64,10 +64,10 @@ class CloudLink:
         clock: Callable[[], float] = time.monotonic,
     ):
         require_count(connections=connections)
-        parts = _read_url(url)
+        parts = read_url(url)
         if ca is not None and not parts.secure:
             raise ValueError(f"expected an https URL with a file of CAs; received {url!r}")
-        self._headers = _authorization(token)
+        self._headers = authorization(token)
         if token is not None and not parts.secure and not _is_loopback(parts.host):
             log.warning("the token travels unencrypted to %s: use https", parts.host)
         context = tls_context(ca) if parts.secure else None
@@ -139,14 +139,21 @@ class CloudLink:
             raise
 
 
-class _Url(NamedTuple):
+class Url(NamedTuple):
+    """The parts of a service's URL."""
+
     secure: bool
     host: str
     port: int
     path: str  # without a slash at its end
 
 
-def _read_url(url: str) -> _Url:
+def read_url(url: str) -> Url:
+    """Return the parts of "http(s)://host[:port]", perhaps with a path.
+
+    Raises:
+        ValueError: If it is something else.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -165,10 +172,15 @@ def _read_url(url: str) -> _Url:
     path = parts.path.rstrip("/")
     if "v2" in path.split("/"):
         raise ValueError(f"{EXPECTED}, without /v2, which is added; received {url!r}")
-    return _Url(parts.scheme == "https", host, port, path)
+    return Url(parts.scheme == "https", host, port, path)
 
 
-def _authorization(token: str | None) -> dict[str, str]:
+def authorization(token: str | None) -> dict[str, str]:
+    """Return the header that carries a token; none for None.
+
+    Raises:
+        ValueError: If no header can carry it.
+    """
     if token is None:
         return {}
     if not token.strip():
