@@ -46,7 +46,7 @@ from keras_ddnn.tasks.classification import CLASSIFICATION
 README = "README.md"
 RANGE_SAMPLES = 256  # validation samples that give the ranges of codes
 
-# Name in a manifest → rule; `manifest_fields.RULES` has a row for each.
+# Name in a manifest → rule; `files/fields/rules.py` has a row for each.
 ARTIFACT_RULES: dict[str, type[OffloadRule]] = {
     **LOGIT_RULES,
     "second_look": SecondLook,
