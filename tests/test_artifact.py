@@ -29,7 +29,7 @@ from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.rules.calibration import for_local_fraction
-from keras_ddnn.rules.confidence import Margin, Random, untrained_rules
+from keras_ddnn.rules.confidence import RULES, Margin, Random
 from keras_ddnn.serve.cloud.network import load_cloud
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.training.capture import capture
@@ -350,7 +350,7 @@ YOUNGER = ("bottleneck", "class_weight", "optimizer", "label_smoothing")
 
 
 def test_the_table_of_fields_knows_what_is_written():
-    assert set(rule_fields.RULE_NAMES) == {*untrained_rules(), "second_look"}
+    assert set(rule_fields.RULE_NAMES) == set(RULES)
     assert set(rule_fields.RULES) == set(ARTIFACT_RULES)
     for config, shape in (
         (DDNNConfig(bottleneck=4), manifest_fields.DDNN),

@@ -159,7 +159,7 @@ def hops_of(run) -> list[Path]:
 
 
 def require_next(manifest: Mapping, following: Mapping) -> None:
-    """Raise ValueError unless an artefact reads what another sends, and knows the same classes.
+    """Raise ValueError unless an artefact reads what another sends, and answers the same.
 
     Args:
         manifest: Of the artefact whose device sends.
@@ -170,6 +170,7 @@ def require_next(manifest: Mapping, following: Mapping) -> None:
     expected = {
         "input_shape": sent["shape"],
         "input_dtype": "float32" if dtype == "float16" else dtype,
+        "task": manifest.get("task"),
         "class_names": manifest["class_names"],
         "class_values": manifest.get("class_values"),
     }

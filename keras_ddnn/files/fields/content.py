@@ -17,6 +17,7 @@ from keras_ddnn.files.fields.ranges import (
     array,
 )
 from keras_ddnn.files.fields.rules import RULES
+from keras_ddnn.files.fields.tasks import TASKS, wrong_of_task
 from keras_ddnn.files.shapes import (
     boolean,
     either,
@@ -96,7 +97,8 @@ CONTENT = record(
         "network": nullable(NETWORK),  # any other; beside its file
         "input_shape": array(1, 2, 3, 4),
         "input_dtype": one_of(*INPUT_TYPES),
-        "class_names": sequence(text, 2, MAX_CLASSES),
+        "task": variants("name", TASKS),  # what its answers are; absent: plain classes
+        "class_names": sequence(text, 1, MAX_CLASSES),  # of the outputs
         "class_values": nullable(_class_values),  # labels of the data; absent or null: 0, 1, …
         "reading": nullable(READING),  # of image files; absent or null: not known
         "rule": variants("name", RULES),
@@ -117,7 +119,7 @@ CONTENT = record(
         "platform": text,
         "sha256": mapping(_sha256, 100_000, keys=_file_name),
     },
-    optional=("class_values", "reading"),
+    optional=("task", "class_values", "reading"),
 )
 
 # Says what is wrong between fields that are right each on its own; None if nothing is.
@@ -188,6 +190,7 @@ def _inputs_travel_as_they_are(content: Mapping) -> str | None:
 
 
 TOGETHER: tuple[Rule, ...] = (
+    wrong_of_task,
     _one_value_a_class,
     _no_name_of_another_class,
     _one_network,

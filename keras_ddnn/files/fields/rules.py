@@ -3,8 +3,8 @@
 from keras_ddnn.files.fields.ranges import COUNT, FRACTION, MAX_WIDTH, POSITIVE, SCALE, SEED, array
 from keras_ddnn.files.shapes import boolean, integer, nullable, one_of, record, sequence, text
 
-# `untrained_rules()`, those of classes, which a device does not import.
-RULE_NAMES = ("random", "entropy", "max_prob", "margin", "second_look")
+# Of `rules.confidence.RULES`, which a device does not import.
+RULE_NAMES = ("random", "entropy", "max_prob", "margin", "width", "second_look")
 
 HEAD_CONFIG = record(
     {

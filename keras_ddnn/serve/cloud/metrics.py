@@ -47,7 +47,7 @@ class CloudMetrics:
         self._bytes.inc(body_bytes)
 
     def show(self, images: np.ndarray, names: list[str]) -> None:
-        """Keep the last of the images (n, h, w, c) of a request, with the names of their classes.
+        """Keep the last of the images (n, h, w, c) of a request, with their answers in words.
 
         They are copied: a view would keep all of the request.
         """
