@@ -26,7 +26,7 @@ from keras_ddnn.heads.fit import fit_head
 from keras_ddnn.labels.sources import Banks
 from keras_ddnn.networks.architectures.named_models import named_model
 from keras_ddnn.networks.cascade import Cascade, as_cascade
-from keras_ddnn.networks.compose import split
+from keras_ddnn.networks.compose import chain, split
 from keras_ddnn.rules.confidence import Gate, Margin, Random, Width
 from keras_ddnn.rules.prices import for_price
 from keras_ddnn.serve.cloud.network import load_cloud
@@ -236,6 +236,21 @@ def test_a_refusal_is_made_on_the_device_of_local_logits_and_of_the_cloud_s(kept
         alone = device.predict(inputs)
     assert alone.classes.tolist() == [None, "calm", "calm", None]
     assert alone.fallback.tolist() == [True, False, False, True]
+
+
+def test_a_device_may_be_linear(tmp_path):
+    keras.utils.set_random_seed(0)
+    table = keras.Input((6,))
+    hidden = layers.Dense(4, activation="relu")(table)
+    models = {"local": layers.Dense(3)(table), "cloud": layers.Dense(3)(hidden)}
+    models = {name: keras.Model(table, output) for name, output in models.items()}
+    network = chain(models, task=QUANTILES)
+    bank = capture(network, DEMANDS, TRUTH)
+    policy = OffloadPolicy(network, None, Width(), np.inf, NAMES)
+    save_policy(policy, tmp_path / "artifact", val_bank=bank)
+    with EdgeRuntime(tmp_path / "artifact", graph="int8") as device:
+        answer = device.predict(DEMANDS)
+    np.testing.assert_allclose(answer.classes, policy.predict(DEMANDS)[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["tcn_small", "lstm_small"])

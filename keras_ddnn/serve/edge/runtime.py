@@ -75,8 +75,9 @@ class EdgeRuntime:
             never answered; None otherwise.
 
     Raises:
-        ValueError: If a file of the artefact is missing or damaged, it holds no such graph, an
-            argument is out of range, or a request of one sample is longer than `max_bytes`.
+        ValueError: If a file of the artefact is missing or damaged, it holds no such graph or
+            nothing that a guard needs, an argument is out of range, or a request of one sample is
+            longer than `max_bytes`.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class EdgeRuntime:
         self.manifest = read_manifest(folder, verify_key)
         self.identity = model_id(folder)
         self.task, self.classes = task_of(self.manifest), labels_of(self.manifest)
+        self.guard = DriftGuard.of(self.manifest) if guarded else None
         path = graph_of(folder, self.manifest, graph)
         self._sent = self.manifest["features"]
         self._inputs_name = inputs_name(self.manifest["input_dtype"])
@@ -122,7 +124,6 @@ class EdgeRuntime:
         link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
         self._questions = Questions(self.requests, link)
         self.score_threshold = self.manifest["score_threshold"]
-        self.guard = DriftGuard.of(self.manifest) if guarded else None
         self.deadline_s, self.max_bytes = deadline_s, max_bytes
 
     def predict(
