@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import toy_split
 from keras import layers
+from PIL import Image
 from toy_manifest import CONTENT, changed, forge
 from toy_service import INFER, SERVED, Server
 
@@ -34,6 +35,7 @@ from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.edge.__main__ import main
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.serve.edge.view import read_images
 from keras_ddnn.serve.protocol.wire import Tensor, encode
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.known import TASKS, in_words, task_from_json
@@ -503,6 +505,17 @@ def test_the_command_of_a_device_tells_the_mean_cost(kept, tmp_path, capsys):
     line = next(row for row in capsys.readouterr().out.splitlines() if "provisioning" in row)
     assert "mean provisioning cost" in line
     assert str((0 + 4 + 7 + 7) / 4) in line
+
+
+def test_folders_of_images_are_no_classes_where_answers_are_numbers(tmp_path):
+    (tmp_path / "monday").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "monday" / "a.png")
+    reads = {"input_shape": [16, 16, 3], "input_dtype": "uint8", "class_names": list(NAMES)}
+    images, labels = read_images(str(tmp_path), None, reads | {"task": TASK}, channels=3)
+    assert images.shape == (1, 16, 16, 3)
+    assert labels is None
+    with pytest.raises(ValueError, match="expected a folder named after a class"):
+        read_images(str(tmp_path), None, reads, channels=3)
 
 
 def test_the_command_of_a_device_counts_refusals(kept, tmp_path, capsys):

@@ -19,7 +19,7 @@ from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.serve.edge.answers import CloudCheck
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
-from keras_ddnn.tasks.known import REFUSED
+from keras_ddnn.tasks.known import REFUSED, task_of
 
 # Causes for which it is not known whether there is anybody.
 UNREACHED = ("connection", "no-address", "time-out", "no-time", "circuit-open", "no-cloud")
@@ -78,14 +78,15 @@ def read_images(
     if not files:
         raise ValueError(f"expected images in {root}; received none")
     files = files[:limit]
-    labels, class_names, reader = None, manifest["class_names"], labels_of(manifest)
-    if isinstance(reader, Classes) and any(file.parent != root for file in files):
+    labels, class_names = None, manifest["class_names"]
+    in_classes = task_of(manifest).target_reader is None
+    if in_classes and any(file.parent != root for file in files):
         for file in files:
             if file.parent.name not in class_names:
                 known = ", ".join(class_names)
                 raise ValueError(f"{file}: expected a folder named after a class, {known}")
         numbers = np.array([class_names.index(file.parent.name) for file in files])
-        labels = reader.decode(numbers)
+        labels = Classes.of_manifest(manifest).decode(numbers)
     reading = chosen_reading(reading, trained)
     ((images, _),) = read_groups([files], root, cached=False, **reading)
     say_passed_over(root, passed)
