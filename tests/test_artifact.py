@@ -18,8 +18,9 @@ from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.deploy.artifact import ARTIFACT_RULES, load_policy, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.blend import Anchor
-from keras_ddnn.files import manifest_fields
 from keras_ddnn.files.checksums import sha256
+from keras_ddnn.files.fields import content as manifest_fields
+from keras_ddnn.files.fields import rules as rule_fields
 from keras_ddnn.files.manifest import SCHEMA, read_manifest
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.fit import HeadRule
@@ -28,7 +29,7 @@ from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.rules.calibration import for_local_fraction
-from keras_ddnn.rules.confidence import Margin, Random, untrained_rules
+from keras_ddnn.rules.confidence import RULES, Margin, Random
 from keras_ddnn.serve.cloud.network import load_cloud
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.training.capture import capture
@@ -349,12 +350,12 @@ YOUNGER = ("bottleneck", "class_weight", "optimizer", "label_smoothing")
 
 
 def test_the_table_of_fields_knows_what_is_written():
-    assert set(manifest_fields.RULE_NAMES) == {*untrained_rules(), "second_look"}
-    assert set(manifest_fields.RULES) == set(ARTIFACT_RULES)
+    assert set(rule_fields.RULE_NAMES) == set(RULES)
+    assert set(rule_fields.RULES) == set(ARTIFACT_RULES)
     for config, shape in (
         (DDNNConfig(bottleneck=4), manifest_fields.DDNN),
         (DDNNConfig(lambda_local="random"), manifest_fields.DDNN),
-        (HeadConfig(), manifest_fields.HEAD_CONFIG),
+        (HeadConfig(), rule_fields.HEAD_CONFIG),
     ):
         content = json.loads(json.dumps(as_json(config)))
         shape("config", content)

@@ -84,7 +84,7 @@ def test_the_slider_plans_another_threshold(served):
     plan = SERVED["plan"][0]
     assert page.value("document.getElementById('threshold').value") == str(plan["score_threshold"])
     expected = ["0.0 %", "80.0 %", "12"]  # 2×2×3 codes, all sent
-    assert [text(page, f"plan-{name}") for name in ("local", "accuracy", "bytes")] == expected
+    assert [text(page, f"plan-{name}") for name in ("local", "measure", "bytes")] == expected
 
 
 def test_it_asks_for_the_token_and_then_works(tmp_path):

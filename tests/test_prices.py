@@ -211,15 +211,3 @@ def test_other_classes_and_a_negative_price_are_refused(four_cases):
         PricedClasses(np.ones((3, 3))).answers(four_cases.edge.outputs)
     with pytest.raises(ValueError, match="price must be positive; received -1"):
         for_price(np.arange(4.0), four_cases, -1)
-
-
-def test_an_artefact_keeps_plain_classes_alone(toy_policy, tmp_path):
-    from keras_ddnn.deploy.artifact import save_policy
-    from keras_ddnn.deploy.policy import OffloadPolicy
-    from keras_ddnn.rules.confidence import Margin
-
-    priced = replace(as_cascade(toy_policy.model), task=PricedClasses(1 - np.eye(3)))
-    policy = OffloadPolicy(priced, None, Margin(), 0.5, toy_policy.class_names)
-    with pytest.raises(ValueError, match="highest logit; received the task 'priced_classes'"):
-        save_policy(policy, tmp_path / "artifact")
-    assert not (tmp_path / "artifact").exists()

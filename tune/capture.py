@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ddnn.data.classes import Classes
+from keras_ddnn.data.classes import Classes, labels_of
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS, load, read_split
 from keras_ddnn.data.rows.images import chosen_reading
 from keras_ddnn.data.rows.view import taken
@@ -155,7 +155,7 @@ def _as_read(splits: Splits, what: str, manifest: dict[str, Any]) -> Split:
     Raises:
         ValueError: If a label is none of its classes, or a number means another class.
     """
-    classes, called = Classes.of_manifest(manifest), tuple(manifest["class_names"])
+    classes, called = labels_of(manifest), tuple(manifest["class_names"])
     names = splits.class_names
     nameless = [Classes.numbered(len(those)).names for those in (names, called)]
     if classes.are_numbers and names not in nameless and called not in nameless:

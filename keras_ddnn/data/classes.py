@@ -8,6 +8,8 @@ from numbers import Integral
 import numpy as np
 
 from keras_ddnn.files.checks import expect
+from keras_ddnn.tasks.arrays import Numbers
+from keras_ddnn.tasks.known import task_of
 
 SHOWN = 10  # labels a message lists before it leaves some out
 KEY = "class_values"  # of a manifest; without it the labels are the numbers 0..k-1
@@ -152,6 +154,15 @@ class Classes:
         places = np.searchsorted(known, labels, sorter=order)
         numbers = order[np.minimum(places, len(known) - 1)]
         return numbers, known[numbers] == labels
+
+
+def labels_of(manifest: Mapping) -> Classes | Numbers:
+    """Return what an artefact answers in: its classes, or numbers.
+
+    Raises:
+        ValueError: As `task_of`, or if there is not a label for each name.
+    """
+    return task_of(manifest).target_reader or Classes.of_manifest(manifest)
 
 
 def read_labels(labels, subject: str = "labels") -> tuple[np.ndarray, Classes, str | None]:

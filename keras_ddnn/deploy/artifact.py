@@ -6,7 +6,7 @@ signature tells whose artefact it is. See `save_policy(sign=…)` and `load_poli
 """
 
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.classes import KEY, Classes
+from keras_ddnn.data.classes import KEY, labels_of
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.deploy.export import export_cloud, export_edge
 from keras_ddnn.deploy.model_card import model_card
@@ -34,21 +34,24 @@ from keras_ddnn.files.records import as_json
 from keras_ddnn.files.signature import Key, private_key
 from keras_ddnn.heads.fit import HeadRule
 from keras_ddnn.heads.mc_dropout import MCDropout
+from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.labels.rule_file import LOGIT_RULES
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.calibration import Calibration, operating_points
-from keras_ddnn.rules.confidence import Margin, OffloadRule, SecondLook, name_of
+from keras_ddnn.rules.confidence import OffloadRule, SecondLook, Width, name_of, untrained_rules
 from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.known import task_as_json, task_of
 
 README = "README.md"
 RANGE_SAMPLES = 256  # validation samples that give the ranges of codes
 
-# Name in a manifest → rule; `manifest_fields.RULES` has a row for each.
+# Name in a manifest → rule; `files/fields/rules.py` has a row for each.
 ARTIFACT_RULES: dict[str, type[OffloadRule]] = {
     **LOGIT_RULES,
+    "width": Width,
     "second_look": SecondLook,
     "head": HeadRule,
     "mc_dropout": MCDropout,
@@ -87,15 +90,11 @@ def save_policy(
 
     Raises:
         OSError: If the folder cannot be written.
-        ValueError: If the task is not that of plain classes, the rule or a layer is none that
-            `load_policy` could make again, a graph cannot be made, or the key is none.
+        ValueError: If the task, the rule or a layer is none that `load_policy` could make again, a
+            graph cannot be made, or the key is none.
     """
     key = None if sign is None else private_key(sign)
-    if (task := policy.cascade.task.name) != CLASSIFICATION.name:
-        raise ValueError(
-            "devices and clouds answer with the class of the highest logit; received the task "
-            f"{task!r}: run its policy in Python, an artefact cannot keep it"
-        )
+    task = task_as_json(policy.cascade.task)
     with replacing_folder(folder) as new:
         name = name_of(policy.rule, ARTIFACT_RULES, "an artefact keeps a rule that is")
         rule = {"name": name, **policy.rule.save(new)}
@@ -133,6 +132,8 @@ def save_policy(
             "versions": {name: version(name) for name in ("keras", "tensorflow", "numpy")},
             "platform": platform.platform(),
         }
+        if task["name"] != CLASSIFICATION.name:  # which is meant where none is named
+            manifest["task"] = task
         if not policy.classes.are_numbers:
             manifest[KEY] = list(policy.classes.values)
         if policy.reading is not None:
@@ -147,8 +148,12 @@ def require_keepable(network: Cascade) -> None:
 
     It makes both graphs of the network as it is, with a rule that costs little.
     """
-    classes = network.tiers[-1].model.output["outputs"].shape[-1]
-    policy = OffloadPolicy(network, None, Margin(), 0.5, tuple(map(str, range(classes))))
+    columns = network.tiers[-1].model.output["outputs"].shape[-1]
+    *_, rule = (
+        LogitHead(np.zeros((columns, 2)), np.zeros(2), input="logits"),
+        *(rule for rule in untrained_rules(network.task).values() if rule.fits_graph),
+    )
+    policy = OffloadPolicy(network, None, rule, 0.5, tuple(map(str, range(columns))))
     with TemporaryDirectory() as folder:
         save_policy(policy, Path(folder) / "artifact")
 
@@ -198,6 +203,7 @@ def load_policy(folder: str | Path, verify_key: Key | None = None) -> OffloadPol
     kind = ARTIFACT_RULES[rule.pop("name")]
     require_listed(manifest, folder, DDNN_WEIGHTS, *kind.files)
     try:
+        task, classes = task_of(manifest), labels_of(manifest)
         config = manifest["ddnn"] and DDNNConfig(**manifest["ddnn"])
     except ValueError as error:
         raise ValueError(f"{folder / MANIFEST}: {error}") from None
@@ -207,10 +213,12 @@ def load_policy(folder: str | Path, verify_key: Key | None = None) -> OffloadPol
         network = rebuild(lambda: build_ddnn(shape, count, config), folder / DDNN_WEIGHTS)
     else:
         network = load_network(folder, manifest)
+    if task is not CLASSIFICATION:
+        network = replace(as_cascade(network), task=task)
     try:
         loaded = kind.load(rule, folder, as_cascade(network).model)
     except ValueError as error:
         raise ValueError(f"{folder / MANIFEST}: {error}") from None
     threshold = manifest["score_threshold"]
-    data = {"classes": Classes.of_manifest(manifest), "reading": manifest.get("reading")}
+    data = {"classes": classes, "reading": manifest.get("reading")}
     return OffloadPolicy(network, config, loaded, threshold, class_names, **data)

@@ -37,7 +37,8 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
         images: Inputs of the network (n, ...), of the kind to be met. If given, the local network
             computes in int8, with ranges of these inputs (post-training quantisation), except for
             its last layer: logits of eight bits would rank samples in a few coarse steps. The rule
-            stays float32 too, and so do layers and scopes that are called, or end in, "score".
+            stays float32 too, and so do layers and scopes that are called, or end in, "score". A
+            network of one layer is so left as it is.
 
     Raises:
         OSError: If the file cannot be written.
@@ -120,7 +121,7 @@ def _save(function, folder) -> None:
 
 
 def _quantised(converter, graph: bytes, images) -> bytes:
-    """Convert again, with all in int8 but the logits and the score."""
+    """Convert again, with all in int8 but the logits and the score; the same if that is all."""
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in images)
     device = Interpreter(model_content=graph)
@@ -131,10 +132,16 @@ def _quantised(converter, graph: bytes, images) -> bytes:
     with warnings.catch_warnings():
         # The one public way to quantise a part of a graph; it loads it into an older interpreter.
         warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
-        return tf.lite.experimental.QuantizationDebugger(
-            converter=converter,
-            debug_dataset=converter.representative_dataset,
-            debug_options=tf.lite.experimental.QuantizationDebugOptions(
-                denylisted_nodes=in_float, denylisted_ops=["TOPK_V2"]
-            ),
-        ).get_nondebug_quantized_model()
+        try:
+            debugger = tf.lite.experimental.QuantizationDebugger(
+                converter=converter,
+                debug_dataset=converter.representative_dataset,
+                debug_options=tf.lite.experimental.QuantizationDebugOptions(
+                    denylisted_nodes=in_float, denylisted_ops=["TOPK_V2"]
+                ),
+            )
+        except ValueError as error:
+            if "in debug mode" in str(error):  # it has found nothing in int8
+                return graph
+            raise
+        return debugger.get_nondebug_quantized_model()

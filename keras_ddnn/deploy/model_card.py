@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from keras_ddnn.files.manifest import inputs_name
+from keras_ddnn.tasks.known import task_of
 
 CARD = """\
 # {title}
@@ -15,8 +16,8 @@ Written by keras_ddnn; `manifest.json` has every number below, and the SHA-256 o
 | | |
 |---|---|
 | {inputs} | {dtype}, {image}{sizes}; normalisation is part of the networks |
-| classes | {classes} |
-| rule | {rule}; a sample is offloaded where its score is at or above {threshold:.6g} |
+| {outputs} | {names} |
+{answer}| rule | {rule}; a sample is offloaded where its score is at or above {threshold:.6g} |
 | {what} sent | {sent} |
 {metrics}{promise}
 ## Run it
@@ -24,14 +25,14 @@ Written by keras_ddnn; `manifest.json` has every number below, and the SHA-256 o
 import keras_ddnn
 
 policy = keras_ddnn.load_policy("this/folder")  # verifies every file first
-classes, offloaded = policy.predict({inputs})
+{answers}, offloaded = policy.predict({inputs})
 ```
 {serving}
 ## Limits
 - The threshold was chosen on validation data. {Inputs} of another kind
   ({another}) change the local
   fraction and void every promise above.
-- Every sample gets one of the classes, also one that shows none of them.
+- {always}
 - {privacy}
 """
 SERVING = """
@@ -47,6 +48,12 @@ FEATURES_TELL = "The features that are sent tell much of the input: they are cod
 INPUTS_TELL = (
     "Offloaded samples leave the device as they came: serve over https where that matters."
 )
+CLASSES = "Every sample gets one of the classes, also one that shows none of them."
+REFUSALS = (
+    "A sample gets no answer, None, where that is cheapest by the prices of the task, and else one "
+    "of the classes, also one that shows none of them."
+)
+NUMBERS = "Every sample gets a number, also one that is unlike all that was trained on."
 NOT_SERVED = """
 It holds no graph for a device: {rule} cannot be part of one.
 """
@@ -69,13 +76,13 @@ def model_card(manifest: dict, graphs: list[str]) -> str:
     sizes = IMAGE_SIZES.get(len(manifest["input_shape"]), "") if image else ""
     data = "--images FOLDER" if sizes == IMAGE_SIZES[3] else "--dataset FILE.npz"
     return CARD.format(
-        title=f"Split classifier of {len(manifest['class_names'])} classes",
+        **_of_task(manifest),
         inputs=inputs,
         Inputs=inputs.capitalize(),
         dtype=manifest["input_dtype"],
         image=_sizes(manifest["input_shape"]),
         sizes=sizes,
-        classes=", ".join(manifest["class_names"]),
+        names=", ".join(manifest["class_names"]),
         rule=name,
         threshold=manifest["score_threshold"],
         what=inputs if are_inputs else "features",
@@ -88,6 +95,26 @@ def model_card(manifest: dict, graphs: list[str]) -> str:
         promise=f"\nPromise of the threshold: {calibration['promise']}.\n" if calibration else "",
         serving=SERVING.format(data=data) if graphs else NOT_SERVED.format(rule=name),
     )
+
+
+def _of_task(manifest: Mapping) -> dict[str, str]:
+    """Say what the answers are."""
+    task, count = task_of(manifest), len(manifest["class_names"])
+    priced = "" if task.measure.higher_is_better else f"| measured by | {task.measure.title} |\n"
+    if task.target_reader is not None:
+        level = getattr(task, "level", None)
+        said = "the number itself" if count == 1 else f"the quantile {level:g}"
+        answer = f"| answer | {said} |\n{priced}"
+        words = {"title": "Split network of numbers", "outputs": "outputs", "answers": "numbers"}
+        return words | {"answer": answer, "always": NUMBERS}
+    chosen = f"| answer | the class of the least expected price |\n{priced}" if priced else ""
+    return {
+        "title": f"Split classifier of {count} classes",
+        "outputs": "classes",
+        "answers": "classes",
+        "answer": chosen,
+        "always": CLASSES if task.refusal is None else REFUSALS,
+    }
 
 
 def _sent(manifest: Mapping) -> str:

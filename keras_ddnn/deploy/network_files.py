@@ -6,8 +6,8 @@ from pathlib import Path
 
 from keras_ddnn.data.outputs import TIERS
 from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.files.fields.content import INPUT_TYPES, SENT_TYPES
 from keras_ddnn.files.manifest import require_listed
-from keras_ddnn.files.manifest_fields import INPUT_TYPES, SENT_TYPES
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.paper import save_weights
 from keras_ddnn.networks.weights import describe, from_description, read_description, rebuild

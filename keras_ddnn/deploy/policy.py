@@ -28,6 +28,7 @@ from keras_ddnn.networks.batched import (
 )
 from keras_ddnn.networks.cascade import Cascade, Tier, as_cascade
 from keras_ddnn.rules.confidence import Gate, OffloadRule
+from keras_ddnn.tasks.arrays import Numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +40,9 @@ class OffloadPolicy:
         config: What a model of `build_ddnn` was built from; None for others.
         rule: Scores samples from what the device knows.
         score_threshold: Samples with a score at or above it are offloaded.
-        class_names: One name a class.
-        classes: The user's labels, in which it answers; the numbers 0..k-1 by default.
+        class_names: One name a class; of another task, one an output, such as "quantile 0.1".
+        classes: The user's labels, in which it answers; the numbers 0..k-1 by default. Where
+            answers are numbers, `Numbers`, also by default.
         later: The gates of the tiers between the device and the last, in order; none of two tiers.
         reading: How a device reads image files, see `Splits.reading`; None leaves it to the device.
 
@@ -54,13 +56,15 @@ class OffloadPolicy:
     rule: OffloadRule
     score_threshold: float
     class_names: tuple[str, ...]
-    classes: Classes = field(default=None, kw_only=True)
+    classes: Classes | Numbers = field(default=None, kw_only=True)
     later: Sequence[Gate] = field(default=(), kw_only=True)
     reading: Mapping[str, Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.classes is None:
-            object.__setattr__(self, "classes", Classes.numbered(len(self.class_names)))
+            reader = as_cascade(self.model).task.target_reader
+            reader = reader or Classes.numbered(len(self.class_names))
+            object.__setattr__(self, "classes", reader)
         count = len(self.classes)
         expect(count == len(self.class_names), "class_names", f"{count} names", self.class_names)
         tiers = as_cascade(self.model).model.output
@@ -101,11 +105,14 @@ class OffloadPolicy:
         return self.gates[0].sends_on(self._edge([*self._ask_device(images)], images))
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Classify uint8 images (n, h, w, c); the cloud network sees the offloaded ones alone.
+        """Answer about uint8 images (n, h, w, c), or what else the network reads.
+
+        The cloud network sees the offloaded ones alone.
 
         Returns:
             The user's labels, integers or strings of shape (n,), with None for no answer where the
-            task may refuse one; and whether each came from behind the device, bool (n,).
+            task may refuse one, or numbers, float64 (n,); and whether each came from behind the
+            device, bool (n,).
 
         Raises:
             ValueError: If the images are of another shape or type than the model's, or none.
@@ -114,7 +121,9 @@ class OffloadPolicy:
         return self.classes.decode(answers, self.cascade.task.refusal), tiers > 0
 
     def route(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the class number of each image, int (n,), and the place of the tier that said it.
+        """Return the task's answer to each image, and the place of the tier that said it.
+
+        The answer is a class number, int (n,), or a number, float64 (n,); see `Task.answers`.
 
         The place, int8 (n,), is 0 for the device. A tier sees the samples alone that all tiers
         before it have sent on. Arguments and errors are those of `predict`.

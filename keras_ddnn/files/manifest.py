@@ -11,7 +11,7 @@ from pathlib import Path
 
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.files.checksums import cut, damage, files_of, sha256, sha256_of_json
-from keras_ddnn.files.manifest_fields import check_content
+from keras_ddnn.files.fields.content import check_content
 from keras_ddnn.files.shapes import short
 from keras_ddnn.files.signature import Key, private_key, public_key, require_signature
 
@@ -32,7 +32,7 @@ def write_manifest(folder, content: dict, sign: Key | None = None) -> None:
 
     Args:
         folder: The artefact.
-        content: Plain JSON, as in `manifest_fields.CONTENT`; `schema`, the hash of each file and
+        content: Plain JSON, as in `fields/content.py`; `schema`, the hash of each file and
             that of the manifest are added.
         sign: A private key, or the PEM file that holds it; the manifest's signature is written
             beside it.
@@ -159,7 +159,7 @@ def hops_of(run) -> list[Path]:
 
 
 def require_next(manifest: Mapping, following: Mapping) -> None:
-    """Raise ValueError unless an artefact reads what another sends, and knows the same classes.
+    """Raise ValueError unless an artefact reads what another sends, and answers the same.
 
     Args:
         manifest: Of the artefact whose device sends.
@@ -170,6 +170,7 @@ def require_next(manifest: Mapping, following: Mapping) -> None:
     expected = {
         "input_shape": sent["shape"],
         "input_dtype": "float32" if dtype == "float16" else dtype,
+        "task": manifest.get("task"),
         "class_names": manifest["class_names"],
         "class_values": manifest.get("class_values"),
     }

@@ -14,7 +14,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.blend import Anchor, AnchoredRule, require_confidence
-from keras_ddnn.files import manifest_fields
+from keras_ddnn.files.fields.rules import HEAD
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
@@ -91,7 +91,7 @@ class HeadRule(AnchoredRule):
             ValueError: In one line, if the description is none, or the weights are not of this
                 head.
         """
-        manifest_fields.HEAD("head", description)
+        HEAD("head", description)
         config, shape = HeadConfig(**description["config"]), tuple(description["input_shape"])
         head = rebuild(lambda: build_head(shape, config), folder / HEAD_WEIGHTS)
         return cls(head, config, anchor=Anchor.from_json(description["anchor"]))

@@ -159,6 +159,7 @@ class Numbers:
     """
 
     columns: int
+    are_numbers = True  # see `Classes.are_numbers`
 
     def __len__(self) -> int:
         return self.columns
@@ -167,6 +168,6 @@ class Numbers:
         """Return targets as float64 (n,); ValueError unless they are finite numbers (n,)."""
         return as_numbers(targets, subject)
 
-    def decode(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the numbers (n,) as they are."""
+    def decode(self, numbers: np.ndarray, refusal: None = None) -> np.ndarray:
+        """Return the numbers (n,) as they are; there is none that stands for no answer."""
         return numbers

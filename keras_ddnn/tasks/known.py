@@ -1,7 +1,9 @@
 """The tasks that files name, and the names of all their costs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from keras_ddnn.files.checks import require_choice
 from keras_ddnn.tasks import regression
@@ -16,6 +18,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     PricedClasses.name: PricedClasses,
     Regression.name: Regression,
 }
+REFUSED = "no answer"  # in words
 COST_NAMES = (*COSTS, PricedClasses.reported, *regression.COSTS)
 
 
@@ -33,7 +36,35 @@ def task_from_json(content: Mapping[str, Any]) -> Task:
     """Return the task that `task_as_json` has described.
 
     Raises:
-        ValueError: If it is unknown, or its arguments are bad.
+        ValueError: In one line, if it is unknown, or its arguments are bad.
     """
-    require_choice("task", content["name"], TASKS)
-    return TASKS[content["name"]](**content["config"])
+    name = content["name"]
+    require_choice("task", name, TASKS)
+    try:
+        return TASKS[name](**content["config"])
+    except (TypeError, ValueError) as error:  # TypeError of arguments that it does not have
+        raise ValueError(f"task {name!r}: {error}") from None
+
+
+def task_of(manifest: Mapping[str, Any]) -> Task:
+    """Return the task of an artefact, that of plain classes where its manifest names none.
+
+    Raises:
+        ValueError: As `task_from_json`.
+    """
+    content = manifest.get("task")
+    return CLASSIFICATION if content is None else task_from_json(content)
+
+
+def in_words(task: Task, outputs: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return what outputs (n, ...) answer, for people to read: class names, or numbers.
+
+    Args:
+        task: What they are.
+        outputs: Of a network.
+        names: One a column.
+    """
+    answers = task.answers(outputs).tolist()
+    if task.target_reader is not None:
+        return [f"{number:.6g}" for number in answers]
+    return [REFUSED if number == task.refusal else names[number] for number in answers]

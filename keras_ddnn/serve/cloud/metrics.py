@@ -53,7 +53,7 @@ class CloudMetrics:
         self.refused.labels(str(status)).inc()
 
     def show(self, images: np.ndarray, names: list[str]) -> None:
-        """Keep the last of the images (n, h, w, c) of a request, with the names of their classes.
+        """Keep the last of the images (n, h, w, c) of a request, with their answers in words.
 
         Frames of cameras (n, D, h, w, c) are kept side by side.
 

@@ -12,6 +12,7 @@ from keras_ddnn.files.manifest import CLOUD, artifact_of, model_id, read_manifes
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.protocol.answers import Answers
+from keras_ddnn.tasks.known import task_of
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -90,10 +91,12 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     Raises:
         OSError: If the file of the key cannot be read.
         ValueError: If a file is missing or damaged, the signature asked for is missing or wrong,
-            the artefact has no network for the cloud, or one that does more than compute.
+            its task is none, the artefact has no network for the cloud, or one that does more than
+            compute.
     """
     folder = artifact_of(run)
     manifest = read_manifest(folder, verify_key)
+    task_of(manifest)  # which is refused before anything is loaded, if it is none
     if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
         raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")
 

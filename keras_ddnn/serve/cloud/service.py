@@ -26,6 +26,7 @@ from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.requests import request_reader
 from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, WireError, encode
+from keras_ddnn.tasks.known import in_words, task_of
 
 NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
@@ -57,7 +58,7 @@ def make_app(
 
     A request that cannot be answered gets a status of 4xx and `{"error": reason}` in one line; one
     that comes when the queue is full, or when the network fails, gets 503 and may be tried again.
-    Features whose logits are not finite are refused with 422, for no class can be told from them.
+    Features whose logits are not finite are refused with 422, for no answer can be told from them.
     What the protocol knows and this service does not do is refused too, not passed over.
 
     Beside the logits it says which tier has made them, `tiers`, and whether one behind it failed,
@@ -85,7 +86,7 @@ def make_app(
         An ASGI application whose lifespan runs the queue, and ends when that is empty.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range, or the manifest names no task.
     """
     page_text = files("keras_ddnn.serve.cloud").joinpath("page.html").read_bytes()
     metrics = CloudMetrics()
@@ -100,7 +101,7 @@ def make_app(
         observe=metrics.batch.observe,
     )
     metrics.queued.set_function(lambda: batcher.queued)
-    class_names = manifest["class_names"]
+    task, names = task_of(manifest), manifest["class_names"]
     read_request = request_reader(manifest, identity, max_queue)
     versioned = f"{MODEL}/versions/{identity}"
 
@@ -130,7 +131,7 @@ def make_app(
             raise Refused(422, "the network has no finite logits for these features")
         metrics.answered(len(said), asked.answered_locally, len(body))
         if asked.images is not None:
-            metrics.show(asked.images, [class_names[k] for k in said.logits.argmax(axis=1)])
+            metrics.show(asked.images, in_words(task, said.logits, names))
         tensors = [tensor for tensor in said.as_tensors() if tensor.name in asked.outputs]
         answer, content = encode(tensors, kind="outputs", model_name=NAME, request_id=asked.id)
         metrics.seconds.observe(time.perf_counter() - scope["since"])
@@ -172,7 +173,8 @@ def make_app(
     @app.get("/state")
     async def state() -> dict:
         keys = ("plan", "score_threshold", "features")
-        own = {"model": identity, "behind": tier.state()}
+        told = {name: getattr(task.measure, name) for name in ("name", "title", "higher_is_better")}
+        own = {"model": identity, "behind": tier.state(), "measure": told}
         return metrics.as_json() | {key: manifest[key] for key in keys} | own
 
     @app.get("/")

@@ -8,8 +8,19 @@ from math import ceil, lcm
 import numpy as np
 
 from keras_ddnn.serve.drift.sample_bounds import highest_mean, share_error
+from keras_ddnn.tasks.known import task_of
+from keras_ddnn.tasks.task import Task
 
 MOST_SAMPLES = 10**6  # that shares in a plan can tell
+
+
+def require_right_or_wrong(task: Task, reader: str) -> None:
+    """Raise ValueError unless answers are right or wrong, of which accuracies are told."""
+    if not task.measure.higher_is_better:
+        raise ValueError(
+            f"{reader}: expected an artefact of plain classes, whose answers are right or wrong; "
+            f"received one of the task {task.name!r}: leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,9 @@ class ValidationSample:
             manifest: What `read_manifest` returns.
 
         Raises:
-            ValueError: If it knows nothing of validation data.
+            ValueError: If it knows nothing of validation data, or answers are not right or wrong.
         """
+        require_right_or_wrong(task_of(manifest), "a drift guard")
         calibration, plan = manifest.get("calibration"), manifest.get("plan")
         numbers = calibration["numbers"] if calibration else {}
         if "validation" in numbers:

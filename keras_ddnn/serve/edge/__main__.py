@@ -24,7 +24,7 @@ with extras_of_a_command():
     from keras_ddnn.files.manifest import EDGE_GRAPHS
     from keras_ddnn.files.signals import ending_of, interruptible
     from keras_ddnn.serve.edge.benchmark import benchmark
-    from keras_ddnn.serve.edge.metrics import EdgeMetrics, served
+    from keras_ddnn.serve.edge.metrics import served
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
     from keras_ddnn.serve.edge.view import live_view, read_images, show_check, show_report
     from keras_ddnn.serve.protocol.limits import MAX_BYTES
@@ -46,23 +46,23 @@ def main(arguments=None) -> None:
             parser.exit(2, f"error: {' '.join(str(error).split())}\n")
         except KeyboardInterrupt:
             code, word = ending_of(received)
-            if done.classes:
+            if done.outputs:
                 done.show()
             parser.exit(code, f"{word}: {done.told}\n")
 
 
 @dataclass
 class _Done:
-    """What a device has classified so far."""
+    """What a device has answered so far."""
 
-    metrics: EdgeMetrics | None = None
-    classes: list[np.ndarray] = field(default_factory=list)
+    runtime: EdgeRuntime | None = None
+    outputs: list[np.ndarray] = field(default_factory=list)
     labels: np.ndarray | None = None
     total: int = 0
 
     @property
     def told(self) -> str:
-        count = sum(map(len, self.classes))
+        count = sum(map(len, self.outputs))
         return (
             f"{count:,} of {self.total:,} images are classified"
             if count
@@ -70,9 +70,9 @@ class _Done:
         )
 
     def show(self) -> None:
-        classes = np.concatenate(self.classes)
-        labels = None if self.labels is None else self.labels[: len(classes)]
-        show_report(self.metrics, classes, labels)
+        outputs = np.concatenate(self.outputs)
+        labels = None if self.labels is None else self.labels[: len(outputs)]
+        show_report(self.runtime, outputs, labels)
 
 
 def _run(options, done: _Done) -> None:
@@ -109,8 +109,8 @@ def _runtime_of(options) -> EdgeRuntime:
 
 
 def _classify(runtime, options, done: _Done) -> None:
-    """Classify the images, a batch at a time."""
-    done.metrics = metrics = runtime.metrics
+    """Answer about the images, a batch at a time."""
+    done.runtime, metrics = runtime, runtime.metrics
     with ExitStack() as stack:
         stack.enter_context(runtime)
         if options.metrics_port is not None:
@@ -135,8 +135,10 @@ def _classify(runtime, options, done: _Done) -> None:
         stack.enter_context(live_view(len(images), metrics, lambda: runtime.breaker))
         for start in range(0, len(images), options.batch):
             part = slice(start, start + options.batch)
-            known = None if labels is None else labels[part]
-            done.classes.append(runtime.predict(images[part], known).classes)
+            # An audit counts right and wrong answers.
+            audits = labels is not None and runtime.task.measure.higher_is_better
+            answer = runtime.predict(images[part], labels[part] if audits else None)
+            done.outputs.append(answer.logits)
             runtime.require_welcome()
 
 

@@ -12,13 +12,15 @@ class EdgeAnswer:
     """What a device says of n images.
 
     Attributes:
-        classes: The user's labels, integers or strings of shape (n,).
+        classes: The user's labels, integers or strings of shape (n,), with None for no answer where
+            the task of the artefact may refuse one; or numbers, float64 (n,), where it is of these.
         scores: Of the offload rule, float32 of shape (n,).
         offloaded: Whether the cloud was to answer, bool of shape (n,).
-        causes: Why it was to and did not, so that the class is the local network's: of
+        causes: Why it was to and did not, so that the answer is the local network's: of
             `keras_ddnn.serve.protocol.causes.CAUSES`, str of shape (n,); empty for all others.
         seconds: From images to answer.
-        logits: Of the network that answered, float32 of shape (n, num_classes).
+        logits: Of the network that answered, float32 of shape (n, num_classes); of numbers, its
+            outputs, such as quantiles, (n, q).
         tiers: How many tiers behind this one that network is, int of shape (n,): 0 for the local
             one, 1 for the service that was asked, more for one that this service has asked.
         fallback_behind: Whether the service answered in place of one behind it that failed, bool of

@@ -9,7 +9,7 @@ from threading import Lock
 
 import numpy as np
 
-from keras_ddnn.data.classes import Classes
+from keras_ddnn.data.classes import labels_of
 from keras_ddnn.files.checks import require_choice, require_count, require_inputs, require_positive
 from keras_ddnn.files.manifest import (
     EDGE_GRAPHS,
@@ -21,6 +21,7 @@ from keras_ddnn.files.manifest import (
 from keras_ddnn.files.signature import Key
 from keras_ddnn.rules.confidence import offloads
 from keras_ddnn.serve.drift.guard import DriftGuard
+from keras_ddnn.serve.drift.validation import require_right_or_wrong
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
 from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
@@ -29,6 +30,7 @@ from keras_ddnn.serve.edge.requests import RequestWriter
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.link import CloudLink
+from keras_ddnn.tasks.known import task_of
 
 BATCH = 32  # samples at a time through the graph, and the most in a request
 
@@ -52,7 +54,8 @@ class EdgeRuntime:
         failures: Requests in a row without an answer after which the cloud is left alone.
         rest_s: For how long, in seconds, before it is tried again.
         guarded: Whether a drift guard decides, see `DriftGuard.of`. What it draws for audit is sent
-            with what is offloaded, and waits for the cloud as long; a local answer stands.
+            with what is offloaded, and waits for the cloud as long; a local answer stands. It
+            counts right and wrong answers: of plain classes alone.
         max_bytes: Length of the longest request body that the service takes. What would be longer
             is sent in several requests.
         max_samples: The most that the service takes of one request.
@@ -63,7 +66,8 @@ class EdgeRuntime:
             be changed.
         guard: The drift guard, or None.
         manifest: Manifest of the artefact.
-        classes: The labels it answers in.
+        task: What its answers are: it makes them of the outputs, here or of the cloud.
+        classes: The labels it answers in, `Classes`, or `Numbers`.
         identity: Identity of the artefact, see `model_id`.
         metrics: What has happened so far.
         requests: Writes them; it knows how long they are.
@@ -71,8 +75,9 @@ class EdgeRuntime:
             never answered; None otherwise.
 
     Raises:
-        ValueError: If a file of the artefact is missing or damaged, it holds no such graph, an
-            argument is out of range, or a request of one sample is longer than `max_bytes`.
+        ValueError: If a file of the artefact is missing or damaged, it holds no such graph or
+            nothing that a guard needs, an argument is out of range, or a request of one sample is
+            longer than `max_bytes`.
     """
 
     def __init__(
@@ -96,7 +101,9 @@ class EdgeRuntime:
         require_positive(deadline_s=deadline_s, rest_s=rest_s)
         folder = artifact_of(folder)
         self.manifest = read_manifest(folder, verify_key)
-        self.identity, self.classes = model_id(folder), Classes.of_manifest(self.manifest)
+        self.identity = model_id(folder)
+        self.task, self.classes = task_of(self.manifest), labels_of(self.manifest)
+        self.guard = DriftGuard.of(self.manifest) if guarded else None
         path = graph_of(folder, self.manifest, graph)
         self._sent = self.manifest["features"]
         self._inputs_name = inputs_name(self.manifest["input_dtype"])
@@ -117,7 +124,6 @@ class EdgeRuntime:
         link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
         self._questions = Questions(self.requests, link)
         self.score_threshold = self.manifest["score_threshold"]
-        self.guard = DriftGuard.of(self.manifest) if guarded else None
         self.deadline_s, self.max_bytes = deadline_s, max_bytes
 
     def predict(
@@ -127,23 +133,26 @@ class EdgeRuntime:
         *,
         deadline: float | None = None,
     ) -> EdgeAnswer:
-        """Classify images or other inputs, n at least 1; no fault of the network is raised.
+        """Answer about images or other inputs, n at least 1; no fault of the network is raised.
 
         Args:
             images: uint8 (n, h, w, c), or what else the artefact reads: `input_dtype` and
                 `input_shape` of its manifest.
-            labels: For the audit alone, where they are known: the user's labels, of shape (n,);
-                where not, a negative number that is no class, an empty string or None.
+            labels: For the audit alone, and so of plain classes alone, where they are known: the
+                user's labels, of shape (n,); where not, a negative number that is no class, an
+                empty string or None.
             deadline: For the answer, by `time.monotonic`, in place of `deadline_s` from now.
 
         Raises:
             ValueError: If the images are of another shape or type than the artefact's, there is
-                not one label an image, or training did not have a label.
+                not one label an image, training did not have a label, or answers are not right or
+                wrong.
         """
         begin = time.monotonic()
         require_inputs(images, self.manifest["input_shape"], self.manifest["input_dtype"])
         numbers = np.full(len(images), -1)
         if labels is not None:
+            require_right_or_wrong(self.task, "labels")
             if np.shape(labels) != numbers.shape:
                 received = f"received shape {np.shape(labels)}"
                 raise ValueError(f"expected {len(images)} labels; {received}")
@@ -154,7 +163,8 @@ class EdgeRuntime:
             for start in range(0, len(images), BATCH)
         ]
         logits, scores, offloaded, causes, tiers, failed = map(np.concatenate, zip(*parts))
-        classes, seconds = self.classes.decode(logits.argmax(axis=1)), time.monotonic() - begin
+        classes = self.classes.decode(self.task.answers(logits), self.task.refusal)
+        seconds = time.monotonic() - begin
         causes = causes.astype(str)
         answer = EdgeAnswer(classes, scores, offloaded, causes, seconds, logits, tiers, failed)
         self.metrics.count(answer, self.breaker)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from keras_ddnn.data.classes import Classes
+from keras_ddnn.data.classes import Classes, labels_of
 from keras_ddnn.data.datasets import as_split, load_test
 from keras_ddnn.data.formats.archives import read_npz
 from keras_ddnn.data.formats.folders import images_below, say_passed_over
@@ -19,6 +19,7 @@ from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.serve.edge.answers import CloudCheck
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.tasks.known import REFUSED, task_of
 
 # Causes for which it is not known whether there is anybody.
 UNREACHED = ("connection", "no-address", "time-out", "no-time", "circuit-open", "no-cloud")
@@ -48,8 +49,8 @@ def read_images(
             the size of the artefact, and what is not given is as its manifest says of training.
 
     Returns:
-        uint8 of shape (n, h, w, c), or what else the artefact reads, and the user's labels (n,),
-        None where they are not known.
+        uint8 of shape (n, h, w, c), or what else the artefact reads, and the user's labels or the
+        true numbers (n,), None where they are not known.
 
     Raises:
         ValueError: If the artefact reads no images and the dataset is no `.npz` file, or several
@@ -70,7 +71,7 @@ def read_images(
                 f"the artefact reads {reads.dtype} of shape {reads.shape}, no images: expected "
                 f"--dataset FILE.npz with x_test and y_test; received {folder or dataset}"
             )
-        found, classes = read_npz(Path(dataset)), Classes.of_manifest(manifest)
+        found, classes = read_npz(Path(dataset)), labels_of(manifest)
         expect("test" in found.inputs, f"{dataset}", "arrays x_test and y_test", "no test data")
         given = found.inputs["test"], found.labels["test"]
         test = as_split(*given, what="test", classes=classes, reads=reads)
@@ -85,7 +86,8 @@ def read_images(
         raise ValueError(f"expected images in {root}; received none")
     files = files[:limit]
     labels, class_names = None, manifest["class_names"]
-    if any(file.parent != root for file in files):
+    in_classes = task_of(manifest).target_reader is None
+    if in_classes and any(file.parent != root for file in files):
         for file in files:
             if file.parent.name not in class_names:
                 known = ", ".join(class_names)
@@ -117,12 +119,24 @@ def live_view(total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> L
     return Live(get_renderable=show, refresh_per_second=4, transient=True)
 
 
-def show_report(metrics: EdgeMetrics, classes: np.ndarray, labels: np.ndarray | None) -> None:
-    """Print what a device did, and how often it was right where labels (n,) are known."""
+def show_report(runtime: EdgeRuntime, outputs: np.ndarray, labels: np.ndarray | None) -> None:
+    """Print what a device did, and how good that was where labels are known.
+
+    Args:
+        runtime: The device.
+        outputs: What the networks that answered have said, (n, ...); see `EdgeAnswer.logits`.
+        labels: The user's labels, or the true numbers, (n,); None where they are not known.
+    """
+    metrics, task = runtime.metrics, runtime.task
     numbers = metrics.numbers()
     table = _table(metrics, numbers, f"{_answered(numbers):,} images")
+    if task.refusal is not None:
+        table.add_row(REFUSED, f"{np.sum(task.answers(outputs) == task.refusal):,}")
     if labels is not None:
-        table.add_row("accuracy", f"{np.mean(classes == labels):.2%}")
+        costs = task.costs[task.reported](outputs, runtime.classes.encode(labels))
+        told = float(task.measure.of(costs.sum(), len(costs)))
+        name, is_share = task.measure.title.partition(" (")[0], task.measure.higher_is_better
+        table.add_row(name, f"{told:.2%}" if is_share else f"{told:.4g}")
     Console().print(table)
 
 

@@ -1,12 +1,24 @@
 """The fields of a manifest: one table of their types and ranges, and of what they share."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
-from math import prod
 
+from keras_ddnn.files.fields.outcomes import CALIBRATION, OPERATING_POINT
+from keras_ddnn.files.fields.ranges import (
+    COUNT,
+    FINITE,
+    FRACTION,
+    MAX_CLASSES,
+    POSITIVE,
+    SEED,
+    THRESHOLD,
+    WEIGHTS,
+    WIDTH,
+    array,
+)
+from keras_ddnn.files.fields.rules import RULES
+from keras_ddnn.files.fields.tasks import TASKS, wrong_of_task
 from keras_ddnn.files.shapes import (
-    Shape,
     boolean,
     either,
     integer,
@@ -22,32 +34,9 @@ from keras_ddnn.files.shapes import (
     variants,
 )
 
-# Larger than any network of today, smaller than what fills a memory.
-MAX_CLASSES = 1_000_000
-MAX_WIDTH = 1 << 16  # channels or units of a layer
-MAX_SIDE = 1 << 14  # pixels, or places of a map
-MAX_VALUES = 1 << 28  # of one image, map or vector
-LARGEST = sys.float_info.max
 INPUT_TYPES = ("uint8", "int32", "int64", "float32")  # uint8 is an image
 SENT_TYPES = ("float16", *INPUT_TYPES)
 IMAGE_SIZES = (3, 4)  # height, width, channels; of several cameras, how many before
-# `untrained_rules()`, those of classes, which a device does not import.
-RULE_NAMES = ("random", "entropy", "max_prob", "margin", "second_look")
-
-
-def _array(*ranks: int) -> Shape:
-    """Return the shape of the sizes of an array whose last axis is channels or units."""
-
-    def check(path: str, value: object) -> None:
-        sequence(COUNT, min(ranks), max(ranks))(path, value)
-        if len(value) not in ranks:
-            refuse(path, f"{' or '.join(map(str, ranks))} sizes", f"{len(value)} sizes")
-        for k, side in enumerate(value[:-1]):
-            integer(1, MAX_SIDE)(f"{path}[{k}]", side)
-        if prod(value) > MAX_VALUES:
-            refuse(path, f"at most {MAX_VALUES:,} values", f"{prod(value):,} values")
-
-    return check
 
 
 def _class_values(path: str, value: object) -> None:
@@ -59,18 +48,6 @@ def _class_values(path: str, value: object) -> None:
     if times > 1:
         refuse(path, "values that differ", most)
 
-
-WIDTH = integer(1, MAX_WIDTH)
-COUNT = integer(1, 1 << 31)
-FRACTION = number(0.0, 1.0)
-FINITE = number(-LARGEST, LARGEST)
-POSITIVE = number(0.0, LARGEST, above=True)
-NOT_NAN = number()
-THRESHOLD = either("a number, not NaN; inf means send none to the cloud, -inf send all", NOT_NAN)
-PAIR = sequence(NOT_NAN, 2, 2)
-SCALE = sequence(FINITE, 2, 2)
-WEIGHTS = sequence(sequence(either("a label or a weight", text, FINITE), 2, 2), 1, MAX_CLASSES)
-SEED = integer(0, (1 << 32) - 1)
 
 DDNN = record(
     {
@@ -93,74 +70,6 @@ DDNN = record(
         "seed": SEED,
     },
     optional=("bottleneck", "class_weight", "optimizer", "label_smoothing"),
-)
-HEAD_CONFIG = record(
-    {
-        "input": text,
-        "architecture": text,
-        "depth": integer(1, 4),
-        "target": text,
-        "loss": text,
-        "cost": text,
-        "labels": text,
-        "anchored": boolean,
-        "local_fraction": FRACTION,
-        "oversample": boolean,
-        "dropout": FRACTION,
-        "epochs": COUNT,
-        "batch_size": COUNT,
-        "learning_rate": POSITIVE,
-        "patience": COUNT,
-        "precision": text,
-        "seed": SEED,
-    }
-)
-ANCHOR = record({"rule": one_of(*RULE_NAMES), "weight": FRACTION, "scales": sequence(SCALE, 2, 2)})
-SIZES = _array(1, 2, 3, 4)
-HEAD = record({"config": HEAD_CONFIG, "input_shape": SIZES, "anchor": nullable(ANCHOR)})
-LINEAR = {"weights": sequence(SCALE, 1, MAX_WIDTH), "bias": SCALE}
-RULES = {  # what `OffloadRule.save` returns, by the rule's name
-    **dict.fromkeys(RULE_NAMES, record({})),
-    "random": record({"seed": SEED}, optional=("seed",)),  # which older artefacts do not name
-    "head": HEAD,
-    "logit_head": record({"input": text, "target": text, "anchor": nullable(ANCHOR)} | LINEAR),
-    "mc_dropout": record({"passes": integer(1, 10_000), "measure": text, "seed": SEED}),
-}
-# What happened on validation data, in shares; `bytes` and `seconds` where prices were known.
-OUTCOME = record(
-    {
-        "local_fraction": FRACTION,
-        "accuracy": FRACTION,
-        "accuracy_drop": number(-1.0, 1.0),
-        "disagreement": FRACTION,
-        "bytes": NOT_NAN,
-        "seconds": NOT_NAN,
-    },
-    optional=("bytes", "seconds"),
-)
-CALIBRATION = record(
-    {
-        "name": text,
-        "score_threshold": THRESHOLD,
-        "promise": text,
-        "limits": mapping(PAIR),
-        "numbers": record(
-            {
-                "n": integer(0, 1 << 53),
-                "options": mapping(nullable(NOT_NAN)),
-                "validation": OUTCOME,
-            }
-        ),
-        "prices": mapping(PAIR),
-    }
-)
-OPERATING_POINT = record(
-    {
-        "score_threshold": FINITE,
-        "local_fraction": FRACTION,
-        "accuracy": FRACTION,
-        "disagreement": FRACTION,
-    }
 )
 READING = record(
     {"fit": text, "background": sequence(integer(0, 255), 3, 3), "scale": nullable(POSITIVE)}
@@ -186,9 +95,10 @@ CONTENT = record(
         "schema": integer(1, 1 << 31),
         "ddnn": nullable(DDNN),  # the network of the paper and its recipe; null for any other
         "network": nullable(NETWORK),  # any other; beside its file
-        "input_shape": SIZES,
+        "input_shape": array(1, 2, 3, 4),
         "input_dtype": one_of(*INPUT_TYPES),
-        "class_names": sequence(text, 2, MAX_CLASSES),
+        "task": variants("name", TASKS),  # what its answers are; absent: plain classes
+        "class_names": sequence(text, 1, MAX_CLASSES),  # of the outputs
         "class_values": nullable(_class_values),  # labels of the data; absent or null: 0, 1, …
         "reading": nullable(READING),  # of image files; absent or null: not known
         "rule": variants("name", RULES),
@@ -197,7 +107,7 @@ CONTENT = record(
         "calibration": nullable(CALIBRATION),
         "features": record(
             {
-                "shape": SIZES,
+                "shape": array(1, 2, 3, 4),
                 "dtype": one_of(*SENT_TYPES),
                 "are_inputs": boolean,  # the device sends what it reads, as in a chain
                 "quantisation": nullable(QUANTISATION),
@@ -209,7 +119,7 @@ CONTENT = record(
         "platform": text,
         "sha256": mapping(_sha256, 100_000, keys=_file_name),
     },
-    optional=("class_values", "reading"),
+    optional=("task", "class_values", "reading"),
 )
 
 # Says what is wrong between fields that are right each on its own; None if nothing is.
@@ -279,6 +189,7 @@ def _inputs_travel_as_they_are(content: Mapping) -> str | None:
 
 
 TOGETHER: tuple[Rule, ...] = (
+    wrong_of_task,
     _one_value_a_class,
     _no_name_of_another_class,
     _one_network,
