@@ -6,7 +6,7 @@ IMAGES = 10_240
 DROPOUT, SLOPE, MOMENTUM = 0.25, 0.1, 0.9
 PAPER_NETS = ("pooled", "unpooled")  # the local network's map
 MODERN = "modern"  # the cloud network of today, alone
-WIDTHS, MODERN_MOMENTUM, EPSILON = (96, 192, 384), 0.6, 1e-5
+WIDTHS, MODERN_MOMENTUM, EPSILON = (64, 256, 256), 0.6, 1e-5
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +28,8 @@ def keras_model(net: str):
         x = layers.Activation("gelu")(x)
         for width in WIDTHS:
             for place in range(2):
-                strides = 1 if place else 2
-                x = layers.Conv2D(width, 3, strides, padding="same", use_bias=False)(x)
+                x = layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+                x = x if place else layers.MaxPooling2D()(x)
                 x = layers.BatchNormalization(momentum=MODERN_MOMENTUM, scale=False)(x)
                 x = layers.Activation("gelu")(x)
         x = layers.GlobalMaxPooling2D()(x)
@@ -68,9 +68,9 @@ def _torch_modern():
     layers, channels = [nn.Conv2d(3, 24, 2), nn.GELU()], 24
     for width in WIDTHS:
         for place in range(2):
-            strides = 1 if place else 2
+            layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
+            layers += [] if place else [nn.MaxPool2d(2)]
             layers += [
-                nn.Conv2d(channels, width, 3, strides, padding=1, bias=False),
                 nn.BatchNorm2d(width, momentum=1 - MODERN_MOMENTUM, eps=EPSILON),
                 nn.GELU(),
             ]

@@ -119,6 +119,7 @@ def test_which_camera_is_best_is_known_once_all_were_alone(options):
     assert network_of((1, 0, 2), 3) == Network()
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_once_and_leaves_its_logits(options):
     arguments = ["--output", str(options.output), "--work", str(options.work), "--seeds", "0"]
     arguments += ["--networks", "max-concatenation-of0+2", "--epochs", "1"]

@@ -208,6 +208,7 @@ def test_an_unknown_optimizer_is_refused():
         DDNNConfig(optimizer="lion")
 
 
+@pytest.mark.slow
 def test_two_networks_of_today_train_alone_and_answer_as_a_chain(tmp_path):
     data = images(60), np.arange(60) % 3
     recipe = resolve_config("modern", epochs=1, batch_size=20)

@@ -144,6 +144,7 @@ def test_folds_give_the_labels_of_a_cross_fitted_head(outputs):
     assert "default/cross_fitted" in modern_tables.scores_of(pair, 0)[0]
 
 
+@pytest.mark.slow
 def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     data = [

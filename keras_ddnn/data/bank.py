@@ -90,7 +90,7 @@ class Bank:
             ValueError: If an array is not of its type and shape, logits are not finite or are
                 probabilities, or the lengths or classes of two arrays differ.
         """
-        given = dict(outputs) if mirrored is None else {**outputs, MIRRORED: mirrored}
+        given = outputs if mirrored is None else {**outputs, MIRRORED: mirrored}
         checked, targets = checked_outputs(given, labels, task)
         second, n = checked.pop(MIRRORED, None), len(targets)
         tiers = {name: TierOutputs(array) for name, array in checked.items()}

@@ -63,7 +63,7 @@ NETWORKS = {
     "modern_tiny": _modern(20, 48, 80, stride=2, strided=True),
     "modern_small": _modern(32, 64, 128, strided=True),
     "modern_medium": _modern(64, 128, 256, strided=True),
-    "modern_large": _modern(96, 192, 384, strided=True),
+    "modern_large": _modern(64, 256, 256),
     # Of windows of 24 steps of a series with its clock, for a device and for the cloud.
     "tcn_small": _of_series(kind="tcn", width=12, blocks=3),
     "tcn_large": _of_series(kind="tcn", width=48, blocks=4),
