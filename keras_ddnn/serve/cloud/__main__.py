@@ -18,8 +18,11 @@ from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_count, require_positive
-    from keras_ddnn.files.signals import ending_of, interruptible
-    from keras_ddnn.serve.cloud.listening import add_listening_options, listening_of
+    from keras_ddnn.serve.cloud.listening import (
+        add_listening_options,
+        listening_of,
+        until_a_signal,
+    )
     from keras_ddnn.serve.cloud.network import load_cloud
     from keras_ddnn.serve.cloud.service import MAX_BATCH, MAX_DELAY, MAX_QUEUE, MAX_WAIT, make_app
     from keras_ddnn.serve.protocol.limits import MAX_BYTES
@@ -31,16 +34,7 @@ def main() -> None:
 
     The exit code is 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
     """
-    parser = _parser()
-    options = parser.parse_args()
-    with interruptible() as received:
-        try:
-            _serve(options)
-        except (OSError, ValueError) as error:
-            parser.exit(2, f"error: {' '.join(str(error).split())}\n")
-        except KeyboardInterrupt:  # uvicorn raises the signal again, once it has answered
-            code, word = ending_of(received)
-            parser.exit(code, f"{word}: the service has ended\n")
+    until_a_signal(_parser(), _serve, "the service")
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -5,10 +5,12 @@ import resource
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.serve.protocol.token_file import read_token
 
 SPARE_DESCRIPTORS = 384  # for files, and connections on their way in and out
@@ -51,6 +53,29 @@ def add_listening_options(parser: argparse.ArgumentParser, port: int) -> None:
     )
     add("--tls-certificate", type=Path, help="a PEM file, to serve https")
     add("--tls-key", type=Path, help="the PEM file of its private key")
+
+
+def until_a_signal(
+    parser: argparse.ArgumentParser, serve: Callable[[argparse.Namespace], None], what: str
+) -> None:
+    """Run a service until a signal; what is queued then is still answered.
+
+    The exit code is 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
+
+    Args:
+        parser: Of its command line.
+        serve: Serves by the options.
+        what: What has ended, in the last line.
+    """
+    options = parser.parse_args()
+    with interruptible() as received:
+        try:
+            serve(options)
+        except (OSError, ValueError) as error:
+            parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+        except KeyboardInterrupt:  # uvicorn raises the signal again, once it has answered
+            code, word = ending_of(received)
+            parser.exit(code, f"{word}: {what} has ended\n")
 
 
 def listening_of(options: argparse.Namespace, most: int) -> Listening:
