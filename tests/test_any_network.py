@@ -40,7 +40,13 @@ from keras_ddnn.training.fit import fit_ddnn
 CLOSE = 1e-4  # of a score to the threshold, where two machines may decide otherwise
 
 
-@pytest.fixture(scope="module", params=KINDS)
+SLOW = ("tokens cut", "tables cut")  # as long as others, and no other way
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in KINDS],
+)
 def served(request, tmp_path_factory):
     """Return a policy of a network of a kind, its artefact, inputs and the bytes it sends."""
     network, data, size = network_of(request.param)
@@ -182,6 +188,7 @@ def test_a_loop_that_no_device_runs_is_told_of_before_training():
         require_keepable(split(model, "lstm"))
 
 
+@pytest.mark.slow
 def test_one_call_leads_from_any_network_to_an_artefact(tmp_path):
     network, data, size = network_of("tables chained")
     parts = [Split(data(60, k)[0].astype(np.float32), data(60, k)[1]) for k in range(3)]

@@ -62,6 +62,7 @@ def test_more_gpus_than_any_host_has_are_refused(gpus, hosts, message):
         resources_of(2, [{"CPU": 8.0, "GPU": float(n)} for n in hosts], gpus)
 
 
+@pytest.mark.slow
 def test_the_address_that_another_ray_has_left_is_not_followed(monkeypatch):
     import ray
 

@@ -91,9 +91,9 @@ def test_an_anchored_head_in_a_graph_is_the_head(name, weight):
     ("name", "choices"),
     [
         ("logits_features", {}),  # and logits_rich, which it begins with
-        ("features", {"architecture": "conv"}),
+        pytest.param("features", {"architecture": "conv"}, marks=pytest.mark.slow),
         ("image", {"architecture": "conv"}),
-        (None, {}),
+        pytest.param(None, {}, marks=pytest.mark.slow),
     ],
     ids=["logits_features", "features", "image", "margin"],
 )

@@ -152,7 +152,11 @@ def test_a_conv_head_has_depth_layers_in_each_of_four_blocks():
 
 @pytest.mark.parametrize(
     ("options", "low", "high"),
-    [({}, 0.0, 0.05), ({"loss": "weighted_bce"}, 0.2, 1.0), ({"oversample": True}, 0.2, 1.0)],
+    [
+        ({}, 0.0, 0.05),
+        pytest.param({"loss": "weighted_bce"}, 0.2, 1.0, marks=pytest.mark.slow),
+        ({"oversample": True}, 0.2, 1.0),
+    ],
 )
 def test_balancing_lifts_the_scores_of_the_rare_label(banks, options, low, high):
     """With one label in ten hard, a plain head calls almost nothing hard; a balanced one half."""

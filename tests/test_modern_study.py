@@ -82,6 +82,7 @@ def test_a_device_that_looks_twice_pays_twice(outputs):
     assert table.loc["margin", "device_multiply_adds"] == 100
 
 
+@pytest.mark.slow
 def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
     pair = Pair.read(outputs / "outputs", "modern_small", "modern_large", 0)
     scored = modern_tables.Scored.of(pair, 0)

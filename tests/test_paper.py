@@ -220,6 +220,7 @@ def test_gains_are_paired_by_seed_and_in_points_of_the_baseline():
 # --- figures -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_command_draws_every_figure_of_the_paper(copy, capsys):
     assert draw_figures(["--results", str(copy)]) == 0
     drawn = {line.rpartition("/")[2] for line in capsys.readouterr().out.split()}

@@ -320,6 +320,7 @@ def forget_a_trial(output):
     return lost
 
 
+@pytest.mark.slow
 def test_resuming_repeats_only_what_is_missing(search, copy):
     lost = forget_a_trial(copy)
     table = (copy / "results.csv").read_bytes()
