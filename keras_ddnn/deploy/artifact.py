@@ -161,9 +161,10 @@ def require_keepable(network: Cascade) -> None:
 def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
     """Return the multiply-adds of the device's graph, by which its speed is measured."""
     local = multiply_adds(policy.cascade.tiers[0].model)
+    if local is None:
+        return {}
     looks = 2 if policy.cascade.second_look else 1
-    cost = None if local is None else looks * local + policy.rule.multiply_adds
-    return {} if cost is None else {"device_multiply_adds": cost}
+    return {"device_multiply_adds": looks * local + policy.rule.multiply_adds}
 
 
 def _export(policy, new: Path, images) -> None:
