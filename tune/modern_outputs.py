@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.outputs import TIERS
+from keras_ddnn.data.outputs import TIERS, tier_names
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import FOLDS, Banks
 
@@ -93,11 +93,12 @@ class Chain:
         """Read the files of networks, the device's first, of a seed."""
         stems = [f"{name}-seed{seed}" for name in names]
         said, labels = [_read(folder / f"{stem}.npz") for stem in stems], _read(folder / LABELS)
-        first, last = TIERS
-        tiers = [first, *(f"tier{k}" for k in range(1, len(names) - 1)), last]
         banks = [
             Bank.from_outputs(
-                {tier: each[part].astype(np.float32) for tier, each in zip(tiers, said)},
+                {
+                    tier: each[part].astype(np.float32)
+                    for tier, each in zip(tier_names(len(names)), said)
+                },
                 labels[part],
             )
             for part in PARTS[1:]

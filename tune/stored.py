@@ -240,7 +240,7 @@ def _predictions(paths: Sequence[Path]) -> Predictions:
 
 def _side_by_side(parts: Sequence[Mapping[str, T]]) -> dict[str, T]:
     """Return the tiers of members one behind another, by the names that they then have."""
-    from keras_ddnn.networks.compose import tier_names
+    from keras_ddnn.data.outputs import tier_names
 
     tiers = [tier for part in parts for tier in part.values()]
     return dict(zip(tier_names(len(tiers)), tiers, strict=True))

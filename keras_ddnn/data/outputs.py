@@ -10,6 +10,12 @@ from keras_ddnn.tasks.task import Task
 TIERS = ("local", "cloud")
 
 
+def tier_names(count: int) -> tuple[str, ...]:
+    """Return the names of so many tiers: "local", "tier1", … "cloud"; of one, "cloud"."""
+    first, last = TIERS
+    return (first, *(f"tier{number}" for number in range(1, count - 1)), last)[-count:]
+
+
 def checked_outputs(
     outputs: Mapping[str, Any], targets: Any, task: Task
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:

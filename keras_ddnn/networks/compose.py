@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from keras_ddnn.data.bank import CLOUD, LOCAL
+from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.networks.cascade import Cascade
 from keras_ddnn.networks.inputs_and_exits import (
     Exit,
@@ -154,11 +155,6 @@ def chain(
 def _columns(task: Task) -> int | None:
     """Return how many numbers a task asks of a network; None for a score a class."""
     return None if task.target_reader is None else len(task.target_reader)
-
-
-def tier_names(count: int) -> tuple[str, ...]:
-    """Return the names of so many tiers: "local", "tier1", … "cloud"; of one, "cloud"."""
-    return (LOCAL, *(f"tier{number}" for number in range(1, count - 1)), CLOUD)[-count:]
 
 
 def in_a_row(cascades: Sequence[Cascade]) -> Cascade:
