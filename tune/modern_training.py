@@ -108,9 +108,12 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
         arrays = {stored_name("train", tier, said.outputs): o for tier, o in said.outputs.items()}
         write_arrays(output_file(options, job), arrays | {"rows": said.rows})
         return
-    cascade, facts = _trained(job, train, config, options, given)
+    cascade, bank, facts = _trained(job, train, config, options, given)
     world = case.met(splits, job.seed)
-    banks = {p: capture(cascade, (s := getattr(world, p)).images, s.labels) for p in PARTS}
+    banks = {"train": bank} if bank and world.train is train else {}  # captured already
+    for part in PARTS:
+        split = getattr(world, part)
+        banks[part] = banks.get(part) or capture(cascade, split.images, split.labels)
     banks[AUGMENTED] = _augmented(cascade, world.train, job.seed)
     banks |= {f"{p}_{VIEWS}": _of_six_views(cascade, getattr(world, p)) for p in PARTS[1:]}
     arrays = {
@@ -137,21 +140,25 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
 
 def _trained(
     job: Job, train: Split, config: DDNNConfig, options: argparse.Namespace, given: dict
-) -> "tuple[Cascade, dict[str, Any]]":
-    """Return a network trained on its data, and what that took."""
+) -> "tuple[Cascade, Bank | None, dict[str, Any]]":
+    """Return a network trained on its data, its bank of these, and what that took.
+
+    There is no bank of a network that is not trained.
+    """
     from keras_ddnn.networks.paper import save_weights
     from keras_ddnn.training.fit import fit_ddnn
 
     if CASES[job.case].recipe is None:
-        return given["network"], {}
+        return given["network"], None, {}
     fitted = fit_ddnn(train, None, config, num_classes=len(train.classes), **given)
     save_weights(fitted.model, _weights(job, options))
     seconds = sum(fitted.history["seconds"])
     operations = sum(multiply_adds_of(fitted.cascade)) * len(train) * config.epochs
-    return fitted.cascade, {
+    facts = {
         "minutes": round(seconds / 60, 2),
         "petaflop": round(OPERATIONS * operations / 1e15, 4),
     }
+    return fitted.cascade, fitted.bank, facts
 
 
 def _weights(job: Job, options: argparse.Namespace) -> Path:
