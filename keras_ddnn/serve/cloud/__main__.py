@@ -7,17 +7,27 @@ Of three tiers or more, a tier between is both, a service and a device:
     python -m keras_ddnn.serve.cloud TIERS/1 --port 8001
     python -m keras_ddnn.serve.cloud TIERS/0 --port 8000 --upstream http://HOST:8001
 
+Several artefacts are served side by side, each to the devices that run it. After a change of what
+is at their paths, SIGUSR1 loads what is new, with no request lost; the first one is on the page:
+
+    python -m keras_ddnn.serve.cloud NEW OLD
+
 It gathers requests into batches, and shows at `/` where it works on the curve of its artefact.
 """
 
 import argparse
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_count, require_positive
+    from keras_ddnn.files.manifest import artifact_of, model_id
+    from keras_ddnn.serve.cloud.kept import MAX_BYTES as MAX_KEPT
+    from keras_ddnn.serve.cloud.kept import KeptSamples
     from keras_ddnn.serve.cloud.listening import (
         add_listening_options,
         listening_of,
@@ -25,6 +35,7 @@ with extras_of_a_command():
     )
     from keras_ddnn.serve.cloud.network import load_cloud
     from keras_ddnn.serve.cloud.service import MAX_BATCH, MAX_DELAY, MAX_QUEUE, MAX_WAIT, make_app
+    from keras_ddnn.serve.cloud.versions import Served
     from keras_ddnn.serve.protocol.limits import MAX_BYTES
     from keras_ddnn.serve.protocol.token_file import read_token
 
@@ -49,11 +60,16 @@ def _serve(options: argparse.Namespace) -> None:
         require_count(max_bytes=options.max_bytes)
     listening = listening_of(options, MAX_CONNECTIONS)
     # All that can be refused at once has been, for this takes seconds.
-    network, manifest, identity = _load(options)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # else it ends what is not serving yet
+    keep = options.keep and KeptSamples(options.keep, options.keep_bytes)
+    load = _loader(options)
+    (network, manifest, identity), *others = load()
     app = make_app(
         network,
         manifest,
         identity=identity,
+        others=others,
+        keep=keep,
         token=listening.token,
         hosts=listening.hosts,
         max_bytes=options.max_bytes,
@@ -63,21 +79,45 @@ def _serve(options: argparse.Namespace) -> None:
         max_delay=options.max_delay_ms / 1000,
     )
     log_to_stderr()
-    print(f"serving {options.run}, model {identity}, at {listening.url}", file=sys.stderr)
+    signal.signal(signal.SIGUSR1, lambda *_: app.versions.reload(load))
+    names = f"serving {', '.join(options.run)}, model {', '.join(app.versions.identities)}"
+    print(f"{names}, at {listening.url}", file=sys.stderr)
     server_of(app, most=listening.room, tls=listening.tls).run(sockets=[listening.listener])
 
 
-def _load(options: argparse.Namespace):
+def _loader(options: argparse.Namespace) -> Callable[[], list[Served]]:
+    """Return what loads all artefacts; what it has loaded the last time is not loaded again."""
+    if options.upstream is not None and len(options.run) > 1:
+        raise ValueError(f"expected one RUN with --upstream; received {len(options.run)}")
+    loaded: dict[str, Served] = {}
+
+    def load() -> list[Served]:
+        before = dict(loaded)
+        loaded.clear()
+        return [one(run, before) for run in options.run]
+
+    def one(run: str, before: dict[str, Served]) -> Served:
+        # Behind a tier between there is another artefact, which may be what is new.
+        if before and options.upstream is None and (known := model_id(artifact_of(run))) in before:
+            found = before[known]
+        else:
+            found = Served(*_load(run, options))
+        return loaded.setdefault(found.identity, found)
+
+    return load
+
+
+def _load(run: str, options: argparse.Namespace):
     """Return what `make_app` needs: of the last tier, or of one with a tier behind it."""
     if options.upstream is None:
         if options.onward is not None:
             raise ValueError("expected --upstream, which service to ask; received --onward alone")
-        return load_cloud(options.run, options.verify_key)
+        return load_cloud(run, options.verify_key)
     with extras_of_a_command():
         from keras_ddnn.serve.cloud.fog import load_fog
     token = options.upstream_token_file
     return load_fog(
-        options.run,
+        run,
         options.upstream,
         options.onward,
         verify_key=options.verify_key,
@@ -91,7 +131,7 @@ def _load(options: argparse.Namespace):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("run", help="an artefact, or the output folder of a search")
+    add("run", nargs="+", help="artefacts, or the output folders of searches")
     add_listening_options(parser, port=8000)
     add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     add(
@@ -106,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
         default=1000 * MAX_WAIT,
         help="how long a sample may wait for others (%(default)s)",
     )
+    add("--keep", metavar="FOLDER", help="for images that devices send in the background, by class")
+    add("--keep-bytes", type=int, default=MAX_KEPT, help="of that folder (%(default)s)")
     add("--queue", type=int, default=MAX_QUEUE, help="samples that may wait (%(default)s)")
     add(
         "--max-delay-ms",

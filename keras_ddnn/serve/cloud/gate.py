@@ -85,7 +85,7 @@ class Gate:
             Refused.
         asked: Whether a path is one of theirs.
         method: Of HTTP, by which they come.
-        free_paths: Paths that need no token.
+        free: Whether a path needs no token.
         token: What the others must carry as `Authorization: Bearer`; None for nothing.
         hosts: Names that a Host header may hold, beside every address; None for any. A web page
             whose own name is made to lead here cannot pass, for its requests carry that name.
@@ -102,7 +102,7 @@ class Gate:
         *,
         asked: Callable[[str], object],
         method: str = "POST",
-        free_paths: Collection[str],
+        free: Callable[[str], object],
         token: str | None,
         hosts: Collection[str] | None,
         max_bytes: int,
@@ -111,14 +111,18 @@ class Gate:
         limits: GateLimits,
     ):
         self.app, self.answer = app, answer
-        self.asked, self.method, self.free_paths = asked, method, frozenset(free_paths)
+        self.asked, self.method, self.free = asked, method, free
         self.expected = token and f"Bearer {token}".encode()
         self.hosts = None if hosts is None else {name.lower() for name in hosts}
-        self.max_bytes, self.budget = max_bytes, max(limits.budget, max_bytes)
         self.lack, self.count = lack, count
         self.limits = limits
+        self.allow(max_bytes)
         self._turns = Turns(limits.refusals_per_second)
         self._held = 0  # bytes of the budget
+
+    def allow(self, max_bytes: int) -> None:
+        """Take bodies of other lengths from now on; `max_bytes` is that of the longest."""
+        self.max_bytes, self.budget = max_bytes, max(self.limits.budget, max_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve or refuse one request."""
@@ -178,7 +182,7 @@ class Gate:
                 421,
                 f"expected a Host of {names} or an address; received {brief(host)}: --allow-host",
             )
-        if self.expected and path not in self.free_paths:
+        if self.expected and not self.free(path):
             received = headers.get(b"authorization", b"")
             if not hmac.compare_digest(received, self.expected):
                 reason = "expected this service's bearer token"

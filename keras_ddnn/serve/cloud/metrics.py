@@ -23,6 +23,7 @@ class CloudMetrics:
         seconds: Seconds of answered requests, from the first byte to the answer.
         batch: Samples of each batch.
         queued: Samples that wait; set its function to what knows.
+        kept: Samples kept for their labels to be corrected.
     """
 
     def __init__(self):
@@ -35,15 +36,18 @@ class CloudMetrics:
 
         self._answered = new(Counter, "answered", "Requests answered")
         self._samples = new(Counter, "samples", "Samples by who answered", labelnames=["by"])
+        self._by_model = new(Counter, "model_requests", "Requests answered", labelnames=["model"])
+        self.kept = new(Counter, "kept_samples", "Samples kept to be labelled")
         self._bytes = new(Counter, "received_bytes", "Bytes of the answered requests' bodies")
         self.refused = new(Counter, "refused", "Requests refused", labelnames=["status"])
         self.seconds = new(Histogram, "request_seconds", "Time to an answer", buckets=SECONDS)
         self.batch = new(Histogram, "batch_samples", "Samples of a batch", buckets=SIZES)
         self.queued = new(Gauge, "queued_samples", "Samples that wait")
 
-    def answered(self, samples: int, answered_locally: int, body_bytes: int) -> None:
+    def answered(self, samples: int, answered_locally: int, body_bytes: int, model: str) -> None:
         """Count a request that was answered, and what its device says of itself."""
         self._answered.inc()
+        self._by_model.labels(model).inc()
         self._samples.labels("cloud").inc(samples)
         self._samples.labels("device").inc(answered_locally)
         self._bytes.inc(body_bytes)

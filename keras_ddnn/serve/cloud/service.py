@@ -4,32 +4,37 @@ It speaks the Open Inference Protocol v2 with binary tensors (`keras_ddnn.serve.
 """
 
 import json
+import re
 import time
-from collections.abc import Collection, Mapping
+from asyncio import to_thread
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
 from math import prod
 from reprlib import repr as brief
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from keras_ddnn.serve.cloud.gate import Count, Gate, GateLimits, Headers, Refused, come_again
+from keras_ddnn.serve.cloud.kept import KeptSamples, require_keepable
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
-from keras_ddnn.serve.cloud.network import Network, ServedTier, as_tier
+from keras_ddnn.serve.cloud.network import Network, ServedTier
+from keras_ddnn.serve.cloud.versions import Served, Version, Versions
 from keras_ddnn.serve.protocol.answers import FALLBACK, LOGITS, TIERS
-from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
+from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
-from keras_ddnn.serve.protocol.requests import request_reader
-from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, WireError, encode
-from keras_ddnn.tasks.known import in_words, task_of
+from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, WireError, decode, encode
 
 NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
+INFER = re.compile(rf"{MODEL}(?:/versions/([^/]+))?/infer")
+READY = re.compile(rf"/v2/health/ready|{MODEL}(?:/versions/([^/]+))?/ready")
 MAX_BATCH, MAX_WAIT, MAX_QUEUE = 32, 0.002, MAX_SAMPLES
 DEFAULT_LIMITS = GateLimits()
 MAX_DELAY = 0.05  # seconds; a device waits for 0.25 unless told otherwise
@@ -38,6 +43,12 @@ PAGE_POLICY = (
     "default-src 'none'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "connect-src 'self'; frame-ancestors 'none'"
 )
+
+
+class Service(Gate):
+    """An application whose versions may be replaced while it serves, see `Versions.reload`."""
+
+    versions: Versions
 
 
 def make_app(
@@ -53,8 +64,10 @@ def make_app(
     max_queue: int = MAX_QUEUE,
     max_delay: float = MAX_DELAY,
     limits: GateLimits = DEFAULT_LIMITS,
-) -> ASGIApp:
-    """Make the service around a network.
+    others: Sequence[Served] = (),
+    keep: KeptSamples | None = None,
+) -> Service:
+    """Make the service around a network, or around several versions of it.
 
     A request that cannot be answered gets a status of 4xx and `{"error": reason}` in one line; one
     that comes when the queue is full, or when the network fails, gets 503 and may be tried again.
@@ -63,7 +76,7 @@ def make_app(
 
     Beside the logits it says which tier has made them, `tiers`, and whether one behind it failed,
     `fallback`; see `Answers`. A request may say by `timeout`, in microseconds, how long its sender
-    waits.
+    waits. By `model`, or by its path, it names the version that shall answer.
 
     Args:
         model: What a device sends, float16 (n, h, w, f) for a feature map → logits, float32
@@ -81,73 +94,90 @@ def make_app(
         max_delay: Seconds a sample may be expected to wait for its turn; what would wait longer is
             refused.
         limits: What is spent on clients, see `GateLimits`.
+        others: Further versions, each with a queue of its own. The page and the metrics of tiers
+            behind are of `model` alone.
+        keep: Where images are kept that devices send for later; None to refuse them.
 
     Returns:
         An ASGI application whose lifespan runs the queue, and ends when that is empty.
 
     Raises:
-        ValueError: If a number is out of range, or the manifest names no task.
+        ValueError: If a number is out of range, a manifest names no task, a version comes twice, or
+            samples of one cannot be kept.
     """
     page_text = files("keras_ddnn.serve.cloud").joinpath("page.html").read_bytes()
     metrics = CloudMetrics()
-    tier = as_tier(model)
-    batcher = Batcher(
-        tier.answer,
+    versions = Versions(
+        [Served(model, manifest, identity), *others],
+        check=lambda served: keep and require_keepable(served.manifest),
+        changed=lambda: gate.allow(longest()),
         max_batch=max_batch,
         max_wait=max_wait,
         max_queue=max_queue,
         max_delay=max_delay,
-        at_once=tier.at_once,
         observe=metrics.batch.observe,
     )
-    metrics.queued.set_function(lambda: batcher.queued)
-    task, names = task_of(manifest), manifest["class_names"]
-    read_request = request_reader(manifest, identity, max_queue)
-    versioned = f"{MODEL}/versions/{identity}"
+    metrics.queued.set_function(lambda: versions.queued)
 
     @asynccontextmanager
     async def lifespan(_):
-        async with batcher:
+        async with versions:
             yield
-        tier.close()
+
+    def longest() -> int:
+        return max_bytes or max(bytes_of_batch(v.manifest, max_batch) for v in versions)
+
+    def is_known(pattern: re.Pattern[str], path: str) -> bool:
+        found = pattern.fullmatch(path)
+        return found is not None and (not found.groups()[0] or found[1] in versions)
 
     unwanted = {"docs_url": None, "redoc_url": None, "openapi_url": None}
     app = FastAPI(lifespan=lifespan, redirect_slashes=False, **unwanted)
     refuse_in_one_line(app, metrics.count_refused)
-    ready_paths = ("/v2/health/ready", f"{MODEL}/ready", f"{versioned}/ready")
 
     async def infer(scope: Scope, headers: Headers, body: bytes) -> Response:
         text = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
         try:
-            asked = read_request(text, body)
+            message = decode(text, body)
+            named = INFER.fullmatch(scope["path"])[1]
+            version = versions.asked(named, message.parameters.get("model"))
+            asked = version.read(message)
+            if asked.keep and not keep:
+                raise WireError("expected no samples to keep: start the service with --keep FOLDER")
             arrived = time.monotonic() - (time.perf_counter() - scope["since"])
-            deadline = tier.deadline(arrived, asked.timeout)
-            said = await batcher.submit(asked.features, deadline)
+            deadline = version.tier.deadline(arrived, asked.timeout)
+            said = await version.batcher.submit(asked.features, deadline)
+            require_finite(said.logits)
+            if asked.keep:
+                await kept(version, asked.keep, asked.images, said.logits)
         except WireError as error:
             raise Refused(400, str(error)) from None
         except Unavailable as error:
             raise Refused(503, str(error), come_again()) from None
-        if not np.isfinite(said.logits).all():
-            raise Refused(422, "the network has no finite logits for these features")
-        metrics.answered(len(said), asked.answered_locally, len(body))
+        metrics.answered(len(said), asked.answered_locally, len(body), version.identity)
         if asked.images is not None:
-            metrics.show(asked.images, in_words(task, said.logits, names))
+            metrics.show(asked.images, version.in_words(said.logits))
         tensors = [tensor for tensor in said.as_tensors() if tensor.name in asked.outputs]
         answer, content = encode(tensors, kind="outputs", model_name=NAME, request_id=asked.id)
         metrics.seconds.observe(time.perf_counter() - scope["since"])
         return Response(content, headers=answer)
 
+    async def kept(version: Version, sample: str, images: np.ndarray, logits: np.ndarray) -> None:
+        words = version.in_words(logits)
+        metrics.kept.inc(await to_thread(keep.add, sample, version.identity, images, words))
+
     @app.get("/v2/health/live")
     async def live() -> dict:
         return {"live": True}
 
-    async def ready() -> dict:
-        if not batcher.open:
+    @app.get("/v2/health/ready")
+    @app.get(MODEL + "/ready")
+    @app.get(MODEL + "/versions/{asked}/ready")
+    async def ready(request: Request) -> dict:
+        require_version(request)
+        if not versions.open:
             raise HTTPException(503, "the service is not running", come_again())
         return {"ready": True}
-
-    for path in ready_paths:
-        app.add_api_route(path, ready)
 
     @app.get("/v2")
     async def server() -> dict:
@@ -155,45 +185,62 @@ def make_app(
         return {"name": "ddnn", "version": version("keras_ddnn"), "extensions": extensions}
 
     @app.get(MODEL)
-    @app.get(versioned)
-    async def metadata() -> dict:
-        return _metadata(manifest, identity)
+    @app.get(MODEL + "/versions/{asked}")
+    async def metadata(request: Request) -> dict:
+        version = require_version(request)
+        return _metadata(version.manifest, versions.identities)
 
-    @app.get(MODEL + "/versions/{other}")
-    @app.get(MODEL + "/versions/{other}/ready")
-    @app.post(MODEL + "/versions/{other}/infer")
-    async def unknown_version(other: str) -> Response:
-        raise HTTPException(404, f"expected version {identity} of {NAME}; received {brief(other)}")
+    @app.post(MODEL + "/versions/{asked}/infer")
+    async def unknown_version(request: Request) -> dict:  # a known one does not come here
+        require_version(request)
+        return {}
+
+    def require_version(request: Request) -> Version:
+        asked = request.path_params.get("asked")
+        if asked is not None and asked not in versions:
+            known = " or ".join(versions.identities)
+            raise HTTPException(404, f"expected version {known} of {NAME}; received {brief(asked)}")
+        return versions.first if asked is None else versions[asked]
 
     @app.get("/metrics")
     async def exposition() -> Response:
-        content = generate_latest(metrics.registry) + tier.metrics()
+        content = generate_latest(metrics.registry) + versions.first.tier.metrics()
         return Response(content, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/state")
     async def state() -> dict:
-        keys = ("plan", "score_threshold", "features")
+        keys, first = ("plan", "score_threshold", "features"), versions.first
+        task = first.task
         told = {name: getattr(task.measure, name) for name in ("name", "title", "higher_is_better")}
-        own = {"model": identity, "behind": tier.state(), "measure": told}
-        return metrics.as_json() | {key: manifest[key] for key in keys} | own
+        own = {"model": first.identity, "behind": first.tier.state(), "measure": told}
+        own["versions"] = versions.identities
+        return metrics.as_json() | {key: first.manifest[key] for key in keys} | own
 
     @app.get("/")
     async def page() -> Response:
         headers = {"Content-Security-Policy": PAGE_POLICY}
         return Response(page_text, media_type="text/html", headers=headers)
 
-    return Gate(
+    gate = Service(
         app,
         infer,
-        asked=frozenset((f"{MODEL}/infer", f"{versioned}/infer")).__contains__,
-        free_paths=("/", "/v2/health/live", *ready_paths),
+        asked=partial(is_known, INFER),
+        free=lambda path: path in ("/", "/v2/health/live") or is_known(READY, path),
         token=token,
         hosts=hosts,
-        max_bytes=max_bytes or bytes_of_batch(manifest, max_batch),
-        lack=lambda: batcher.lack(1),
+        max_bytes=longest(),
+        lack=versions.lack,
         count=metrics.count_refused,
         limits=limits,
     )
+    gate.versions = versions
+    return gate
+
+
+def require_finite(logits: np.ndarray) -> None:
+    """Raise Refused unless all logits are finite."""
+    if not np.isfinite(logits).all():
+        raise Refused(422, "the network has no finite logits for these features")
 
 
 def bytes_of_batch(manifest: Mapping, samples: int = MAX_BATCH) -> int:
@@ -221,7 +268,7 @@ def refuse_in_one_line(app: FastAPI, count: Count) -> None:
     app.add_exception_handler(AnyHTTPException, refuse)
 
 
-def _metadata(manifest, identity) -> dict:
+def _metadata(manifest: Mapping, identities: list[str]) -> dict:
     def tensor(name, datatype, shape):
         return {"name": name, "datatype": datatype, "shape": [-1, *shape]}
 
@@ -229,7 +276,7 @@ def _metadata(manifest, identity) -> dict:
     sent_dtype = np.dtype(sent["dtype"])
     return {
         "name": NAME,
-        "versions": [identity],
+        "versions": identities,
         "platform": "tensorflow_savedmodel",
         "inputs": [tensor("features", DATATYPE_OF[sent_dtype], sent["shape"])],
         "outputs": [

@@ -111,7 +111,7 @@ def make_gateway(
         take,
         asked=PATH.fullmatch,
         method="PUT",
-        free_paths=(LIVE, READY),
+        free=(LIVE, READY).__contains__,
         token=token,
         hosts=hosts,
         max_bytes=MAX_HEADER + prod(gathered.shape),

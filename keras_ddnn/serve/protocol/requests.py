@@ -8,10 +8,10 @@ import numpy as np
 
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.serve.protocol.answers import OUTPUTS
-from keras_ddnn.serve.protocol.limits import MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
-from keras_ddnn.serve.protocol.wire import WireError, decode
+from keras_ddnn.serve.protocol.limits import KEEP_ID, MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
+from keras_ddnn.serve.protocol.wire import Message, WireError
 
-PARAMETERS = ("model", "answered_locally", "binary_data_output", "timeout")
+PARAMETERS = ("model", "answered_locally", "binary_data_output", "timeout", "keep")
 OUTPUT_PARAMETERS = ("binary_data",)
 
 
@@ -26,6 +26,7 @@ class InferRequest(NamedTuple):
         id: The device's name for the request; None where it gave none.
         timeout: Seconds that the device waits from when it sent; None where it does not say.
         outputs: Of `OUTPUTS`, those that the answer shall have.
+        keep: The id by which the images are to be kept, `KEEP_ID`; None if they are not.
     """
 
     features: np.ndarray
@@ -34,22 +35,22 @@ class InferRequest(NamedTuple):
     id: str | None
     timeout: float | None
     outputs: tuple[str, ...]
+    keep: str | None
 
 
-Reader = Callable[[Mapping[str, str], bytes], InferRequest]
+Reader = Callable[[Message], InferRequest]
 
 
-def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader:
+def request_reader(manifest: Mapping, max_samples: int) -> Reader:
     """Return what reads requests to a model.
 
     Args:
         manifest: Manifest of its artefact; see `keras_ddnn.files.manifest.read_manifest`.
-        identity: The model id that a request may ask for.
         max_samples: Most samples of one request.
 
     Returns:
-        HTTP headers, body → InferRequest; it raises WireError, with a reason, for whatever does not
-        suit the model.
+        Message → InferRequest; it raises WireError, with a reason, for whatever does not suit the
+        model.
     """
     sent, image_shape = manifest["features"], tuple(manifest["input_shape"])
     shape, are_inputs = tuple(sent["shape"]), sent["are_inputs"]
@@ -60,8 +61,8 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
     if quantisation:
         shapes["uint8"] = quantisation.shape_of_codes(shape)
 
-    def read(headers: Mapping[str, str], body: bytes) -> InferRequest:
-        tensors, parameters, request_id, wanted = decode(headers, body)
+    def read(message: Message) -> InferRequest:
+        tensors, parameters, request_id, wanted = message
         if are_inputs and may_share and tensors.keys() == {"images"}:
             tensors = tensors | {"features": tensors["images"]}  # sent once, and may be shown
         if tensors.keys() - known or "features" not in tensors:
@@ -70,9 +71,6 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
                 f"{brief(list(tensors))}"
             )
         _require_what_is_done(parameters, wanted)
-        asked = parameters.get("model", identity)
-        if asked != identity:
-            raise WireError(f"expected model {identity}; received {brief(asked)}")
         local = _count(parameters, "answered_locally", MAX_ANSWERED_LOCALLY)
         # As in Triton, whose clients send it, in microseconds; 0 stands for none.
         timeout = _count(parameters, "timeout", MAX_TIMEOUT) / 1e6 or None
@@ -88,8 +86,16 @@ def request_reader(manifest: Mapping, identity: str, max_samples: int) -> Reader
             features = quantisation.values(features).astype(np.float16)
         if features.dtype.kind == "f" and not np.isfinite(features).all():
             raise WireError("features must be finite")
+        keep = parameters.get("keep")
+        if keep is not None:
+            if not isinstance(keep, str) or not KEEP_ID.fullmatch(keep):
+                raise WireError(
+                    f"keep must be 16 hex digits, a hyphen and a number; received {brief(keep)}"
+                )
+            if images is None:
+                raise WireError("expected a tensor images of what is to be kept; received none")
         outputs = tuple(name for name, _ in wanted) or OUTPUTS
-        return InferRequest(features, images, local, request_id, timeout, outputs)
+        return InferRequest(features, images, local, request_id, timeout, outputs, keep)
 
     return read
 
