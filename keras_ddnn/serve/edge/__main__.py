@@ -23,6 +23,7 @@ with extras_of_a_command():
     from keras_ddnn.files.checks import require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
     from keras_ddnn.files.signals import ending_of, interruptible
+    from keras_ddnn.serve.edge.background import MAX_BYTES as SPOOL_BYTES
     from keras_ddnn.serve.edge.benchmark import benchmark
     from keras_ddnn.serve.edge.metrics import served
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
@@ -105,6 +106,8 @@ def _runtime_of(options) -> EdgeRuntime:
         guarded=options.guard,
         max_bytes=options.max_bytes,
         verify_key=options.verify_key,
+        spool=options.spool,
+        spool_bytes=options.spool_bytes,
     )
 
 
@@ -140,6 +143,7 @@ def _classify(runtime, options, done: _Done) -> None:
             answer = runtime.predict(images[part], labels[part] if audits else None)
             done.outputs.append(answer.logits)
             runtime.require_welcome()
+        runtime.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -176,6 +180,12 @@ def _parser() -> argparse.ArgumentParser:
         help="of a request body that the service takes (%(default)s)",
     )
     add("--share-images", action="store_true", help="show them on the page")
+    add(
+        "--spool",
+        metavar="FOLDER",
+        help="answer all here at once, and send hard images in the background, from this folder",
+    )
+    add("--spool-bytes", type=int, default=SPOOL_BYTES, help="of that folder (%(default)s)")
     add("--guard", action="store_true", help="hold the local fraction, and audit what that costs")
     add("--metrics-port", type=int, help="serve counters to Prometheus at this port; 0: a free one")
     add("--metrics-host", default="127.0.0.1", help="and at this address (%(default)s)")

@@ -91,6 +91,15 @@ class Questions:
             self._tell_timeout = answers.takes_timeout
         return answers
 
+    @property
+    def waiting(self) -> int:
+        """Samples that are to be sent later; none here, for every question is asked at once."""
+        return 0
+
+    def deliver(self) -> bool:
+        """Send what waits; return whether nothing is left."""
+        return True
+
     def close(self, causes: dict[str, int]) -> None:
         """Close the connections, and log once how many samples fell back by cause."""
         if self._link:

@@ -7,7 +7,7 @@ import numpy as np
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.serve.protocol.answers import Answers
-from keras_ddnn.serve.protocol.limits import MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
+from keras_ddnn.serve.protocol.limits import LONGEST_KEEP_ID, MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
 from keras_ddnn.serve.protocol.wire import Tensor, decode, encode
 
 
@@ -21,10 +21,13 @@ class RequestWriter:
         share_images: Whether images are sent too. Where they are what travels, they are sent once.
         max_bytes: Length of the longest body.
         max_samples: Most samples of one request.
+        keeps: Whether requests shall ask the cloud to keep their samples.
 
     Attributes:
+        identity: See above.
         sample_bytes: Bytes of a sample in a request.
         samples: The most that one request holds.
+        longest: Bytes of a request of as many.
 
     Raises:
         ValueError: If a request of one sample is longer than `max_bytes`, or the artefact reads no
@@ -40,6 +43,7 @@ class RequestWriter:
         share_images: bool,
         max_bytes: int,
         max_samples: int,
+        keeps: bool = False,
     ):
         require_count(max_bytes=max_bytes, max_samples=max_samples)
         features = manifest["features"]
@@ -52,12 +56,13 @@ class RequestWriter:
         self._quantisation = quantisation if in_codes else None
         self._dtype, self._are_inputs = features["dtype"], features["are_inputs"]
         self._input_dtype = manifest["input_dtype"]
-        self._identity, self._share_images = identity, share_images
+        self.identity, self._share_images = identity, share_images
         self._feature_shape, self._image_shape = features["shape"], manifest["input_shape"]
         self._num_classes = len(manifest["class_names"])
         tensors = self._tensors(*self._blank(1))
         self.sample_bytes = sum(tensor.array.nbytes for tensor in tensors)
-        _, body = self.write(*self._blank(1), MAX_ANSWERED_LOCALLY, MAX_TIMEOUT / 1e6)
+        keep = LONGEST_KEEP_ID if keeps else None
+        _, body = self.write(*self._blank(1), MAX_ANSWERED_LOCALLY, MAX_TIMEOUT / 1e6, keep)
         # The header grows with the digits of the number of samples and of their bytes.
         digits = len(str(max_samples)) + len(str(max_bytes))
         header = len(body) - self.sample_bytes + digits * len(tensors)
@@ -67,6 +72,7 @@ class RequestWriter:
                 f"expected max_bytes of at least {header + self.sample_bytes}, for one sample of "
                 f"this artefact; received {max_bytes}"
             )
+        self.longest = header + self.samples * self.sample_bytes
 
     def parts(self, count: int) -> Iterator[slice]:
         """Return which of `count` samples go into each request."""
@@ -78,6 +84,7 @@ class RequestWriter:
         images: np.ndarray,
         answered_locally: int,
         timeout: float | None = None,
+        keep: str | None = None,
     ) -> tuple[dict[str, str], bytes]:
         """Return the HTTP headers and the body of a request.
 
@@ -88,11 +95,14 @@ class RequestWriter:
             answered_locally: Samples that the cloud has not been told of.
             timeout: Seconds that the device will wait; None where it is not told, as to a service
                 that would refuse the parameter.
+            keep: The id by which the cloud is to keep the samples, `KEEP_ID`; None if it is not.
         """
         told = min(answered_locally, MAX_ANSWERED_LOCALLY)
-        parameters = {"model": self._identity, "answered_locally": told}
+        parameters = {"model": self.identity, "answered_locally": told}
         if timeout is not None:  # 0 would stand for none
             parameters["timeout"] = min(max(1, int(timeout * 1e6)), MAX_TIMEOUT)
+        if keep is not None:
+            parameters["keep"] = keep
         return encode(self._tensors(features, images), parameters=parameters)
 
     def blank(self, count: int) -> tuple[dict[str, str], bytes]:

@@ -23,6 +23,8 @@ from keras_ddnn.rules.confidence import offloads
 from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.drift.validation import require_right_or_wrong
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
+from keras_ddnn.serve.edge.background import MAX_BYTES as SPOOL_BYTES
+from keras_ddnn.serve.edge.background import Background, require_background
 from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.questions import Questions
@@ -60,6 +62,11 @@ class EdgeRuntime:
             is sent in several requests.
         max_samples: The most that the service takes of one request.
         verify_key: The public key that the artefact must be signed by; see `read_manifest`.
+        spool: A folder. If given, every answer is the local network's, at once, and what is
+            offloaded is kept there until it has been sent with its image in the background, also
+            by a later process. The artefact must read images, and the cloud be told to keep them.
+        spool_bytes: Of that folder at most; what is more drops its oldest samples, which
+            `ddnn_edge_dropped_samples` counts.
 
     Attributes:
         score_threshold: Samples with a score at or above it are offloaded, unless guarded. It may
@@ -96,6 +103,8 @@ class EdgeRuntime:
         max_bytes: int = MAX_BYTES,
         max_samples: int = MAX_SAMPLES,
         verify_key: Key | None = None,
+        spool: Path | str | None = None,
+        spool_bytes: int = SPOOL_BYTES,
     ):
         require_choice("graph", graph, EDGE_GRAPHS)
         require_positive(deadline_s=deadline_s, rest_s=rest_s)
@@ -103,6 +112,8 @@ class EdgeRuntime:
         self.manifest = read_manifest(folder, verify_key)
         self.identity = model_id(folder)
         self.task, self.classes = task_of(self.manifest), labels_of(self.manifest)
+        if spool is not None:
+            require_background(self.manifest, cloud_url, guarded)
         self.guard = DriftGuard.of(self.manifest) if guarded else None
         path = graph_of(folder, self.manifest, graph)
         self._sent = self.manifest["features"]
@@ -112,9 +123,10 @@ class EdgeRuntime:
             self.identity,
             in_codes=self._sent["quantisation"] is not None
             and (graph == "int8" or self._sent["lossless"]),
-            share_images=share_images,
+            share_images=share_images or spool is not None,
             max_bytes=max_bytes,
-            max_samples=max_samples,
+            max_samples=max_samples if spool is None else min(max_samples, BATCH),
+            keeps=spool is not None,
         )
         device = open_graph(path, self.manifest)
         self._run = device.get_signature_runner()
@@ -123,6 +135,10 @@ class EdgeRuntime:
         sent = self.metrics.count_sent
         link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
         self._questions = Questions(self.requests, link)
+        if spool is not None:
+            kept = Background(self.requests, link, spool, spool_bytes, self.metrics.registry)
+            kept.start()
+            self._questions = kept
         self.score_threshold = self.manifest["score_threshold"]
         self.deadline_s, self.max_bytes = deadline_s, max_bytes
 
@@ -196,6 +212,19 @@ class EdgeRuntime:
     def refusal(self) -> Unanswered | None:
         """Why the cloud refuses this device; see the attributes of the class."""
         return self._questions.refusal
+
+    @property
+    def waiting(self) -> int:
+        """Samples that are on disk, to be sent in the background; 0 without a spool."""
+        return self._questions.waiting
+
+    def flush(self) -> bool:
+        """Send what waits in the background, until all has arrived or an attempt fails.
+
+        Returns:
+            Whether nothing is left.
+        """
+        return self._questions.deliver()
 
     def require_welcome(self) -> None:
         """Raise ValueError, in one line, where there is a `refusal`."""

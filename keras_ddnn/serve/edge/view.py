@@ -132,6 +132,8 @@ def show_report(runtime: EdgeRuntime, outputs: np.ndarray, labels: np.ndarray | 
     table = _table(metrics, numbers, f"{_answered(numbers):,} images")
     if task.refusal is not None:
         table.add_row(REFUSED, f"{np.sum(task.answers(outputs) == task.refusal):,}")
+    if runtime.waiting:
+        table.add_row("on disk, to be sent by the next run", f"{runtime.waiting:,}")
     if labels is not None:
         costs = task.costs[task.reported](outputs, runtime.classes.encode(labels))
         told = float(task.measure.of(costs.sum(), len(costs)))

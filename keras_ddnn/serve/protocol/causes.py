@@ -26,6 +26,8 @@ from typing import Literal, get_args
 # "circuit-open"     not asked: the latest requests failed
 # "no-time"          not asked: the deadline had passed on this side
 # "no-cloud"         not asked: there is none
+# "deferred"         not waited for: the sample is on disk, and sent in the background
+# "not-kept"         the sample was to be sent in the background, and cannot be kept until then
 Cause = Literal[
     "refused-400",
     "refused-422",
@@ -46,6 +48,8 @@ Cause = Literal[
     "circuit-open",
     "no-time",
     "no-cloud",
+    "deferred",
+    "not-kept",
 ]
 CAUSES: tuple[str, ...] = get_args(Cause)
 # These stay until somebody changes the URL, the token, the artefact or the service.
