@@ -13,11 +13,14 @@ from conftest import flip_a_bit, toy_split, untrained_policy
 from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
 from toy_manifest import forge
+from toy_service import Server
 
 from keras_ddnn.data.quantisation import BOTTLENECK_CODES, Quantisation
 from keras_ddnn.deploy.artifact import save_policy
 from keras_ddnn.files.checksums import sha256
 from keras_ddnn.files.manifest import model_id, read_manifest
+from keras_ddnn.serve.cloud.kept import KeptSamples
+from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.edge.__main__ import main
 from keras_ddnn.serve.edge.runtime import BATCH, EdgeRuntime
 from keras_ddnn.serve.protocol.limits import MAX_BYTES
@@ -105,6 +108,42 @@ def test_images_travel_only_if_shared(toy_artifact, server):
         offloaded = runtime.predict(IMAGES[:BATCH]).offloaded
     sent = decode(*server.requests[0]).tensors["images"]
     np.testing.assert_array_equal(sent, IMAGES[:BATCH][offloaded])
+
+
+def test_a_device_answers_all_itself_and_the_cloud_gets_what_was_hard(toy_artifact, tmp_path):
+    def network(features):
+        return features.astype(np.float32).sum(axis=(1, 2))[:, :3]
+
+    manifest, spool = read_manifest(toy_artifact), tmp_path / "spool"
+    with EdgeRuntime(toy_artifact) as alone:
+        expected = alone.predict(IMAGES)
+    nowhere = "http://127.0.0.1:9"  # nobody listens at this port
+    with EdgeRuntime(toy_artifact, nowhere, spool=spool) as down:
+        answer = down.predict(IMAGES)
+        assert not down.flush()
+    hard = int(expected.offloaded.sum())
+    assert 0 < hard == down.waiting < len(IMAGES)
+    np.testing.assert_array_equal(answer.classes, expected.classes)
+    assert (answer.causes == np.where(answer.offloaded, "deferred", "")).all()
+    identity = model_id(toy_artifact)
+    app = make_app(network, manifest, identity=identity, keep=KeptSamples(tmp_path / "kept"))
+    with (
+        Server(app) as port,
+        EdgeRuntime(toy_artifact, f"http://127.0.0.1:{port}", spool=spool) as up,
+    ):
+        assert up.flush()
+        assert up.waiting == 0
+    kept = {
+        np.asarray(Image.open(file)).tobytes() for file in (tmp_path / "kept").glob("images/*/*")
+    }
+    assert kept == {image.tobytes() for image in IMAGES[expected.offloaded]}
+
+
+def test_a_device_refuses_a_spool_that_it_cannot_use(toy_artifact, tmp_path):
+    with pytest.raises(ValueError, match="spool: expected cloud_url"):
+        EdgeRuntime(toy_artifact, spool=tmp_path)
+    with pytest.raises(ValueError, match="spool: expected guarded=False"):
+        EdgeRuntime(toy_artifact, "http://127.0.0.1:9", spool=tmp_path, guarded=True)
 
 
 def test_no_request_is_longer_than_the_cloud_of_the_same_artefact_takes(tmp_path, server):
