@@ -257,6 +257,9 @@ def test_the_device_measures_its_own_rate(toy_artifact, tmp_path, monkeypatch):
     by_hand = 16 * 16 * 27 * 4 + 8 * 8 * 4 * 64 + 64 * 3
     assert found["multiply_adds"] == by_hand
     assert found["multiply_adds_per_second"] == pytest.approx(by_hand / found["seconds_per_sample"])
+    needed = (toy_artifact / name for name in ("edge.tflite", "manifest.json"))
+    assert found["files_bytes"] == sum(file.stat().st_size for file in needed)
+    assert found["peak_memory_bytes"] > found["files_bytes"]
     assert command("test_cuts:toy", device=("--rate", str(rate))) == 0
 
 

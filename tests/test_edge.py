@@ -146,6 +146,31 @@ def test_a_device_refuses_a_spool_that_it_cannot_use(toy_artifact, tmp_path):
         EdgeRuntime(toy_artifact, "http://127.0.0.1:9", spool=tmp_path, guarded=True)
 
 
+@pytest.mark.parametrize(
+    ("graph", "file"), [("float", "edge.tflite"), ("int8", "edge_int8.tflite")]
+)
+def test_a_device_tells_its_peak_of_memory_and_the_files_that_it_needs(toy_artifact, graph, file):
+    needed = sum((toy_artifact / name).stat().st_size for name in ("manifest.json", file))
+    with EdgeRuntime(toy_artifact, graph=graph) as runtime:
+        before = runtime.metrics.numbers()
+        content = bytearray(1 << 27)
+        content[:: 1 << 10] = b"1" * (1 << 17)  # pages count once they are written
+        del content
+        after, text = runtime.metrics.numbers(), runtime.metrics.text()
+    assert before["files_bytes"] == needed
+    assert f"ddnn_edge_files_bytes {float(needed)}" in text
+    assert after["peak_memory_bytes"] >= max(1 << 27, before["peak_memory_bytes"])
+    assert "ddnn_edge_peak_memory_bytes" in text
+
+
+def test_the_memory_of_the_process_that_has_started_a_device_does_not_count():
+    content = bytearray(1 << 28)
+    content[:: 1 << 10] = b"1" * (1 << 18)
+    code = "from keras_ddnn.serve.edge.metrics import peak_memory; print(peak_memory())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < int(run.stdout) < len(content)
+
+
 def test_no_request_is_longer_than_the_cloud_of_the_same_artefact_takes(tmp_path, server):
     policy = untrained_policy((96, 96, 3), local_filters=32)
     save_policy(policy, tmp_path / "artifact")

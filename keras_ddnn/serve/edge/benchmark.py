@@ -10,7 +10,8 @@ from keras_ddnn.evaluation.cut_latency import RATE
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checks import require_choice, require_positive
 from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, inputs_name, read_manifest
-from keras_ddnn.serve.edge.device_graph import open_graph
+from keras_ddnn.serve.edge.device_graph import bytes_of_files, open_graph
+from keras_ddnn.serve.edge.metrics import peak_memory
 
 SECONDS = 5.0
 LEAST_RUNS = 10  # though they take longer
@@ -27,7 +28,7 @@ def measure(run: str | Path, graph: str = "float", seconds: float = SECONDS) -> 
     Returns:
         `seconds_per_sample`, the median; `runs`, of how many; `multiply_adds`, those of the local
         network and the rule, and `multiply_adds_per_second`, both None where the artefact does not
-        tell.
+        tell; `peak_memory_bytes` of this process; `files_bytes`, of what a device needs.
 
     Raises:
         ValueError: If the artefact is damaged or holds no such graph.
@@ -57,6 +58,8 @@ def measure(run: str | Path, graph: str = "float", seconds: float = SECONDS) -> 
         "runs": len(taken),
         "multiply_adds": count,
         RATE: count / each if count else None,
+        "peak_memory_bytes": peak_memory(),
+        "files_bytes": bytes_of_files(folder / EDGE_GRAPHS[graph]),
     }
 
 
@@ -70,4 +73,5 @@ def benchmark(run: str | Path, graph: str, path: str | Path, seconds: float = SE
     found = measure(run, graph, seconds)
     write_json(path, found)
     rate = f"{found[RATE] / 1e9:.3g} GMAC/s" if found[RATE] else "unknown multiply-adds"
-    print(f"{1e3 * found['seconds_per_sample']:.3f} ms a sample, {rate}: {path}")
+    sizes = f"{found['peak_memory_bytes']:,} bytes of memory, {found['files_bytes']:,} of files"
+    print(f"{1e3 * found['seconds_per_sample']:.3f} ms a sample, {rate}, {sizes}: {path}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from keras_ddnn.files.manifest import EDGE_GRAPHS, inputs_name
+from keras_ddnn.files.manifest import EDGE_GRAPHS, MANIFEST, SIGNATURE, inputs_name
 
 
 def open_graph(path: Path, manifest: Mapping) -> Interpreter:
@@ -73,6 +73,16 @@ def graph_of(folder: Path, manifest: Mapping, graph: str) -> Path:
         f"{manifest['rule']['name']}, cannot be part of a graph: save it again with graphs and "
         "another rule"
     )
+
+
+def bytes_of_files(path: Path) -> int:
+    """Return the bytes of the files that a device needs of an artefact, by its graph's path.
+
+    They are the graph, the manifest and, if there is one, its signature; the sizes are those of the
+    files, without what a file system adds.
+    """
+    needed = (path, path.with_name(MANIFEST), path.with_name(SIGNATURE))
+    return sum(file.stat().st_size for file in needed if file.exists())
 
 
 def _said(tensors: Mapping) -> str:

@@ -1,9 +1,13 @@
 """What a device counts: who answered, why the cloud did not, bytes, and how long it took."""
 
+import re
+import resource
+import sys
 from collections import Counter as CountOf
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -24,11 +28,25 @@ PERCENTILES = (50, 95, 99)
 LAST_PORT = 65_535
 
 
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process has had at once (resident set size).
+
+    Linux counts those of a process since it was started; `getrusage`, which is asked elsewhere,
+    may also count those of the process that has started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return int(found[1]) << 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
+
+
 class EdgeMetrics:
     """Counters of one device, in a registry of its own; threads may share it.
 
     Attributes:
         registry: Registry of `prometheus_client`.
+        files: Bytes of the files that the device needs; to be set.
     """
 
     def __init__(self):
@@ -65,6 +83,16 @@ class EdgeMetrics:
         self._open = Gauge(
             "ddnn_edge_breaker_open", "1 while the cloud is not asked", registry=self.registry
         )
+        self.files = Gauge(
+            "ddnn_edge_files_bytes",
+            "Bytes of the artefact's files that the device needs",
+            registry=self.registry,
+        )
+        Gauge(
+            "ddnn_edge_peak_memory_bytes",
+            "Most bytes of memory that the process has had at once",
+            registry=self.registry,
+        ).set_function(peak_memory)
         self._latest = deque(maxlen=LATEST)
         self._causes, self._by_tier = CountOf(), CountOf()
         self._lock = Lock()  # so that a reader sees no half of a call
@@ -113,8 +141,9 @@ class EdgeMetrics:
         """Return counts of samples by who answered, bytes, and latency percentiles in seconds.
 
         Returns:
-            `local`, `cloud`, `fallback`, `fallback_behind`, `sent_bytes`, and, once there was a
-            call, `p50`, `p95` and `p99` of the latest 10,000.
+            `local`, `cloud`, `fallback`, `fallback_behind`, `sent_bytes`, `files_bytes`,
+            `peak_memory_bytes`, and, once there was a call, `p50`, `p95` and `p99` of the latest
+            10,000.
         """
         value, samples = self.registry.get_sample_value, "ddnn_edge_samples_total"
         with self._lock:
@@ -122,6 +151,8 @@ class EdgeMetrics:
             numbers["fallback_behind"] = int(value("ddnn_edge_fallback_behind_samples_total"))
             numbers["sent_bytes"] = int(value("ddnn_edge_sent_bytes_total"))
             latest = list(self._latest)
+        for name in ("files_bytes", "peak_memory_bytes"):
+            numbers[name] = int(value(f"ddnn_edge_{name}"))
         if latest:
             seconds = np.percentile(latest, PERCENTILES)
             numbers |= {f"p{p}": float(s) for p, s in zip(PERCENTILES, seconds)}

@@ -25,7 +25,7 @@ from keras_ddnn.serve.drift.validation import require_right_or_wrong
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
 from keras_ddnn.serve.edge.background import MAX_BYTES as SPOOL_BYTES
 from keras_ddnn.serve.edge.background import Background, require_background
-from keras_ddnn.serve.edge.device_graph import graph_of, open_graph
+from keras_ddnn.serve.edge.device_graph import bytes_of_files, graph_of, open_graph
 from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.questions import Questions
 from keras_ddnn.serve.edge.requests import RequestWriter
@@ -132,6 +132,7 @@ class EdgeRuntime:
         self._run = device.get_signature_runner()
         self._running = Lock()
         self.metrics = EdgeMetrics()
+        self.metrics.files.set(bytes_of_files(path))
         sent = self.metrics.count_sent
         link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
         self._questions = Questions(self.requests, link)

@@ -191,6 +191,8 @@ def _table(metrics, numbers, title) -> Table:
         table.add_row(f"  because of {cause}", f"{count:,}")
     sent = numbers["sent_bytes"]
     table.add_row("bytes sent", f"{sent:,} ({sent / n:,.0f} an image)")
+    table.add_row("memory of this process, at its peak", f"{numbers['peak_memory_bytes']:,} bytes")
+    table.add_row("files that this device needs", f"{numbers['files_bytes']:,} bytes")
     for name in ("p50", "p95", "p99"):
         if name in numbers:
             table.add_row(f"{name} of a call", f"{1000 * numbers[name]:.2f} ms")
