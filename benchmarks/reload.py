@@ -11,6 +11,7 @@ is lost that has no answer, or the answer of the other network.
 import argparse
 import itertools
 import json
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -49,6 +50,8 @@ def main() -> None:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     running = Thread(target=server.run, args=([listener],))
     running.start()
+    while not server.started:
+        time.sleep(0.01)
     each = options.requests // options.devices
     begin = time.perf_counter()
     with ThreadPoolExecutor(options.devices) as devices:
@@ -96,9 +99,10 @@ def _lost(url: str, served: Served, count: int) -> int:
     for _ in range(count):
         try:
             said = link.ask(headers, body, time.monotonic() + PATIENCE, _first_logit)
-        except Unanswered:
+        except Unanswered as error:
+            print("lost:", error, file=sys.stderr)
             said = None
-        lost += said != expected
+        lost += bool(said != expected)
     link.close()
     return lost
 

@@ -1,7 +1,6 @@
 """What a device counts: who answered, why the cloud did not, bytes, and how long it took."""
 
 import re
-import resource
 import sys
 from collections import Counter as CountOf
 from collections import deque
@@ -11,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
+import psutil
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -37,6 +37,10 @@ def peak_memory() -> int:
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
         return int(found[1]) << 10
+    if peak := getattr(psutil.Process().memory_info(), "peak_wset", None):  # Windows
+        return peak
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak << 10
 

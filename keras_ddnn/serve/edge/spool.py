@@ -1,6 +1,5 @@
 """Requests on disk, the oldest first, within a bound of bytes: what a device has yet to send."""
 
-import fcntl
 import hashlib
 import os
 import re
@@ -12,6 +11,11 @@ from typing import NamedTuple
 
 from keras_ddnn.files.atomic import remove_leftovers, replacing_file
 from keras_ddnn.files.checks import require_count
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing holds a second process off
+    fcntl = None
 
 BLOCK = 4096  # bytes in which file systems count
 NAME = re.compile(r"(\d{12})-([0-9a-f]{16})-([0-9a-f]+)-(\d+)")
@@ -75,7 +79,8 @@ class Spool:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._owned = open(self.folder / ".lock", "a")  # noqa: SIM115
         try:
-            fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl:
+                fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._owned.close()
             raise ValueError(
