@@ -1,5 +1,6 @@
 """What the cloud's command refuses before it loads anything, and the names it answers to."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -8,10 +9,11 @@ import sys
 import pytest
 from certificates import make_certificate
 from fastapi.testclient import TestClient
-from toy_service import app_of
+from toy_service import SERVED, app_of, served_network
 
 from keras_ddnn.serve.cloud import __main__ as cloud
 from keras_ddnn.serve.cloud import logs, server
+from keras_ddnn.serve.cloud.service import make_app
 
 
 @pytest.fixture
@@ -140,3 +142,42 @@ def test_a_signal_ends_the_service_with_its_own_exit_code_and_one_line(
         cloud.main()
     assert end.value.code == code
     assert capsys.readouterr().err.splitlines()[-1].endswith(": the service has ended")
+
+
+def test_a_signal_has_the_service_serve_what_is_at_its_paths_now(monkeypatch):
+    place, apps, reloads = {"run": "0123"}, [], []
+
+    def make(model, manifest, **options):
+        apps.append(make_app(model, manifest, **options))
+        monkeypatch.setattr(apps[0].versions, "reload", reload)
+        return apps[0]
+
+    def reload(load):
+        reloads.append(type(apps[0].versions).reload(apps[0].versions, load))
+
+    async def started(self, sockets=None):
+        await startup(self, sockets)
+        assert apps[0].versions.identities == ["0123"]
+        place["run"] = "4567"
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.wrap_future(reloads[0])
+        assert apps[0].versions.identities == ["4567"]
+        os.kill(os.getpid(), signal.SIGINT)
+
+    startup = server._Server.startup
+    monkeypatch.setattr(server._Server, "startup", started)
+    monkeypatch.setattr(cloud, "load_cloud", lambda run, _: (served_network, SERVED, place[run]))
+    monkeypatch.setattr(cloud, "artifact_of", lambda run: run)
+    monkeypatch.setattr(cloud, "model_id", place.get)
+    monkeypatch.setattr(cloud, "make_app", make)
+    monkeypatch.setattr(logs, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["cloud", "run", "--port", "0"])
+    with pytest.raises(SystemExit) as end:
+        cloud.main()
+    assert end.value.code == 130
+    assert len(reloads) == 1
+
+
+def test_one_tier_between_is_served_at_a_time(run_command):
+    said = run_command("another-run", "--port", 0, "--upstream", "http://127.0.0.1:9")
+    assert "expected one RUN with --upstream; received 2" in said

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import socket
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from toy_service import Server
 
 from keras_ddnn.deploy.artifact import save_policy
 from keras_ddnn.files.manifest import model_id, read_manifest
+from keras_ddnn.serve.cloud.kept import KeptSamples
 from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.edge.__main__ import main
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
@@ -141,6 +143,27 @@ def test_a_cloud_that_is_away_for_a_while_ends_nothing(toy_artifact, images, cap
     with FaultServer("error_500") as server:
         main([str(toy_artifact), "--cloud", server.url, "--images", str(images), *PATIENT])
     assert "because of server-error" in capsys.readouterr().out
+
+
+def test_hard_images_wait_on_disk_for_the_next_run_and_then_arrive(
+    toy_artifact, images, token_file, tmp_path, capsys
+):
+    arguments = [toy_artifact, "--images", images, "--spool", tmp_path / "spool", *PATIENT]
+    main([*map(str, arguments), "--cloud", "http://127.0.0.1:9"])  # where nobody listens
+    report = capsys.readouterr().out
+    assert "because of deferred" in report
+    assert "memory of this process, at its peak" in report
+    waiting = re.search(r"on disk, to be sent by the next run\W+(\d+)", report)
+    with EdgeRuntime(toy_artifact) as alone:
+        read = alone.predict(SPLIT.images)
+    hard = read.offloaded.sum()
+    assert 0 < hard == int(waiting[1])
+    arguments += ["--limit", 1, "--token-file", token_file(TOKEN)]
+    with served(service(toy_artifact, keep=KeptSamples(tmp_path / "kept"))) as url:
+        main([*map(str, arguments), "--cloud", url])
+    assert "on disk" not in capsys.readouterr().out
+    again = len([*tmp_path.glob("kept/images/c/*.png")]) - hard
+    assert again in (0, 1)  # the image that the second run has met
 
 
 def test_a_check_says_what_it_finds(toy_artifact, token_file, capsys):

@@ -18,6 +18,7 @@ It gathers requests into batches, and shows at `/` where it works on the curve o
 import argparse
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,8 +35,16 @@ with extras_of_a_command():
         until_a_signal,
     )
     from keras_ddnn.serve.cloud.network import load_cloud
-    from keras_ddnn.serve.cloud.service import MAX_BATCH, MAX_DELAY, MAX_QUEUE, MAX_WAIT, make_app
+    from keras_ddnn.serve.cloud.service import (
+        MAX_BATCH,
+        MAX_DELAY,
+        MAX_QUEUE,
+        MAX_WAIT,
+        Service,
+        make_app,
+    )
     from keras_ddnn.serve.cloud.versions import Served
+    from keras_ddnn.serve.protocol.batching import Unavailable
     from keras_ddnn.serve.protocol.limits import MAX_BYTES
     from keras_ddnn.serve.protocol.token_file import read_token
 
@@ -60,7 +69,7 @@ def _serve(options: argparse.Namespace) -> None:
         require_count(max_bytes=options.max_bytes)
     listening = listening_of(options, MAX_CONNECTIONS)
     # All that can be refused at once has been, for this takes seconds.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # else it ends what is not serving yet
+    _when_told_to_reload(signal.SIG_IGN)  # else the signal ends what is not serving yet
     keep = options.keep and KeptSamples(options.keep, options.keep_bytes)
     load = _loader(options)
     (network, manifest, identity), *others = load()
@@ -79,10 +88,22 @@ def _serve(options: argparse.Namespace) -> None:
         max_delay=options.max_delay_ms / 1000,
     )
     log_to_stderr()
-    signal.signal(signal.SIGUSR1, lambda *_: app.versions.reload(load))
+    _when_told_to_reload(lambda *_: _reload(app, load))
     names = f"serving {', '.join(options.run)}, model {', '.join(app.versions.identities)}"
     print(f"{names}, at {listening.url}", file=sys.stderr)
     server_of(app, most=listening.room, tls=listening.tls).run(sockets=[listening.listener])
+
+
+def _when_told_to_reload(handler) -> None:
+    if threading.current_thread() is threading.main_thread():  # to which signals come
+        signal.signal(signal.SIGUSR1, handler)
+
+
+def _reload(app: Service, load: Callable[[], list[Served]]) -> None:
+    try:
+        app.versions.reload(load)
+    except Unavailable as error:
+        print(f"warning: nothing is loaded, for {error}", file=sys.stderr)
 
 
 def _loader(options: argparse.Namespace) -> Callable[[], list[Served]]:

@@ -144,7 +144,7 @@ class Background(Questions):
         self._wake.set()
         if self._worker.is_alive():
             self._worker.join()
-        super().close(causes)
+        super().close({cause: n for cause, n in causes.items() if cause != "deferred"})
         self.spool.close()
 
     def _work(self) -> None:

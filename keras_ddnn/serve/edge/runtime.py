@@ -64,7 +64,8 @@ class EdgeRuntime:
         verify_key: The public key that the artefact must be signed by; see `read_manifest`.
         spool: A folder. If given, every answer is the local network's, at once, and what is
             offloaded is kept there until it has been sent with its image in the background, also
-            by a later process. The artefact must read images, and the cloud be told to keep them.
+            by a later process. The artefact must read images, and the cloud be told to keep them;
+            its page shows the latest.
         spool_bytes: Of that folder at most; what is more drops its oldest samples, which
             `ddnn_edge_dropped_samples` counts.
 
