@@ -78,8 +78,10 @@ class KeptSamples:
                 )
                 with replacing_file(latest) as file:  # last, so that a kill loses nothing
                     file.write(str(int(number)).encode())
-            except OSError as error:
-                raise Unavailable(f"samples cannot be kept: {error.strerror or error}") from error
+            except (OSError, ValueError) as error:  # ValueError of a number that is damaged
+                raise Unavailable(
+                    f"samples cannot be kept in {self.folder.name}: {error}"
+                ) from error
             return new
 
     def _write(self, file: str, image: np.ndarray, name: str) -> bool:

@@ -136,8 +136,8 @@ class Versions:
             WireError: If there is none, or the two are not the same.
         """
         named = self.first.identity if parameter is path is None else parameter or path
-        expected = self.identities if path is None else [path]
-        if not isinstance(named, str) or named not in expected or named not in self:
+        expected = [path] if path in self else self.identities
+        if not isinstance(named, str) or named not in expected:
             raise WireError(f"{WRONG_MODEL}{' or '.join(expected)}; received {brief(named)}")
         return self[named]
 
