@@ -22,6 +22,7 @@ from keras_ddnn.serve.cloud.versions import Served
 from keras_ddnn.serve.edge.background import Background
 from keras_ddnn.serve.edge.requests import RequestWriter
 from keras_ddnn.serve.edge.spool import BLOCK, Spool
+from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink
 
@@ -285,6 +286,17 @@ def test_a_kill_between_the_images_and_their_number_keeps_no_image_twice(tmp_pat
     next(tmp_path.glob("images/b/*.png")).unlink()
     assert KeptSamples(tmp_path).add(*request) == 1
     assert len([*tmp_path.glob("images/*/*.png")]) == 2
+
+
+def test_a_cloud_that_cannot_write_says_so_and_no_path(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "/secret/place")
+
+    kept = KeptSamples(tmp_path)
+    monkeypatch.setattr("keras_ddnn.serve.cloud.kept.replacing_file", fail)
+    with pytest.raises(Unavailable) as told:
+        kept.add(f"{'0' * 16}-7", "0a", np.zeros((1, 16, 16, 3), np.uint8), ["a"])
+    assert str(told.value) == "samples cannot be kept: No space left on device"
 
 
 def test_a_full_cloud_leaves_samples_with_the_device_until_there_is_room(tmp_path):

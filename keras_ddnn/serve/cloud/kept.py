@@ -79,9 +79,8 @@ class KeptSamples:
                 with replacing_file(latest) as file:  # last, so that a kill loses nothing
                     file.write(str(int(number)).encode())
             except (OSError, ValueError) as error:  # ValueError of a number that is damaged
-                raise Unavailable(
-                    f"samples cannot be kept in {self.folder.name}: {error}"
-                ) from error
+                reason = getattr(error, "strerror", None) or error  # without a path of this machine
+                raise Unavailable(f"samples cannot be kept: {reason}") from error
             return new
 
     def _write(self, file: str, image: np.ndarray, name: str) -> bool:
