@@ -1,6 +1,7 @@
 # Each target is complete on a fresh machine: it makes the virtual environment, installs the project and runs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+PYTHONS ?= 3.11 3.12 3.13
 BIN = $(VENV)/bin
 
 quickstart: $(VENV)/installed        ## the main job: a search with its accuracy-versus-local-fraction curve
@@ -11,6 +12,15 @@ test: $(VENV)/installed              ## lint and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+test-all:                            ## the same on each of these Pythons that the machine has
+	@for version in $(PYTHONS); do \
+		python=$$(for each in python$$version $$HOME/.pyenv/versions/$$version.*/bin/python; do \
+			$$each --version >/dev/null 2>&1 && echo $$each && break; done); \
+		if [ -z "$$python" ]; then echo "Python $$version: not found, not tested"; continue; fi; \
+		echo "Python $$version: $$python"; \
+		$(MAKE) test VENV=.venv-$$version PYTHON=$$python || exit 1; \
+	done
+
 slow-test: $(VENV)/installed         ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
 
@@ -20,4 +30,4 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-.PHONY: quickstart test slow-test
+.PHONY: quickstart test test-all slow-test
