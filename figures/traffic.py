@@ -5,12 +5,21 @@ from matplotlib.figure import Figure
 
 from figures.style import OTHER_COLOUR, colour, dash, label, new_figure
 
-NAMES = {"head_of_window": "head, of the window", "head_of_quantiles": "head, of the quantiles"}
+NAMES = {
+    "head_of_window": "head, of the window",
+    "head_of_quantiles": "head, of the quantiles",
+    "mc_dropout": "Monte-Carlo dropout",
+    "ensemble": "ensemble of two",
+    "best_of_device": "best that sees the device",
+}
 COLOURS = {
     "width": "#0072B2",
     "learned": "#332288",
     "head_of_window": OTHER_COLOUR,
     "head_of_quantiles": "#CC79A7",
+    "mc_dropout": "#D55E00",
+    "ensemble": "#E69F00",
+    "best_of_device": "#44AA99",
 }
 
 

@@ -22,14 +22,21 @@ class QuantileDistribution:
     Rules and heads read it in NumPy and in a TensorFlow graph by the same lines.
 
     Attributes:
-        outputs: Predicted quantiles, of shape (n, q), q at least 2.
+        outputs: Predicted quantiles, of shape (n, q); q = 1 for a number alone.
         xp: NumPy, or `tensorflow.experimental.numpy` in a graph.
         precision: Type in which widths are computed.
+        place: Column of the number that answers.
     """
 
     outputs: np.ndarray
     xp: ModuleType = np
     precision: str = "float64"
+    place: int = 0
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The numbers that answer, of shape (n, 1)."""
+        return self.xp.asarray(self.outputs[:, self.place : self.place + 1], self.precision)
 
     @cached_property
     def width(self) -> np.ndarray:
@@ -172,8 +179,11 @@ class Regression:
 
     @property
     def gives(self) -> frozenset[str]:
-        """Two quantiles or more say how sure a network is; one number does not."""
-        return frozenset({"quantiles"} if len(self.quantiles) > 1 else ())
+        """Two quantiles or more say how sure a network is; one number does not.
+
+        The numbers of several networks do, by how much they differ.
+        """
+        return frozenset({"numbers", "quantiles"} if len(self.quantiles) > 1 else {"numbers"})
 
     @property
     def target_reader(self) -> Numbers:
@@ -212,8 +222,14 @@ class Regression:
                 f"expected outputs of {expected} numbers a sample, one a quantile; received "
                 f"{columns.shape[1]}"
             )
-        place = np.argmin(np.abs(np.subtract(self.quantiles, self.level))) if self.quantiles else 0
-        return columns[:, place]
+        return columns[:, self._place]
+
+    @property
+    def _place(self) -> int:
+        """Column of the quantile of `level`; 0 of one number."""
+        if not self.quantiles:
+            return 0
+        return int(np.argmin(np.abs(np.subtract(self.quantiles, self.level))))
 
     def differ(self, stay: np.ndarray, go: np.ndarray) -> np.ndarray | None:
         """Return a bound of |difference of the reported costs| from two outputs, float64 (n,).
@@ -237,7 +253,7 @@ class Regression:
         self, outputs: np.ndarray, xp: ModuleType, precision: str
     ) -> QuantileDistribution:
         """Return the quantiles of outputs (n, q)."""
-        return QuantileDistribution(outputs, xp, precision)
+        return QuantileDistribution(outputs, xp, precision, self._place)
 
     def checked(
         self, outputs: Mapping[str, Any], targets: Any

@@ -64,8 +64,10 @@ NETWORKS = {
     "modern_small": _modern(32, 64, 128, strided=True),
     "modern_medium": _modern(64, 128, 256, strided=True),
     "modern_large": _modern(64, 256, 256),
-    # Of windows of 24 steps of a series with its clock, for a device and for the cloud.
+    # Of windows of 24 steps of a series with its clock, for a device and for the cloud. That with
+    # dropout is for `MCDropout`.
     "tcn_small": _of_series(kind="tcn", width=12, blocks=3),
+    "tcn_small_dropout": _of_series(kind="tcn", width=12, blocks=3, dropout=0.1),
     "tcn_large": _of_series(kind="tcn", width=48, blocks=4),
     "lstm_small": _of_series(kind="lstm", width=8, blocks=1),
     "lstm_large": _of_series(kind="lstm", width=48, blocks=2),
