@@ -1,5 +1,8 @@
 """What local decisions about resources cost: mean cost against the share that stays local."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -53,3 +56,48 @@ def draw(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
     label(right, "cost saved by the learned rule (%)", "")
     right.set_title("over the curve, against …, 95% over seeds", fontsize=11)
     return figure
+
+
+PENALTIES = (1, 2, 5)  # percent of the cloud's mean cost
+RIVALS = ("random", "width", "mc_dropout", "ensemble")
+
+
+def say(results: Path) -> dict[str, str]:
+    """Return what a `table.csv` of `tune.traffic` says to the claims of `docs/traffic.md`.
+
+    Args:
+        results: Folder of results; of others nothing is said.
+
+    Returns:
+        Claim → our figures, means over seeds with 95% t intervals.
+    """
+    path = results / "table.csv"
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame({"rule": []})
+    if "share_1" not in table:
+        return {}
+    rows = table.set_index("rule").to_dict("index")
+    said = {f"learned over {rival}": _saved(rows[rival]) for rival in RIVALS}
+    for claim, rule in (
+        ("local share", "learned"),
+        ("local share by dropout", "mc_dropout"),
+        ("local share at the ceiling of a device", "best_of_device"),
+        ("local share of the oracle", "oracle"),
+    ):
+        said[claim] = _shares(rows[rule])
+    said["ceiling of a device over learned"] = _saved(rows["best_of_device"], -1)
+    said["oracle over learned"] = _saved(rows["oracle"], -1)
+    return said
+
+
+def _shares(row: Mapping[str, float]) -> str:
+    parts = (
+        f"{row[f'share_{p}']:.0f}% ({row[f'share_{p}_low']:.0f} … {row[f'share_{p}_high']:.0f}) "
+        f"for {p}%, which is {row[f'penalty_{p}']:.1f}% on test data"
+        for p in PENALTIES
+    )
+    return "; ".join(parts)
+
+
+def _saved(row: Mapping[str, float], sign: int = 1) -> str:
+    low, high = sorted(sign * row[end] for end in ("saved_low", "saved_high"))
+    return f"{sign * row['saved']:+.2f}% ({low:.2f} … {high:.2f})"

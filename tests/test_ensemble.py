@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from keras_ddnn.data.tier_outputs import TierOutputs
+from keras_ddnn.deploy.artifact import load_policy, save_policy
+from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.heads.ensemble import MEASURES, Ensemble, measures_of
 from keras_ddnn.heads.mc_dropout import MCDropout
 from keras_ddnn.networks.architectures.series import SeriesOptions, build_series
@@ -100,3 +102,14 @@ def test_networks_of_series_have_dropout_only_where_it_is_asked_for(kind):
     assert dropouts(dropout=0.1) == [0.1, 0.1]
     with pytest.raises(ValueError, match="dropout"):
         SeriesOptions(dropout=1.5)
+
+
+def test_an_artefact_keeps_the_dropout_of_a_chain(tmp_path):
+    network = chain({"local": times(1.0, dropout=0.5), "cloud": times(1.0)}, task=NUMBER)
+    rule = MCDropout(network, passes=3, measure="deviation", seed=1)
+    threshold = float(rule.score(device([[1], [4]])).mean())
+    policy = OffloadPolicy(network, None, rule, threshold, ("number",))
+    save_policy(policy, tmp_path / "artifact", graphs=False)
+    loaded = load_policy(tmp_path / "artifact")
+    assert loaded.rule.get_config() == rule.get_config()
+    assert loaded.decide(INPUTS).tolist() == policy.decide(INPUTS).tolist() == [False, True]

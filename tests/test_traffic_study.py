@@ -1,12 +1,14 @@
 """The study of local decisions about resources: tables by hand, and a small seed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from figures import traffic as figure
+from figures.paper.table import fill
 from keras_ddnn.data.bank import Bank
 from tune import traffic
 
@@ -72,6 +74,23 @@ def test_the_best_rule_of_a_device_finds_what_its_window_and_quantiles_say():
     bank = Bank.from_outputs(outputs, truth, inputs=windows, features=windows, task=traffic.TASK)
     (scores,) = traffic.best_of_device([bank], [bank])
     assert scores[truth == 1].min() > scores[truth == 0].max() + 1
+
+
+def test_what_the_table_says_is_laid_into_the_claims(tmp_path):
+    row = {"saved": 6.0, "saved_low": 5.0, "saved_high": 7.0}
+    for p in (1, 2, 5):
+        row |= {f"share_{p}": 40.0, f"share_{p}_low": 38.0, f"share_{p}_high": 42.0}
+        row |= {f"penalty_{p}": p + 0.1}
+    table = pd.DataFrame([{"rule": name, **row} for name in traffic.RULES])
+    table.to_csv(tmp_path / "table.csv")
+    said = figure.say(tmp_path)
+    assert said["learned over random"] == "+6.00% (5.00 … 7.00)"
+    assert said["oracle over learned"] == "-6.00% (-7.00 … -5.00)"
+    assert said["local share"].startswith("40% (38 … 42) for 1%, which is 1.1% on test data; 40%")
+    claims = Path(__file__).parent.parent / "docs" / "traffic.md"
+    filled = fill(claims.read_text(), said)  # raises where the table lacks a claim
+    assert filled.count("+6.00% (5.00 … 7.00)") == 4
+    assert figure.say(tmp_path / "elsewhere") == {}
 
 
 @pytest.mark.slow

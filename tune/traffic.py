@@ -121,7 +121,7 @@ def run_seed(seed: int, epochs: int | None = None) -> dict[str, Any]:
     splits = load_series("cell_traffic", length=LENGTH, seed=seed)
     shape, outputs = splits.train.images.shape[1:], len(TASK.quantiles)
 
-    def trained(local: str, cloud: str, seed: int) -> tuple[FittedDDNN, dict[str, int]]:
+    def trained(local: str, cloud: str, seed: int) -> tuple["FittedDDNN", dict[str, int]]:
         models = {
             tier: named_model(name, shape, outputs, seed)
             for tier, name in (("local", local), ("cloud", cloud))

@@ -120,7 +120,8 @@ class Ensemble(EnsembleRule):
         measure: A key of `MEASURES`.
 
     Attributes:
-        multiply_adds: Those of the others, which the device runs beside its own network.
+        multiply_adds: Those of the others, which the device runs beside its own network; None if
+            they are not known.
 
     Raises:
         ValueError: If there is no other network or no such measure.
@@ -133,7 +134,8 @@ class Ensemble(EnsembleRule):
         if not others:
             raise ValueError("an Ensemble expects one network or more beside the device's; got 0")
         self.others = tuple(others)
-        self.multiply_adds = sum(multiply_adds(network) for network in self.others)
+        each = [multiply_adds(network) for network in self.others]
+        self.multiply_adds = None if None in each else sum(each)
 
     def outputs(self, edge: TierOutputs) -> np.ndarray:
         """Return what the device's network and the others say, its own first."""

@@ -126,4 +126,6 @@ class MCDropout(EnsembleRule):
 
 
 def _is_dropout(layer: keras.Operation) -> bool:
-    return isinstance(layer, keras.layers.Dropout)
+    """Return whether a layer leaves out single values; whole maps are left in, as in use."""
+    of_maps = (getattr(keras.layers, f"SpatialDropout{rank}D") for rank in (1, 2, 3))
+    return isinstance(layer, keras.layers.Dropout) and not isinstance(layer, tuple(of_maps))
