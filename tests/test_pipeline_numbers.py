@@ -57,7 +57,7 @@ def test_one_call_leads_from_a_series_to_a_report_of_costs_and_a_policy(tmp_path
     assert report.facts["heads"]["head"]["cost"] == "provisioning"
     report.save(tmp_path / "report")
     axes, *_ = offload_curve.draw(Report.load(tmp_path / "report")).axes
-    assert axes.get_ylabel() == "mean provisioning cost (lower is better)"
+    assert axes.get_ylabel() == "mean cost (lower is better)"
     numbers, offloaded = policy.predict(np.asarray(splits.test.images))
     assert numbers.dtype == np.float64
     assert 0 < offloaded.mean() < 1
