@@ -91,13 +91,17 @@ def say(results: Path) -> dict[str, str]:
 
 def _shares(row: Mapping[str, float]) -> str:
     parts = (
-        f"{row[f'share_{p}']:.0f}% ({row[f'share_{p}_low']:.0f} … {row[f'share_{p}_high']:.0f}) "
-        f"for {p}%, which is {row[f'penalty_{p}']:.1f}% on test data"
+        f"{row[f'share_{p}']:.0f}% {_interval(row, f'share_{p}', 1, 0)} for {p}%, which is "
+        f"{row[f'penalty_{p}']:.1f}% on test data"
         for p in PENALTIES
     )
     return "; ".join(parts)
 
 
 def _saved(row: Mapping[str, float], sign: int = 1) -> str:
-    low, high = sorted(sign * row[end] for end in ("saved_low", "saved_high"))
-    return f"{sign * row['saved']:+.2f}% ({low:.2f} … {high:.2f})"
+    return f"{sign * row['saved']:+.2f}% {_interval(row, 'saved', sign, 2)}"
+
+
+def _interval(row: Mapping[str, float], column: str, sign: int, digits: int) -> str:
+    low, high = sorted(sign * row[f"{column}_{end}"] for end in ("low", "high"))
+    return f"({low:.{digits}f} … {high:.{digits}f})" if low == low else "(1 seed)"
