@@ -155,7 +155,9 @@ def watch(guard, stream, before) -> dict:
     for start in range(0, len(scores), BATCH):
         part = slice(start, start + BATCH)
         offloaded[part], drawn = guard.decide(scores[part])
-        guard.learn(offloaded[part][drawn], *(array[part][drawn] for array in answers))
+        here, there, truth = (array[part][drawn] for array in answers)
+        lost = 1.0 * (there == truth) - (here == truth)
+        guard.learn(offloaded[part][drawn], here != there, lost)
         for name, test in TESTS.items():
             if alarms[name] is None and test(guard)["alarm_at"] is not None:
                 alarms[name] = min(start + BATCH, len(scores)) - before

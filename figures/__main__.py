@@ -66,7 +66,7 @@ def main(arguments=None) -> int:
                 draw(results).savefig(results / name)
                 print(results / name)
                 drawn += 1
-        if said := say(results):
+        if said := say(results) | traffic.say(results):
             write_json(results / CLAIMS, said)
             print(results / CLAIMS)
         if options.table:

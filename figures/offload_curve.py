@@ -38,7 +38,7 @@ def _draw_gains(axes: Axes, report: Report, best: str, others: list[str]) -> Non
         style = {"color": colour(rule), "linestyle": dash(rule), "linewidth": 1.4}
         axes.plot(100.0 * report.curves.index, gain, **style)
     axes.axhline(0.0, color="#999999", linewidth=0.8, zorder=0)
-    axes.set_ylabel(f"{'points' if better else 'cost saved'} over\n{best}")
+    axes.set_ylabel(f"{'points' if better else 'cost saved'} over\n{best} (higher is better)")
     axes.grid(alpha=0.25)
 
 
@@ -56,7 +56,7 @@ def _draw_curves(axes: Axes, report: Report) -> None:
             label=f"{row['rule']}  {scale * row[measure.area]:.2f}",
         )
     facts = report.facts
-    axes.set_ylabel("accuracy (%)" if in_percent else measure.title)
+    axes.set_ylabel("accuracy (%), higher is better" if in_percent else measure.title)
     axes.set_xlim(0, 100)
     # All curves begin at the cloud's value and end at the local network's.
     ends = dict(zip(("cloud", "local"), report.curves.iloc[[0, -1], 0]))

@@ -1,16 +1,28 @@
 """What local decisions about resources cost: mean cost against the share that stays local."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.style import OTHER_COLOUR, colour, dash, label, new_figure
 
-NAMES = {"head_of_window": "head, of the window", "head_of_quantiles": "head, of the quantiles"}
+NAMES = {
+    "head_of_window": "head, of the window",
+    "head_of_quantiles": "head, of the quantiles",
+    "mc_dropout": "Monte-Carlo dropout",
+    "ensemble": "ensemble of two",
+    "best_of_device": "best that sees the device",
+}
 COLOURS = {
     "width": "#0072B2",
     "learned": "#332288",
     "head_of_window": OTHER_COLOUR,
     "head_of_quantiles": "#CC79A7",
+    "mc_dropout": "#D55E00",
+    "ensemble": "#E69F00",
+    "best_of_device": "#44AA99",
 }
 
 
@@ -44,3 +56,52 @@ def draw(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
     label(right, "cost saved by the learned rule (%)", "")
     right.set_title("over the curve, against …, 95% over seeds", fontsize=11)
     return figure
+
+
+PENALTIES = (1, 2, 5)  # percent of the cloud's mean cost
+RIVALS = ("random", "width", "mc_dropout", "ensemble")
+
+
+def say(results: Path) -> dict[str, str]:
+    """Return what a `table.csv` of `tune.traffic` says to the claims of `docs/traffic.md`.
+
+    Args:
+        results: Folder of results; of others nothing is said.
+
+    Returns:
+        Claim → our figures, means over seeds with 95% t intervals.
+    """
+    path = results / "table.csv"
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame({"rule": []})
+    if "share_1" not in table:
+        return {}
+    rows = table.set_index("rule").to_dict("index")
+    said = {f"learned over {rival}": _saved(rows[rival]) for rival in RIVALS}
+    for claim, rule in (
+        ("local share", "learned"),
+        ("local share by dropout", "mc_dropout"),
+        ("local share at the ceiling of a device", "best_of_device"),
+        ("local share of the oracle", "oracle"),
+    ):
+        said[claim] = _shares(rows[rule])
+    said["ceiling of a device over learned"] = _saved(rows["best_of_device"], -1)
+    said["oracle over learned"] = _saved(rows["oracle"], -1)
+    return said
+
+
+def _shares(row: Mapping[str, float]) -> str:
+    parts = (
+        f"{row[f'share_{p}']:.0f}% {_interval(row, f'share_{p}', 1, 0)} for {p}%, which is "
+        f"{row[f'penalty_{p}']:.1f}% on test data"
+        for p in PENALTIES
+    )
+    return "; ".join(parts)
+
+
+def _saved(row: Mapping[str, float], sign: int = 1) -> str:
+    return f"{sign * row['saved']:+.2f}% {_interval(row, 'saved', sign, 2)}"
+
+
+def _interval(row: Mapping[str, float], column: str, sign: int, digits: int) -> str:
+    low, high = sorted(sign * row[f"{column}_{end}"] for end in ("low", "high"))
+    return f"({low:.{digits}f} … {high:.{digits}f})" if low == low else "(1 seed)"

@@ -26,6 +26,7 @@ _FILE_OF = {
     "DDNNConfig": "config.training",
     "Diagnosis": "evaluation.diagnostics",
     "EdgeRuntime": "serve.edge.runtime",
+    "Ensemble": "heads.ensemble",
     "FittedDDNN": "training.fit",
     "Gate": "rules.confidence",
     "GateCosts": "data.gate_costs",

@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.config.presets import resolve_config
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
+from keras_ddnn.data.series.windows import SeriesSplits
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.artifact import require_keepable, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.curves import compare_rules
@@ -26,16 +29,19 @@ from keras_ddnn.networks.architectures.named_models import as_network
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import untrained_rules
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.task import Task
 from keras_ddnn.training.fit import fit_ddnn
 
 
 def run(
-    splits: Splits,
+    splits: Splits | SeriesSplits,
     ddnn: DDNNConfig | str = "paper",
     heads: Mapping[str, HeadConfig] | None = None,
     *,
     network: Cascade | keras.Model | str | None = None,
     at: str | Sequence[str] | None = None,
+    task: Task = CLASSIFICATION,
     local_fraction: float = 0.5,
     artifact: str | Path | None = None,
     tensorboard: str | Path | None = None,
@@ -46,10 +52,11 @@ def run(
     The DDNN keeps the stages, and the folds are trained, that the heads' labels need.
 
     Args:
-        splits: Training, validation and test data.
+        splits: Training, validation and test data; of numbers those of `load_series`.
         ddnn: Configuration of the DDNN, or a preset's name.
-        heads: Name → `HeadConfig`; one default head if None.
+        heads: Name → `HeadConfig`; one default head of the task if None, see `HeadConfig.of_task`.
         network, at: What to train instead of the network of the paper; see `fit_ddnn`.
+        task: What the answers are, such as a `Regression`. A `Cascade` has its own.
         local_fraction: The share L0 of samples to keep local.
         artifact: Folder to save the policy to, with all that serving it needs; see `save_policy`.
         tensorboard: Folder to log to.
@@ -60,24 +67,34 @@ def run(
         several cameras the report has the fact `missing_views`, see there.
 
     Raises:
-        ValueError: On a bad configuration, bad data or a network that an artefact cannot keep,
-            before any training.
+        ValueError: On a bad configuration, bad data, heads or a network that do not fit the task,
+            or a network that an artefact cannot keep, before any training.
     """
     require_fraction("local_fraction", local_fraction)
-    heads = heads or {"head": HeadConfig()}
-    if taken := sorted({*untrained_rules(), "oracle"} & set(heads)):
+    task = network.task if isinstance(network, Cascade) else task
+    heads = heads or {"head": HeadConfig.of_task(task)}
+    if taken := sorted({*untrained_rules(task), "oracle"} & set(heads)):
         raise ValueError(f"heads need names of their own; received {', '.join(taken)}")
+    names = _output_names(splits, task)
     splits.require_measurable()
     config = resolve_config(ddnn)
-    shape, classes = splits.train.images.shape[1:], splits.num_classes
-    network = as_network(network, at, shape=shape, classes=classes, seed=config.seed)
+    shape, count = splits.train.images.shape[1:], len(names)
+    network = as_network(network, at, shape=shape, classes=count, seed=config.seed, task=task)
+    if network is None and task is not CLASSIFICATION:
+        raise ValueError(
+            f"the network of the paper learns plain classes; received the task {task.name!r}: pass "
+            "network=, such as keras_ddnn.chain(models, task=task)"
+        )
     if network is not None and len(tiers := network.model.output) > 2:
         raise ValueError(
             f"run trains and reports a network of two tiers; received {', '.join(tiers)}: use "
             "fit_ddnn, fit_gates and OffloadPolicy for a longer chain"
         )
     sources = {head.labels for head in heads.values()}
-    require_samples(sources, splits.train.labels, splits.class_names)
+    require_samples(sources, task.strata(splits.train.labels), names)
+    if network is not None:
+        for head in heads.values():
+            head.require_fits(_blank(network, count))
     if artifact is not None:
         require_writable(artifact)
         if network is not None:
@@ -87,7 +104,7 @@ def run(
         splits.val,
         staged_config(config, sources),
         network=network,
-        num_classes=splits.num_classes,
+        num_classes=count if task.target_reader is None else None,
         tensorboard=tensorboard,
         verbose=verbose,
     )
@@ -102,7 +119,7 @@ def run(
         fitted.val_bank,
         fitted.capture(splits.test),
         local_fraction,
-        class_names=splits.class_names,
+        class_names=names,
     )
     if fitted.cascade.reads.cameras:
         missing = missing_views(fitted.capture, splits.test)
@@ -112,14 +129,34 @@ def run(
         fitted.config if network is None else None,
         heads[best["rule"]],
         float(best["score_threshold"]),
-        splits.class_names,
+        names,
         classes=fitted.classes,
         reading=splits.reading,
     )
     if artifact is not None:
-        metrics = {f"val_{name}": float(best[name]) for name in ("audc", "apgr", "accuracy")}
+        told = (task.measure.area, "apgr", task.measure.name)
+        metrics = {f"val_{name}": float(best[name]) for name in told}
         save_policy(policy, artifact, metrics, val_bank=fitted.val_bank)
     return report, policy
+
+
+def _blank(network: Cascade, columns: int) -> TierOutputs:
+    """Return what the device of a network knows of two samples, all of it zeros."""
+    shapes = network.tiers[0].model.output["features"].shape[1:], network.reads.shape
+    features, inputs = (np.zeros((2, *(size or 1 for size in shape))) for shape in shapes)
+    return TierOutputs(np.zeros((2, columns)), features, inputs, task=network.task)
+
+
+def _output_names(splits: Splits | SeriesSplits, task: Task) -> tuple[str, ...]:
+    """Return a name an output; ValueError, in one line, unless the data are of the task."""
+    reader, of_series = task.target_reader, isinstance(splits, SeriesSplits)
+    if of_series != (reader is not None):
+        kinds = ("numbers", "classes") if of_series else ("classes", "numbers")
+        raise ValueError(
+            f"the data {splits.name!r} are of {kinds[0]}, the task {task.name!r} is of {kinds[1]}: "
+            "pass task= of the data, such as keras_ddnn.Regression() for load_series(...)"
+        )
+    return splits.class_names if reader is None else reader.names
 
 
 def make_report(
@@ -135,7 +172,9 @@ def make_report(
 ) -> Report:
     """Compare heads, confidence rules and the oracle on test data, thresholds by validation data.
 
-    Balanced accuracy, macro F1 and the classes one by one are told of all rules but the oracle. The
+    Balanced accuracy, macro F1 and the classes one by one are told of all rules but the oracle,
+    where answers are right or wrong. The fact `better` says of each column whether higher or lower
+    is better; of costs, whose columns `compare_rules` names, it is lower. The
     columns `bytes_…` of its table are the mean over all samples, of which the local ones send
     nothing; the fact `payload` is that of an offloaded sample. See `Payload` for the forms. Of a
     chain of more than two tiers the table and the curves tell of its two ends, where what the first
@@ -154,14 +193,18 @@ def make_report(
     """
     rules = untrained_rules(test_bank.edge) | dict(heads)
     table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
-    class_names = class_names or list(map(str, range(test_bank.cloud_logits.shape[1])))
-    told = table[table["rule"].isin(rules)].set_index("rule")["score_threshold"]
-    means, classes = by_class(rules, told.to_dict(), test_bank, class_names)
-    table = table.join(means, on="rule")
+    measure, classes = test_bank.task.measure, None
+    if measure.higher_is_better:
+        class_names = class_names or list(map(str, range(test_bank.cloud_logits.shape[1])))
+        told = table[table["rule"].isin(rules)].set_index("rule")["score_threshold"]
+        means, classes = by_class(rules, told.to_dict(), test_bank, class_names)
+        table = table.join(means, on="rule")
     cascade = as_cascade(network)
     exits = {tier.name: multiply_adds(tier.model) for tier in cascade.tiers}
     local, *behind = exits.values()
-    right = dict(zip(exits, (test_bank.costs() == 0).mean(axis=0).tolist()))
+    n, costs = len(test_bank), test_bank.costs()
+    means = dict(zip(exits, measure.of(costs.sum(axis=0), n).tolist()))
+    least = measure.of(np.minimum(test_bank.stay, test_bank.go).sum(), n)
     payload = Payload.of(test_bank.edge, cascade.quantisation)
     for form in FORMS:
         table[f"bytes_{form}"] = (1.0 - table["realised_local_fraction"]) * getattr(payload, form)
@@ -170,14 +213,20 @@ def make_report(
         "ddnn": as_json(config),
         "heads": {name: as_json(head.config) for name, head in heads.items()},
         "local_fraction": local_fraction,
-        "samples": len(test_bank),
-        "local_accuracy": float(test_bank.local_correct.mean()),
-        "cloud_accuracy": float(test_bank.cloud_correct.mean()),
-        "either_correct": float((test_bank.local_correct | test_bank.cloud_correct).mean()),
+        "samples": n,
+        "better": {
+            measure.area: measure.better,
+            measure.name: measure.better,
+            "apgr": "higher",
+            "decision_accuracy": "higher",
+        },
+        f"local_{measure.name}": float(measure.of(test_bank.stay.sum(), n)),
+        f"cloud_{measure.name}": float(measure.of(test_bank.go.sum(), n)),
+        measure.least: float(least),
         "local_multiply_adds": local,
         "cloud_multiply_adds": None if None in behind else sum(behind),
         "exits": {
-            name: {"accuracy": right[name], "multiply_adds": own} for name, own in exits.items()
+            name: {measure.name: means[name], "multiply_adds": own} for name, own in exits.items()
         },
         "payload": payload.as_json(),
     }

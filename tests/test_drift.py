@@ -8,11 +8,21 @@ from math import log
 import numpy as np
 import pytest
 
-from keras_ddnn.serve.drift.audit import Audit
+from keras_ddnn.serve.drift.audit import Audit, differ_and_lost
 from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.drift.local_fraction_control import ShareController, ShareTest
 from keras_ddnn.serve.drift.sample_bounds import highest_mean, share_error
 from keras_ddnn.serve.drift.sequential_test import ExcessTest
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.regression import Regression
+
+
+def of_classes(local, cloud, labels=None):
+    """Return what an audit reads of class numbers; a negative label is unknown."""
+    local, cloud = np.asarray(local), np.asarray(cloud)
+    labels = np.full(local.shape, -1) if labels is None else np.asarray(labels)
+    lost = np.where(labels < 0, np.nan, 1.0 * (cloud == labels) - (local == labels))
+    return local != cloud, lost
 
 
 def rng_of(seed):
@@ -199,7 +209,8 @@ def test_an_audit_counts_what_keeping_has_cost():
     audit = Audit(max_drop=0.01, max_disagreement=0.3)
     #            offloaded  kept: both right, only cloud, only local, both wrong, unlabelled
     audit.learn(
-        np.array([1, 0, 0, 0, 0, 0], bool), [3, 1, 2, 1, 2, 1], [1, 1, 1, 2, 3, 4], [1] * 5 + [-1]
+        np.array([1, 0, 0, 0, 0, 0], bool),
+        *of_classes([3, 1, 2, 1, 2, 1], [1, 1, 1, 2, 3, 4], [1] * 5 + [-1]),
     )
     assert list(audit.drop._recent) == [0, 0, 1, -1, 0]
     assert list(audit.disagreement._recent) == [0, 0, 1, 1, 1, 1]
@@ -211,7 +222,7 @@ def test_an_audit_counts_what_keeping_has_cost():
 
 def test_without_labels_the_drop_learns_nothing():
     audit = Audit(max_drop=0.01)
-    audit.learn([False], [1], [2])
+    audit.learn([False], *of_classes([1], [2]))
     assert (audit.drop.count, audit.disagreement.count) == (0, 1)
 
 
@@ -291,7 +302,8 @@ def watch(guard, scores, local, cloud, labels, known=True):
         part = slice(start, start + 50)
         offloaded, drawn = guard.decide(scores[part])
         answers = (array[part][drawn] for array in (local, cloud))
-        guard.learn(offloaded[drawn], *answers, labels[part][drawn] if known else None)
+        truth = labels[part][drawn] if known else None
+        guard.learn(offloaded[drawn], *of_classes(*answers, truth))
         if guard.status()["alarms"]:
             return start + 50
     return None
@@ -330,7 +342,7 @@ def test_without_labels_disagreement_alarms():
 def test_without_a_limit_disagreement_never_alarms():
     guard = DriftGuard(1.0, np.inf, audit_share=1.0)
     everything = np.zeros(500, int)
-    guard.learn(everything.astype(bool), everything, everything + 1)
+    guard.learn(everything.astype(bool), everything + 1)
     assert guard.status()["alarms"] == []
     assert guard.status()["audit"]["disagreement"]["recent"] == 1.0
 
@@ -338,7 +350,7 @@ def test_without_a_limit_disagreement_never_alarms():
 def test_an_alarm_says_in_plain_words_what_to_do():
     guard = DriftGuard(1.0, np.inf, max_drop=0.02, audit_share=1.0)
     zeros = np.zeros(40, int)
-    guard.learn(zeros.astype(bool), zeros + 1, zeros, zeros)
+    guard.learn(zeros.astype(bool), *of_classes(zeros + 1, zeros, zeros))
     (alarm,) = guard.status()["alarms"]
     assert alarm == (
         "Accuracy has fallen more than 2.00% below the cloud's, as found at sample 14 of those "
@@ -539,5 +551,106 @@ def test_what_is_out_of_range_is_refused(what, value):
 
 
 def test_answers_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"expected four arrays of one shape \(n,\); received"):
+    with pytest.raises(ValueError, match=r"expected three arrays of one shape \(n,\); received"):
         Audit(0.01).learn([True], [1, 2], [1, 2])
+
+
+# Costs of any size up to a bound.
+
+FOUR = Regression("absolute", bound=4.0)
+
+
+def test_an_audit_of_numbers_counts_what_they_cost_up_to_the_bound():
+    # |x - 3| of 1, 2 and 9 on the device: 2, unknown and 6, which counts as 4; in the cloud of 2, 2
+    # and 3: 1, unknown and 0. So 1 and 4 are lost. Two answers differ by their distance at most.
+    local, cloud = np.array([[1.0], [2], [9]]), np.array([[2.0], [2], [3]])
+    known = np.array([True, False, True])
+    said = differ_and_lost(FOUR, local, cloud, np.array([3.0, np.nan, 3]), known)
+    audit = Audit(0.5, 2.0, task=FOUR)
+    audit.learn(np.zeros(3, bool), *said)
+    assert list(audit.drop._recent) == [1, 4]
+    assert list(audit.disagreement._recent) == [1, 0, 4]
+    audit.learn(np.ones(1, bool), [4.0], [4.0])  # sent: nothing is lost
+    assert audit.status()["drop"]["recent"] == pytest.approx(5 / 3)
+
+
+def test_of_classes_the_losses_are_those_of_right_and_wrong_answers():
+    local, cloud = np.eye(3)[[0, 1, 2, 1]], np.eye(3)[[0, 0, 1, 2]]
+    labels = np.array([0, 0, 2, -1])
+    differ, lost = differ_and_lost(CLASSIFICATION, local, cloud, labels, labels >= 0)
+    assert differ.tolist() == [0, 1, 1, 1]
+    np.testing.assert_array_equal(lost, [0, 1, -1, np.nan])
+
+
+def test_an_alarm_of_costs_says_so_and_in_their_unit():
+    guard = DriftGuard(1.0, np.inf, max_drop=0.5, audit_share=1.0, task=FOUR)
+    guard.learn(np.zeros(60, bool), np.full(60, 3.0), np.full(60, 3.0))
+    (alarm,) = guard.status()["alarms"]
+    assert alarm.startswith("The mean cost has risen more than 0.5 above the cloud's, as found at")
+    assert "over the last 60 it is 3 ± 0." in alarm
+
+
+def of_costs(validation, options, n=ENDLESS):
+    """Return the manifest of an artefact whose costs are at most 4."""
+    numbers = {"n": n, "options": options, "validation": validation}
+    task = {"name": "regression", "config": FOUR.get_config()}
+    return {"score_threshold": 0.5, "calibration": {"numbers": numbers}, "task": task}
+
+
+def test_the_guard_of_an_artefact_of_costs_watches_what_was_certified():
+    validation = {"local_fraction": 0.4, "cost": 1.3, "cost_increase": 0.1, "disagreement": 0.6}
+    guard = DriftGuard.of(of_costs(validation, {"max_increase": 0.2, "delta": 0.05}))
+    assert guard.audit.drop.limit == 0.2
+    assert guard.audit.disagreement.limit == pytest.approx(0.6 + 0.1)
+    assert guard.delta == 0.05
+    # Without a certificate: a hundredth of the bound more.
+    assert DriftGuard.of(of_costs(validation, {})).audit.drop.limit == pytest.approx(0.1 + 0.04)
+    plan = [
+        {"score_threshold": t, "local_fraction": f, "cost": c, "disagreement": u}
+        for t, f, c, u in ((0.1, 0.0, 1.2, 0.0), (0.5, 0.400001, 1.3, 0.6), (0.9, 1.0, 2.0, 3.0))
+    ]
+    told = of_costs({}, {}) | {"calibration": None, "plan": plan}
+    assert DriftGuard.of(told).audit.drop.limit == pytest.approx(0.1 + 0.04, abs=1e-4)
+
+
+def test_a_highest_mean_of_sums_holds_for_all_thresholds_at_once():
+    n, alpha, draws, broken = 20, 0.2, 60, 0
+    for seed in range(draws):
+        rng = rng_of(seed)
+        scores, lost = np.sort(rng.random(n)), rng.random(n) * rng.choice([1, -1], n, p=[0.8, 0.2])
+        # Of mean (0.8 - 0.2)/2 a sample; no sum changes up to the next score.
+        means = np.append(scores, 1.0) * 0.3
+        sums = (np.append(0.0, np.cumsum(np.maximum(sign * lost, 0))) for sign in (1, -1))
+        highest = [highest_mean(*pair, n, alpha) for pair in zip(*sums)]
+        broken += (means > highest).any()
+    assert broken / draws <= alpha + 2 * np.sqrt(alpha * (1 - alpha) / draws)
+
+
+def costs_of(rng, n, drift=0.0):
+    """Return scores, and true and predicted numbers: the higher a score, the more local errs."""
+    scores, truth = rng.random(n), rng.random(n)
+    local = truth + scores * rng.normal(size=n) + drift
+    return scores, local[:, None], truth[:, None] + 0.1 * rng.normal(size=(n, 1)), truth
+
+
+def test_a_guard_of_costs_is_silent_without_drift_and_alarms_with_it():
+    scores, local, cloud, truth = costs_of(rng_of(0), 2000)
+    kept, every = scores < 0.5, np.ones(2000, bool)
+    differ, lost = differ_and_lost(FOUR, local, cloud, truth, every)
+    validation = {"local_fraction": kept.mean(), "cost_increase": np.mean(kept * lost)}
+    validation |= {"disagreement": np.mean(kept * differ)}
+    guard = DriftGuard.of(of_costs(validation, {}, 2000), audit_share=1.0, gain=0.0)
+
+    def send(drift):
+        scores, local, cloud, truth = costs_of(rng_of(1), 1000, drift)
+        offloaded, _ = guard.decide(scores)
+        guard.learn(offloaded, *differ_and_lost(FOUR, local, cloud, truth, every[:1000]))
+        return guard.status()["alarms"]
+
+    assert send(0.0) == []
+    assert [alarm[:13] for alarm in send(1.5)] == ["The mean cost", "The costs of "]
+
+
+def test_costs_without_a_bound_have_no_audit():
+    with pytest.raises(ValueError, match="an audit needs the most that a sample can cost"):
+        Audit(0.1, task=Regression("absolute"))

@@ -23,7 +23,7 @@ def report(four_cases) -> Report:
 def test_the_figure_has_labelled_axes_and_one_line_a_rule_named_with_its_audc(report):
     axes, below = offload_curve.draw(report).axes
     assert below.get_xlabel() == "samples kept local (%)"
-    assert axes.get_ylabel() == "accuracy (%)"
+    assert axes.get_ylabel() == "accuracy (%), higher is better"
     assert axes.get_title() == "toy, 1,234 samples: cloud 81.9%, local 66.3%"
     expected = [f"{row.rule}  {100 * row.audc:.2f}" for row in report.table.itertuples()]
     assert [line.get_label() for line in axes.lines] == expected
@@ -39,7 +39,7 @@ def test_a_line_runs_from_cloud_only_to_local_only_in_percent(report):
 
 def test_the_lower_panel_has_the_points_over_the_best_confidence_rule(report):
     _, below = offload_curve.draw(report).axes
-    assert below.get_ylabel() == "points over\nentropy"
+    assert below.get_ylabel() == "points over\nentropy (higher is better)"
     (shown,) = [line.get_ydata() for line in below.lines if len(line.get_ydata()) > 2]
     gain = 100 * (report.curves["a head of one's own"] - report.curves["entropy"])
     assert shown == pytest.approx(gain.to_numpy())

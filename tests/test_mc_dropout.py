@@ -8,9 +8,11 @@ import pytest
 
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.heads.mc_dropout import MEASURES, MCDropout
+from keras_ddnn.heads.ensemble import MEASURES, measures_of
+from keras_ddnn.heads.mc_dropout import MCDropout
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.rules.confidence import Entropy
+from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.training.capture import capture
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
@@ -63,13 +65,13 @@ def edge(model):
 )
 def test_measures_follow_their_formulas(passes, entropy, mutual_information):
     probabilities = np.array([passes, passes], float)
-    np.testing.assert_allclose(MEASURES["entropy"](probabilities), [entropy] * 2)
+    np.testing.assert_allclose(MEASURES["entropy"].of(probabilities), [entropy] * 2)
     np.testing.assert_allclose(
-        MEASURES["mutual_information"](probabilities), [mutual_information] * 2
+        MEASURES["mutual_information"].of(probabilities), [mutual_information] * 2
     )
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", measures_of(CLASSIFICATION))
 def test_unsure_is_where_the_passes_disagree(measure):
     model = ddnn(local_dropout=0.5, num_classes=2)
     # The first value of the map, if neither dropout takes it, speaks for class 0 through unit 0:
@@ -98,7 +100,7 @@ def test_without_noise_it_is_the_entropy_of_the_local_network():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", measures_of(CLASSIFICATION))
 def test_one_finite_score_a_sample_whatever_the_precision(measure, precision):
     model = ddnn(precision=precision)
     scores = MCDropout(model, passes=3, measure=measure).score(edge_of(model))
@@ -157,7 +159,10 @@ def test_a_local_network_that_reads_past_a_bottleneck_is_refused():
     ("arguments", "message"),
     [
         ({"passes": 0}, "passes must be a positive integer; received 0"),
-        ({"measure": "variance"}, "unknown measure 'variance'; known: entropy, mutual_information"),
+        (
+            {"measure": "variance"},
+            "unknown measure 'variance'; known: entropy, mutual_information, deviation",
+        ),
         ({"seed": -1}, "seed must be an integer"),
     ],
 )

@@ -450,16 +450,50 @@ def test_a_device_of_numbers_without_a_graph_for_its_rule_is_told_of(kept, tmp_p
         EdgeRuntime(tmp_path / "artifact")
 
 
-@pytest.mark.parametrize("kind", ["quantiles", "refusals"])
-def test_labels_and_the_guard_are_of_right_and_wrong_answers(kept, kind):
-    _, folder, inputs, bank = kept(kind)
-    said = "expected an artefact of plain classes, whose answers are right or wrong; received one"
-    with pytest.raises(ValueError, match=f"a drift guard: {said}"):
-        EdgeRuntime(folder, guarded=True)
-    with pytest.raises(ValueError, match=f"a drift guard: {said}"):
-        DriftGuard.of(read_manifest(folder))
-    with EdgeRuntime(folder) as device, pytest.raises(ValueError, match=f"labels: {said}"):
-        device.predict(inputs, bank.targets)
+def test_a_guard_of_costs_without_a_bound_is_refused_in_one_line(kept):
+    _, folder, inputs, bank = kept("quantiles")
+    said = "an audit needs the most that a sample can cost; .* bound=None: give it a bound"
+    for guard in (
+        lambda: EdgeRuntime(folder, guarded=True),
+        lambda: DriftGuard.of(read_manifest(folder)),
+    ):
+        with pytest.raises(ValueError, match=said) as refused:
+            guard()
+        assert "\n" not in str(refused.value)
+    with EdgeRuntime(folder) as device:  # the truth alone does no harm
+        assert device.predict(inputs, bank.targets).classes.tolist() == [3, 10, 5, 16]
+
+
+@pytest.mark.parametrize(
+    ("truth", "lost"),
+    [
+        # Two are kept, at 0 and 7 where the cloud has 1 and 9.
+        ([3.0, 6.0, 6.0, 9.0], [-1, 0, -2, 0]),
+        ([3.0, None, np.nan, 9.0], [-1, 0]),
+        # 5 provided of 100: 195 each, or 197, where 20 is the most that counts.
+        ([3.0, 6.0, 100.0, 9.0], [-1, 0, 0, 0]),
+    ],
+)
+def test_a_guarded_device_audits_what_numbers_cost(kept, tmp_path, truth, lost):
+    _, folder, inputs, _ = kept("quantiles")
+    folder = shutil.copytree(folder, tmp_path / "artifact")
+    forge(folder, lambda manifest: changed(manifest, "task.config.bound", 20.0))
+    network, manifest, identity = load_cloud(folder)
+    with (
+        Server(make_app(network, manifest, identity=identity)) as port,
+        EdgeRuntime(folder, f"http://127.0.0.1:{port}", deadline_s=30.0, guarded=True) as device,
+    ):
+        device.guard = DriftGuard.of(manifest, gain=0.0, audit_share=1.0)
+        assert device.predict(inputs, np.array(truth, object)).classes.tolist() == [3, 8, 5, 12]
+    audit = device.guard.status()["audit"]
+    assert (audit["drop"]["count"], audit["drop"]["recent"]) == (len(lost), np.mean(lost))
+    # Both answers that are kept are 1 away from the cloud's: 5 + 2·1 at most, each.
+    assert audit["disagreement"]["recent"] == pytest.approx((7 + 0 + 7 + 0) / 4)
+
+
+def test_a_guard_of_prices_counts_them(kept):
+    manifest = read_manifest(kept("refusals")[1])
+    assert DriftGuard.of(manifest).audit.drop.limit < 1.0  # the highest price
 
 
 # --- what people see -----------------------------------------------------------------------------

@@ -1,16 +1,21 @@
 """The study of local decisions about resources: tables by hand, and a small seed."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from figures import traffic as figure
+from figures.paper.table import fill
+from keras_ddnn.data.bank import Bank
 from tune import traffic
 
 RULES = ("learned", "random", "oracle")
 
 
-def seed(saved):
+def seed(saved, number=0):
     """A cloud of cost 2 and a device of 3; the learned rule saves `saved` of the mean of 2.5."""
     line = 2.0 + traffic.FRACTIONS
 
@@ -21,7 +26,8 @@ def seed(saved):
 
     bump = 6 * traffic.FRACTIONS * (1 - traffic.FRACTIONS)  # of mean 1
     curves = {"learned": line - saved * bump, "random": line, "oracle": line - 0.5 * bump}
-    return {"rules": {name: rule(curves[name]) for name in RULES}}
+    rules = {name: rule(curves[name]) for name in RULES}
+    return traffic.settings(number) | {"multiply_adds": {"random": 0}, "rules": rules}
 
 
 def test_the_saving_is_paired_by_seed_and_in_percent_of_the_cloud_s_cost():
@@ -41,17 +47,57 @@ def test_the_saving_is_paired_by_seed_and_in_percent_of_the_cloud_s_cost():
 
 def test_what_is_there_is_not_run_again(tmp_path, monkeypatch):
     ran = []
-    monkeypatch.setattr(traffic, "run_seed", lambda s, epochs: ran.append(s) or seed(0.1))
+    monkeypatch.setattr(traffic, "run_seed", lambda s, epochs: ran.append(s) or seed(0.1, s))
     for _ in range(2):
         assert traffic.main(["--seeds", "0", "1", "--output", str(tmp_path)]) == 0
     assert ran == [0, 1]
     assert set(pd.read_csv(tmp_path / "table.csv")["seeds"]) == {2}
 
 
+@pytest.mark.parametrize(("change", "named"), [({"told": ["width"]}, "told"), ({}, "training")])
+def test_seeds_of_other_settings_are_not_mixed(tmp_path, monkeypatch, change, named):
+    (tmp_path / "seed3.json").write_text(json.dumps(seed(0.1, 3) | change))
+    monkeypatch.setattr(traffic, "run_seed", lambda *_: pytest.fail("trained before it was said"))
+    epochs = [] if change else ["--epochs", "1"]
+    with pytest.raises(ValueError, match=f"seed3.json: .* another {named}: give another --output"):
+        traffic._run(traffic._parser().parse_args(["--output", str(tmp_path), *epochs]))
+
+
+def test_the_best_rule_of_a_device_finds_what_its_window_and_quantiles_say():
+    # The device is wrong by 1 where its window ends with traffic, the cloud never.
+    rng = np.random.default_rng(0)
+    windows = rng.integers(0, 2, (600, 2, 2)).astype(np.float32)
+    truth = windows[:, -1, 0]
+    local = np.zeros((600, 3), np.float32)
+    cloud = np.repeat(truth[:, None], 3, axis=1)
+    outputs = {"local": local, "cloud": cloud}
+    bank = Bank.from_outputs(outputs, truth, inputs=windows, features=windows, task=traffic.TASK)
+    (scores,) = traffic.best_of_device([bank], [bank])
+    assert scores[truth == 1].min() > scores[truth == 0].max() + 1
+
+
+def test_what_the_table_says_is_laid_into_the_claims(tmp_path):
+    row = {"saved": 6.0, "saved_low": 5.0, "saved_high": 7.0}
+    for p in (1, 2, 5):
+        row |= {f"share_{p}": 40.0, f"share_{p}_low": 38.0, f"share_{p}_high": 42.0}
+        row |= {f"penalty_{p}": p + 0.1}
+    table = pd.DataFrame([{"rule": name, **row} for name in traffic.RULES])
+    table.to_csv(tmp_path / "table.csv")
+    said = figure.say(tmp_path)
+    assert said["learned over random"] == "+6.00% (5.00 … 7.00)"
+    assert said["oracle over learned"] == "-6.00% (-7.00 … -5.00)"
+    assert said["local share"].startswith("40% (38 … 42) for 1%, which is 1.1% on test data; 40%")
+    claims = Path(__file__).parent.parent / "docs" / "traffic.md"
+    filled = fill(claims.read_text(), said)  # raises where the table lacks a claim
+    assert filled.count("+6.00% (5.00 … 7.00)") == 4
+    assert figure.say(tmp_path / "elsewhere") == {}
+
+
 @pytest.mark.slow
 def test_a_seed_is_trained_and_told():
     told = traffic.run_seed(0, epochs=1)
-    assert {"learned", "head_of_window", "width", "random", "oracle"} <= {*told["rules"]}
+    assert {*told["rules"]} == {*traffic.RULES}
+    assert json.loads(json.dumps(traffic.settings(0, 1))).items() <= told.items()
     costs = [told["rules"][name]["mean_cost"] for name in ("oracle", "learned", "random")]
     assert costs[0] < min(costs[1:])
     assert told["best_head"] in traffic.HEADS

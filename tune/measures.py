@@ -12,6 +12,7 @@ from keras_ddnn.evaluation.diagnostics import BankFacts
 from keras_ddnn.evaluation.oracle_gap import disagreement, examples, oracle_scores
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.rules.confidence import untrained_rules
+from keras_ddnn.tasks.classification import CLASSIFICATION
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec, Trial
 from tune.study import Finished
@@ -172,12 +173,13 @@ def measure_stages(finished: Finished) -> dict:
 
 def measure_mc_dropout(finished: Finished) -> dict:
     """Compare the default head with Monte-Carlo dropout of the local network."""
-    from keras_ddnn.heads.mc_dropout import MEASURES, MCDropout
+    from keras_ddnn.heads.ensemble import measures_of
+    from keras_ddnn.heads.mc_dropout import MCDropout
 
     model = _only_backbone(finished).model()
     rules = {
         f"mc_{measure}_{passes}": MCDropout(model, passes, measure)
-        for measure in MEASURES
+        for measure in measures_of(CLASSIFICATION)
         for passes in MC_PASSES
     }
     return measure_heads(finished, lambda trial: "default", rules)

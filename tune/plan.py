@@ -10,6 +10,7 @@ from pathlib import Path
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.data.formats.archives import available_memory
 from keras_ddnn.data.rows.view import in_memory
+from keras_ddnn.data.series.load import EMBEDDED
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
 from tune.cache import trained
@@ -89,6 +90,11 @@ class Plan:
 
 def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) -> Splits:
     """Load the data of a search; ValueError if they are bad, or too few for what is searched."""
+    if search.dataset in EMBEDDED:
+        raise ValueError(
+            f"a search is of classes; received the series {search.dataset!r}, whose answers are "
+            "numbers: use keras_ddnn.run(keras_ddnn.load_series(...), task=..., network=...)"
+        )
     try:
         splits = load(search.dataset, data_dir, search.data_seed, **(reading or {}))
     except OSError as error:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from keras_ddnn.config.training import Precision
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import (
     require_choice,
     require_count,
@@ -15,6 +16,7 @@ from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.tasks.known import COST_NAMES
+from keras_ddnn.tasks.task import Task
 
 HeadArchitecture = Literal["mlp", "paper_mlp", "conv"]
 
@@ -94,6 +96,27 @@ class HeadConfig:
             raise ValueError(f"oversampling needs a vector input; received {self.input!r}")
         if self.oversample and self.target != "hard":
             raise ValueError(f"oversampling needs the target 'hard'; received {self.target!r}")
+
+    @classmethod
+    def of_task(cls, task: Task) -> "HeadConfig":
+        """Return the default head of a task: of plain classes that of no arguments.
+
+        Where another cost counts, it learns what a sample gains of that from the outputs alone.
+        """
+        if task.benefit_cost == cls.cost:
+            return cls()
+        return cls(input="logits", target="benefit", cost=task.benefit_cost)
+
+    def require_fits(self, tier: TierOutputs) -> None:
+        """Raise ValueError, in one line, unless a tier has what the head reads and learns.
+
+        Args:
+            tier: Any samples of it.
+        """
+        require_choice("cost of a head", self.cost, tier.task.costs)
+        for need in TARGETS[self.target].needs:
+            tier.require(need, f"the target {self.target!r}")
+        HEAD_INPUTS[self.input](tier)
 
     def stack_key(self) -> tuple | None:
         """Return what heads that `fit_heads` trains together agree on; None if trained alone."""

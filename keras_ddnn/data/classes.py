@@ -117,6 +117,10 @@ class Classes:
             numbers[~missing] = self.encode(labels[~missing], subject)
         return numbers
 
+    def is_known(self, numbers: np.ndarray) -> np.ndarray:
+        """Return which of the numbers of `encode_known` are known, bool (n,)."""
+        return numbers >= 0
+
     def decode(self, numbers, refusal: int | None = None) -> np.ndarray:
         """Return the user's labels, int64 or strings of shape (n,), of class numbers (n,).
 

@@ -78,11 +78,11 @@ class TierOutputs:
         """Return what a reader needs beside the outputs; here alone is refused what is not there.
 
         Args:
-            name: One of `ARRAYS`; or what a task may give, "probabilities" or "quantiles".
+            name: One of `ARRAYS`; or what a task may give, see `Task.gives`.
             reader: Who reads them, for the message.
 
         Returns:
-            The array, or the distribution that has the probabilities or quantiles.
+            The array, or the distribution that has what the task gives.
 
         Raises:
             ValueError: If they are not there.
@@ -90,7 +90,7 @@ class TierOutputs:
         if name in self.task.gives:
             return self.distribution
         if name not in ARRAYS:
-            given = ", ".join(sorted(self.task.gives)) or "nothing of the kind"
+            given = ", ".join(sorted(self.task.gives))
             raise ValueError(
                 f"{reader} needs {name}; received outputs of the task {self.task.name!r}, which "
                 f"give {given}: take one that needs no {name}"

@@ -217,7 +217,7 @@ def load_policy(folder: str | Path, verify_key: Key | None = None) -> OffloadPol
     if task is not CLASSIFICATION:
         network = replace(as_cascade(network), task=task)
     try:
-        loaded = kind.load(rule, folder, as_cascade(network).model)
+        loaded = kind.load(rule, folder, network)
     except ValueError as error:
         raise ValueError(f"{folder / MANIFEST}: {error}") from None
     threshold = manifest["score_threshold"]

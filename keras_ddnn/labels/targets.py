@@ -46,6 +46,7 @@ class Target:
         units: Outputs of the head.
         losses: Keys of `LOSSES` that fit, the default first.
         reads: Which of cost and local_fraction `values` looks at.
+        needs: What outputs must say for it, see `Task.gives`.
     """
 
     values: Callable[[Bank, str, float], np.ndarray]
@@ -53,6 +54,7 @@ class Target:
     units: int
     losses: tuple[str, ...]
     reads: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 def _hard(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
@@ -93,9 +95,9 @@ TARGETS = {
     # B_k itself; its expectation is the right score at every L0.
     "benefit": Target(_benefit, _only, 1, ("mse", "huber"), ("cost",)),
     # P(local right) and P(cloud right); offloading is right iff their difference exceeds its price.
-    "correctness": Target(_correctness, _difference, 2, ("bce", "focal")),
+    "correctness": Target(_correctness, _difference, 2, ("bce", "focal"), needs=("probabilities",)),
     # The same two as the cloud sees them: its probabilities of either answer, which say by how much
     # where the truth says only whether, and need no true labels (Hinton et al., "Distilling the
     # Knowledge in a Neural Network", 2015).
-    "distilled": Target(_distilled, _difference, 2, ("bce",)),
+    "distilled": Target(_distilled, _difference, 2, ("bce",), needs=("probabilities",)),
 }

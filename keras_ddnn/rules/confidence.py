@@ -85,7 +85,7 @@ class OffloadRule(ABC):
         Args:
             description: What `save` has returned.
             folder: Where it has written `files`.
-            model: The Keras model of the DDNN, for rules that run parts of it.
+            model: The DDNN, a Keras model or a `Cascade`, for rules that run parts of it.
 
         Raises:
             ValueError: In one line, if the description or the files are none of such a rule.

@@ -156,9 +156,11 @@ class Numbers:
 
     Attributes:
         columns: How many outputs a network has; also its length.
+        names: One an output, such as "quantile 0.1".
     """
 
     columns: int
+    names: tuple[str, ...] = ()
     are_numbers = True  # see `Classes.are_numbers`
 
     def __len__(self) -> int:
@@ -167,6 +169,23 @@ class Numbers:
     def encode(self, targets: Any, subject: str = "targets") -> np.ndarray:
         """Return targets as float64 (n,); ValueError unless they are finite numbers (n,)."""
         return as_numbers(targets, subject)
+
+    def encode_known(self, targets: Any, subject: str = "targets") -> np.ndarray:
+        """Return targets as float64 (n,), NaN where one is NaN or None and so unknown.
+
+        Raises:
+            ValueError: Unless the others are finite numbers.
+        """
+        try:
+            numbers = np.array(targets, np.float64)  # of which None becomes NaN
+        except (TypeError, ValueError):
+            numbers = as_numbers(targets, subject)  # says what is wrong
+        as_numbers(np.where(self.is_known(numbers), numbers, 0.0), subject)
+        return numbers
+
+    def is_known(self, numbers: np.ndarray) -> np.ndarray:
+        """Return which of the numbers of `encode_known` are known, bool (n,)."""
+        return ~np.isnan(numbers)
 
     def decode(self, numbers: np.ndarray, refusal: None = None) -> np.ndarray:
         """Return the numbers (n,) as they are; there is none that stands for no answer."""

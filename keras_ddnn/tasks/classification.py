@@ -169,6 +169,10 @@ class Classification:
         """Return the class of the highest logit, int (n,); the lower number in a tie."""
         return outputs.argmax(axis=1)
 
+    def bounded_cost(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the reported cost, which never exceeds its bound, float64 (n,)."""
+        return self.costs[self.reported](outputs, targets)
+
     def differ(self, stay: np.ndarray, go: np.ndarray) -> np.ndarray:
         """Return 1 where the two answers are other classes and else 0, float64 (n,)."""
         return (self.answers(stay) != self.answers(go)).astype(np.float64)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -10,36 +10,10 @@ import numpy as np
 
 from keras_ddnn.files.checks import require_choice, require_positive, require_probability
 from keras_ddnn.tasks.arrays import Numbers, as_numbers, require_rows
+from keras_ddnn.tasks.quantiles import QuantileDistribution
 from keras_ddnn.tasks.task import COST, Measure
 
 COSTS = ("squared", "absolute", "pinball", "provisioning")
-
-
-@dataclass(frozen=True, eq=False)
-class QuantileDistribution:
-    """The quantiles of a number that outputs stand for, and how far they lie apart.
-
-    Rules and heads read it in NumPy and in a TensorFlow graph by the same lines.
-
-    Attributes:
-        outputs: Predicted quantiles, of shape (n, q), q at least 2.
-        xp: NumPy, or `tensorflow.experimental.numpy` in a graph.
-        precision: Type in which widths are computed.
-    """
-
-    outputs: np.ndarray
-    xp: ModuleType = np
-    precision: str = "float64"
-
-    @cached_property
-    def width(self) -> np.ndarray:
-        """Distance of the outermost quantiles, of shape (n,), at least 0, in units of the answer.
-
-        Quantiles that cross count by size: sorted, they are no worse (Chernozhukov et al.,
-        "Quantile and Probability Curves Without Crossing", 2010).
-        """
-        quantiles = self.xp.asarray(self.outputs, self.precision)
-        return self.xp.max(quantiles, axis=1) - self.xp.min(quantiles, axis=1)
 
 
 @dataclass(frozen=True)
@@ -130,8 +104,8 @@ class Regression:
         return self.under / (self.under + self.over) if self.reported == "provisioning" else 0.5
 
     @cached_property
-    def costs(self) -> Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-        """The costs by their names; see `Task`. Without a level there is no "pinball"."""
+    def _of_error(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+        """The costs of an error, answer less truth, by their names."""
         measures = {
             "squared": lambda error: error**2,
             "absolute": np.abs,
@@ -144,21 +118,27 @@ class Regression:
         }
         if self.level is None:
             del measures["pinball"]
-        return MappingProxyType(
-            {name: self._of_outputs(name, measure) for name, measure in measures.items()}
+        return measures
+
+    @cached_property
+    def costs(self) -> Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+        """The costs by their names; see `Task`. Without a level there is no "pinball"."""
+        return MappingProxyType({name: partial(self._cost, name) for name in self._of_error})
+
+    def _cost(self, name: str, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        costs = self._of_error[name](self.answers(outputs) - np.asarray(targets, np.float64))
+        if name == self.reported and self.bound is not None and (costs > self.bound).any():
+            raise ValueError(
+                f"the {name} cost must be at most bound={self.bound:g}; received "
+                f"{costs.max():g}: give the most that it can be, or None"
+            )
+        return costs
+
+    def bounded_cost(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the reported cost, at most `bound`, in use where demand may exceed it, (n,)."""
+        return np.minimum(
+            replace(self, bound=None).costs[self.reported](outputs, targets), self.bound or np.inf
         )
-
-    def _of_outputs(self, name: str, measure: Callable) -> Callable[..., np.ndarray]:
-        def cost(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-            costs = measure(self.answers(outputs) - np.asarray(targets, np.float64))
-            if name == self.reported and self.bound is not None and (costs > self.bound).any():
-                raise ValueError(
-                    f"the {name} cost must be at most bound={self.bound:g}; received "
-                    f"{costs.max():g}: give the most that it can be, or None"
-                )
-            return costs
-
-        return cost
 
     @property
     def benefit_cost(self) -> str:
@@ -172,13 +152,17 @@ class Regression:
 
     @property
     def gives(self) -> frozenset[str]:
-        """Two quantiles or more say how sure a network is; one number does not."""
-        return frozenset({"quantiles"} if len(self.quantiles) > 1 else ())
+        """Two quantiles or more say how sure a network is; one number does not.
+
+        The numbers of several networks do, by how much they differ.
+        """
+        return frozenset({"numbers", "quantiles"} if len(self.quantiles) > 1 else {"numbers"})
 
     @property
     def target_reader(self) -> Numbers:
         """What takes numbers as they are."""
-        return Numbers(max(1, len(self.quantiles)))
+        names = tuple(f"quantile {level:g}" for level in self.quantiles) or ("number",)
+        return Numbers(len(names), names)
 
     @property
     def keras_loss(self) -> Mapping[str, Any]:
@@ -212,8 +196,14 @@ class Regression:
                 f"expected outputs of {expected} numbers a sample, one a quantile; received "
                 f"{columns.shape[1]}"
             )
-        place = np.argmin(np.abs(np.subtract(self.quantiles, self.level))) if self.quantiles else 0
-        return columns[:, place]
+        return columns[:, self._place]
+
+    @property
+    def _place(self) -> int:
+        """Column of the quantile of `level`; 0 of one number."""
+        if not self.quantiles:
+            return 0
+        return int(np.argmin(np.abs(np.subtract(self.quantiles, self.level))))
 
     def differ(self, stay: np.ndarray, go: np.ndarray) -> np.ndarray | None:
         """Return a bound of |difference of the reported costs| from two outputs, float64 (n,).
@@ -237,7 +227,7 @@ class Regression:
         self, outputs: np.ndarray, xp: ModuleType, precision: str
     ) -> QuantileDistribution:
         """Return the quantiles of outputs (n, q)."""
-        return QuantileDistribution(outputs, xp, precision)
+        return QuantileDistribution(outputs, xp, precision, self._place)
 
     def checked(
         self, outputs: Mapping[str, Any], targets: Any

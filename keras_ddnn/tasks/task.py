@@ -17,6 +17,8 @@ class Measure:
         area: Of the mean of that over local fractions 0 to 1: "audc" or "mean_cost".
         loss: Of what is lost on average against sending everything: "accuracy_drop" or
             "cost_increase".
+        least: Of what an oracle would reach, that takes the better answer of each sample:
+            "either_correct" or "least_cost".
         title: What an axis is labelled with, its unit and its better end included.
         higher_is_better: Whether 1 - cost is told, and not the cost.
     """
@@ -24,8 +26,14 @@ class Measure:
     name: str
     area: str
     loss: str
+    least: str
     title: str
     higher_is_better: bool
+
+    @property
+    def better(self) -> str:
+        """ "higher" or "lower"."""
+        return "higher" if self.higher_is_better else "lower"
 
     def of(self, total_cost: np.ndarray, n: int) -> np.ndarray:
         """Return what is told of the sum of the costs of n samples."""
@@ -36,8 +44,12 @@ class Measure:
         return audc if self.higher_is_better else 1.0 - audc
 
 
-ACCURACY = Measure("accuracy", "audc", "accuracy_drop", "accuracy (higher is better)", True)
-COST = Measure("cost", "mean_cost", "cost_increase", "mean cost (lower is better)", False)
+ACCURACY = Measure(
+    "accuracy", "audc", "accuracy_drop", "either_correct", "accuracy (higher is better)", True
+)
+COST = Measure(
+    "cost", "mean_cost", "cost_increase", "least_cost", "mean cost (lower is better)", False
+)
 
 
 class Task(Protocol):
@@ -54,7 +66,8 @@ class Task(Protocol):
         bound: The most that the reported cost of a sample can be, the least being 0; None if there
             is no bound. A certificate needs one.
         gives: What its outputs say of how sure they are, which a rule may need: "probabilities" of
-            classes, "quantiles" of a number.
+            classes, "quantiles" of a number, "numbers" themselves. Each is an attribute of
+            `distribution`, of n rows, but quantiles, which are the outputs.
         refusal: The answer, a number (n,), that stands for none; None where each sample gets one.
         target_reader: What makes targets of what a user has, as `Classes` does of labels; None
             where classes are made of the labels themselves.
@@ -77,6 +90,12 @@ class Task(Protocol):
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """Return what the outputs (n, ...) answer, of shape (n,)."""
+
+    def bounded_cost(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the reported cost, of which what exceeds the bound counts as the bound, (n,).
+
+        For data in use, which may be worse than any that the bound was chosen for.
+        """
 
     def differ(self, stay: np.ndarray, go: np.ndarray) -> np.ndarray | None:
         """Return a bound of |difference of the reported costs| of two outputs, float64 (n,).

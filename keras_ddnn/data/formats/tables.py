@@ -54,7 +54,8 @@ def read_table(path: Path) -> Found:
         if columns[what] is None:
             raise ValueError(
                 f"{path}: expected a column named {', '.join(COLUMNS[what][:6])} or the like, "
-                f"received columns {', '.join(map(str, table.columns)) or 'none'}: rename one"
+                f"received columns {', '.join(map(str, table.columns)) or 'none'}: rename one, "
+                "or read a table of series by load_series"
             )
     others = [str(name) for name in table.columns if name not in columns.values()]
     read = ", ".join(f"{what}s of column {name!r}" for what, name in columns.items() if name)

@@ -42,6 +42,13 @@ class SeriesSplits:
     length: int
     horizon: int
 
+    reading = None  # as of `Splits`: no files of images
+
+    def require_measurable(self) -> None:
+        """Raise ValueError unless `val` and `test` have the two windows that intervals need."""
+        for what, split in (("val", self.val), ("test", self.test)):
+            expect(len(split) > 1, what, "at least two windows to measure by", len(split))
+
     def series_of(self, rows: np.ndarray) -> np.ndarray:
         """Return which series the samples of a part belong to: int (n,) in 0..s-1."""
         return np.asarray(rows) % len(self.names)

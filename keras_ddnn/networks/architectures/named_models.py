@@ -24,6 +24,8 @@ from keras_ddnn.networks.compose import split
 from keras_ddnn.networks.inputs_and_exits import functional, require_logits
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.wiring import CutPoints
+from keras_ddnn.tasks.classification import CLASSIFICATION
+from keras_ddnn.tasks.task import Task
 
 PAPER = "paper"  # the network that is made of the configuration of its training
 NAMED_CUTS = 4  # cuts that a message lists
@@ -64,8 +66,10 @@ NETWORKS = {
     "modern_small": _modern(32, 64, 128, strided=True),
     "modern_medium": _modern(64, 128, 256, strided=True),
     "modern_large": _modern(64, 256, 256),
-    # Of windows of 24 steps of a series with its clock, for a device and for the cloud.
+    # Of windows of 24 steps of a series with its clock, for a device and for the cloud. That with
+    # dropout is for `MCDropout`.
     "tcn_small": _of_series(kind="tcn", width=12, blocks=3),
+    "tcn_small_dropout": _of_series(kind="tcn", width=12, blocks=3, dropout=0.1),
     "tcn_large": _of_series(kind="tcn", width=48, blocks=4),
     "lstm_small": _of_series(kind="lstm", width=8, blocks=1),
     "lstm_large": _of_series(kind="lstm", width=48, blocks=2),
@@ -148,6 +152,7 @@ def as_network(
     shape: Sequence[int] | None = None,
     classes: int | None = None,
     seed: int = 0,
+    task: Task = CLASSIFICATION,
 ) -> Cascade | None:
     """Return whatever stands for a network as a cascade.
 
@@ -158,6 +163,7 @@ def as_network(
             outputs are named "local" and "cloud": then it is the layer "features".
         shape, classes: Shape of one sample and number of classes, for a name that `waits_for_data`.
         seed: See `named_model`.
+        task: What the outputs are, unless it is a cascade, which says so itself.
 
     Returns:
         The cascade; None for the network of the paper, whose configuration makes it.
@@ -181,13 +187,13 @@ def as_network(
         )
     several = isinstance(model, keras.Function) and len(model.outputs) > 1
     if several:
-        return _of_two_outputs(model, at or FEATURES)
+        return _of_two_outputs(model, at or FEATURES, task)
     if at is None:
         raise ValueError(_needs_cut(functional(model), name))
-    return split(model, at)
+    return split(model, at, task=task)
 
 
-def _of_two_outputs(model: keras.Model, at: str | Sequence[str]) -> Cascade:
+def _of_two_outputs(model: keras.Model, at: str | Sequence[str], task: Task) -> Cascade:
     """Return a model that has an exit of its own as a cascade, cut at a layer."""
     output = model.output
     found = output if isinstance(output, dict) else dict(zip(model.output_names, model.outputs))
@@ -198,14 +204,14 @@ def _of_two_outputs(model: keras.Model, at: str | Sequence[str]) -> Cascade:
         )
     if not isinstance(at, str):
         raise ValueError(f"a model of two outputs is cut at one layer; received at={at!r}")
-    for name in (LOCAL, CLOUD):
+    for name in (LOCAL, CLOUD) if task.target_reader is None else ():
         require_logits(functional(keras.Model(model.input, found[name], name=name)))
     try:
         CutPoints.of(keras.Model(model.input, found[CLOUD])).require(at)
     except ValueError as error:
         raise ValueError(f"{error}; pass at=LAYER, the layer that is sent") from None
     outputs = {name: found[name] for name in (LOCAL, CLOUD)}
-    return Cascade(keras.Model(model.input, outputs, name=model.name), (at,))
+    return Cascade(keras.Model(model.input, outputs, name=model.name), (at,), task)
 
 
 def _needs_cut(model: keras.Model, name: str | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-from keras_ddnn.files.checks import require_choice, require_count
+from keras_ddnn.files.checks import require_choice, require_count, require_fraction
 from keras_ddnn.networks.paper import compute_policy
 
 KINDS = ("tcn", "lstm")
@@ -21,6 +21,8 @@ class SeriesOptions:
         width: Channels, or units, of each block.
         blocks: Of "tcn" each doubles the dilation, of two convolutions; of "lstm" a layer each.
         kernel: Steps that a convolution reads.
+        dropout: Share of the inputs of both dense layers that is left out at random in training;
+            `MCDropout` needs some.
 
     Raises:
         ValueError: If a field lies outside its range.
@@ -30,10 +32,12 @@ class SeriesOptions:
     width: int = 32
     blocks: int = 3
     kernel: int = 3
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         require_choice("kind of a network of series", self.kind, KINDS)
         require_count(width=self.width, blocks=self.blocks, kernel=self.kernel)
+        require_fraction("dropout", self.dropout)
 
 
 def build_series(
@@ -75,9 +79,17 @@ def build_series(
         # The last step has read the whole window, as far as its blocks reach.
         x = layers.Cropping1D((x.shape[1] - 1, 0), dtype=dtype, name="last_step")(x)
         x = layers.Flatten(dtype=dtype, name="flat")(x)
+    x = _dropout(x, options, dtype, "dropout_of_blocks")
     x = layers.Dense(options.width, activation="relu", dtype=dtype, name="hidden")(x)
+    x = _dropout(x, options, dtype, "dropout_of_hidden")
     answers = layers.Dense(outputs, dtype="float32", name="answers")(x)
     return keras.Model(windows, answers, name=options.kind)
+
+
+def _dropout(
+    x: keras.KerasTensor, options: SeriesOptions, dtype: str, name: str
+) -> keras.KerasTensor:
+    return layers.Dropout(options.dropout, dtype=dtype, name=name)(x) if options.dropout else x
 
 
 def _convolutions(

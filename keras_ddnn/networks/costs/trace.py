@@ -1,7 +1,8 @@
 """Every call that a model makes for one sample, in order, nested models unfolded, with shapes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -96,6 +97,29 @@ class Trace:
                 needed.update(step.reads)
                 steps.append(step)
         return steps[::-1]
+
+    def run(self, inputs: Sequence[Any], call: Callable[..., Any]) -> list[Any]:
+        """Make the calls again on other tensors; the layers are the model's own.
+
+        Args:
+            inputs: One in the place of each input of the model.
+            call: (place in `steps`, operation, *args, **kwargs) → what the operation returns.
+
+        Returns:
+            The outputs of the model.
+        """
+        numbers = {id(tensor): number for number, tensor in enumerate(self.tensors)}
+        values = dict(enumerate(inputs))
+
+        def given(argument: Any) -> Any:
+            keras_tensor = isinstance(argument, keras.KerasTensor)
+            return values[numbers[id(argument)]] if keras_tensor else argument
+
+        for place, step in enumerate(self.steps):
+            args, kwargs = keras.tree.map_structure(given, [list(step.args), dict(step.kwargs)])
+            made = keras.tree.flatten(call(place, step.operation, *args, **kwargs))
+            values |= dict(zip(step.writes, made))
+        return [values[number] for number in self.outputs]
 
 
 class _Tracer:

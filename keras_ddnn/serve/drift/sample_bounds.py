@@ -32,7 +32,7 @@ def share_error(n: int, alpha: float) -> float:
     return min(sqrt(log(2.0 / alpha) / (2.0 * n)), 1.0)
 
 
-def highest_mean(losses: int, gains: int, n: int, alpha: float) -> float:
+def highest_mean(losses: float, gains: float, n: int, alpha: float) -> float:
     """Return the highest mean of all data that the sample allows for, or 0 if that is negative.
 
     Every sample below the threshold counts 1 for a loss, -1 for a gain, and 0 otherwise; samples
@@ -51,8 +51,14 @@ def highest_mean(losses: int, gains: int, n: int, alpha: float) -> float:
     with 1 - d in place of 1 - p - q, where it rises with d: means for which that exceeds 1/alpha
     are ruled out. The bets are halves of halves down to 1/√n, as fine as n samples can tell.
 
+    Losses and gains of any size up to 1 have the same bound, by their sums. Let a sample of size z
+    count as a whole one with probability z, by a lot of its own: means stay what they are, and the
+    proof holds for whole samples. The mean of its martingale over all lots is a martingale of the
+    sizes themselves, and no smaller than with the sums in place of the counts, as a weighted mean
+    of two factors is no smaller than their geometric one.
+
     Args:
-        losses, gains: Whole numbers, of samples below the threshold; together at most n.
+        losses, gains: Counts or sums, of samples below the threshold; together at most n.
         n: Samples.
         alpha: The probability of an error, in (0, 1).
 

@@ -138,9 +138,7 @@ def _classify(runtime, options, done: _Done) -> None:
         stack.enter_context(live_view(len(images), metrics, lambda: runtime.breaker))
         for start in range(0, len(images), options.batch):
             part = slice(start, start + options.batch)
-            # An audit counts right and wrong answers.
-            audits = labels is not None and runtime.task.measure.higher_is_better
-            answer = runtime.predict(images[part], labels[part] if audits else None)
+            answer = runtime.predict(images[part], None if labels is None else labels[part])
             done.outputs.append(answer.logits)
             runtime.require_welcome()
         runtime.flush()

@@ -20,8 +20,8 @@ from keras_ddnn.files.manifest import (
 )
 from keras_ddnn.files.signature import Key
 from keras_ddnn.rules.confidence import offloads
+from keras_ddnn.serve.drift.audit import differ_and_lost
 from keras_ddnn.serve.drift.guard import DriftGuard
-from keras_ddnn.serve.drift.validation import require_right_or_wrong
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
 from keras_ddnn.serve.edge.background import MAX_BYTES as SPOOL_BYTES
 from keras_ddnn.serve.edge.background import Background, require_background
@@ -56,8 +56,8 @@ class EdgeRuntime:
         failures: Requests in a row without an answer after which the cloud is left alone.
         rest_s: For how long, in seconds, before it is tried again.
         guarded: Whether a drift guard decides, see `DriftGuard.of`. What it draws for audit is sent
-            with what is offloaded, and waits for the cloud as long; a local answer stands. It
-            counts right and wrong answers: of plain classes alone.
+            with what is offloaded, and waits for the cloud as long; a local answer stands. Of
+            costs it needs a bound.
         max_bytes: Length of the longest request body that the service takes. What would be longer
             is sent in several requests.
         max_samples: The most that the service takes of one request.
@@ -156,25 +156,22 @@ class EdgeRuntime:
         Args:
             images: uint8 (n, h, w, c), or what else the artefact reads: `input_dtype` and
                 `input_shape` of its manifest.
-            labels: For the audit alone, and so of plain classes alone, where they are known: the
-                user's labels, of shape (n,); where not, a negative number that is no class, an
-                empty string or None.
+            labels: For the audit alone, where they are known: the user's labels, of shape (n,);
+                where not, a negative number that is no class, an empty string or None. Where
+                answers are numbers the true ones, NaN or None where they are unknown.
             deadline: For the answer, by `time.monotonic`, in place of `deadline_s` from now.
 
         Raises:
             ValueError: If the images are of another shape or type than the artefact's, there is
-                not one label an image, training did not have a label, or answers are not right or
-                wrong.
+                not one label an image, or training did not have a label.
         """
         begin = time.monotonic()
         require_inputs(images, self.manifest["input_shape"], self.manifest["input_dtype"])
-        numbers = np.full(len(images), -1)
-        if labels is not None:
-            require_right_or_wrong(self.task, "labels")
-            if np.shape(labels) != numbers.shape:
-                received = f"received shape {np.shape(labels)}"
-                raise ValueError(f"expected {len(images)} labels; {received}")
-            numbers = self.classes.encode_known(labels)
+        labels = np.full(len(images), None) if labels is None else labels
+        if np.shape(labels) != (len(images),):
+            received = f"received shape {np.shape(labels)}"
+            raise ValueError(f"expected {len(images)} labels; {received}")
+        numbers = self.classes.encode_known(labels)
         deadline = begin + self.deadline_s if deadline is None else deadline
         parts = [
             self._predict(*(a[start : start + BATCH] for a in (images, numbers)), deadline)
@@ -263,8 +260,9 @@ class EdgeRuntime:
                 logits[rows], answered[rows] = said.logits, True
                 tiers[rows], failed[rows] = said.tiers + 1, said.fallback
         if (learnt := drawn & answered).any():
-            classes = local.argmax(axis=1), logits.argmax(axis=1)
-            self.guard.learn(*(a[learnt] for a in (offloaded, *classes, labels)))
+            said = (array[learnt] for array in (local, logits, labels))
+            known = self.classes.is_known(labels[learnt])
+            self.guard.learn(offloaded[learnt], *differ_and_lost(self.task, *said, known))
         # What was sent for an audit alone is answered here.
         logits = np.where(offloaded[:, None], logits, local)
         return logits, scores, offloaded, causes, tiers * offloaded, failed & offloaded
