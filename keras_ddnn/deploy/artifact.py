@@ -17,7 +17,7 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import KEY, labels_of
 from keras_ddnn.data.quantisation import Quantisation
-from keras_ddnn.deploy.export import export_cloud, export_edge
+from keras_ddnn.deploy.export import edge_graphs, export_cloud
 from keras_ddnn.deploy.model_card import model_card
 from keras_ddnn.deploy.network_files import DDNN_WEIGHTS, load_network, save_network
 from keras_ddnn.deploy.policy import OffloadPolicy
@@ -170,9 +170,8 @@ def _device_cost(policy: OffloadPolicy) -> dict[str, int]:
 def _export(policy, new: Path, images) -> None:
     export_cloud(policy, new / CLOUD)
     if policy.rule.fits_graph:
-        export_edge(policy, new / EDGE_GRAPHS["float"])
-        if images is not None:
-            export_edge(policy, new / EDGE_GRAPHS["int8"], images)
+        for name, graph in edge_graphs(policy, images).items():
+            (new / EDGE_GRAPHS[name]).write_bytes(graph)
 
 
 def _spread(n: int, count: int) -> np.ndarray:

@@ -44,19 +44,29 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
         OSError: If the file cannot be written.
         ValueError: If the rule cannot be part of a graph, or LiteRT has no operation for a layer.
     """
+    graphs = edge_graphs(policy, images)
+    with replacing_file(path) as file:
+        file.write(graphs["float" if images is None else "int8"])
+
+
+def edge_graphs(policy: OffloadPolicy, images: np.ndarray | None = None) -> dict[str, bytes]:
+    """Return both graphs of the device, made of one trace: "float" and, with images, "int8".
+
+    Args and errors are those of `export_edge`.
+    """
     device = _device(policy)
     with without_chatter(), tempfile.TemporaryDirectory() as folder:
         _save(device, folder)
         try:
-            graph = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            graphs = {"float": converter.convert()}
             if images is not None:
-                graph = _quantised(tf.lite.TFLiteConverter.from_saved_model(folder), graph, images)
+                graphs["int8"] = _quantised(converter, graphs["float"], images)
         except Exception as error:  # the converter has errors of its own, and Python's
             raise ValueError(
                 f"the local network is none that LiteRT runs: {_reason(error)}"
             ) from error
-    with replacing_file(path) as file:
-        file.write(graph)
+    return graphs
 
 
 def export_cloud(policy: OffloadPolicy, folder) -> None:
