@@ -26,6 +26,7 @@ _FILE_OF = {
     "DDNNConfig": "config.training",
     "Diagnosis": "evaluation.diagnostics",
     "EdgeRuntime": "serve.edge.runtime",
+    "ExitScore": "labels.exit_score",
     "FittedDDNN": "training.fit",
     "Gate": "rules.confidence",
     "GateCosts": "data.gate_costs",
