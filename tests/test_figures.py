@@ -22,7 +22,7 @@ def report(four_cases) -> Report:
 
 def test_the_figure_has_labelled_axes_and_one_line_a_rule_named_with_its_audc(report):
     axes, below = offload_curve.draw(report).axes
-    assert below.get_xlabel() == "samples kept local (%)"
+    assert below.get_xlabel() == "samples kept local, or price behind them saved (%)"
     assert axes.get_ylabel() == "accuracy (%)"
     assert axes.get_title() == "toy, 1,234 samples: cloud 81.9%, local 66.3%"
     expected = [f"{row.rule}  {100 * row.audc:.2f}" for row in report.table.itertuples()]
