@@ -63,9 +63,7 @@ class ExitScore(OffloadRule):
         outputs = [tier.outputs for tier in bank.tiers.values()][:-1]
         for k, x in enumerate(_of_exits(outputs, bank.task)):
             x = np.column_stack([x, *_scores(weights, outputs, bank.task)])
-            # One sample of either kind more, spread over all: an exit may be right on all of them.
-            share = (right[:, k : k + 1] + 1 / len(bank)) / (1 + 2 / len(bank))
-            w, b = logistic_regression(x, share)
+            w, b = logistic_regression(x, right[:, k : k + 1])
             weights.append(np.append(w[:, 0], b))
         return [cls(weights[: k + 1]) for k in range(len(weights))]
 
