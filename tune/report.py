@@ -15,6 +15,7 @@ from figures import diagnosis as diagnosis_figure
 from figures import exits, offload_curve
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
+from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.evaluation.cut_latency import Machines
 from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
 from keras_ddnn.evaluation.payload import FORMS
@@ -73,8 +74,10 @@ class BackboneProgress:
 
     def update(self, backbone: NetworkSpec, epoch: int, logs: dict) -> None:
         """Show that an epoch, counted from 0, has ended."""
-        told = ((ACCURACY_LOG.fullmatch(name), value) for name, value in logs.items())
-        said = (f"{found[1] or ''} {value:.1%}".strip() for found, value in told if found)
+        told = {ACCURACY_LOG.fullmatch(name): value for name, value in logs.items()}
+        found = {match[1] or "": value for match, value in told.items() if match}
+        names = [name for name in (*tier_names(len(found)), "") if name in found]
+        said = (f"{name} {found[name]:.1%}".strip() for name in names)
         accuracies = f"validation {' '.join(said)}"
         self.progress.update(self.bars[backbone], completed=epoch + 1, accuracies=accuracies)
 
