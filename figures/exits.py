@@ -1,31 +1,42 @@
 """What exits save: accuracy against the mean multiply-adds of a sample."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from figures.style import label, new_figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-SHOWN = ("margin", "logit_head")  # the plain rule and the learned one
-DASHES = {"margin": "--", "logit_head": "-"}
+MARKERS = "os^Dvph"
+SHOWN = ("logit_head", "margin")  # the learned rule and the plain one
 
 
-def draw(plans: pd.DataFrame) -> Figure:
-    """Draw the `plans.csv` of `tune.exits`: a line a chain and rule, means over seeds."""
+def draw(plans: pd.DataFrame, shown: Sequence[str] = SHOWN, unit: str = "multiply-adds") -> Figure:
+    """Draw the `plans.csv` of `tune.exits` or of a search: a line a chain and rule.
+
+    Args:
+        plans: See `compare_plans`, with the name of each network in `chain`. Means over seeds are
+            drawn where there are several.
+        shown: Rules, those that are learned in full lines; the last is a plain one.
+        unit: What prices are counted in.
+    """
+    scale, of = (1e6, " (millions)") if plans["price"].max() >= 1e6 else (1, "")
     figure = new_figure(8.0, 4.8)
     axes = figure.subplots()
     for colour, (chain, rows) in zip(COLOURS, plans.groupby("chain", sort=False)):
         name = chain.replace("modern_", "").replace("+", " → ")
-        for rule in SHOWN:
+        for marker, rule in zip(MARKERS, shown):
             mean = rows[rows["rule"] == rule].groupby("budget")[["price", "accuracy"]].mean()
             label_of = f"{name}, {rule.replace('_', ' ')}"
-            x, y = mean["price"] / 1e6, 100 * mean["accuracy"]
-            axes.plot(x, y, "o" + DASHES[rule], ms=3.5, lw=1.4, c=colour, label=label_of)
+            x, y = mean["price"] / scale, 100 * mean["accuracy"]
+            dash = "--" if rule == shown[-1] else "-"
+            axes.plot(x, y, marker + dash, ms=3.5, lw=1.4, c=colour, label=label_of)
     alone = plans[plans["rule"].str.startswith("exit ")]
     last = alone[alone["rule"] == "exit cloud"].groupby("chain", sort=False)["accuracy"].mean()
     axes.axhline(100 * last.max(), c="#888888", lw=1, ls=":")
     axes.set_xscale("log")
     title = "dotted: the last network alone"
-    label(axes, "mean multiply-adds of a sample (millions)", "accuracy (%), test data", title)
+    label(axes, f"mean {unit} of a sample{of}", "accuracy (%), test data", title)
     axes.legend(frameon=False, fontsize=9)
     return figure

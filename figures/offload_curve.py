@@ -1,4 +1,4 @@
-"""Accuracy or mean cost against the local fraction, a line a rule: the product in one picture."""
+"""Accuracy or mean cost against what is saved, a line a rule: the product in one picture."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ def draw(report: Report) -> Figure:
     _draw_curves(axes, report)
     if gains:
         _draw_gains(below[0], report, known[0], others)
-    (below or [axes])[-1].set_xlabel("samples kept local (%)")
+    (below or [axes])[-1].set_xlabel(f"{report.facts.get('saved', 'samples kept local')} (%)")
     return figure
 
 

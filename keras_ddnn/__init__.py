@@ -27,6 +27,7 @@ _FILE_OF = {
     "Diagnosis": "evaluation.diagnostics",
     "EdgeRuntime": "serve.edge.runtime",
     "Ensemble": "heads.ensemble",
+    "ExitScore": "labels.exit_score",
     "FittedDDNN": "training.fit",
     "Gate": "rules.confidence",
     "GateCosts": "data.gate_costs",

@@ -24,11 +24,12 @@ from keras_ddnn.files.atomic import require_writable
 from keras_ddnn.files.checks import require_fraction
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.fit import HeadRule, fit_head
+from keras_ddnn.labels.gates import two_ends
 from keras_ddnn.labels.sources import require_samples, staged_config
 from keras_ddnn.networks.architectures.named_models import as_network
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
-from keras_ddnn.rules.confidence import untrained_rules
+from keras_ddnn.rules.confidence import Gate, untrained_rules
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
 from keras_ddnn.training.fit import fit_ddnn
@@ -169,6 +170,8 @@ def make_report(
     local_fraction: float,
     *,
     class_names: Sequence[str] | None = None,
+    behind: Mapping[str, Gate] | None = None,
+    prices: Sequence[float] | None = None,
 ) -> Report:
     """Compare heads, confidence rules and the oracle on test data, thresholds by validation data.
 
@@ -177,9 +180,8 @@ def make_report(
     is better; of costs, whose columns `compare_rules` names, it is lower. The
     columns `bytes_…` of its table are the mean over all samples, of which the local ones send
     nothing; the fact `payload` is that of an offloaded sample. See `Payload` for the forms. Of a
-    chain of more than two tiers the table and the curves tell of its two ends, where what the first
-    tier sends on is answered by the last, and the fact `exits` of every tier; for plans of the
-    whole chain see `compare_plans`.
+    chain of more than two tiers the table and the curves tell of its two ends, and the fact `exits`
+    of every tier; for plans of the whole chain see `compare_plans`.
 
     Args:
         dataset: Its name.
@@ -190,21 +192,27 @@ def make_report(
         test_bank: Test samples.
         local_fraction: The share L0 of samples to keep local.
         class_names: In the order of the logits; their numbers by default.
+        behind: The gates behind the first tier, which end what it sends on, by names of tiers in
+            order. By default the last tier answers all of it.
+        prices: What it adds to reach each tier; see `two_ends`.
     """
     rules = untrained_rules(test_bank.edge) | dict(heads)
-    table, curves = compare_rules(rules, val_bank, test_bank, local_fraction, intervals=True)
+    val, test = val_bank, test_bank
+    if behind is not None:
+        val, test = (two_ends(b, next(iter(b.tiers)), behind, prices) for b in (val, test))
+    table, curves = compare_rules(rules, val, test, local_fraction, intervals=True)
     measure, classes = test_bank.task.measure, None
     if measure.higher_is_better:
         class_names = class_names or list(map(str, range(test_bank.cloud_logits.shape[1])))
         told = table[table["rule"].isin(rules)].set_index("rule")["score_threshold"]
-        means, classes = by_class(rules, told.to_dict(), test_bank, class_names)
+        means, classes = by_class(rules, told.to_dict(), test, class_names)
         table = table.join(means, on="rule")
     cascade = as_cascade(network)
     exits = {tier.name: multiply_adds(tier.model) for tier in cascade.tiers}
-    local, *behind = exits.values()
+    local, *others = exits.values()
     n, costs = len(test_bank), test_bank.costs()
     means = dict(zip(exits, measure.of(costs.sum(axis=0), n).tolist()))
-    least = measure.of(np.minimum(test_bank.stay, test_bank.go).sum(), n)
+    least = measure.of(costs.min(axis=1).sum(), n)
     payload = Payload.of(test_bank.edge, cascade.quantisation)
     for form in FORMS:
         table[f"bytes_{form}"] = (1.0 - table["realised_local_fraction"]) * getattr(payload, form)
@@ -224,10 +232,12 @@ def make_report(
         f"cloud_{measure.name}": float(measure.of(test_bank.go.sum(), n)),
         measure.least: float(least),
         "local_multiply_adds": local,
-        "cloud_multiply_adds": None if None in behind else sum(behind),
+        "cloud_multiply_adds": None if None in others else sum(others),
         "exits": {
             name: {measure.name: means[name], "multiply_adds": own} for name, own in exits.items()
         },
         "payload": payload.as_json(),
     }
+    if behind:
+        facts["saved"] = "price behind the device saved"
     return Report(facts, table, Report.sample(curves), classes)

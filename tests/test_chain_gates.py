@@ -1,5 +1,6 @@
 """Gates of a chain: patience, and rules that are learned from the last gate to the first."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.chains import compare_plans, untrained_chain_rules
+from keras_ddnn.labels.exit_score import ExitScore
 from keras_ddnn.labels.gates import GateOfNetwork, choose_gates, fit_gates
 from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.labels.predictions import Predictions
@@ -42,6 +44,68 @@ def test_a_patience_is_one_threshold_for_all_gates(patience, ends):
     bank = chain_of_answers([[0, 0, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1], [2, 2, 1, 1]], [1] * 4)
     chain = ScoredChain.of(bank, [Patience()] * 3, [1, 1, 1, 1])
     assert chain.ends([0.5 - patience] * 3).tolist() == ends
+
+
+# Two exits and a last tier, two classes. Exit 1 says ½ ½, and 0; exit 2 says ¼ ¾, and 1.
+HALVES = Bank(
+    {
+        name: TierOutputs(np.log(np.array([p], np.float32)))
+        for name, p in {"local": (0.5, 0.5), "tier1": (0.25, 0.75), "cloud": (0.1, 0.9)}.items()
+    },
+    np.array([1]),
+)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_eenet_scores_an_exit_by_confidence_agreement_and_earlier_scores():
+    """Weights: two classes, max-prob, 1 - entropy, agreement, earlier scores; then the bias.
+
+    Exit 1: max-prob 1/2, entropy 1 bit of 1, agreement 1. Exit 2: max-prob 3/4, entropy
+    ¼·2 + ¾·log₂(4/3) bits, and one of two exits for the most frequent answer.
+    """
+    first, entropy = [0, 0, 2, 5, 1, -1.5], 0.5 + 0.75 * np.log2(4 / 3)
+    (score,) = ExitScore([first]).score(HALVES.at("local"))
+    q = sigmoid(2 * 1 / 2 + 5 * 0 + 1 * 1 - 1.5)
+    assert score == pytest.approx(1 - q)
+    second = [1, 0, 1, 2, 4, 3, -1]
+    (score,) = ExitScore([first, second]).score(HALVES.at("tier1"))
+    logit = 1 / 4 + 3 / 4 + 2 * (1 - entropy) + 4 * 1 / 2 + 3 * q - 1
+    assert score == pytest.approx(1 - sigmoid(logit))
+
+
+def test_eenet_learns_which_answers_are_right_and_goes_into_plans():
+    teach, test = random_chain(600, 0), random_chain(4000, 2)
+    rules = ExitScore.fit(teach)
+    again = [ExitScore.from_config(json.loads(json.dumps(rule.get_config()))) for rule in rules]
+    prices, budget = [1, 2, 7], 4.5
+    plans = {}
+    for name, gates in {"eenet": again, "entropy": [Entropy()] * 2}.items():
+        thresholds = ScoredChain.of(teach, gates, prices).for_budget(budget).thresholds
+        plans[name] = ScoredChain.of(test, gates, prices).plan(thresholds)
+        assert plans[name].price == pytest.approx(budget, abs=0.4)
+    assert plans["eenet"].accuracy > plans["entropy"].accuracy - 0.01
+    for rule, tier in zip(rules, ("local", "tier1")):  # q is how often it is right
+        wrong = test.tiers[tier].outputs.argmax(axis=1) != test.labels
+        assert rule.score(test.at(tier)).mean() == pytest.approx(wrong.mean(), abs=0.05)
+
+
+def test_eenet_learns_of_exits_that_are_always_right():
+    bank = chain_of_answers(np.ones((20, 3), int), [1] * 20)
+    for rule, tier in zip(ExitScore.fit(bank), ("local", "tier1")):
+        assert np.all(rule.score(bank.at(tier)) < 0.1)
+
+
+def test_a_rule_of_eenet_at_another_gate_is_refused():
+    first, second = ExitScore.fit(random_chain(50, 0))
+    with pytest.raises(ValueError, match="that of exit 2 for 4 classes; received exit 1 with 4"):
+        second.score(GROUPS.at("local"))
+    with pytest.raises(ValueError, match="for 4 classes; received exit 1 with 2"):
+        first.score(HALVES.at("local"))
+    with pytest.raises(ValueError, match=r"one more of each behind it; received shapes \[\(5,\)"):
+        ExitScore([np.zeros(5), np.zeros(5)])
 
 
 # Right at all three tiers, and surely; from the second on; at the last alone: the first answer

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import toy_split
 from keras import layers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -85,8 +86,26 @@ def test_tensorboard_shows_the_benefit_of_every_gate(fitted, log):
     events = EventAccumulator(str(log / "validation")).Reload()
     seen = {tag.split("/")[0] for tag in events.Tags()["tensors"] if "B_k" in tag}
     assert {"benefit", "benefit_tier1"} <= seen
-    scalars = EventAccumulator(str(log / "train")).Reload().Tags()["tensors"]
-    assert {f"epoch_{name}_accuracy" for name in NAMES} <= {*scalars}
+
+
+def scalars_of(folder):
+    """Return the last value of each scalar of a folder, by its name."""
+    events = EventAccumulator(str(folder)).Reload()
+    plain = (tag for tag in events.Tags()["tensors"] if "B_k" not in tag and "keras" not in tag)
+    return {tag: tf.make_ndarray(events.Tensors(tag)[-1].tensor_proto).item() for tag in plain}
+
+
+def test_tensorboard_shows_accuracy_and_loss_of_every_exit(fitted, log):
+    for part, bank in {"train": fitted.bank, "validation": fitted.val_bank}.items():
+        told, prefix = scalars_of(log / part), "val_" * (part == "validation")
+        for name, costs in zip(NAMES, bank.costs().T):
+            for what in ("accuracy", "loss"):
+                seen = fitted.history[f"{prefix}{name}_{what}"][-1]
+                assert told[f"epoch_{name}_{what}"] == pytest.approx(seen, rel=1e-5)
+            assert told[f"exit/{name}_accuracy"] == pytest.approx(1 - costs.mean())
+            probabilities = bank.tiers[name].distribution.probabilities
+            true = probabilities[np.arange(len(bank)), bank.labels]
+            assert told[f"exit/{name}_loss"] == pytest.approx(-np.log(true).mean(), rel=1e-4)
 
 
 def test_heads_of_all_gates_learn_and_a_policy_runs_them(fitted):

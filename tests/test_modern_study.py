@@ -102,6 +102,7 @@ def test_exits_save_what_the_networks_behind_them_would_cost(outputs, monkeypatc
     assert savings.loc["margin", "times_fewer"] == pytest.approx(1000 / (100 + 260), rel=0.1)
     assert abs(savings.loc["margin", "drop"]) <= 2.0
     plans = pd.read_csv(outputs / "exits" / "plans.csv")
+    assert {"entropy", "max_prob", "patience", "eenet", "logit_head"} < {*plans["rule"]}
     alone = plans[plans["rule"] == "exit local"]
     assert (alone["price"] == 100).all()
     assert (alone["accuracy"] == 0.74).all()

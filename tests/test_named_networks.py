@@ -137,10 +137,10 @@ def test_a_search_has_a_network_for_each_layer_and_trials_on_it():
     [
         ({"at": ("first",)}, "the network of the paper is cut at its layer 'features'"),
         ({"network": "a:b"}, "the network 'a:b' needs layers to be cut at; received none"),
-        ({"network": "a:b", "at": ("c,d",)}, "one layer a cut; received 'c,d': a search tries"),
+        ({"network": "a:b", "at": ("c,,d",)}, "expected LAYER, or LAYER,LAYER .* received 'c,,d'"),
+        ({"network": "a:b", "at": ("c,c",)}, "each once; received 'c,c'"),
         ({"network": "a:b+c:d", "at": ("e",)}, "each network of a chain is cut nowhere"),
-        ({"network": "a:b+c:d+e:f"}, "expected NAME or DEVICE.CLOUD; received 'a:b.c:d.e:f'"),
-        ({"network": "a:b+"}, "expected NAME or DEVICE.CLOUD"),
+        ({"network": "a:b+"}, "expected NAME, or DEVICE.CLOUD of two or more; received 'a:b.'"),
         ({"network": "paper+a:b"}, "the network of the paper has two tiers already"),
         ({"network": "paper@fast"}, "the network of the paper takes the recipe of the search"),
         ({"network": "a:b@fsat+c:d"}, "preset behind @ in 'a:b@fsat'.*fast"),

@@ -38,6 +38,8 @@ FILES = {
         "results.csv",
         "results.parquet",
         "curve.png",
+        "plans.csv",
+        "plans.png",
         "diagnosis.json",
         "diagnosis.png",
     ),

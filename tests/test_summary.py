@@ -31,6 +31,8 @@ def printed(monkeypatch, tmp_path, four_cases):
         facts |= {"dataset": "toy", "samples": 4, "payload": payload.as_json()}
         facts["splits"] = "toy is not split: drawn by seed 3"
         facts |= {"local_multiply_adds": 1000, "cloud_multiply_adds": 9000, "local_fraction": 0.5}
+        work = {"local": 1000, "cloud": 9000}
+        facts["exits"] = {n: {"accuracy": 0.75, "multiply_adds": m} for n, m in work.items()}
         terminal = Console(file=io.StringIO(), width=80)
         monkeypatch.setattr(summary, "console", terminal)
         rules = {name: rule for name, rule in untrained_rules().items() if name == "margin"}

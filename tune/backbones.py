@@ -91,6 +91,7 @@ def _require_finite_loss(history: Mapping[str, list[float]], checkpoint: "Checkp
 
 
 def _train_deployed(splits, backbone, folder, announce, options) -> dict:
+    from keras_ddnn.networks.costs.model_costs import multiply_adds
     from keras_ddnn.networks.paper import save_weights
     from keras_ddnn.training.fit import fit_ddnn
 
@@ -110,13 +111,19 @@ def _train_deployed(splits, backbone, folder, announce, options) -> dict:
     fitted.capture(splits.test).save(folder / "test.npz")
     if fitted.stages:
         fitted.stages.save(folder / STAGES)
-    edge = fitted.val_bank.edge
+    edge, *behind = fitted.val_bank.tiers.values()
+    tiers = fitted.cascade.tiers
     record = {"history": fitted.history, "seconds": fitted.seconds}
+    record["multiply_adds"] = [multiply_adds(tier.model) for tier in tiers]
     if edge.features is None:  # a tier of a chain, which hands on its input if it is not the last
         return record
-    sends = {"shape": list(edge.features.shape[1:]), "dtype": str(edge.features.dtype)}
+    first, *others = (
+        {"shape": list(sent.shape[1:]), "dtype": str(sent.dtype), "inputs": tier.sends_inputs}
+        for tier, sent in zip(tiers, (edge.features, *(said.features for said in behind[:-1])))
+    )
     return record | {
-        "sends": sends | {"inputs": fitted.cascade.tiers[0].sends_inputs},
+        "sends": first,
+        "sends_behind": others,
         # Measured here, while the network is in memory: its features are not kept.
         "payload": Payload.of(edge, feature_quantisation(backbone.ddnn)).as_json(),
     }

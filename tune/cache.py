@@ -14,6 +14,7 @@ from keras_ddnn.files.checksums import (
 )
 from keras_ddnn.files.records import as_json, differences
 from keras_ddnn.labels.sources import FOLDS
+from keras_ddnn.rules.confidence import Gate
 from tune.specs import NetworkSpec, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
@@ -114,6 +115,15 @@ class Records:
         head = HeadRule.load(record["head"], self.weights(key))
         head.history = record["history"]
         return head
+
+    def behind(self, key: str, record: dict) -> dict[str, Gate]:
+        """Return the gates behind the device of a finished trial, by the names of their tiers."""
+        from keras_ddnn.heads.fit import HeadRule
+
+        return {
+            tier: Gate(HeadRule.load(gate["head"], self.weights(key) / tier), gate["threshold"])
+            for tier, gate in record.get("behind", {}).items()
+        }
 
     def __iter__(self) -> Iterator[tuple[str, dict]]:
         """Yield the key and the record of each finished trial, in order of the keys."""

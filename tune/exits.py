@@ -1,8 +1,9 @@
 """What one, two and three exits save, as BranchyNet asks: `python -m tune.exits`.
 
 It reads what `python -m tune.modern` has kept of each network, and trains nothing: every sample
-passes a chain of networks until a gate is sure. Gates are those of BranchyNet (entropy) and others;
-all thresholds are chosen together on validation data, and test data are read to report.
+passes a chain of networks until a gate is sure. Gates are those of BranchyNet (entropy), the scores
+of EENet, and others; all thresholds are chosen together on validation data, and test data are read
+to report.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.evaluation.chains import compare_plans, untrained_chain_rules
 from keras_ddnn.evaluation.statistics import Interval, over_seeds
 from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.labels.exit_score import ExitScore
 from keras_ddnn.labels.gates import fit_gates
 from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.labels.sources import Banks
@@ -35,6 +37,7 @@ CHAINS = (
 BUDGETS = 12
 DROP = 0.005  # of accuracy, below the last exit
 LEARNED = "logit_head"
+EENET = "eenet"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +74,7 @@ def _prepared(chain: Chain, seed: int) -> tuple[np.ndarray, dict[str, Sequence[O
     budgets = np.geomspace(prices[0], sum(prices), BUDGETS)
     halves = np.array_split(np.random.default_rng(seed).permutation(len(val)), 2)
     teach, choose = (val.rows(np.sort(half)) for half in halves)
-    rules = dict(untrained_chain_rules(len(prices)))
+    rules = dict(untrained_chain_rules(len(prices))) | {EENET: ExitScore.fit(teach)}
     middle = float(np.sqrt(prices[0] * sum(prices)))
     gates = fit_gates(
         lambda gate: LogitHead.fit(gate.bank, seed=seed), Banks(teach, choose), prices, middle

@@ -1,9 +1,10 @@
-"""What a search calls a network: the paper's, one that is cut, or two of a chain, by name."""
+"""What a search calls a network: the paper's, one that is cut, or those of a chain, by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from keras_ddnn.config.presets import PRESETS
+from keras_ddnn.data.outputs import TIERS
 from keras_ddnn.files.checks import require_choice
 from tune.specs import Cut
 
@@ -14,8 +15,9 @@ def read_network(network: str | None) -> tuple[Cut, ...]:
     """Return the networks that are asked for as one: cut nowhere yet.
 
     Args:
-        network: "NAME", or "DEVICE+CLOUD" for a chain of two; each name may end in "@PRESET", its
-            recipe. None, or "paper", is the network of the paper.
+        network: "NAME", or "DEVICE+CLOUD" for a chain of two, "DEVICE+FOG+CLOUD" of three, and so
+            on; each name may end in "@PRESET", its recipe. None, or "paper", is the network of the
+            paper.
 
     Returns:
         One for each name; none for the network of the paper, which its configuration makes.
@@ -26,8 +28,8 @@ def read_network(network: str | None) -> tuple[Cut, ...]:
     if network in (None, PAPER):
         return ()
     names = network.split("+")
-    if len(names) > 2 or not all(names):
-        raise ValueError(f"expected NAME or DEVICE+CLOUD; received {network!r}")
+    if not all(names):
+        raise ValueError(f"expected NAME, or DEVICE+CLOUD of two or more; received {network!r}")
     cuts = tuple(map(_read_name, names))
     if PAPER in {cut.network for cut in cuts}:
         why = "has two tiers already" if len(cuts) > 1 else "takes the recipe of the search"
@@ -51,7 +53,7 @@ def require_layers(networks: Sequence[tuple[Cut, ...]], at: Sequence[str | None]
 
     Args:
         networks: See `read_network`.
-        at: Layers, None for none.
+        at: Layers, with commas between those of one network; None for none.
     """
     layers = [layer for layer in at if layer is not None]
     to_cut = [cuts[0].network for cuts in networks if len(cuts) == 1]
@@ -66,8 +68,28 @@ def require_layers(networks: Sequence[tuple[Cut, ...]], at: Sequence[str | None]
             f"the network {to_cut[0]!r} needs layers to be cut at; received none: pass at, of "
             f"which python -m keras_ddnn.cuts {to_cut[0]} lists those there are"
         )
-    if several := [layer for layer in layers if "," in layer]:
+    for layer in layers:
+        names = layer.split(",")
+        if not all(names) or len({*names}) < len(names):
+            raise ValueError(
+                f"expected LAYER, or LAYER,LAYER for two exits and so on, each once; received "
+                f"{layer!r}: leave out blanks and what is there twice"
+            )
+
+
+def require_inputs(
+    networks: Sequence[tuple[Cut, ...]], at: Sequence[str | None], inputs: Sequence[str]
+) -> None:
+    """Raise ValueError where a gate behind the device would read what only the device has.
+
+    Args:
+        networks, at: See `require_layers`.
+        inputs: What heads read, keys of `HEAD_INPUTS`.
+    """
+    longer = [layers for layers in at if layers and "," in layers]
+    longer += ["+".join(cut.name() for cut in cuts) for cuts in networks if len(cuts) > len(TIERS)]
+    if longer and "image" in inputs:
         raise ValueError(
-            f"expected one layer a cut; received {several[0]!r}: a search tries two tiers, so that "
-            "layers apart by spaces are a network each; train a longer chain by fit_ddnn(at=[...])"
+            f"heads of all gates of {longer[0]!r} read the same, and gates behind the device have "
+            "no image; received input='image': take logits, or features"
         )

@@ -47,7 +47,9 @@ def _addresses(search: SearchConfig, sample: Split) -> dict[tuple[str, int], str
             cascades = [untrained(spec, shape, classes) for spec in specs]
             for spec, cascade in zip(specs, cascades):
                 require_network(cascade, sample, spec.ddnn)
-            require_keepable(in_a_row(cascades))
+            whole = in_a_row(cascades)
+            for place in range(len(whole.sent)):
+                require_keepable(whole.hop(place))
     return found
 
 
@@ -89,7 +91,7 @@ def untrained(
         )
     if spec.cut.at is None:  # a tier of a chain, which takes the data in a size of its own
         return chain({CLOUD: model}, input_shape=shape)
-    return as_network(model, spec.cut.at)
+    return as_network(model, spec.cut.layers)
 
 
 def built(spec: NetworkSpec, shape: Sequence[int], num_classes: int) -> "Cascade":

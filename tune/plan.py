@@ -121,14 +121,14 @@ def measure_networks(
     for spec in specs:
         if spec not in networks:
             cascade = built(spec, shape, num_classes)
-            sent = cascade.tiers[0].model.output.get("features")
-            features = 0 if sent is None else prod(sent.shape[1:])
+            sent = [tier.model.output.get("features") for tier in cascade.tiers]
+            features = sum(prod(tensor.shape[1:]) for tensor in sent if tensor is not None)
             steps = Trace.of(cascade.model).steps
             networks[spec] = Network(
                 cascade.model.count_params(),
                 multiply_adds(cascade.model),
                 sum(prod(x.shape[1:]) * _itemsize(x) for step in steps for x in step.outputs),
-                2 * features + 8 * num_classes + 16,
+                2 * features + 4 * max(len(sent), 2) * num_classes + 16,
                 tuple(multiply_adds(tier.model) for tier in cascade.tiers),
             )
     return networks

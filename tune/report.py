@@ -1,8 +1,10 @@
 """What a search leaves behind: tables, the curve, the best policy, TensorBoard and a summary."""
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from ray.tune import Callback
@@ -10,11 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from figures import diagnosis as diagnosis_figure
-from figures import offload_curve
+from figures import exits, offload_curve
+from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
+from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.evaluation.cut_latency import Machines
 from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
-from keras_ddnn.evaluation.diagnostics import diagnose
 from keras_ddnn.evaluation.payload import FORMS
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import replacing_file, write_json
@@ -28,8 +31,12 @@ from tune.stored import StoredNetwork
 from tune.summary import console
 from tune.workspace import Workspace
 
-# In the logs of Keras → how each is called; that of a network alone has no name.
-ACCURACIES = {"val_local_accuracy": "local ", "val_cloud_accuracy": "cloud ", "val_accuracy": ""}
+if TYPE_CHECKING:
+    from keras_ddnn.deploy.policy import OffloadPolicy
+
+# In the logs of Keras, behind the name of a tier; that of a network alone has no name.
+ACCURACY_LOG = re.compile(r"val_(?:(\w+)_)?accuracy")
+PLANS = "plans.csv"
 HPARAMS_METRICS = ("val_audc", "val_apgr", "val_gain_over_margin")
 
 
@@ -67,7 +74,10 @@ class BackboneProgress:
 
     def update(self, backbone: NetworkSpec, epoch: int, logs: dict) -> None:
         """Show that an epoch, counted from 0, has ended."""
-        said = (f"{output}{logs[name]:.1%}" for name, output in ACCURACIES.items() if name in logs)
+        told = {ACCURACY_LOG.fullmatch(name): value for name, value in logs.items()}
+        found = {match[1] or "": value for match, value in told.items() if match}
+        names = [name for name in (*tier_names(len(found)), "") if name in found]
+        said = (f"{name} {found[name]:.1%}".strip() for name in names)
         accuracies = f"validation {' '.join(said)}"
         self.progress.update(self.bars[backbone], completed=epoch + 1, accuracies=accuracies)
 
@@ -141,7 +151,8 @@ def write(
     """Write the results of a search and print them; the test data are read here and only here.
 
     The best trial on validation data decides the backbone; on it, the best trial of every head
-    input is reported on test data beside the confidence rules and the oracle. Networks of several
+    input is reported on test data beside the confidence rules and the oracle: seen from the device,
+    and as plans of all gates, accuracy against mean price. Networks of several
     architectures are compared for the device, the cloud and the line of `machines`, if given.
 
     Raises:
@@ -167,18 +178,29 @@ def write(
         raise RuntimeError(f"no trial finished: {reasons}; see {output / 'results.csv'}")
 
     from keras_ddnn.deploy.artifact import save_policy
+    from tune.kept_network import KeptNetwork
 
     by_key = {workspace.key(trial): (trial, record) for trial, record in records.items()}
     ranked = dict(by_key[key] for key in finished["trial"])
-    report, policy, val_bank, diagnosis = _report_on_test(search, splits, workspace, ranked)
+    kept = KeptNetwork.of(search, splits, workspace, ranked)
+    report = kept.report()
     report.save(output / "report")
     figure = offload_curve.draw(report)
     figure.savefig(output / "curve.png")
+    plans = kept.plans()
+    with replacing_file(output / PLANS) as file:
+        plans.to_csv(file, index=False, float_format="%.8g")
+    exits.draw(plans, [*kept.heads, "margin"], kept.unit).savefig(output / "plans.png")
+    diagnosis = kept.diagnosis()
     write_json(output / DIAGNOSIS, diagnosis.as_json())
     diagnosis_figure.draw(diagnosis.as_json()).savefig(output / "diagnosis.png")
     best = finished.iloc[0]
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
-    save_policy(policy, output / "artifact", metrics, val_bank=val_bank)
+    policy, val_bank = kept.policy(report), kept.network.val_bank
+    if kept.behind:
+        _save_hops(policy, output / "artifact", val_bank)
+    else:  # one hop, which is the artefact itself
+        save_policy(policy, output / "artifact", metrics, val_bank=val_bank)
     _write_tensorboard(search, workspace, figure)
     recommended = machines and tradeoff.write(
         ranked, splits, workspace, machines, search.target_fraction
@@ -187,14 +209,26 @@ def write(
     return report
 
 
+def _save_hops(policy: "OffloadPolicy", folder: Path, val_bank: Bank) -> None:
+    """Keep an artefact a hop; without what validation data say where they do not reach a tier."""
+    from keras_ddnn.deploy.tiers import save_tiers
+
+    try:
+        save_tiers(policy, folder, val_bank=val_bank)
+    except ValueError as error:  # a search of hours must not end without its artefacts
+        line = f"warning: {error}; artefacts are kept without it"
+        console.print(line, style="red", markup=False, soft_wrap=True)
+        save_tiers(policy, folder)
+
+
 def _measure(backbone: StoredNetwork) -> dict:
     """Return accuracies of a backbone on validation data, and bytes of an offloaded sample."""
     if not backbone.exists:  # one that failed now, after trials of an earlier run
         return {}
     bank = backbone.val_bank
+    right = (bank.costs() == 0).mean(axis=0)
     return {
-        "val_local_accuracy": float(bank.local_correct.mean()),
-        "val_cloud_accuracy": float(bank.cloud_correct.mean()),
+        f"val_{tier}_accuracy": float(share) for tier, share in zip(bank.tiers, right, strict=True)
     } | {f"val_bytes_{form}": getattr(backbone.payload, form) for form in FORMS}
 
 
@@ -222,50 +256,6 @@ def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
     with replacing_file(output / "results.parquet") as file:
         results.to_parquet(file, index=False)
     return results
-
-
-def _report_on_test(search, splits, workspace, ranked: dict[Trial, dict]):
-    """Report on the finished trials, which come best first with their records."""
-    from keras_ddnn.deploy.policy import OffloadPolicy
-    from keras_ddnn.pipeline import make_report
-
-    best = next(iter(ranked))
-    backbone = StoredNetwork.of(workspace, best.members, splits)
-    network = backbone.cascade()
-    # What an artefact rebuilds: the paper's network from its configuration, another as it is.
-    of_paper = best.members[0].cut is None
-    model, config = (network.model, best.ddnn) if of_paper else (network, None)
-    heads = {}  # the best of each input
-    for trial, record in ranked.items():
-        if trial.members == best.members and trial.head.input not in heads:
-            heads[trial.head.input] = workspace.head(trial, record)
-
-    fraction = search.target_fraction
-    report = make_report(
-        splits.name,
-        model,
-        best.ddnn,
-        heads,
-        backbone.val_bank,
-        backbone.test_bank,
-        fraction,
-        class_names=splits.class_names,
-    )
-    if splits.drawn_by:
-        report.facts["splits"] = splits.drawn_by
-    diagnosis = diagnose(backbone.bank, backbone.val_bank, heads, local_fraction=fraction)
-    name = best.head.input
-    threshold = report.table.set_index("rule").loc[name, "score_threshold"]
-    policy = OffloadPolicy(
-        model,
-        config,
-        heads[name],
-        float(threshold),
-        splits.class_names,
-        classes=splits.classes,
-        reading=splits.reading,
-    )
-    return report, policy, backbone.val_bank, diagnosis
 
 
 def _write_tensorboard(search, workspace, figure):

@@ -10,7 +10,7 @@ from keras_ddnn.config.head import HeadArchitecture
 from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
 from keras_ddnn.deploy.cuts_command import add_machines, machines_of
-from keras_ddnn.files.manifest import sign_artifact
+from keras_ddnn.files.manifest import hops_of, sign_artifact
 from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
@@ -62,7 +62,8 @@ def _run(options) -> None:
         write=partial(report.write, machines=machines),
     )
     if key is not None:
-        sign_artifact(output, key)
+        for hop in hops_of(output / "artifact"):
+            sign_artifact(hop, key)
 
 
 def _key(path: str | None):
@@ -130,9 +131,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="NAME",
         help="package.module:function, a .keras file, a model of keras.applications or paper; or "
-        "two in a chain, DEVICE+CLOUD; NAME@PRESET has a recipe of its own",
+        "several in a chain, DEVICE+CLOUD or DEVICE+FOG+CLOUD; NAME@PRESET has a recipe of its own",
     )
-    add("--at", nargs="+", metavar="LAYER", help="where a network is cut, a backbone for each")
+    add(
+        "--at",
+        nargs="+",
+        metavar="LAYER",
+        help="where a network is cut, a backbone for each; LAYER,LAYER has an exit behind each",
+    )
 
     group = parser.add_argument_group("choices of each dimension (default: the preset's)")
     add = group.add_argument

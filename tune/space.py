@@ -22,7 +22,7 @@ from keras_ddnn.files.checks import (
 from keras_ddnn.labels.sources import LABEL_SOURCES, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
-from tune.network_names import read_network, require_layers
+from tune.network_names import read_network, require_inputs, require_layers
 from tune.specs import DIMENSIONS, OF_NETWORKS, NetworkSpec, Trial
 
 ALONE = (DDNNConfig.lambda_local,)  # λ of networks that have no exit to weigh
@@ -44,15 +44,19 @@ class SearchConfig:
         network: Names of networks, see `read_network`; None is the paper's. Of `ddnn` the others
             take the recipe alone. The two of a chain are trained apart, and each once however many
             chains it is in.
-        at: The layers at which networks are cut, a backbone for each.
+        at: Where networks are cut, a backbone for each: a layer, or several with commas between
+            them, behind each of which is an exit.
         lambda_local, bottleneck, seed: One backbone is trained for each three of them. A bottleneck
             of None is none. Networks of a chain have a seed alone.
         local_fraction, input, architecture, depth, target, loss, cost, labels, anchored,
             oversample: Choices of `HeadConfig`. Where a choice has no meaning (a convolution on a
             vector, oversampling of a map, a loss that does not fit the target, an L0 of a target
-            that has no b*) the plain one takes its place.
+            that has no b*) the plain one takes its place. Of more tiers than two every gate has a
+            head of the same choices.
         patience: Of every head, as of `HeadConfig`.
-        target_fraction: The local fraction at which decisions are reported.
+        target_fraction: The local fraction at which decisions are reported. The thresholds of gates
+            behind the device are those of the plan whose mean price is that of keeping as much at
+            every gate of what reaches it.
         searcher: "grid" runs every combination, "random" draws `trials` of them without
             replacement, "optuna" chooses `trials` one after another by their results.
         scheduler: "asha" stops weak heads early.
@@ -122,6 +126,7 @@ class SearchConfig:
     def _require_networks(self) -> None:
         """Raise ValueError unless all names can be read, and each choice is of some network."""
         networks = [*map(read_network, self.network)]
+        require_inputs(networks, self.at, self.input)
         names = ("+".join(cut.name() for cut in cuts) or None for cuts in networks)
         object.__setattr__(self, "network", tuple(dict.fromkeys(names)))
         require_layers(networks, self.at)

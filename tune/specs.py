@@ -8,8 +8,8 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checks import require_count, require_positive
 from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config
 
-# The fields of SearchConfig that hold choices. "network" is a name or two, "at" a layer; then come
-# fields of DDNNConfig alone, and those of HeadConfig; "seed" is that of both.
+# The fields of SearchConfig that hold choices. "network" is one name or several, "at" one layer or
+# several; then come fields of DDNNConfig alone, and those of HeadConfig; "seed" is that of both.
 OF_CONFIGS = ("lambda_local", "bottleneck")
 OF_NETWORKS = ("network", "at", *OF_CONFIGS)
 DIMENSIONS = (
@@ -59,8 +59,8 @@ class Cut:
 
     Attributes:
         network: Its name; see `named_model`.
-        at: Name of the layer whose output travels; None for a network that is whole, one tier of a
-            chain.
+        at: Names of the layers whose outputs travel, with commas between them: an exit is put
+            behind each. None for a network that is whole, one tier of a chain.
         recipe: Preset that was named for it; None for that of the search.
     """
 
@@ -71,6 +71,11 @@ class Cut:
     def name(self) -> str:
         """Return the name as it was asked for."""
         return self.network if self.recipe is None else f"{self.network}@{self.recipe}"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return the layers of `at`, in order."""
+        return () if self.at is None else tuple(self.at.split(","))
 
 
 @dataclass(frozen=True)
@@ -113,12 +118,12 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class Trial:
-    """One head on networks that are deployed together.
+    """One head at each gate of networks that are deployed together.
 
     Attributes:
-        members: One network of two tiers, the paper's or a cut one; or two of a tier each, which
-            are trained apart: the device's and the cloud's.
-        head: What decides on the device.
+        members: One network of two tiers or more, the paper's or a cut one; or several of a tier
+            each, which are trained apart: from the device's to the cloud's.
+        head: What decides on the device, and at every other tier but the last.
     """
 
     members: tuple[NetworkSpec, ...]

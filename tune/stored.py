@@ -189,21 +189,53 @@ class StoredNetwork:
         # Older records have none, and their banks features; a network of a chain sends its input.
         return Payload.of(self.val_bank.edge, feature_quantisation(self.ddnn))
 
+    @cached_property
+    def multiply_adds(self) -> list[int | None]:
+        """Of a sample in each tier; None where they are unknown."""
+        members = zip(self.members, self.folders)
+        return [count for member, folder in members for count in self._work(member, folder)]
+
+    @property
+    def prices(self) -> list[int]:
+        """What it adds to reach each tier: its multiply-adds, or 1 where some are unknown."""
+        work = self.multiply_adds
+        return [1 for _ in work] if None in work else work
+
+    def _work(self, member: NetworkSpec, folder: Path) -> list[int | None]:
+        """Return the multiply-adds of each tier of a member."""
+        recorded = json.loads((folder / RECORD).read_text()).get("multiply_adds")
+        if recorded is not None:
+            return recorded
+        from keras_ddnn.networks.costs.model_costs import multiply_adds
+
+        # Of an older version.
+        tiers = built(member, self.images["train"].shape[1:], self.num_classes).tiers
+        return [multiply_adds(tier.model) for tier in tiers]
+
     def _with_features(self, bank: Bank, name: str) -> Bank:
-        """Give a bank features: made when a head reads them, and kept for the others that do."""
+        """Give tiers features: made when a head reads them, and kept for the others that do."""
         if bank.edge.features is not None:  # written by an older version
             return bank
-        sends, inputs = self.record.get("sends"), bank.edge.inputs
+        read, tiers = bank.edge.inputs, dict(bank.tiers)
+        for place, tier in enumerate([*tiers][:-1]):
+            read = self._sent(place, read, name)
+            tiers[tier] = replace(tiers[tier], features=read)
+        return replace(bank, tiers=tiers)
+
+    def _sent(self, place: int, inputs: Array, name: str) -> Array:
+        """Return what the tier at a place sends of what it reads (n, ...); see `_with_features`."""
+        of_tiers = [self.record.get("sends"), *self.record.get("sends_behind", ())]
+        sends = of_tiers[place] if place < len(of_tiers) else None
         if sends is None or sends["inputs"]:  # a network of one tier hands on what it reads
-            return bank.with_features(inputs)
+            return inputs
 
         def make() -> Array:
             from keras_ddnn.training.capture import sent_features
 
-            return sent_features(self.cascade().folded().tiers[0], inputs)
+            return sent_features(self.cascade().folded().tiers[place], inputs)
 
         def keep(features: Computed) -> np.ndarray:
-            folder = self.folder / f"features_{name}"
+            folder = self.folder / f"features_{name}{f'_tier{place}' * bool(place)}"
             if not trained(folder):
                 set_damaged_aside(folder)
                 with _first_to_finish(folder) as new:
@@ -213,8 +245,8 @@ class StoredNetwork:
                     file.flush()
             return np.load(folder / FEATURES, mmap_mode="r")
 
-        shape = (len(bank), *sends["shape"])
-        return bank.with_features(_when_read(make, shape, sends["dtype"], keep))
+        shape = (len(inputs), *sends["shape"])
+        return _when_read(make, shape, sends["dtype"], keep)
 
 
 def _when_read(

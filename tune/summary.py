@@ -1,6 +1,7 @@
 """What a search prints at its end, from the report and the table of its trials."""
 
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
 from keras_ddnn.evaluation.report import Report
 from tune.failures import grouped
@@ -29,17 +31,16 @@ def show(
         recommended: What `tune.tradeoff.write` has said, and drawn, of several networks.
     """
     facts = report.facts
+    exits = facts["exits"]
+    right = ", ".join(f"{tier} {told['accuracy']:.2%}" for tier, told in exits.items())
     console.print(
-        f"\n{facts['dataset']}, {facts['samples']:,} test samples: "
-        f"local {facts['local_accuracy']:.2%}, cloud {facts['cloud_accuracy']:.2%}, "
-        f"either {facts['either_correct']:.2%}"
+        f"\n{facts['dataset']}, {facts['samples']:,} test samples: {right}, one of them "
+        f"{facts['either_correct']:.2%}"
     )
     if "splits" in facts:
         console.print(facts["splits"], markup=False)
-    console.print(
-        f"multiply-adds a sample: local {_count(facts['local_multiply_adds'])}, "
-        f"cloud {_count(facts['cloud_multiply_adds'])}"
-    )
+    work = (f"{tier} {_count(told['multiply_adds'])}" for tier, told in exits.items())
+    console.print(f"multiply-adds a sample: {', '.join(work)}")
     payload = facts["payload"]
     sent = f"features {payload['features']:,} as float16, "
     if payload["codes"] is None:  # what travels is the input, or integers
@@ -81,7 +82,8 @@ def show(
     status = results["status"].value_counts()
     console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
     drawn = ["tradeoff.png"] if recommended else []
-    for name in ("results.csv", "curve.png", *drawn, DIAGNOSIS, "report", "artifact"):
+    written = ("results.csv", "curve.png", "plans.csv", "plans.png", *drawn, DIAGNOSIS)
+    for name in (*written, "report", "artifact"):
         console.print(f"  {output / name}", soft_wrap=True)
     logs = output / "tensorboard"
     console.print(f"tensorboard --logdir {logs}", soft_wrap=True)
@@ -128,8 +130,7 @@ def _show_networks(results: pd.DataFrame) -> None:
         ("λ", "lambda_local", str),
         ("bottleneck", "bottleneck", str),
         ("seed", "seed", str),
-        ("local", "val_local_accuracy", "{:.2%}".format),
-        ("cloud", "val_cloud_accuracy", "{:.2%}".format),
+        *((tier, f"val_{tier}_accuracy", _share) for tier in _tiers(networks)),
         ("bytes", "val_bytes_sent", "{:,.0f}".format),
         ("codes, zlib", "val_bytes_codes_zlib", "{:,.0f}".format),
         ("image", "val_bytes_image", "{:,.0f}".format),
@@ -140,6 +141,18 @@ def _show_networks(results: pd.DataFrame) -> None:
     for row in networks.sort_values(names).to_dict("records"):
         table.add_row(*(write(row[name]) for _, name, write in columns))
     console.print(table, "")
+
+
+def _tiers(networks: pd.DataFrame) -> list[str]:
+    """Return the names of all tiers that a table has accuracies of, in order."""
+    found = (re.fullmatch(r"val_(local|tier\d+|cloud)_accuracy", name) for name in networks)
+    names = [name[1] for name in found if name]
+    return sorted(names, key=tier_names(len(names)).index)
+
+
+def _share(value: float) -> str:
+    """Return a share in percent; "–" where a network has no such tier."""
+    return "–" if value != value else f"{value:.2%}"
 
 
 def _name(name: str | float | None) -> str:

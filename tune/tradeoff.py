@@ -9,6 +9,7 @@ from keras_ddnn.data.splits import Splits
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.evaluation.cut_latency import Machines, dominated
 from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.labels.gates import two_ends
 from tune.plan import measure_networks
 from tune.specs import OF_NETWORKS, NetworkSpec, Trial
 from tune.stored import StoredNetwork
@@ -59,9 +60,13 @@ def _points(
     costs = measure_networks(splits.train.images.shape[1:], splits.num_classes, plain)
     points = []
     for members, trial in best.items():
-        device, *_, cloud = (work for part in _architecture(trial) for work in costs[part].tiers)
+        device, *others = (work for part in _architecture(trial) for work in costs[part].tiers)
+        # Behind the line all tiers are one machine here, and what is sent passes all of them.
+        cloud = None if None in others else sum(others)
         stored = StoredNetwork.of(workspace, members, splits)
-        head, bank = workspace.head(trial, ranked[trial]), stored.val_bank
+        head, behind = (read(trial, ranked[trial]) for read in (workspace.head, workspace.behind))
+        bank = stored.val_bank
+        bank = two_ends(bank, next(iter(bank.tiers)), behind)
         rules, _ = compare_rules({"head": head}, bank, bank, local_fraction)
         row = rules.set_index("rule").loc["head"]
         choices = trial.choices()

@@ -1,15 +1,22 @@
 """Head trials, as they run in a Ray worker, a stack of them at a time. Keras is imported inside."""
 
 import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+from keras_ddnn.data.bank import Bank
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.files.checksums import sealed_folder
 from keras_ddnn.files.quiet import import_tensorflow
-from keras_ddnn.rules.confidence import untrained_rules
+from keras_ddnn.labels.gates import two_ends
+from keras_ddnn.rules.confidence import Gate, untrained_rules
 from tune.space import SearchConfig
 from tune.specs import Trial
 from tune.stored import StoredNetwork
 from tune.workspace import Workspace
+
+if TYPE_CHECKING:
+    from keras_ddnn.heads.fit import HeadRule
 
 
 def head_trials(
@@ -46,24 +53,32 @@ def head_trials(
     import keras
 
     from keras_ddnn.training.tensorboard import write_hparams, write_scalars
+    from tune.gates import fit_chains
 
     keras.backend.clear_session()  # the worker is reused
     start = time.perf_counter()
     members = next(iter(trials.values())).members
     backbone = StoredNetwork(workspace, members, images, num_classes)
-    fitted, error = _fit(backbone, [trial.head for trial in trials.values()])
-    heads = {key: head for key, head in zip(trials, fitted) if head}
-    measured = _measure(heads, backbone.val_bank, search.target_fraction) if heads else {}
+    configs = [trial.head for trial in trials.values()]
+    fitted, error = fit_chains(backbone, configs, search.target_fraction)
+    heads = {key: gates for key, gates in zip(trials, fitted) if gates}
+    measured = _measure(heads, backbone, search.target_fraction)
     seconds = (time.perf_counter() - start) / len(trials)
     for key, trial in trials.items():
         if key in recorded or key not in heads:
             continue
-        history = heads[key].history
-        log = workspace.output / "tensorboard" / trial.name()
-        write_scalars(log, {f"head/{name}": values for name, values in history.items()})
+        (_, device), *others = heads[key].items()
+        head, log = device.rule, workspace.output / "tensorboard" / trial.name()
+        for tag, gate in (("head", device), *((f"head_{tier}", gate) for tier, gate in others)):
+            history = gate.rule.history
+            write_scalars(log, {f"{tag}/{name}": values for name, values in history.items()})
         write_hparams(log, key, trial.choices(), measured[key])
         with sealed_folder(records.weights(key)) as new:
-            description = heads[key].save(new)
+            description, behind = head.save(new), {}
+            for tier, gate in others:
+                (new / tier).mkdir()
+                behind[tier] = {"head": gate.rule.save(new / tier)}
+                behind[tier]["threshold"] = gate.score_threshold
         records.write(
             key,
             {
@@ -72,7 +87,8 @@ def head_trials(
                 "asked": config.get("choices", trial.choices()),
                 "metrics": measured[key],
                 "head": description,
-                "history": history,
+                "behind": behind,
+                "history": head.history,
                 "seconds": seconds,
             },
         )
@@ -86,36 +102,25 @@ def asked_trials(config: dict, stacks: list[list[Trial]], search: SearchConfig) 
     return stacks[config["stack"]] if "stack" in config else [search.trial(config["choices"])]
 
 
-def _fit(backbone, configs):
-    """Return a head of each configuration, or None, and the last error if there was one."""
-    import keras
-    from ray import tune
-
-    from keras_ddnn.heads.fit import fit_head
-    from keras_ddnn.heads.stack import fit_heads
-
-    if len(configs) == 1:
-        report_epoch = keras.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: tune.report({"val_audc": logs["val_audc"]})
-        )
-        return [fit_head(backbone, configs[0], callbacks=[report_epoch])], None
-    try:
-        return fit_heads(backbone, configs), None
-    except Exception:  # one that fails must not cost the others
-        heads, last = [], None
-        for config in configs:
-            try:
-                heads.append(fit_head(backbone, config))
-            except Exception as error:
-                heads.append(None)
-                last = error
-        return heads, last
+def _measure(
+    heads: Mapping[str, Mapping[str, Gate]], backbone: StoredNetwork, target_fraction: float
+) -> dict[str, dict]:
+    """Return the metrics of the gates of each trial on validation data, seen from the device."""
+    groups, measured = {}, {}
+    for key, gates in heads.items():  # of two tiers nothing is behind, and all are one group
+        groups.setdefault(tuple([*gates.items()][1:]), []).append(key)
+    for behind, keys in groups.items():
+        first = next(iter(backbone.val_bank.tiers))
+        bank = two_ends(backbone.val_bank, first, dict(behind), backbone.prices)
+        rules = {key: heads[key][first].rule for key in keys}
+        measured |= _compared(rules, bank, target_fraction)
+    return {key: measured[key] for key in heads}
 
 
-def _measure(heads: dict, val_bank, target_fraction: float) -> dict[str, dict]:
-    """Return the metrics of each head on validation data."""
-    rules = {**heads, **untrained_rules()}
-    table = compare_rules(rules, val_bank, val_bank, target_fraction)[0].set_index("rule")
+def _compared(rules: Mapping[str, "HeadRule"], bank: Bank, target_fraction: float) -> dict:
+    """Return the metrics of heads of the device that have the same gates behind them."""
+    all_rules = {**rules, **untrained_rules()}
+    table = compare_rules(all_rules, bank, bank, target_fraction)[0].set_index("rule")
     return {
         key: {
             "val_audc": float(table.loc[key, "audc"]),
@@ -128,5 +133,5 @@ def _measure(heads: dict, val_bank, target_fraction: float) -> dict[str, dict]:
             "head_multiply_adds": head.multiply_adds,
             "epochs_run": len(head.history["loss"]),
         }
-        for key, head in heads.items()
+        for key, head in rules.items()
     }

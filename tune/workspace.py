@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keras_ddnn.rules.confidence import Gate
 from tune.cache import Records, backbone_key, trial_key
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec, Trial
@@ -52,3 +53,7 @@ class Workspace:
     def head(self, trial: Trial, record: dict):
         """Return the `HeadRule` of a finished trial, with the history of its training."""
         return self.records.head(self.key(trial), record)
+
+    def behind(self, trial: Trial, record: dict) -> dict[str, Gate]:
+        """Return the gates behind the device of a finished trial, by the names of their tiers."""
+        return self.records.behind(self.key(trial), record)

@@ -29,8 +29,7 @@ LOCAL, CLOUD = TIERS  # the first and the last tier
 class Bank:
     """What the tiers said of n samples, and the truth: the material of labels and evaluation.
 
-    A bank holds float32 logits: n·(8·num_classes + 16) bytes for two tiers. Features are made when
-    something reads them, and inputs are shared with their split.
+    Features are made when something reads them, and inputs are shared with their split.
 
     Attributes:
         tiers: Name → what that tier knows, in the order in which a sample passes them. The first is
@@ -38,12 +37,14 @@ class Bank:
         targets: The truth, of shape (n,): for classes int64, for numbers float64.
         task: What the outputs are; that of the first tier by default.
         index: int64 of shape (n,): the place of each sample in the split it was captured from.
+        paid: See `GateCosts.paid`; it is not kept in files.
     """
 
     tiers: Mapping[str, TierOutputs]
     targets: np.ndarray
     task: Task = field(default=None)
     index: np.ndarray = field(default=None)
+    paid: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.task is None:
@@ -126,13 +127,14 @@ class Bank:
     def rows(self, rows: np.ndarray | slice) -> "Bank":
         """Return the bank of some of its rows, int (m,) or a slice, in that order."""
         tiers = {name: tier.rows(rows) for name, tier in self.tiers.items()}
-        return replace(self, tiers=tiers, targets=self.targets[rows], index=self.index[rows])
+        kept = {name: getattr(self, name) for name in ("targets", "index", "paid")}
+        kept = {name: values[rows] for name, values in kept.items() if values is not None}
+        return replace(self, tiers=tiers, **kept)
 
     def with_outputs(self, outputs: Mapping[str, np.ndarray]) -> "Bank":
         """Return the same samples with other outputs, tier → array (n, ...), of a first look."""
-        kept = [(name, tier, outputs[name]) for name, tier in self.tiers.items()]
-        tiers = {name: replace(tier, outputs=out, mirrored=None) for name, tier, out in kept}
-        return replace(self, tiers=tiers)
+        kept = ((name, replace(t, outputs=outputs[name])) for name, t in self.tiers.items())
+        return replace(self, tiers={name: replace(tier, mirrored=None) for name, tier in kept})
 
     def with_features(self, features: Array | None) -> "Bank":
         """Return the same samples with these features (n, ...) of the first tier."""
@@ -197,13 +199,13 @@ class Bank:
         if cost in (None, self.task.reported):
             return self._reported
         costs = self.costs(cost)
-        return GateCosts(costs[:, 0], costs[:, -1], measure=self.task.measure)
+        return GateCosts(costs[:, 0], costs[:, -1], measure=self.task.measure, paid=self.paid)
 
     @cached_property
     def _reported(self) -> GateCosts:
         costs, task = self.costs(), self.task
         differ = task.differ(self.edge.outputs, self._last.outputs)
-        return GateCosts(costs[:, 0], costs[:, -1], differ, task.bound, task.measure)
+        return GateCosts(costs[:, 0], costs[:, -1], differ, task.bound, task.measure, self.paid)
 
     @property
     def stay(self) -> np.ndarray:
@@ -268,8 +270,7 @@ class Bank:
 
         Args:
             path: The `.npz` written by `save`.
-            inputs: All inputs of the split the bank was captured from; rows are found by `index`.
-                None leaves the bank without inputs.
+            inputs: All inputs of the split it was captured from, if any; `index` finds the rows.
 
         Raises:
             ValueError: If the file holds no bank, or refers to inputs that are not there.

@@ -3,6 +3,7 @@
 The difference of the two costs is B_k, what a sample gains by being sent on; b* is its quantile.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,10 +48,13 @@ class GateCosts:
             where the two answers differ. |stay - go| itself by default.
         bound: The most that a sample can cost, the least being 0; None if there is no bound.
         measure: How their mean is told: as an accuracy, 1 - the mean cost, by default.
+        paid: What a sample pays behind the gate if it is sent on, as a share of the price of all
+            tiers there, float64 of shape (n,), in [0, 1]. 1 by default: all that are sent on reach
+            the last tier.
 
     Raises:
-        ValueError: If the arrays are not finite or not of one shape (n,), or a cost lies outside 0
-            to `bound`.
+        ValueError: If the arrays are not finite or not of one shape (n,), a cost lies outside 0 to
+            `bound`, or a share outside 0 to 1.
     """
 
     stay: np.ndarray
@@ -58,6 +62,7 @@ class GateCosts:
     differ: np.ndarray | None = None
     bound: float | None = None
     measure: Measure = ACCURACY
+    paid: np.ndarray | None = None
     benefit_cost = None
 
     def __post_init__(self) -> None:
@@ -68,13 +73,19 @@ class GateCosts:
                 f"{stay.shape} and {go.shape}"
             )
         differ = np.abs(stay - go) if self.differ is None else np.asarray(self.differ, np.float64)
-        for name, values in {"stay": stay, "go": go, "differ": differ}.items():
+        paid = np.ones(len(stay)) if self.paid is None else np.asarray(self.paid, np.float64)
+        for name, values in {"stay": stay, "go": go, "differ": differ, "paid": paid}.items():
             if values.shape != stay.shape or not np.isfinite(values).all():
                 raise ValueError(
                     f"{name} must be {len(stay)} finite costs, one a sample; received shape "
                     f"{values.shape} with {np.count_nonzero(~np.isfinite(values))} NaN or infinite"
                 )
             object.__setattr__(self, name, values)
+        if len(paid) and not 0 <= paid.min() <= paid.max() <= 1:
+            raise ValueError(
+                f"paid must be shares of a price, from 0 to 1; received {paid.min():g} to "
+                f"{paid.max():g}: divide by the price of all tiers behind the gate"
+            )
         if self.bound is not None and len(stay):
             low, high = min(stay.min(), go.min()), max(stay.max(), go.max())
             if low < 0 or high > self.bound:
@@ -95,6 +106,18 @@ class GateCosts:
         if cost is not None:
             raise ValueError(f"GateCosts are two costs a sample already; received cost={cost!r}")
         return self
+
+
+def share_paid(prices: Sequence[float], sent_on: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the share of the price behind a gate that each sample pays; see `GateCosts.paid`.
+
+    Args:
+        prices: What it adds to reach each tier behind the gate.
+        sent_on: Of the gate and of each behind it, which samples it sends on, bool (n,). Of the
+            gate itself all of them: what is asked is what they pay if it does.
+    """
+    arrived, total = np.logical_and.accumulate(sent_on), sum(prices)
+    return np.asarray(prices) @ arrived / total if total else np.ones(arrived.shape[1])
 
 
 def right_answers(samples: CostsAtGate, reader: str) -> tuple[np.ndarray, np.ndarray]:

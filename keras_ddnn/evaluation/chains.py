@@ -48,9 +48,8 @@ def compare_plans(
         if not rows:
             alone = zip(names, told_on.anytime())
             rows += [_row(f"exit {tier}", plan.price, plan, names) for tier, plan in alone]
-        for budget in budgets:
-            plan = told_on.plan(chosen_on.for_budget(budget).thresholds)
-            rows.append(_row(name, budget, plan, names))
+        for budget, chosen in zip(budgets, chosen_on.for_budgets(budgets)):
+            rows.append(_row(name, budget, told_on.plan(chosen.thresholds), names))
     table = pd.DataFrame(rows)
     order = table[len(names) :].sort_values(
         ["budget", "accuracy"], ascending=[True, False], kind="stable"

@@ -1,4 +1,4 @@
-"""How good a rule is: the cost-versus-local-fraction curve and the point one would run at."""
+"""How good a rule is: the curve of costs against what is saved, and the point one would run at."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +24,18 @@ class OffloadCurve:
             shape (n + 1,), lower is better. Where scores tie, the mean over all orders of the tied
             samples.
         measure: How the mean cost is told: as an accuracy by default, see `Measure`.
+        saved: Share of the price behind the gate that is saved with 0, 1, … n samples kept, float64
+            of shape (n + 1,), rising to 1; see `GateCosts.paid`. The local fraction by default,
+            which it is where all that are sent on pay alike, as those of two tiers do.
     """
 
     total_cost: np.ndarray
     measure: Measure = ACCURACY
+    saved: np.ndarray = None
+
+    def __post_init__(self) -> None:
+        if self.saved is None:
+            object.__setattr__(self, "saved", self.local_fraction)
 
     @classmethod
     def from_scores(cls, scores: np.ndarray, samples: CostsAtGate) -> "OffloadCurve":
@@ -36,9 +44,12 @@ class OffloadCurve:
         Raises:
             ValueError: If there is not one finite score a sample.
         """
-        kept, cost = RankedSamples(scores, samples).sweep(np.ones(len(samples), int))
-        total_cost = np.interp(np.arange(len(samples) + 1), kept, cost)
-        return cls(total_cost, samples.gate_costs().measure)
+        ranked, everything = RankedSamples(scores, samples), np.ones(len(samples), int)
+        (kept, cost), saved = ranked.sweep(everything), ranked.saved(everything)
+        total_cost, total_saved = (
+            np.interp(np.arange(len(samples) + 1), kept, values) for values in (cost, saved)
+        )
+        return cls(total_cost, samples.gate_costs().measure, total_saved / len(samples))
 
     @property
     def local_fraction(self) -> np.ndarray:
@@ -56,8 +67,8 @@ class OffloadCurve:
 
     @property
     def area(self) -> float:
-        """Mean of `values` over local fractions 0 to 1: the AUDC, or the mean cost."""
-        return float(np.trapezoid(self.values, self.local_fraction))
+        """Mean of `values` over all that can be saved, 0 to 1: the AUDC, or the mean cost."""
+        return self._mean(self.values)
 
     @property
     def accuracy(self) -> np.ndarray:
@@ -76,12 +87,23 @@ class OffloadCurve:
 
     @property
     def audc(self) -> float:
-        """Area under the deferral curve: mean accuracy over local fractions 0 to 1."""
-        return float(np.trapezoid(self.accuracy, self.local_fraction))
+        """Area under the deferral curve: mean accuracy over all that can be saved, 0 to 1.
+
+        Of two tiers what is saved is the local fraction.
+        """
+        return self._mean(self.accuracy)
+
+    def _mean(self, values: np.ndarray) -> float:
+        """Return the mean of values (n + 1,) over what is saved.
+
+        Gates behind this one may save a part whatever it does; where less than that is to be saved,
+        the rest of the price is left over.
+        """
+        return float(np.trapezoid(values, self.saved) + values[0] * self.saved[0])
 
     @property
     def mean_cost(self) -> float:
-        """Mean cost over local fractions 0 to 1, which is 1 - AUDC."""
+        """Mean cost over all that can be saved, 0 to 1, which is 1 - AUDC."""
         return 1.0 - self.audc
 
     @property
@@ -94,9 +116,9 @@ class OffloadCurve:
         gap = self.cloud_accuracy - self.local_accuracy
         return (self.audc - self.local_accuracy) / gap if gap else float("nan")
 
-    def at(self, local_fraction) -> np.ndarray:
-        """Return `values` at one local fraction or an array of them, by interpolation."""
-        return np.interp(local_fraction, self.local_fraction, self.values)
+    def at(self, saved: np.ndarray | float) -> np.ndarray:
+        """Return `values` at one share saved or an array of them, by interpolation."""
+        return np.interp(saved, self.saved, self.values)
 
 
 def decision_accuracy(offloaded: np.ndarray, bank: Bank) -> float:

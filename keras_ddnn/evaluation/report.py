@@ -22,7 +22,8 @@ class Report:
         facts: Plain JSON: dataset, configurations, accuracies, multiply-adds and bytes a sample.
         table: One row a rule, best AUDC first; see `compare_rules`, for bytes `make_report`.
         curves: One row a local fraction 0, 0.005 … 1 (the index), one column a rule, of accuracies,
-            or of mean costs where a task reports these.
+            or of mean costs where a task reports these. Of more than two tiers the index is the
+            share that is saved of the price behind the device; see `OffloadCurve.saved`.
         classes: One row a rule and class at the threshold of the rule; see `by_class`. None in
             reports of earlier versions.
     """

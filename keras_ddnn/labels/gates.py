@@ -1,12 +1,13 @@
 """The gates of a chain: scores learned from the last to the first, thresholds chosen together."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.gate_costs import share_paid
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import TrainedNetwork
 from keras_ddnn.rules.confidence import Gate, MaxProb, OffloadRule
@@ -55,8 +56,28 @@ class GateOfNetwork:
         return Predictions.of(np.sort(said.rows), self._two_ends(bank))
 
     def _two_ends(self, bank: Bank) -> Bank:
-        sent_on = [gate.sends_on(bank.at(tier)) for tier, gate in self.behind.items()]
-        return bank.gate(self.tier, sent_on)
+        return two_ends(bank, self.tier, self.behind)
+
+
+def two_ends(
+    bank: Bank, tier: str, behind: Mapping[str, Gate], prices: Sequence[float] | None = None
+) -> Bank:
+    """Return the two ends that the gate of a tier sees, once the gates behind it are fixed.
+
+    Args:
+        bank: n samples of K tiers.
+        tier: Whose gate; see `Bank.gate`.
+        behind: Name of a tier → its gate, for all gates behind this one, in order.
+        prices: What it adds to reach each of the K tiers; see `ScoredChain`. A curve then tells
+            costs against mean prices, see `GateCosts.paid`; by default against local fractions. Of
+            two tiers these are the same.
+    """
+    sent_on = [gate.sends_on(bank.at(name)) for name, gate in behind.items()]
+    seen = bank.gate(tier, sent_on)
+    if prices is None:
+        return seen
+    of_tiers = prices[-len(sent_on) - 1 :]
+    return replace(seen, paid=share_paid(of_tiers, [np.ones(len(bank), bool), *sent_on]))
 
 
 def fit_gates(

@@ -121,7 +121,7 @@ class LogitHead(AnchoredRule):
     def _alone(cls, bank: Bank, input: str, target: str) -> "LogitHead":
         """Return a head without an anchor."""
         values = TARGETS[target].values(bank, "true_class", 0.5)
-        weights, bias = _logistic(HEAD_INPUTS[input](bank.edge), values)
+        weights, bias = logistic_regression(HEAD_INPUTS[input](bank.edge), values)
         return cls(weights, bias, input=input, target=target)
 
     def score_alone(self, edge: TierOutputs) -> np.ndarray:
@@ -160,7 +160,7 @@ def _short(x: np.float32) -> float:
     return float(f"{x:.{DIGITS}g}")
 
 
-def _logistic(inputs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def logistic_regression(inputs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Regress probabilities (n, units) on inputs (n, d), which are standardised for it.
 
     Each sample counts twice: as a right answer by its probability, as a wrong one by the rest.

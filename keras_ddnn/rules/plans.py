@@ -165,7 +165,9 @@ class ScoredChain:
         """
         if budgets is None:
             budgets = np.linspace(self.prices[0], sum(self.prices), BUDGETS)
-        plans = sorted(self._within(budgets, tries), key=lambda plan: (plan.price, plan.cost))
+        plans = sorted(
+            self.for_budgets(budgets, tries=tries), key=lambda plan: (plan.price, plan.cost)
+        )
         lowest = np.minimum.accumulate([np.inf, *(plan.cost for plan in plans)])
         return [plan for plan, before in zip(plans, lowest) if plan.cost < before]
 
@@ -187,9 +189,13 @@ class ScoredChain:
         Raises:
             ValueError: If even ending everything at the first tier exceeds the budget.
         """
-        return self._within([budget], tries)[0]
+        return self.for_budgets([budget], tries=tries)[0]
 
-    def _within(self, budgets: Sequence[float], tries: int) -> list[Plan]:
+    def for_budgets(self, budgets: Sequence[float], *, tries: int = TRIES) -> list[Plan]:
+        """Return the plan of each budget, as `for_budget` does, in little more time than one.
+
+        It raises as that does.
+        """
         for budget in budgets:
             if not self.prices[0] <= budget:
                 raise ValueError(

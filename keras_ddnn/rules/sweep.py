@@ -35,6 +35,7 @@ class RankedSamples:
         self.thresholds = np.append(-np.inf, thresholds[1:])
         self._go = samples.go[self._order]
         self._price_of_keeping = samples.stay[self._order] - self._go
+        self._paid = samples.gate_costs().paid[self._order]
 
     def sweep(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Raise the threshold past each of the k runs of tied samples.
@@ -55,13 +56,28 @@ class RankedSamples:
         added = np.concatenate([nothing, added], axis=-1)
         return kept, np.expand_dims(counts @ self._go, -1) + added
 
-    def audc(self, counts: np.ndarray) -> float:
-        """Return 1 - the mean cost over local fractions 0 to 1 of a resample, see `sweep`.
+    def saved(self, counts: np.ndarray) -> np.ndarray:
+        """Return what is saved of the price behind the gate as the threshold rises; see `sweep`.
 
-        Where a wrong answer costs 1 and a right one 0, that is the mean accuracy.
+        Returns:
+            In samples that pay all of it, float64 of shape (k + 1,), rising. Where everything that
+            is sent on pays all of it, these are the samples kept local.
+        """
+        counts = counts[self._order]
+        added = np.cumsum(counts * self._paid)[self._ends]
+        return np.concatenate([[0.0], added]) + (counts.sum() - added[-1])
+
+    def audc(self, counts: np.ndarray) -> float:
+        """Return 1 - the mean cost over mean prices from the highest to the lowest of a resample.
+
+        The mean price of a sample runs from that of all tiers behind the gate to none of it, and a
+        price that no threshold reaches is one of which a part is left over. Where all samples that
+        are sent on pay alike, it is the mean over local fractions 0 to 1; where a wrong answer
+        costs 1 and a right one 0, it is the mean accuracy. See `sweep`.
 
         Args:
             counts: int of shape (n,), at least one above zero.
         """
         kept, cost = self.sweep(counts)
-        return float(np.trapezoid(kept[-1] - cost, kept) / kept[-1] ** 2)
+        saved, gained = self.saved(counts), kept[-1] - cost
+        return float((np.trapezoid(gained, saved) + gained[0] * saved[0]) / kept[-1] ** 2)

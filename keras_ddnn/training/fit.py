@@ -16,32 +16,27 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split, read_split
-from keras_ddnn.data.gate_costs import benefit, hard_labels, threshold_for_fraction
-from keras_ddnn.data.rows.view import spread_rows
-from keras_ddnn.data.splits import pictures
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import fold_config, fold_rows
 from keras_ddnn.networks.cascade import Cascade
 from keras_ddnn.networks.paper import resolve_precision
+from keras_ddnn.training.bank_log import log_exits, log_gates
 from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.bottleneck_start import start_bottleneck
 from keras_ddnn.training.capture import CaptureBank, CaptureStages, augmented_bank, capture
 from keras_ddnn.training.checkpoint import Checkpoint
 from keras_ddnn.training.devices import Devices, strategy_of
 from keras_ddnn.training.joint import compile_ddnn, joint_batches, joint_batches_in_order
+from keras_ddnn.training.recipe.losses import loss_of
 from keras_ddnn.training.recipe.sample_weights import sample_weights
 from keras_ddnn.training.recipe.schedules import StopAfter, learning_rate_of, parts_of
 from keras_ddnn.training.saved_state import address_of_training
-from keras_ddnn.training.tensorboard import write_benefit, write_projector
 from keras_ddnn.training.trainable import (
     make_network,
     read_network_and_data,
     require_network,
     start_whitening,
 )
-
-LOGGED_LOCAL_FRACTION = 0.5  # L0 of the b* shown in TensorBoard
-PROJECTED = 1000  # samples in the projector of TensorBoard
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,8 +148,9 @@ def fit_ddnn(
         checkpoint: File of the state of the training, saved every five minutes. A training that was
             killed goes on from it; it is removed at the end. Or a `Checkpoint`.
         devices: "auto" trains on all GPUs, "one" on one; see `strategy_of`.
-        tensorboard: Folder to log to: losses and accuracies of every exit, learning rate, the
-            histogram of B_k and b* of every gate, and a projector of the local features.
+        tensorboard: Folder to log to: losses and accuracies of every exit by epoch and of the
+            banks, by the names of the tiers; learning rate; the histogram of B_k and b* of every
+            gate; and a projector of the local features.
         verbose: Keras progress: "auto", 0, 1 or 2.
         **overrides: Fields of `DDNNConfig` to replace, e.g. `epochs=5, lambda_local="random",
             seed=1`.
@@ -238,8 +234,11 @@ def fit_ddnn(
         sample_weight=sample_weight,
         gap=train.gap,
     )
-    if tensorboard and len(fitted.bank.tiers) > 1:  # a network alone has no benefit of offloading
-        _log_bank(Path(tensorboard), fitted)
+    if tensorboard:
+        banks = {"train": fitted.bank, "validation": fitted.val_bank or fitted.bank}
+        log_exits(Path(tensorboard), banks, loss_of(cascade.task, config.label_smoothing))
+        if len(fitted.bank.tiers) > 1:  # a network alone has no benefit of offloading
+            log_gates(Path(tensorboard), banks, fitted.classes, cascade.reads.holds_images)
     return fitted
 
 
@@ -266,34 +265,3 @@ def fit_fold(
         options["sample_weight"] = np.asarray(all_weights)[rest]
     bank = fit_ddnn(train.take(rest), val, config, **options).capture(train.take(held))
     return Predictions.of(held, bank)
-
-
-def _log_bank(folder: Path, fitted: FittedDDNN) -> None:
-    """Show B_k of both banks, and the local features coloured by the decision b* asks for.
-
-    Of each gate: what it gains to send everything on, from there to the last tier.
-    """
-    bank = fitted.val_bank or fitted.bank
-    gates = [*bank.tiers][:-1]
-    tags = ["benefit", *(f"benefit_{tier}" for tier in gates[1:])]
-    for name, samples in {"train": fitted.bank, "validation": bank}.items():
-        everything = np.ones(len(samples), bool)
-        for place, (tag, tier) in enumerate(zip(tags, gates), start=1):
-            values = benefit(samples.gate(tier, [everything] * (len(gates) - place)))
-            threshold = threshold_for_fraction(values, LOGGED_LOCAL_FRACTION)
-            write_benefit(folder / name, values, threshold, tag=tag)
-    benefits = benefit(bank)
-    hard = hard_labels(benefits, LOGGED_LOCAL_FRACTION)
-    rows = spread_rows(len(bank), PROJECTED)
-    shown = bank.rows(rows)
-    features = np.asarray(shown.edge.features)
-    write_projector(
-        folder / "validation",
-        features.mean(axis=tuple(range(1, features.ndim - 1)), dtype=np.float32),
-        {
-            "decision": np.where(hard[rows], "hard", "easy"),
-            "class": fitted.classes.decode(shown.labels),
-            "B_k": benefits[rows].round(3),
-        },
-        pictures(shown.edge.inputs) if fitted.cascade.reads.holds_images else None,
-    )

@@ -202,8 +202,10 @@ def _of_two_outputs(model: keras.Model, at: str | Sequence[str], task: Task) -> 
             f"expected a model of one output, or of the outputs {LOCAL!r} and {CLOUD!r}; received "
             f"{', '.join(found)}"
         )
-    if not isinstance(at, str):
-        raise ValueError(f"a model of two outputs is cut at one layer; received at={at!r}")
+    (at, *others) = [at] if isinstance(at, str) else at
+    if others:
+        others = [at, *others]
+        raise ValueError(f"a model of two outputs is cut at one layer; received at={others!r}")
     for name in (LOCAL, CLOUD) if task.target_reader is None else ():
         require_logits(functional(keras.Model(model.input, found[name], name=name)))
     try:
