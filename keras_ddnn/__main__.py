@@ -14,6 +14,7 @@ COMMANDS = {
     "rules": ("keras_ddnn.rules", "compare rules on the outputs of any two classifiers"),
     "diagnose": ("keras_ddnn.diagnose", "will learning help? the diagnosis of a search"),
     "capture": ("tune.capture", "what a network says of a large set, in shards"),
+    "onnx": ("keras_ddnn.onnx_export", "add ONNX graphs of both parts to an artefact"),
     "cloud": ("keras_ddnn.serve.cloud", "serve the cloud's part of an artefact"),
     "edge": ("keras_ddnn.serve.edge", "run the device's part of an artefact"),
     "gateway": ("keras_ddnn.serve.gateway", "gather the frames of several cameras, and answer"),
