@@ -4,10 +4,14 @@ They are converted from the same functions as the LiteRT graph and the SavedMode
 is a format of the Linux Foundation (https://onnx.ai); ONNX Runtime and many others run it.
 """
 
+import logging
 import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
@@ -97,18 +101,65 @@ def export_onnx(policy: OffloadPolicy, folder: str | Path) -> list[Path]:
     return written
 
 
-def _converted(part: str, function) -> bytes:
-    with without_chatter():
+def _converted(part: str, function: tf.types.experimental.PolymorphicFunction) -> bytes:
+    loggers = [logging.getLogger(f"tf2onnx.{name}") for name in ("tfonnx", "tf_loader")]
+    with without_chatter(), _silent(*loggers):
         try:
             model, _ = tf2onnx.convert.from_function(
-                function, input_signature=function.input_signature, opset=OPSET
+                function,
+                input_signature=function.input_signature,
+                opset=OPSET,
+                custom_op_handlers={"Log1p": (_log1p, ["Log"])},
             )
         except Exception as error:  # tf2onnx has errors of its own, and Python's
             raise ValueError(
                 f"the {part} network is none that tf2onnx converts: "
                 f"{' '.join(str(error).split())[:200]}"
             ) from error
+    _keep_constants(model.graph, function.get_concrete_function().graph.captures)
     return model.SerializeToString()
+
+
+def _log1p(context, node, name: str, _) -> tf2onnx.graph.Node:
+    """Make log(1 + x) of an operation that ONNX has not; to 6e-8, the step of float32 at 1."""
+    one = context.make_const(f"{name}/one", np.ones((), np.float32)).output[0]
+    (total,) = context.make_node("Add", [node.input[0], one]).output
+    context.replace_input(node, node.input[0], total, 0)
+    return node
+
+
+def _keep_constants(
+    graph: onnx.GraphProto, captures: Iterable[tuple[tf.Tensor, tf.Tensor]]
+) -> None:
+    """Put constants, such as those of a Normalization, into a graph; tf2onnx asks a user for them.
+
+    Args:
+        graph: What tf2onnx has made.
+        captures: Of the function: what is outside of its graph, and its name inside.
+    """
+    values = {inside.name: outside for outside, inside in captures}
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.input if tensor.name in values]:
+        graph.input.remove(tensor)
+        if tensor.name in used:
+            value = values[tensor.name].numpy()
+            graph.initializer.append(onnx.numpy_helper.from_array(value, tensor.name))
+
+
+@contextmanager
+def _silent(*loggers: logging.Logger) -> Iterator[None]:
+    """Keep to one line what fails; tf2onnx logs each operation that it does not know."""
+    for logger in loggers:
+        logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _require_equal(part: str, function, graph: bytes) -> None:
