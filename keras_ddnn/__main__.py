@@ -16,6 +16,7 @@ COMMANDS = {
     "capture": ("tune.capture", "what a network says of a large set, in shards"),
     "onnx": ("keras_ddnn.onnx_export", "add ONNX graphs of both parts to an artefact"),
     "cloud": ("keras_ddnn.serve.cloud", "serve the cloud's part of an artefact"),
+    "ray": ("keras_ddnn.serve.ray_app", "the same by Ray Serve, with replicas"),
     "edge": ("keras_ddnn.serve.edge", "run the device's part of an artefact"),
     "gateway": ("keras_ddnn.serve.gateway", "gather the frames of several cameras, and answer"),
     "demo": ("keras_ddnn.serve.demo", "both on this machine, over a slow link"),

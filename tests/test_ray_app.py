@@ -24,6 +24,7 @@ def test_what_cannot_be_served_is_refused_before_ray_starts(toy_artifact, tmp_pa
         ([str(tmp_path)], "saved_model.pb"),
         ([str(toy_artifact), "--host", "0.0.0.0"], "expected --token-file"),
         ([str(toy_artifact), "--token-file", str(tmp_path / "none")], "--token-file"),
+        ([str(toy_artifact), "--replicas", "1", "2", "3"], "one or two numbers"),
         ([str(tmp_path / "nowhere")], "holds no readable manifest.json"),
     ):
         assert main(arguments) == 2
@@ -32,6 +33,15 @@ def test_what_cannot_be_served_is_refused_before_ray_starts(toy_artifact, tmp_pa
         assert said.count("\n") == 1
         assert why in said
     assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+
+
+def test_ray_without_its_service_is_named_with_the_extra(toy_artifact, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main([str(toy_artifact)]) == 2
+    assert (
+        capsys.readouterr().err
+        == "error: ray is not installed: pip install 'keras_ddnn[ray-serve]'\n"
+    )
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ from keras_ddnn.serve.protocol.token_file import read_token
 
 if TYPE_CHECKING:
     from ray.serve import Application
+    from starlette.types import ASGIApp
 
 NAME = "ddnn"
 ONGOING = 64  # requests of a replica at a time: two batches, of which one is computed
@@ -86,9 +87,14 @@ def ray_app(
     folder = artifact_of(Path(run).absolute())
     read_manifest(folder, verify_key)
 
-    from ray import serve
+    try:
+        from ray import serve
+    except ModuleNotFoundError as error:  # of Ray itself, or of what serves
+        raise ModuleNotFoundError(
+            f"{error.name} is not installed: pip install 'keras_ddnn[ray-serve]'", name=error.name
+        ) from error
 
-    def build():
+    def build() -> "ASGIApp":
         """Make the service in the process of a replica."""
         from keras_ddnn.serve.cloud.network import load_cloud
         from keras_ddnn.serve.cloud.service import make_app
@@ -125,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with interruptible() as received:
         try:
             return _serve(options)
-        except (OSError, ValueError) as error:
+        except (ModuleNotFoundError, OSError, ValueError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
@@ -142,10 +148,11 @@ def _serve(options: argparse.Namespace) -> int:
         )
     token = options.token_file and read_token(options.token_file)
     hosts = {"localhost", options.host, *options.allow_host}
-    fewest, most = options.replicas[0], options.replicas[-1]
+    if len(options.replicas) > 2:
+        raise ValueError(f"expected --replicas of one or two numbers; received {options.replicas}")
     app = ray_app(
         options.run,
-        replicas=(fewest, most),
+        replicas=(options.replicas[0], options.replicas[-1]),
         token=token,
         hosts=hosts,
         verify_key=options.verify_key,
