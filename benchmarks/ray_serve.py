@@ -34,17 +34,22 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000, help="(%(default)s)")
     parser.add_argument("--connections", type=int, default=32, help="(%(default)s)")
     parser.add_argument("--cpus", type=float, default=0.5, help="of a replica (%(default)s)")
+    parser.add_argument("--address", help="of a running Ray; default: Ray on this machine")
     options = parser.parse_args()
     features = np.random.default_rng(0).normal(size=(64, *SHAPE)).astype(np.float16)
     given = features, options.requests, options.connections
     with tempfile.TemporaryDirectory() as run:
         _save_paper_network(run)
-        with serving(ray_app(run, replicas=(2, 2), cpus=options.cpus), port=free_port()) as url:
+        with serving(
+            ray_app(run, replicas=(2, 2), cpus=options.cpus),
+            port=free_port(),
+            address=options.address,
+        ) as url:
             killed = load(url, *given, halfway=kill_a_replica)
         growing = ray_app(
             run, replicas=(1, 2), target_ongoing=4.0, upscale_s=1.0, cpus=options.cpus
         )
-        with serving(growing, port=free_port()) as url:
+        with serving(growing, port=free_port(), address=options.address) as url:
             start, grown, over = time.perf_counter(), [], threading.Event()
 
             def watch() -> None:
@@ -115,8 +120,7 @@ def load(
                     if wrong is not None:
                         failures[wrong] += 1
                         continue
-                    tensors = decode(dict(answer.headers), content, "outputs").tensors
-                    own = next(each.array for each in tensors if each.name == "logits")
+                    own = decode(dict(answer.headers), content, "outputs").tensors["logits"]
                     if not np.allclose(logits.setdefault(place, own), own, atol=1e-4):
                         differing.append(number)
                     tries[attempt] += 1

@@ -1,5 +1,6 @@
 """Ray Serve serves an artefact by the protocol that devices speak."""
 
+import os
 import shutil
 import sys
 
@@ -50,7 +51,8 @@ def test_every_request_is_answered_although_one_of_two_replicas_is_killed(toy_ar
     network, _, _ = load_cloud(toy_artifact)
     features = np.random.default_rng(0).normal(size=(20, 8, 8, 4)).astype(np.float16)
     app = ray_app(toy_artifact, replicas=(2, 2), cpus=0.5)
-    with serving(app, port=free_port()) as url:
+    # On a machine that is busy Ray may start too slowly for itself; a running one can be named.
+    with serving(app, port=free_port(), address=os.environ.get("RAY_ADDRESS")) as url:
         with EdgeRuntime(toy_artifact, url, deadline_s=30.0) as device:
             before = device.predict(images)
         said = load(url, features, requests=400, connections=8, halfway=kill_a_replica)

@@ -24,6 +24,7 @@ answers the requests that it held with 5xx, and the next try comes to another re
 
 import argparse
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -47,6 +48,7 @@ ONGOING = 64  # requests of a replica at a time: two batches, of which one is co
 QUEUED = 1024  # requests that wait at the proxy; it answers more of them with 503
 # Where so many requests of each replica are under way, one more is started.
 TARGET_ONGOING = 16.0
+CONNECT_SECONDS = 5.0
 UPSCALE_SECONDS, DOWNSCALE_SECONDS = 5.0, 300.0
 
 
@@ -177,7 +179,7 @@ def serving(
         address: Of a running Ray cluster; a Ray on this machine by default, which ends too.
 
     Raises:
-        ConnectionError: If no cluster answers.
+        ConnectionError: If no cluster answers, or its proxy listens elsewhere.
         RuntimeError: If a replica cannot start.
     """
     import ray
@@ -195,6 +197,7 @@ def serving(
     try:
         serve.start(http_options={"host": host, "port": port})
         serve.run(app, name=NAME, route_prefix="/")
+        _require_listener(host, port)
         yield f"http://{host}:{port}"
     finally:
         if address:
@@ -202,6 +205,20 @@ def serving(
         else:
             serve.shutdown()
         ray.shutdown()
+
+
+def _require_listener(host: str, port: int) -> None:
+    """Raise ConnectionError unless the proxy is where it was asked to be.
+
+    A cluster that serves already keeps the proxy that it has, and Ray only warns.
+    """
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"expected the proxy of Ray Serve at {host}:{port}; received {error}: the cluster "
+            "serves already at another place; pass its --host and --port"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
