@@ -38,18 +38,15 @@ def main() -> None:
     options = parser.parse_args()
     features = np.random.default_rng(0).normal(size=(64, *SHAPE)).astype(np.float16)
     given = features, options.requests, options.connections
+    place = {"port": free_port(), "address": options.address}  # a cluster keeps its proxy
     with tempfile.TemporaryDirectory() as run:
         _save_paper_network(run)
-        with serving(
-            ray_app(run, replicas=(2, 2), cpus=options.cpus),
-            port=free_port(),
-            address=options.address,
-        ) as url:
+        with serving(ray_app(run, replicas=(2, 2), cpus=options.cpus), **place) as url:
             killed = load(url, *given, halfway=kill_a_replica)
         growing = ray_app(
             run, replicas=(1, 2), target_ongoing=4.0, upscale_s=1.0, cpus=options.cpus
         )
-        with serving(growing, port=free_port(), address=options.address) as url:
+        with serving(growing, **place) as url:
             start, grown, over = time.perf_counter(), [], threading.Event()
 
             def watch() -> None:

@@ -47,6 +47,7 @@ def test_ray_without_its_service_is_named_with_the_extra(toy_artifact, monkeypat
 
 @pytest.mark.slow
 def test_every_request_is_answered_although_one_of_two_replicas_is_killed(toy_artifact, toy_policy):
+    pytest.importorskip("ray.serve", reason="needs the extra ray-serve", exc_type=ImportError)
     images = toy_split(40, 5).images
     network, _, _ = load_cloud(toy_artifact)
     features = np.random.default_rng(0).normal(size=(20, 8, 8, 4)).astype(np.float16)
