@@ -35,10 +35,14 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=32, help="(%(default)s)")
     parser.add_argument("--cpus", type=float, default=0.5, help="of a replica (%(default)s)")
     parser.add_argument("--address", help="of a running Ray; default: Ray on this machine")
+    parser.add_argument("--port", type=int, help="of its proxy; default: any that is free")
     options = parser.parse_args()
     features = np.random.default_rng(0).normal(size=(64, *SHAPE)).astype(np.float16)
     given = features, options.requests, options.connections
-    place = {"port": free_port(), "address": options.address}  # a cluster keeps its proxy
+    place = {
+        "port": options.port or free_port(),
+        "address": options.address,
+    }  # a cluster keeps its proxy
     with tempfile.TemporaryDirectory() as run:
         _save_paper_network(run)
         with serving(ray_app(run, replicas=(2, 2), cpus=options.cpus), **place) as url:
