@@ -52,6 +52,7 @@ _FILE_OF = {
     "Splits": "data.datasets",
     "TierOutputs": "data.tier_outputs",
     "ViewsOptions": "networks.architectures.views",
+    "add_onnx": "deploy.onnx_graphs",
     "audc_gain": "evaluation.statistics",
     "benefit": "data.gate_costs",
     "build_ddnn": "networks.paper",

@@ -3,21 +3,23 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.files.checks import require_count, require_utf8
 from tune import cluster, report
+from tune.asking import asked_of_tune
 from tune.cache import set_damaged_aside, trained
 from tune.failures import grouped, reason_of
 from tune.networks import addresses
 from tune.output import alone_in, check_output, prepare_output, tidied
 from tune.plan import Plan, load_data, make_plan, measure_networks
 from tune.rekeying import rekey
-from tune.space import SearchConfig
-from tune.specs import DEFAULT_TRAINING, DIMENSIONS, NetworkSpec, Training, Trial
+from tune.space import SearchConfig, Tracker
+from tune.specs import DEFAULT_TRAINING, NetworkSpec, Training, Trial
+from tune.tracking import HeadRuns, open_loggers
 from tune.workspace import Workspace
 
 RAY_STATE = "ray"  # Tune's own; what is kept of a trial is its record
@@ -36,6 +38,7 @@ def run_search(
     num_cpus: int | None = None,
     training: Training = DEFAULT_TRAINING,
     write=report.write,
+    log_to: Sequence[Tracker] = (),
 ) -> Path:
     """Run a search and write its results.
 
@@ -52,11 +55,13 @@ def run_search(
         num_cpus: Of the local Ray; all by default.
         training: GPUs of each network, and how often its state is saved.
         write: What is made of the finished trials, with the arguments of `tune.report.write`.
+        log_to: Where each head trial becomes a run too; see `tune.tracking`.
 
     Returns:
         The output folder.
 
     Raises:
+        ModuleNotFoundError: If the library of a tracker is not installed.
         ValueError: On bad data, or an output folder that holds something else, cannot be written,
             or exists without `resume` or `overwrite`; if no host has the GPUs that `training`
             asks for; before any training.
@@ -66,6 +71,7 @@ def run_search(
         require_count(num_cpus=num_cpus)
     output, backbones = _absolute(output, backbones)
     check_output(search, output, resume, overwrite)
+    loggers = open_loggers(log_to, output.name)
     splits = load_data(search, data_dir, reading)
     workspace = _workspace(search, splits, backbones, output)
     with alone_in(output), tidied(output, backbones):
@@ -75,7 +81,7 @@ def run_search(
         if address is None:
             _warn(search, splits, workspace, num_cpus)
         failed = _train_backbones(search.backbones(), splits, workspace, training)
-        unfinished = _run_trials(search, splits, workspace, failed)
+        unfinished = _run_trials(search, splits, workspace, failed, loggers)
         write(search, splits, workspace, unfinished)
         shutil.rmtree(output / RAY_STATE, ignore_errors=True)
     return output
@@ -196,7 +202,7 @@ def _failure_of(failed: dict[NetworkSpec, str]) -> RuntimeError:
     return RuntimeError(f"training the backbone {names} failed: {grouped(failed.values())}")
 
 
-def _run_trials(search, splits, workspace, failed) -> list[dict]:
+def _run_trials(search, splits, workspace, failed, loggers) -> list[dict]:
     """Run what is not recorded yet; return a row for each trial that did not finish.
 
     Trials that need one of the failed backbones are not run.
@@ -208,7 +214,7 @@ def _run_trials(search, splits, workspace, failed) -> list[dict]:
     workspace.records.set_damaged_aside()
     done = workspace.trials(search)
     unfinished = _without_backbone(search, workspace, failed)
-    space, algorithm, todo, stacks = _space(search, done, unfinished)
+    space, algorithm, todo, stacks = asked_of_tune(search, done, unfinished)
     if todo <= 0:
         return list(unfinished.values())
     trainable = tune.with_parameters(
@@ -219,6 +225,7 @@ def _run_trials(search, splits, workspace, failed) -> list[dict]:
         images={"train": splits.train.images, "val": splits.val.images},
         num_classes=splits.num_classes,
     )
+    runs = HeadRuns(loggers, stacks, search, workspace, done)
     with report.TrialProgress(stacks or [[None] * todo]) as progress:
         results = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
@@ -235,7 +242,7 @@ def _run_trials(search, splits, workspace, failed) -> list[dict]:
                 name=RAY_STATE,
                 storage_path=str(workspace.output),
                 verbose=0,
-                callbacks=[progress],
+                callbacks=[progress, runs],
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         ).fit()
@@ -268,33 +275,3 @@ def _unfinished(key: str, trial: Trial, status: str, reason: str, val_audc=None)
     """Return the row of a trial that did not finish."""
     row = {"trial": key, "status": status, "reason": reason}
     return row | trial.choices() | {"val_audc": val_audc}
-
-
-def _space(search, done, unfinished):
-    """Return Tune's space, its search algorithm, the number of heads left, and their stacks."""
-    from ray import tune
-
-    if search.searcher != "optuna":
-        known = done.keys() | unfinished
-        stacks = search.stacks()
-        missing = [[trial for trial in stack if trial not in known] for stack in stacks]
-        todo = [stack for stack, left in zip(stacks, missing) if left]
-        space = {"stack": tune.grid_search(list(range(len(todo))))}
-        return space, None, sum(map(len, missing)), todo
-
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    points = [
-        # An older record does not know of a dimension in which it had one choice.
-        {f"choices/{n}": record["asked"].get(n, getattr(search, n)[0]) for n in DIMENSIONS}
-        for record in done.values()
-    ]
-    algorithm = OptunaSearch(
-        seed=search.seed[0],
-        points_to_evaluate=points or None,
-        evaluated_rewards=[record["metrics"]["val_audc"] for record in done.values()] or None,
-    )
-    choices = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
-    return {"choices": choices}, algorithm, search.trials - len(done), []

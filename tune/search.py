@@ -20,7 +20,7 @@ from tune.config_file import read_config
 from tune.failures import run_command
 from tune.network_names import read_network
 from tune.reading import add_reading, reading_of
-from tune.space import ALONE, SEARCH_PRESETS, Scheduler, SearchConfig, Searcher
+from tune.space import ALONE, SEARCH_PRESETS, Scheduler, SearchConfig, Searcher, Tracker
 from tune.specs import Training
 
 # A device and a line as in the examples of `python -m keras_ddnn.cuts`.
@@ -60,6 +60,7 @@ def _run(options) -> None:
         num_cpus=options.num_cpus,
         training=training,
         write=partial(report.write, machines=machines),
+        log_to=options.log_to,
     )
     if key is not None:
         for hop in hops_of(output / "artifact"):
@@ -110,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with an interrupted search in --output")
     add("--overwrite", action="store_true", help="delete an older search in --output first")
     add("--sign", metavar="KEY", help="PEM file of the private key that signs the artefact")
+    add(
+        "--log-to",
+        nargs="+",
+        choices=get_args(Tracker),
+        default=[],
+        help="where each head trial becomes a run too, beside results.csv",
+    )
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--traceback", action="store_true", help="where an error comes from, instead of one line")
 

@@ -29,6 +29,7 @@ ALONE = (DDNNConfig.lambda_local,)  # λ of networks that have no exit to weigh
 MEMBERS = 16  # of a stack at most: two cores want two stacks
 
 Searcher = Literal["grid", "random", "optuna"]
+Tracker = Literal["mlflow", "wandb"]  # not of a search: where its trials are logged
 Scheduler = Literal["fifo", "asha"]
 
 

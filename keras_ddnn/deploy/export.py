@@ -54,7 +54,7 @@ def edge_graphs(policy: OffloadPolicy, images: np.ndarray | None = None) -> dict
 
     Args and errors are those of `export_edge`.
     """
-    device = _device(policy)
+    device = device_function(policy)
     with without_chatter(), tempfile.TemporaryDirectory() as folder:
         _save(device, folder)
         try:
@@ -83,18 +83,28 @@ def export_cloud(policy: OffloadPolicy, folder) -> None:
         OSError: If the folder cannot be written.
         ValueError: If `load_step` would refuse it: a layer does more than compute.
     """
+    with without_chatter():
+        _save(cloud_function(policy), folder)
+    checked(Path(folder) / SAVED_MODEL)
+
+
+def cloud_function(policy: OffloadPolicy) -> tf.types.experimental.PolymorphicFunction:
+    """Return the cloud's half of a policy as one function of TensorFlow; see `export_cloud`."""
     device, network = policy.cascade.tiers[0], policy.cascade.tiers[1].model
 
     def cloud(features):
         return {"logits": tf.cast(network(features, training=False)["outputs"], tf.float32)}
 
     spec = tf.TensorSpec(network.input.shape, device.sent_dtype, name="features")
-    with without_chatter():
-        _save(tf.function(cloud, input_signature=[spec], autograph=False), folder)
-    checked(Path(folder) / SAVED_MODEL)
+    return tf.function(cloud, input_signature=[spec], autograph=False)
 
 
-def _device(policy):
+def device_function(policy: OffloadPolicy) -> tf.types.experimental.PolymorphicFunction:
+    """Return the device's part of a policy as one function of TensorFlow; see `export_edge`.
+
+    Raises:
+        ValueError: If the rule cannot be part of a graph.
+    """
     cascade, rule = policy.cascade, policy.rule.for_graph()
     local = cascade.tiers[0].model
 

@@ -27,6 +27,11 @@ EXTRAS = {
     "prometheus_client": "edge",
     "matplotlib": "plots",
     "cryptography": "sign",
+    "tf2onnx": "onnx",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
 }
 
 

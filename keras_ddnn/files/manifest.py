@@ -24,6 +24,7 @@ MAX_DIGITS = 1000  # of an integer in it; Python itself refuses 4,300
 AGAIN = ": copy the artefact again"
 EDGE_GRAPHS = {"float": "edge.tflite", "int8": "edge_int8.tflite"}  # see `export_edge`
 CLOUD = "cloud"  # a folder; see `export_cloud`
+ONNX_GRAPHS = {"device": "device.onnx", "cloud": "cloud.onnx"}  # optional; see `add_onnx`
 SEAL = "seal"  # the key of the hash of all other keys
 
 
