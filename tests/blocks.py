@@ -26,7 +26,7 @@ from keras_ddnn.__main__ import COMMANDS
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
     r"^```(?P<language>python|sh)[^\n]*\n(?P<code>.*?)^```\n"
-    r"(?P<between>\n*)(?:^```text[^\n]*\n(?P<output>.*?)^```$)?",
+    r"(?P<between>\n*)(?P<opening>^```(?:text|{\.text)[^\n]*\n)?(?(opening)(?P<output>.*?)^```$)",
     re.MULTILINE | re.DOTALL,
 )
 INDENTED = re.compile(r"(?:^    .*\S.*\n)+", re.MULTILINE)  # commands, as in the README
@@ -156,8 +156,8 @@ def _rewrite(page: Path) -> None:
         if found["language"] == "sh" and found["output"] is None:
             return found[0]
         output, start = next(printed).rstrip(), found[0][: found.start("between") - found.start()]
-        shown = found["output"] is not None or output
-        return f"{start}\n```text\n{output}\n```" if shown else found[0]
+        opening = found["opening"] or "```text\n"
+        return f"{start}\n{opening}{output}\n```" if found["opening"] or output else found[0]
 
     page.write_text(BLOCK.sub(told, page.read_text()))
 
