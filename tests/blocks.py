@@ -65,14 +65,14 @@ def is_slow(page: Path) -> bool:
     return page.read_text().startswith("---\nslow: true\n")
 
 
-def run(page: Path, prelude: str = "") -> list[str]:
+def run(page: Path) -> list[str]:
     """Run the blocks of a page that run, in an empty folder, and return what each prints."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
     environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(Path(__file__).resolve()), "--run", str(page.resolve())]
         done = subprocess.run(
-            [*command, prelude],
+            command,
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -131,9 +131,8 @@ def _value(number: str) -> float:
     return float(number.replace(",", "").replace("−", "-"))
 
 
-def _run_here(page: Path, prelude: str) -> list[str]:
+def _run_here(page: Path) -> list[str]:
     namespace = {"__name__": "__main__"}
-    exec(prelude, namespace)
     printed = []
     for block in filter(lambda block: block.runs, blocks_of(page)):
         with redirect_stdout(io.StringIO()) as stream:
@@ -164,7 +163,7 @@ def _rewrite(page: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--run":
-        print(json.dumps(_run_here(Path(sys.argv[2]), sys.argv[3])))
+        print(json.dumps(_run_here(Path(sys.argv[2]))))
     else:
         for path in map(Path, sys.argv[1:]):
             _rewrite(path)

@@ -14,26 +14,6 @@ SLOW = [page for page in PAGES if is_slow(page)]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # What a browser fetches from another host, as it opens a page.
 ASKS = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
-# What the README takes for granted: data and models of the reader, and data of a reader in a hurry.
-README = """
-import keras, numpy as np, keras_ddnn
-
-def small(widths):
-    images = keras.Input((96, 96, 3))
-    x = keras.layers.Rescaling(1 / 255)(images)
-    for width in widths:
-        x = keras.layers.Conv2D(width, 3, strides=4, activation="relu")(x)
-    x = keras.layers.Activation("linear", name="block_6_project_BN")(x)
-    return keras.Model(images, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
-
-small_model, large_model = small([4]), small([4, 8])
-keras.applications.MobileNetV2 = lambda **_: small([4, 8])
-rng = np.random.default_rng(0)
-train, val = ((rng.integers(0, 256, (n, 96, 96, 3), np.uint8), np.arange(n) % 10) for n in (80, 40))
-whole = keras_ddnn.load("cluttered_digits")
-parts = [part.take(slice(200)) for part in (whole.train, whole.val, whole.test)]
-keras_ddnn.load = lambda _: keras_ddnn.Splits("part", *parts, whole.class_names)
-"""
 
 
 def named(page):
@@ -56,11 +36,6 @@ def test_a_page_prints_what_it_shows(page):
 @pytest.mark.parametrize("page", SLOW, ids=named)
 def test_a_page_that_trains_prints_what_it_shows_but_for_numbers(page):
     require_as_shown(page, exact=False)
-
-
-@pytest.mark.slow
-def test_the_code_of_the_readme_runs():
-    assert len(run(ROOT / "README.md", README)) == len(blocks_of(ROOT / "README.md"))
 
 
 @pytest.mark.parametrize("page", [page for page in TEXTS if commands_of(page)], ids=named)
