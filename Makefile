@@ -24,10 +24,18 @@ test-all:                            ## the same on each of these Pythons that t
 slow-test: $(VENV)/installed         ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
 
+docs: $(VENV)/docs-installed         ## the site, into site/; without network once it is installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+$(VENV)/docs-installed: setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-.PHONY: quickstart test test-all slow-test
+.PHONY: quickstart test test-all slow-test docs
