@@ -118,7 +118,7 @@ def run(
     )
     if artifact is not None:
         metrics = {f"val_{name}": float(best[name]) for name in ("audc", "apgr", "accuracy")}
-        save_policy(policy, artifact, metrics, val_bank=fitted.val_bank)
+        save_policy(policy, artifact, metrics, val_bank=fitted.val_bank, dataset=splits.name)
     return report, policy
 
 

@@ -1,7 +1,7 @@
 """What a service answers with: the cloud's half of an artefact, or a network that asks further."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -13,6 +13,7 @@ from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.tasks.known import task_of
+from keras_ddnn.tasks.temperature import temperatures_of
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -64,18 +65,22 @@ class LastTier(ServedTier):
     Attributes:
         network: What a device sends, float16 (n, h, w, f) for a feature map → logits, float32
             (n, num_classes).
+        temperature: Of these logits; see `fit_temperature`.
     """
 
     network: Network
+    temperature: float = 1.0
 
     def answer(self, features: np.ndarray, deadline: float) -> Answers:
         """Return the logits of the network."""
-        return Answers.of_one_tier(self.network(features))
+        return Answers.of_one_tier(self.network(features), self.temperature)
 
 
-def as_tier(network: Network | ServedTier) -> ServedTier:
-    """Return what a service runs; a network alone is the last tier."""
-    return network if isinstance(network, ServedTier) else LastTier(network)
+def as_tier(network: Network | ServedTier, manifest: Mapping) -> ServedTier:
+    """Return what a service runs; a network alone is the last tier, as its manifest says."""
+    if isinstance(network, ServedTier):
+        return network
+    return LastTier(network, temperatures_of(manifest)["cloud"])
 
 
 def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:

@@ -21,10 +21,16 @@ from starlette.types import ASGIApp, Scope
 from keras_ddnn.serve.cloud.gate import Count, Gate, GateLimits, Headers, Refused, come_again
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.cloud.network import Network, ServedTier, as_tier
-from keras_ddnn.serve.protocol.answers import FALLBACK, LOGITS, TIERS
+from keras_ddnn.serve.protocol.answers import (
+    FALLBACK,
+    LOGITS,
+    PROBABILITIES,
+    TEMPERATURES,
+    TIERS,
+)
 from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
-from keras_ddnn.serve.protocol.requests import request_reader
+from keras_ddnn.serve.protocol.requests import offered_outputs, request_reader
 from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, WireError, encode
 from keras_ddnn.tasks.known import in_words, task_of
 
@@ -61,8 +67,9 @@ def make_app(
     Features whose logits are not finite are refused with 422, for no answer can be told from them.
     What the protocol knows and this service does not do is refused too, not passed over.
 
-    Beside the logits it says which tier has made them, `tiers`, and whether one behind it failed,
-    `fallback`; see `Answers`. A request may say by `timeout`, in microseconds, how long its sender
+    Beside the logits it says which tier has made them, `tiers`, whether one behind it failed,
+    `fallback`, and their `temperatures`; see `Answers`. Calibrated `probabilities` are given where a
+    request asks for them by name. A request may say by `timeout`, in microseconds, how long its sender
     waits.
 
     Args:
@@ -90,7 +97,7 @@ def make_app(
     """
     page_text = files("keras_ddnn.serve.cloud").joinpath("page.html").read_bytes()
     metrics = CloudMetrics()
-    tier = as_tier(model)
+    tier = as_tier(model, manifest)
     batcher = Batcher(
         tier.answer,
         max_batch=max_batch,
@@ -132,7 +139,7 @@ def make_app(
         metrics.answered(len(said), asked.answered_locally, len(body))
         if asked.images is not None:
             metrics.show(asked.images, in_words(task, said.logits, names))
-        tensors = [tensor for tensor in said.as_tensors() if tensor.name in asked.outputs]
+        tensors = said.as_tensors(asked.outputs)
         answer, content = encode(tensors, kind="outputs", model_name=NAME, request_id=asked.id)
         metrics.seconds.observe(time.perf_counter() - scope["since"])
         return Response(content, headers=answer)
@@ -225,16 +232,19 @@ def _metadata(manifest, identity) -> dict:
     def tensor(name, datatype, shape):
         return {"name": name, "datatype": datatype, "shape": [-1, *shape]}
 
-    sent = manifest["features"]
+    sent, classes = manifest["features"], [len(manifest["class_names"])]
     sent_dtype = np.dtype(sent["dtype"])
+    outputs = {
+        LOGITS: ("FP32", classes),
+        TIERS: ("UINT8", []),
+        FALLBACK: ("UINT8", []),
+        TEMPERATURES: ("FP32", []),
+        PROBABILITIES: ("FP32", classes),
+    }
     return {
         "name": NAME,
         "versions": [identity],
         "platform": "tensorflow_savedmodel",
         "inputs": [tensor("features", DATATYPE_OF[sent_dtype], sent["shape"])],
-        "outputs": [
-            tensor(LOGITS, "FP32", [len(manifest["class_names"])]),
-            tensor(TIERS, "UINT8", []),
-            tensor(FALLBACK, "UINT8", []),
-        ],
+        "outputs": [tensor(name, *outputs[name]) for name in offered_outputs(manifest)],
     }

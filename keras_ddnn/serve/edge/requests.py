@@ -24,6 +24,7 @@ class RequestWriter:
 
     Attributes:
         sample_bytes: Bytes of a sample in a request.
+        header_bytes: The most that a request has beside its samples.
         samples: The most that one request holds.
 
     Raises:
@@ -60,11 +61,11 @@ class RequestWriter:
         _, body = self.write(*self._blank(1), MAX_ANSWERED_LOCALLY, MAX_TIMEOUT / 1e6)
         # The header grows with the digits of the number of samples and of their bytes.
         digits = len(str(max_samples)) + len(str(max_bytes))
-        header = len(body) - self.sample_bytes + digits * len(tensors)
-        self.samples = min(max_samples, (max_bytes - header) // self.sample_bytes)
+        self.header_bytes = len(body) - self.sample_bytes + digits * len(tensors)
+        self.samples = min(max_samples, (max_bytes - self.header_bytes) // self.sample_bytes)
         if self.samples < 1:
             raise ValueError(
-                f"expected max_bytes of at least {header + self.sample_bytes}, for one sample of "
+                f"expected max_bytes of at least {self.header_bytes + self.sample_bytes}, for one sample of "
                 f"this artefact; received {max_bytes}"
             )
 

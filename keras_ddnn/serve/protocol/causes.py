@@ -26,6 +26,7 @@ from typing import Literal, get_args
 # "circuit-open"     not asked: the latest requests failed
 # "no-time"          not asked: the deadline had passed on this side
 # "no-cloud"         not asked: there is none
+# "over-budget"      not asked: as much was sent as may be sent in a minute
 Cause = Literal[
     "refused-400",
     "refused-422",
@@ -46,8 +47,10 @@ Cause = Literal[
     "circuit-open",
     "no-time",
     "no-cloud",
+    "over-budget",
 ]
 CAUSES: tuple[str, ...] = get_args(Cause)
+NOT_ASKED = frozenset({"circuit-open", "no-time", "no-cloud"})  # nothing was sent
 # These stay until somebody changes the URL, the token, the artefact or the service.
 LASTING = frozenset(
     {

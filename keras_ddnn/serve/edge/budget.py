@@ -1,0 +1,100 @@
+"""How much a device may send in a minute, in samples and in bytes."""
+
+import time
+from collections.abc import Callable
+from threading import Lock
+
+from keras_ddnn.files.checks import require_count
+
+
+class TokenBucket:
+    """A bucket of tokens that fills evenly, up to those of a minute; it begins full.
+
+    So in any t seconds at most `per_minute` · (1 + t / 60) tokens are taken.
+
+    Args:
+        per_minute: Tokens, above 0.
+        clock: Seconds that never run back.
+    """
+
+    def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic):
+        self._most, self._clock = float(per_minute), clock
+        self._tokens, self._since = self._most, clock()
+
+    @property
+    def tokens(self) -> float:
+        """How many there are now."""
+        now = self._clock()
+        self._tokens += (now - self._since) * self._most / 60.0
+        self._tokens, self._since = min(self._tokens, self._most), now
+        return self._tokens
+
+    def take(self, tokens: float) -> None:
+        """Take tokens that are there, or give some back, where they are negative."""
+        self._tokens = min(self.tokens - tokens, self._most)
+
+
+class SendingBudget:
+    """What may be sent in a minute; threads may share it.
+
+    Args:
+        samples_per_minute: None for as many as there are.
+        bytes_per_minute: Of request bodies; None likewise.
+        clock: See `TokenBucket`.
+
+    Attributes:
+        samples_per_minute, bytes_per_minute: As given.
+
+    Raises:
+        ValueError: If a number is no count.
+    """
+
+    def __init__(
+        self,
+        samples_per_minute: int | None = None,
+        bytes_per_minute: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        given = {"samples_per_minute": samples_per_minute, "bytes_per_minute": bytes_per_minute}
+        self.samples_per_minute, self.bytes_per_minute = samples_per_minute, bytes_per_minute
+        require_count(**{name: most for name, most in given.items() if most is not None})
+        self._buckets = [most and TokenBucket(most, clock) for most in given.values()]
+        self._lock = Lock()
+
+    def require_room(self, header_bytes: int, sample_bytes: int) -> None:
+        """Raise ValueError if no sample could ever be sent; see `take`."""
+        most, least = self.bytes_per_minute, header_bytes + sample_bytes
+        if most is not None and most < least:
+            raise ValueError(
+                f"expected a budget of at least {least} bytes a minute, for a request of one sample "
+                f"of this artefact; received {most}"
+            )
+
+    def take(self, samples: int, header_bytes: int, sample_bytes: int) -> int:
+        """Return how many of some samples may be sent now in one request, and count them as sent.
+
+        Args:
+            samples: In the request, at most.
+            header_bytes, sample_bytes: Of the body, whatever it holds, and of each sample.
+        """
+        by_samples, by_bytes = self._buckets
+        with self._lock:
+            if by_samples:
+                samples = min(samples, int(by_samples.tokens))
+            if by_bytes:
+                samples = min(samples, int((by_bytes.tokens - header_bytes) // sample_bytes))
+            samples = max(samples, 0)
+            self._count(samples, header_bytes, sample_bytes)
+        return samples
+
+    def give_back(self, samples: int, header_bytes: int, sample_bytes: int) -> None:
+        """Count samples as not sent after all; see `take`."""
+        with self._lock:
+            self._count(-samples, -header_bytes, sample_bytes)
+
+    def _count(self, samples: int, header_bytes: int, sample_bytes: int) -> None:
+        by_samples, by_bytes = self._buckets
+        if by_samples:
+            by_samples.take(samples)
+        if by_bytes and samples:
+            by_bytes.take(header_bytes + samples * sample_bytes)
