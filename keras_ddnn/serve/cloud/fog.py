@@ -44,7 +44,10 @@ class FogTier(ServedTier):
         """Return what the runtime says, or what the tiers behind it do."""
         read = features.astype(self.runtime.manifest["input_dtype"], copy=False)
         said = self.runtime.predict(read, deadline=deadline)
-        return Answers(said.logits, said.tiers, said.fallback, said.temperatures)
+        temperatures = said.temperatures  # None of numbers
+        if temperatures is None:
+            temperatures = np.ones(len(read), np.float32)
+        return Answers(said.logits, said.tiers, said.fallback, temperatures)
 
     def deadline(self, arrived: float, timeout: float | None) -> float:
         """Return until when the tier behind is waited for, by `time.monotonic`."""

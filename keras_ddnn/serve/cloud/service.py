@@ -68,9 +68,9 @@ def make_app(
     What the protocol knows and this service does not do is refused too, not passed over.
 
     Beside the logits it says which tier has made them, `tiers`, whether one behind it failed,
-    `fallback`, and their `temperatures`; see `Answers`. Calibrated `probabilities` are given where a
-    request asks for them by name. A request may say by `timeout`, in microseconds, how long its sender
-    waits.
+    `fallback`, and their `temperatures`; see `Answers`. Calibrated `probabilities` are given where
+    a request asks for them by name. A request may say by `timeout`, in microseconds, how long its
+    sender waits.
 
     Args:
         model: What a device sends, float16 (n, h, w, f) for a feature map → logits, float32

@@ -54,6 +54,8 @@ class EdgeAnswer:
             raise ValueError(
                 "probabilities: expected an artefact that answers classes; received numbers"
             )
+        if self.settings:
+            _ = self.settings.known_temperatures  # or it is said that they are not known
         return probabilities_at(self.logits, self.temperatures)
 
     @property

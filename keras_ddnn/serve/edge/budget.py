@@ -66,8 +66,8 @@ class SendingBudget:
         most, least = self.bytes_per_minute, header_bytes + sample_bytes
         if most is not None and most < least:
             raise ValueError(
-                f"expected a budget of at least {least} bytes a minute, for a request of one sample "
-                f"of this artefact; received {most}"
+                f"expected a budget of at least {least} bytes a minute, for a request of one "
+                f"sample of this artefact; received {most}"
             )
 
     def take(self, samples: int, header_bytes: int, sample_bytes: int) -> int:

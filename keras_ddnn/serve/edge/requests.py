@@ -65,8 +65,8 @@ class RequestWriter:
         self.samples = min(max_samples, (max_bytes - self.header_bytes) // self.sample_bytes)
         if self.samples < 1:
             raise ValueError(
-                f"expected max_bytes of at least {self.header_bytes + self.sample_bytes}, for one sample of "
-                f"this artefact; received {max_bytes}"
+                f"expected max_bytes of at least {self.header_bytes + self.sample_bytes}, for one "
+                f"sample of this artefact; received {max_bytes}"
             )
 
     def parts(self, count: int) -> Iterator[slice]:

@@ -130,6 +130,7 @@ class EdgeRuntime:
         self._run = device.get_signature_runner()
         self._running = Lock()
         self.metrics = EdgeMetrics()
+        self.metrics.watch(self.current)
         sent = self.metrics.count_sent
         link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
         self._questions = Questions(self.requests, link)
@@ -171,12 +172,8 @@ class EdgeRuntime:
         # One for all of the call, whatever changes meanwhile.
         settings = self._settings().with_threshold(score_threshold, "call")
         deadline = begin + self.deadline_s if deadline is None else deadline
-        parts = [
-            self._predict(
-                *(a[start : start + BATCH] for a in (images, numbers)), deadline, settings
-            )
-            for start in range(0, len(images), BATCH)
-        ]
+        rows = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
+        parts = [self._predict(images[part], numbers[part], deadline, settings) for part in rows]
         logits, *columns, temperatures = map(np.concatenate, zip(*parts))
         scores, offloaded, causes, tiers, failed = columns
         classes = self.classes.decode(self.task.answers(logits), self.task.refusal)

@@ -4,12 +4,14 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from keras_ddnn.files.notices import notice
 from keras_ddnn.files.signature import Key, public_key
 from keras_ddnn.rules.confidence import offloads
 from keras_ddnn.rules.recalibration import path_beside, read_recalibrated
@@ -30,12 +32,24 @@ class Settings:
             user has set it, "call" where it is an argument of the call, or "guard".
         temperatures: "local" and "cloud" → that of the logits of the tier.
         guard: The drift guard, or None.
+        calibrated: Whether the temperatures are known; those of an older artefact are 1.
     """
 
     score_threshold: float
     source: str
     temperatures: Mapping[str, float]
     guard: DriftGuard | None
+    calibrated: bool = True
+
+    @cached_property
+    def known_temperatures(self) -> Mapping[str, float]:
+        """The temperatures; if they are not known, that is said, once."""
+        if not self.calibrated:
+            notice(
+                "the artefact keeps no temperatures: its probabilities are those of the networks "
+                "as they were trained (temperature 1); keras-ddnn recalibrate finds temperatures"
+            )
+        return self.temperatures
 
     def with_threshold(self, score_threshold: float | None, source: str) -> "Settings":
         """Return the same with another threshold; itself for None.
@@ -47,8 +61,8 @@ class Settings:
             return self
         if self.guard:
             raise ValueError(
-                f"a drift guard moves the threshold itself; received {score_threshold!r}: leave out "
-                "the threshold or the guard"
+                f"a drift guard moves the threshold itself; received {score_threshold!r}: leave "
+                "out the threshold or the guard"
             )
         return replace(self, score_threshold=float(score_threshold), source=source)
 
@@ -129,7 +143,8 @@ class CurrentSettings:
     def _of(self, manifest: Mapping[str, Any], source: str) -> Settings:
         guard = DriftGuard.of(manifest) if self._guarded else None
         threshold, temperatures = manifest["score_threshold"], temperatures_of(manifest)
-        return Settings(threshold, "guard" if guard else source, temperatures, guard)
+        known = "temperatures" in manifest
+        return Settings(threshold, "guard" if guard else source, temperatures, guard, known)
 
     def _state_of_file(self) -> tuple[int, ...] | None:
         """Return what tells one version of the file from the next; None if there is no file."""

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from keras_ddnn.data.classes import Classes, labels_of
-from keras_ddnn.data.datasets import as_split, load_test
+from keras_ddnn.data.datasets import as_split, load_part
 from keras_ddnn.data.formats.archives import read_npz
 from keras_ddnn.data.formats.folders import images_below, say_passed_over
 from keras_ddnn.data.rows.images import chosen_reading, read_groups
@@ -78,7 +78,7 @@ def read_images(
         return test.images[:limit], test.user_labels[:limit]
     reading["image_size"], trained = reads.shape[-3:-1], manifest.get("reading")
     if folder is None:
-        test = load_test(dataset, trained, **reading)
+        _, test, _ = load_part(dataset, ("test",), trained, **reading)
         return test.images[:limit], test.user_labels[:limit]
     root, passed = Path(folder), Counter()
     files = list(images_below(root, passed))
