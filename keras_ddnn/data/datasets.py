@@ -185,14 +185,12 @@ def load_part(
     """Return the first of some parts that a dataset has: its name, the data and the class names.
 
     Args:
-        name: as of ``load``, which needs all parts.
-        parts: of "train", "val" and "test".
+        name, parts: as of ``load``, which needs all; of "train", "val" and "test".
         trained: how image files are read where ``reading`` does not say; see ``Splits.reading``.
         reading: its keywords for images. ``image_size``, that of a network, is of files alone.
 
     Raises:
-        ValueError: as ``load``; or the source has none of these parts of its own: parts that are
-            drawn anew may hold what a network was trained on.
+        ValueError: as ``load``; or there is none of these parts, which are never drawn anew here.
         DatasetMissing: as ``load``.
     """
     found, splits = _load(name, None, 0, reading, (), trained)

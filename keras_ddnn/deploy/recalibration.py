@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.classes import labels_of
 from keras_ddnn.deploy.artifact import fit_temperatures, load_policy
 from keras_ddnn.files.checks import require_inputs
 from keras_ddnn.files.manifest import artifact_of, read_manifest
@@ -118,9 +119,9 @@ def recalibrate(
     manifest = read_recalibrated(folder, saved, verify_key)
     calibrate = calibrate or _again(manifest)
     require_inputs(inputs, manifest["input_shape"], manifest["input_dtype"])
-    policy = load_policy(folder, verify_key)
-    targets = policy.classes.encode(labels)
+    targets = labels_of(manifest).encode(labels)
     require_rows("labels", len(targets), len(inputs))
+    policy = load_policy(folder, verify_key)
     bank = capture(policy.cascade, inputs, targets)
     scores = policy.rule.score(bank.edge)
     before = _before(manifest, scores, bank)

@@ -11,6 +11,7 @@ import numpy as np
 from keras_ddnn.files.manifest import CLOUD, artifact_of, model_id, read_manifest
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.signature import Key
+from keras_ddnn.rules.recalibration import read_recalibrated
 from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.tasks.known import task_of
 from keras_ddnn.tasks.temperature import temperatures_of
@@ -91,7 +92,8 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
         verify_key: The public key that the artefact must be signed by; see `read_manifest`.
 
     Returns:
-        The network, which has run once, the manifest and the model id: what `make_app` needs.
+        The network, which has run once, the manifest, as its recalibration says where there is one,
+        and the model id: what `make_app` needs.
 
     Raises:
         OSError: If the file of the key cannot be read.
@@ -100,7 +102,7 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
             compute.
     """
     folder = artifact_of(run)
-    manifest = read_manifest(folder, verify_key)
+    manifest = read_recalibrated(folder, read_manifest(folder, verify_key), verify_key)
     task_of(manifest)  # which is refused before anything is loaded, if it is none
     if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
         raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")

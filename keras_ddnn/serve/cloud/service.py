@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import ASGIApp, Scope
 
+from keras_ddnn.files.fields.ranges import LARGEST
 from keras_ddnn.serve.cloud.gate import Count, Gate, GateLimits, Headers, Refused, come_again
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.cloud.network import Network, ServedTier, as_tier
@@ -179,9 +180,13 @@ def make_app(
 
     @app.get("/state")
     async def state() -> dict:
-        keys = ("plan", "score_threshold", "features")
+        keys = ("plan", "features")
         told = {name: getattr(task.measure, name) for name in ("name", "title", "higher_is_better")}
         own = {"model": identity, "behind": tier.state(), "measure": told}
+        own["dataset"] = manifest.get("dataset")
+        # JSON has no infinity, at which nothing or all is sent.
+        ends = -LARGEST, manifest["score_threshold"], LARGEST
+        own["score_threshold"] = sorted(ends)[1]
         return metrics.as_json() | {key: manifest[key] for key in keys} | own
 
     @app.get("/")
