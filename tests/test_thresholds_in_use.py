@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +12,9 @@ import pytest
 from conftest import toy_split
 from fault_server import CLOUD_CLASS, FaultServer
 from PIL import Image
-from toy_manifest import forge
+from toy_manifest import CONTENT, forge
 
+from keras_ddnn.files.fields.content import check_content
 from keras_ddnn.files.manifest import read_manifest
 from keras_ddnn.serve.edge.__main__ import main
 from keras_ddnn.serve.edge.budget import SendingBudget, TokenBucket
@@ -194,6 +196,20 @@ def test_each_answer_has_the_temperature_of_the_tier_that_made_it(tmp_path, toy_
 
 def test_an_artefact_is_saved_with_temperatures(toy_artifact):
     assert set(read_manifest(toy_artifact)["temperatures"]) == {"local", "cloud"}
+
+
+@pytest.mark.parametrize(
+    ("temperatures", "words"),
+    [
+        ({"local": 0.0, "cloud": 1.0}, "temperatures.local: expected a number in (0, "),
+        ({"local": 1.0}, "temperatures.cloud: expected this field"),
+    ],
+)
+def test_a_manifest_of_bad_temperatures_is_refused(temperatures, words):
+    content = {**CONTENT, "schema": 6, "sha256": {}}
+    check_content({**content, "temperatures": {"local": 0.5, "cloud": 2.0}})
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check_content({**content, "temperatures": temperatures})
 
 
 def test_an_older_artefact_has_the_temperature_1_and_says_so(tmp_path, toy_artifact, caplog):

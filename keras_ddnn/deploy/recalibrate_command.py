@@ -18,7 +18,7 @@ from keras_ddnn.data.formats.archives import read_npz
 from keras_ddnn.data.splits import InputType, Split
 from keras_ddnn.files.checks import expect
 from keras_ddnn.files.extras import extras_of_a_command
-from keras_ddnn.files.manifest import artifact_of, read_manifest
+from keras_ddnn.files.manifest import SIGNATURE, artifact_of, read_manifest
 from keras_ddnn.files.notices import notice
 from keras_ddnn.files.quiet import import_tensorflow
 
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     manifest = read_manifest(artifact_of(options.run), options.verify_key)
+    if options.sign is None and (artifact_of(options.run) / SIGNATURE).exists():
+        notice("the artefact is signed: devices that ask for that need --sign here, too")
     inputs, labels = read_labelled(options.dataset, manifest, options.part)
     # Imported only now, so that --help and bad data answer at once.
     import_tensorflow()

@@ -2,7 +2,8 @@
 
 It lies beside the artefact, which stays as it was written: `artifact.recalibration.json` beside
 `artifact/`. Its hash tells of damage, the hash of the manifest in it which artefact it belongs to,
-and a signature whose it is.
+and a signature whose it is. It does not tell which of two is the later one: an earlier signed file
+of the same artefact is taken up, too.
 """
 
 import json

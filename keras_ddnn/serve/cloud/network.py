@@ -1,5 +1,6 @@
 """What a service answers with: the cloud's half of an artefact, or a network that asks further."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.tasks.known import task_of
 from keras_ddnn.tasks.temperature import temperatures_of
 
+log = logging.getLogger(__name__)
 Network = Callable[[np.ndarray], np.ndarray]
 
 
@@ -102,7 +104,7 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
             compute.
     """
     folder = artifact_of(run)
-    manifest = read_recalibrated(folder, read_manifest(folder, verify_key), verify_key)
+    manifest = read_manifest(folder, verify_key)
     task_of(manifest)  # which is refused before anything is loaded, if it is none
     if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
         raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")
@@ -119,4 +121,8 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
 
     # The kernels prepare themselves at the first batch, for which no client should wait.
     network(np.zeros((1, *sent["shape"]), sent["dtype"]))
+    try:
+        manifest = read_recalibrated(folder, manifest, verify_key)
+    except (OSError, ValueError) as error:  # what it says is for the page and for probabilities
+        log.warning("a recalibration is not taken up: %s", " ".join(str(error).split()))
     return network, manifest, model_id(folder)
