@@ -15,6 +15,7 @@ import numpy as np
 from keras_ddnn.data.classes import Classes, labels_of
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS, as_split, load_part
 from keras_ddnn.data.formats.archives import read_npz
+from keras_ddnn.data.formats.found import WORDS
 from keras_ddnn.data.splits import InputType, Split
 from keras_ddnn.files.checks import expect
 from keras_ddnn.files.extras import extras_of_a_command
@@ -112,7 +113,8 @@ def read_labelled(
         reading = {"background": None, "scale": None, "fit": None}
         chosen, split, names = load_part(dataset, parts, manifest.get("reading"), **size, **reading)
         inputs, labels = split.images, _labels_by_name(split, names, manifest)
-    notice(f"recalibrated on the {chosen} data of {dataset}, {len(labels):,} samples")
+    what = "unsplit data" if (part, chosen) == (None, "train") else WORDS[chosen]
+    notice(f"recalibrated on the {what} of {dataset}, {len(labels):,} samples")
     return np.asarray(inputs), labels
 
 
