@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from keras_ddnn.serve.edge.budget import SendingBudget, TokenBucket
 from keras_ddnn.serve.edge.predictions import COLUMNS
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.protocol.answers import PROBABILITIES, Answers
+from keras_ddnn.serve.protocol.wire import decode, encode
 from keras_ddnn.tasks.temperature import fit_temperature, probabilities_at
 
 IMAGES = toy_split(40, 3).images
@@ -192,6 +194,26 @@ def test_each_answer_has_the_temperature_of_the_tier_that_made_it(tmp_path, toy_
     np.testing.assert_allclose(
         answer.probabilities, powers / powers.sum(axis=1, keepdims=True), rtol=1e-5
     )
+
+
+def test_of_a_tier_behind_the_cloud_the_wire_tells_the_temperature(toy_artifact, server):
+    def fault(server, sock, headers, body):
+        count = len(decode(headers, body).tensors["features"])
+        said = Answers.of_one_tier(np.zeros((count, 3), np.float32), 4.0)
+        tensors = replace(said, tiers=np.arange(count) % 2).as_tensors()
+        headers, body = encode(tensors, kind="outputs")
+        told = "".join(
+            f"{k}: {v}\r\n" for k, v in ({"Content-Length": len(body)} | headers).items()
+        )
+        sock.sendall(f"HTTP/1.1 200 OK\r\n{told}\r\n".encode() + body)
+        return True
+
+    server.fault = fault
+    with device(toy_artifact, server) as runtime:
+        answer = runtime.predict(IMAGES[:4], score_threshold=-1.0)
+    own = np.float32(runtime.manifest["temperatures"]["cloud"])
+    assert answer.tiers.tolist() == [1, 2, 1, 2]
+    assert answer.temperatures.tolist() == [own, 4.0, own, 4.0]
 
 
 def test_an_artefact_is_saved_with_temperatures(toy_artifact):
