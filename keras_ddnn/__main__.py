@@ -14,6 +14,10 @@ COMMANDS = {
     "rules": ("keras_ddnn.rules", "compare rules on the outputs of any two classifiers"),
     "diagnose": ("keras_ddnn.diagnose", "will learning help? the diagnosis of a search"),
     "capture": ("tune.capture", "what a network says of a large set, in shards"),
+    "recalibrate": (
+        "keras_ddnn.deploy.recalibrate_command",
+        "choose an artefact's thresholds anew on later samples",
+    ),
     "cloud": ("keras_ddnn.serve.cloud", "serve the cloud's part of an artefact"),
     "edge": ("keras_ddnn.serve.edge", "run the device's part of an artefact"),
     "gateway": ("keras_ddnn.serve.gateway", "gather the frames of several cameras, and answer"),

@@ -18,7 +18,7 @@ from keras_ddnn.evaluation.payload import FORMS, Payload
 from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import require_writable
-from keras_ddnn.files.checks import require_fraction
+from keras_ddnn.files.checks import require_fraction, require_utf8
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.sources import require_samples, staged_config
@@ -68,6 +68,7 @@ def run(
     if taken := sorted({*untrained_rules(), "oracle"} & set(heads)):
         raise ValueError(f"heads need names of their own; received {', '.join(taken)}")
     splits.require_measurable()
+    require_utf8("the name of the splits", splits.name)  # which an artefact keeps
     config = resolve_config(ddnn)
     shape, classes = splits.train.images.shape[1:], splits.num_classes
     network = as_network(network, at, shape=shape, classes=classes, seed=config.seed)
@@ -118,7 +119,7 @@ def run(
     )
     if artifact is not None:
         metrics = {f"val_{name}": float(best[name]) for name in ("audc", "apgr", "accuracy")}
-        save_policy(policy, artifact, metrics, val_bank=fitted.val_bank)
+        save_policy(policy, artifact, metrics, val_bank=fitted.val_bank, dataset=splits.name)
     return report, policy
 
 

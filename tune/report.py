@@ -178,7 +178,8 @@ def write(
     diagnosis_figure.draw(diagnosis.as_json()).savefig(output / "diagnosis.png")
     best = finished.iloc[0]
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
-    save_policy(policy, output / "artifact", metrics, val_bank=val_bank)
+    told = {"val_bank": val_bank, "dataset": splits.name}
+    save_policy(policy, output / "artifact", metrics, **told)
     _write_tensorboard(search, workspace, figure)
     recommended = machines and tradeoff.write(
         ranked, splits, workspace, machines, search.target_fraction
