@@ -19,10 +19,10 @@ from keras_ddnn.data.datasets import load
 from keras_ddnn.serve.cloud.kept import KeptSamples
 from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.cloud.versions import Served
-from keras_ddnn.serve.edge.background import Background
-from keras_ddnn.serve.edge.budget import SendingBudget
-from keras_ddnn.serve.edge.requests import RequestWriter
-from keras_ddnn.serve.edge.spool import BLOCK, Spool
+from keras_ddnn.serve.edge.sending.background import Background
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.requests import RequestWriter
+from keras_ddnn.serve.edge.sending.spool import BLOCK, Spool
 from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink
@@ -266,7 +266,7 @@ def test_a_disk_that_takes_nothing_is_told_and_counted(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("keras_ddnn.serve.edge.spool.replacing_file", fail)
+    monkeypatch.setattr("keras_ddnn.serve.edge.sending.spool.replacing_file", fail)
     assert meet(full, 1) == "not-kept"
     assert full.value("dropped_samples_total", reason="disk") == 1
     assert full.waiting == 0

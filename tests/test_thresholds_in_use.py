@@ -18,9 +18,9 @@ from toy_manifest import CONTENT, forge
 from keras_ddnn.files.fields.content import check_content
 from keras_ddnn.files.manifest import read_manifest
 from keras_ddnn.serve.edge.__main__ import main
-from keras_ddnn.serve.edge.budget import SendingBudget, TokenBucket
-from keras_ddnn.serve.edge.predictions import COLUMNS
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.serve.edge.sending.budget import SendingBudget, TokenBucket
+from keras_ddnn.serve.edge.telling.predictions import COLUMNS
 from keras_ddnn.serve.protocol.answers import PROBABILITIES, Answers
 from keras_ddnn.serve.protocol.wire import decode, encode
 from keras_ddnn.tasks.temperature import fit_temperature, probabilities_at

@@ -28,13 +28,13 @@ with extras_of_a_command():
     from keras_ddnn.files.checks import expect, require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
     from keras_ddnn.files.signals import ending_of, interruptible
-    from keras_ddnn.serve.edge.background import MAX_BYTES as SPOOL_BYTES
-    from keras_ddnn.serve.edge.benchmark import benchmark
-    from keras_ddnn.serve.edge.budget import SendingBudget
-    from keras_ddnn.serve.edge.metrics import served
-    from keras_ddnn.serve.edge.predictions import Format, as_text, rows_of
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
-    from keras_ddnn.serve.edge.view import live_view, read_samples, show_check, show_report
+    from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
+    from keras_ddnn.serve.edge.sending.budget import SendingBudget
+    from keras_ddnn.serve.edge.telling.benchmark import benchmark
+    from keras_ddnn.serve.edge.telling.metrics import served
+    from keras_ddnn.serve.edge.telling.predictions import Format, as_text, rows_of
+    from keras_ddnn.serve.edge.telling.view import live_view, read_samples, show_check, show_report
     from keras_ddnn.serve.protocol.limits import MAX_BYTES
     from keras_ddnn.serve.protocol.token_file import read_token
 

@@ -22,14 +22,14 @@ from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.drift.validation import require_right_or_wrong
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
-from keras_ddnn.serve.edge.background import MAX_BYTES as SPOOL_BYTES
-from keras_ddnn.serve.edge.background import Background, require_background
-from keras_ddnn.serve.edge.budget import SendingBudget
 from keras_ddnn.serve.edge.device_graph import bytes_of_files, graph_of, open_graph
-from keras_ddnn.serve.edge.metrics import EdgeMetrics
-from keras_ddnn.serve.edge.questions import Questions
-from keras_ddnn.serve.edge.requests import RequestWriter
+from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
+from keras_ddnn.serve.edge.sending.background import Background, require_background
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.questions import Questions
+from keras_ddnn.serve.edge.sending.requests import RequestWriter
 from keras_ddnn.serve.edge.settings import CurrentSettings, Settings
+from keras_ddnn.serve.edge.telling.metrics import EdgeMetrics
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.link import CloudLink

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.files.checks import require_count
-from keras_ddnn.serve.edge.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
 from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.serve.protocol.limits import LONGEST_KEEP_ID, MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
 from keras_ddnn.serve.protocol.wire import Tensor, decode, encode

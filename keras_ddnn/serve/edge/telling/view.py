@@ -18,8 +18,8 @@ from keras_ddnn.data.rows.images import chosen_reading, read_groups
 from keras_ddnn.data.splits import InputType, Split
 from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.serve.edge.answers import CloudCheck
-from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.serve.edge.telling.metrics import EdgeMetrics
 from keras_ddnn.tasks.known import REFUSED, task_of
 
 # Causes for which it is not known whether there is anybody.

@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect
-from keras_ddnn.serve.edge.budget import SendingBudget
-from keras_ddnn.serve.edge.questions import Questions
-from keras_ddnn.serve.edge.requests import RequestWriter
-from keras_ddnn.serve.edge.spool import DISK, HASH, Spool
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.questions import Questions
+from keras_ddnn.serve.edge.sending.requests import RequestWriter
+from keras_ddnn.serve.edge.sending.spool import DISK, HASH, Spool
 from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.serve.protocol.causes import NOT_ASKED, Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink

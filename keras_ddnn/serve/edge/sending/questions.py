@@ -6,8 +6,8 @@ from threading import Lock
 
 import numpy as np
 
-from keras_ddnn.serve.edge.budget import SendingBudget
-from keras_ddnn.serve.edge.requests import RequestWriter
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.requests import RequestWriter
 from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.serve.protocol.causes import NOT_ASKED, Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink
