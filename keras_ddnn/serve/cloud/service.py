@@ -21,25 +21,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import Scope
 
-from keras_ddnn.files.fields.ranges import LARGEST
+from keras_ddnn.serve.cloud.description import NAME, metadata_of, state_of
 from keras_ddnn.serve.cloud.gate import Count, Gate, GateLimits, Headers, Refused, come_again
 from keras_ddnn.serve.cloud.kept import KeptSamples, require_keepable
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.cloud.network import Network, ServedTier
 from keras_ddnn.serve.cloud.versions import Served, Version, Versions
-from keras_ddnn.serve.protocol.answers import (
-    FALLBACK,
-    LOGITS,
-    PROBABILITIES,
-    TEMPERATURES,
-    TIERS,
-)
 from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
-from keras_ddnn.serve.protocol.requests import offered_outputs
-from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, WireError, decode, encode
+from keras_ddnn.serve.protocol.wire import MAX_HEADER, WireError, decode, encode
 
-NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
 INFER = re.compile(rf"{MODEL}(?:/versions/([^/]+))?/infer")
 READY = re.compile(rf"/v2/health/ready|{MODEL}(?:/versions/([^/]+))?/ready")
@@ -197,7 +188,7 @@ def make_app(
     @app.get(MODEL + "/versions/{asked}")
     async def metadata(request: Request) -> dict:
         version = require_version(request)
-        return _metadata(version.manifest, versions.identities)
+        return metadata_of(version.manifest, versions.identities)
 
     @app.post(MODEL + "/versions/{asked}/infer")
     async def unknown_version(request: Request) -> dict:  # a known one does not come here
@@ -218,16 +209,7 @@ def make_app(
 
     @app.get("/state")
     async def state() -> dict:
-        keys, first = ("plan", "features"), versions.first
-        task = first.task
-        told = {name: getattr(task.measure, name) for name in ("name", "title", "higher_is_better")}
-        own = {"model": first.identity, "behind": first.tier.state(), "measure": told}
-        own["versions"] = versions.identities
-        own["dataset"] = first.manifest.get("dataset")
-        # JSON has no infinity, at which nothing or all is sent.
-        ends = -LARGEST, first.manifest["score_threshold"], LARGEST
-        own["score_threshold"] = sorted(ends)[1]
-        return metrics.as_json() | {key: first.manifest[key] for key in keys} | own
+        return metrics.as_json() | state_of(versions)
 
     @app.get("/")
     async def page() -> Response:
@@ -279,25 +261,3 @@ def refuse_in_one_line(app: FastAPI, count: Count) -> None:
         return Response(text, error.status_code, error.headers, "application/json")
 
     app.add_exception_handler(AnyHTTPException, refuse)
-
-
-def _metadata(manifest: Mapping, identities: list[str]) -> dict:
-    def tensor(name, datatype, shape):
-        return {"name": name, "datatype": datatype, "shape": [-1, *shape]}
-
-    sent, classes = manifest["features"], [len(manifest["class_names"])]
-    sent_dtype = np.dtype(sent["dtype"])
-    outputs = {
-        LOGITS: ("FP32", classes),
-        TIERS: ("UINT8", []),
-        FALLBACK: ("UINT8", []),
-        TEMPERATURES: ("FP32", []),
-        PROBABILITIES: ("FP32", classes),
-    }
-    return {
-        "name": NAME,
-        "versions": identities,
-        "platform": "tensorflow_savedmodel",
-        "inputs": [tensor("features", DATATYPE_OF[sent_dtype], sent["shape"])],
-        "outputs": [tensor(name, *outputs[name]) for name in offered_outputs(manifest)],
-    }
