@@ -7,7 +7,9 @@ from math import ceil, lcm
 
 import numpy as np
 
+from keras_ddnn.data.classes import Classes
 from keras_ddnn.serve.drift.sample_bounds import highest_mean, share_error
+from keras_ddnn.tasks.arrays import Numbers
 from keras_ddnn.tasks.known import task_of
 from keras_ddnn.tasks.task import Task
 
@@ -21,6 +23,28 @@ def require_right_or_wrong(task: Task, reader: str) -> None:
             f"{reader}: expected an artefact of plain classes, whose answers are right or wrong; "
             f"received one of the task {task.name!r}: leave it out"
         )
+
+
+def audited_numbers(
+    task: Task, classes: Classes | Numbers, labels: np.ndarray | None, count: int
+) -> np.ndarray:
+    """Return the class numbers of `count` samples, int (count,); -1 where they are not known.
+
+    Args:
+        task: Of the artefact; where there are labels, its answers must be right or wrong.
+        classes: The user's labels.
+        labels: Of the samples, (count,), as for `EdgeRuntime.predict`; None if there are none.
+
+    Raises:
+        ValueError: If there is not one label a sample, training did not have one, or answers are
+            not right or wrong.
+    """
+    if labels is None:
+        return np.full(count, -1)
+    require_right_or_wrong(task, "labels")
+    if np.shape(labels) != (count,):
+        raise ValueError(f"expected {count} labels; received shape {np.shape(labels)}")
+    return classes.encode_known(labels)
 
 
 @dataclass(frozen=True)

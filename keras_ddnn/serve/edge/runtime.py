@@ -11,24 +11,17 @@ import numpy as np
 
 from keras_ddnn.data.classes import labels_of
 from keras_ddnn.files.checks import require_choice, require_count, require_inputs, require_positive
-from keras_ddnn.files.manifest import (
-    EDGE_GRAPHS,
-    artifact_of,
-    inputs_name,
-    model_id,
-    read_manifest,
-)
+from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, inputs_name, model_id, read_manifest
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.drift.guard import DriftGuard
-from keras_ddnn.serve.drift.validation import require_right_or_wrong
+from keras_ddnn.serve.drift.validation import audited_numbers
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
 from keras_ddnn.serve.edge.device_graph import bytes_of_files, graph_of, open_graph
 from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
-from keras_ddnn.serve.edge.sending.background import Background, require_background
+from keras_ddnn.serve.edge.sending.background import questions_of, require_background
 from keras_ddnn.serve.edge.sending.budget import SendingBudget
-from keras_ddnn.serve.edge.sending.questions import Questions
 from keras_ddnn.serve.edge.sending.requests import RequestWriter
-from keras_ddnn.serve.edge.settings import CurrentSettings, Settings
+from keras_ddnn.serve.edge.settings import CurrentSettings
 from keras_ddnn.serve.edge.telling.metrics import EdgeMetrics
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
@@ -124,7 +117,6 @@ class EdgeRuntime:
         if spool is not None:
             require_background(self.manifest, cloud_url, guarded)
         self.current = CurrentSettings(folder, self.manifest, verify_key, guarded=guarded)
-        self._set_threshold: float | None = None
         path = graph_of(folder, self.manifest, graph)
         self._sent = self.manifest["features"]
         self._inputs_name = inputs_name(self.manifest["input_dtype"])
@@ -147,12 +139,8 @@ class EdgeRuntime:
         self.metrics.watch(self.current)
         sent = self.metrics.count_sent
         link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
-        self._questions = Questions(self.requests, link, budget)
-        if spool is not None:
-            registry = self.metrics.registry
-            kept = Background(self.requests, link, spool, spool_bytes, registry, budget)
-            kept.start()
-            self._questions = kept
+        kept = spool, spool_bytes, self.metrics.registry
+        self._questions = questions_of(self.requests, link, budget, *kept)
         self.deadline_s, self.max_bytes = deadline_s, max_bytes
 
     def predict(
@@ -181,15 +169,9 @@ class EdgeRuntime:
         """
         begin = time.monotonic()
         require_inputs(images, self.manifest["input_shape"], self.manifest["input_dtype"])
-        numbers = np.full(len(images), -1)
-        if labels is not None:
-            require_right_or_wrong(self.task, "labels")
-            if np.shape(labels) != numbers.shape:
-                received = f"received shape {np.shape(labels)}"
-                raise ValueError(f"expected {len(images)} labels; {received}")
-            numbers = self.classes.encode_known(labels)
+        numbers = audited_numbers(self.task, self.classes, labels, len(images))
         # One for all of the call, whatever changes meanwhile.
-        settings = self._settings().with_threshold(score_threshold, "call")
+        settings = self.current.now().with_threshold(score_threshold, "call")
         deadline = begin + self.deadline_s if deadline is None else deadline
         rows = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
         parts = [self._predict(images[part], numbers[part], deadline, settings) for part in rows]
@@ -224,24 +206,20 @@ class EdgeRuntime:
     @property
     def score_threshold(self) -> float:
         """The threshold in use; see the attributes of the class."""
-        return self._settings().score_threshold
+        return self.current.now().score_threshold
 
     @score_threshold.setter
     def score_threshold(self, score_threshold: float | None) -> None:
-        self.current.now().with_threshold(score_threshold, "set")  # which a guard refuses
-        self._set_threshold = score_threshold
+        self.current.set_threshold(score_threshold)
 
     @property
     def guard(self) -> DriftGuard | None:
         """The drift guard; a recalibration gets a new one."""
-        return self._settings().guard
+        return self.current.now().guard
 
     @guard.setter
     def guard(self, guard: DriftGuard | None) -> None:
         self.current.guard_by(guard)
-
-    def _settings(self) -> Settings:
-        return self.current.now().with_threshold(self._set_threshold, "set")
 
     @property
     def breaker(self) -> str:
@@ -292,23 +270,16 @@ class EdgeRuntime:
         failed, answered, causes = np.zeros(n, bool), np.zeros(n, bool), np.full(n, "", object)
         temperatures = np.full(n, settings.temperatures["local"], np.float32)
         sent = np.flatnonzero(offloaded | drawn)
-        for part in self.requests.parts(len(sent)):
+        for part, said in self._questions.in_parts(sends[sent], images[sent], deadline):
             rows = sent[part]
-            allowed = self._questions.allowed(len(rows))
-            rows, over = rows[:allowed], rows[allowed:]
-            causes[over[offloaded[over]]] = "over-budget"
-            if not allowed:
+            if isinstance(said, Unanswered):
+                causes[rows[offloaded[rows]]] = said.cause
                 continue
-            try:
-                said = self._questions.about(sends[rows], images[rows], deadline)
-            except Unanswered as error:
-                causes[rows[offloaded[rows]]] = error.cause
-            else:
-                logits[rows], answered[rows] = said.logits, True
-                tiers[rows], failed[rows] = said.tiers + 1, said.fallback
-                # Of tiers that the artefact does not know, the service alone can say them.
-                known = np.where(said.tiers == 0, settings.temperatures["cloud"], said.temperatures)
-                temperatures[rows[offloaded[rows]]] = known[offloaded[rows]]
+            logits[rows], answered[rows] = said.logits, True
+            tiers[rows], failed[rows] = said.tiers + 1, said.fallback
+            # Of tiers that the artefact does not know, the service alone can say them.
+            known = np.where(said.tiers == 0, settings.temperatures["cloud"], said.temperatures)
+            temperatures[rows[offloaded[rows]]] = known[offloaded[rows]]
         if (learnt := drawn & answered).any():
             classes = local.argmax(axis=1), logits.argmax(axis=1)
             settings.guard.learn(*(a[learnt] for a in (offloaded, *classes, labels)))

@@ -107,6 +107,7 @@ class CurrentSettings:
         self._path = path_beside(folder)
         self._reading = Lock()
         self._state: tuple[int, ...] | None = None
+        self._set: float | None = None
         self.taken_up = self.refused = 0
         self._settings = self._of(manifest, ARTIFACT)
 
@@ -117,7 +118,16 @@ class CurrentSettings:
                 self._read()
             finally:
                 self._reading.release()
-        return self._settings
+        return self._settings.with_threshold(self._set, "set")
+
+    def set_threshold(self, score_threshold: float | None) -> None:
+        """Have this threshold decide, whatever is read; None to return to what is read.
+
+        Raises:
+            ValueError: If a guard decides.
+        """
+        self._settings.with_threshold(score_threshold, "set")
+        self._set = score_threshold
 
     def guard_by(self, guard: DriftGuard | None) -> None:
         """Have another guard decide, until the next recalibration."""

@@ -182,6 +182,22 @@ class Background(Questions):
         self._dropped.labels(reason).inc(samples)
 
 
+def questions_of(
+    requests: RequestWriter,
+    link: CloudLink | None,
+    budget: SendingBudget | None,
+    spool: str | Path | None,
+    spool_bytes: int,
+    registry: CollectorRegistry,
+) -> Questions:
+    """Return what asks at once, or, given a spool, what sends in the background from now on."""
+    if spool is None:
+        return Questions(requests, link, budget)
+    questions = Background(requests, link, spool, spool_bytes, registry, budget)
+    questions.start()
+    return questions
+
+
 def require_background(manifest: Mapping, cloud_url: str | None, guarded: bool) -> None:
     """Raise ValueError, in one line, unless a device may send its samples in the background.
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from threading import Lock
 
 import numpy as np
@@ -55,6 +56,25 @@ class Questions:
         """Note samples that the device has answered, for the cloud to be told of."""
         with self._counting:
             self._untold += count
+
+    def in_parts(
+        self, features: np.ndarray, images: np.ndarray, deadline: float
+    ) -> Iterator[tuple[slice, Answers | Unanswered]]:
+        """Ask about n samples, in as many requests as they need; yield what came of each part.
+
+        Args: see `about`; n may be 0.
+        """
+        for part in self.requests.parts(len(features)):
+            end = part.start + self.allowed(len(features[part]))
+            if part.start < end:
+                asked = slice(part.start, end)
+                try:
+                    yield asked, self.about(features[asked], images[asked], deadline)
+                except Unanswered as error:
+                    yield asked, error
+            over = slice(end, min(part.stop, len(features)))
+            if over.start < over.stop:
+                yield over, Unanswered("as much was sent as may be in a minute", "over-budget")
 
     def allowed(self, count: int) -> int:
         """Return how many of `count` samples may be asked about now, in one request.
