@@ -4,8 +4,9 @@ import httpx
 import numpy as np
 import pytest
 from chromium import BINARY, Page
-from toy_service import INFER, SERVED, Server, app_of
+from toy_service import INFER, SERVED, Server, app_of, served_network
 
+from keras_ddnn.serve.cloud.versions import Served
 from keras_ddnn.serve.edge.__main__ import _parser
 from keras_ddnn.serve.protocol.wire import Tensor, encode
 
@@ -121,6 +122,19 @@ def test_arrow_keys_go_from_point_to_point(served):
             f"{{key: '{key}'}}))"
         )
         assert page.value("document.getElementById('threshold').value") == threshold
+
+
+def test_a_reload_shows_the_threshold_of_the_new_plan(tmp_path):
+    app = app_of()
+    point = SERVED["plan"][0] | {"score_threshold": 0.125}
+    other = SERVED | {"plan": [point], "score_threshold": 0.125}
+    with Server(app) as port, Page(f"http://127.0.0.1:{port}/", tmp_path / "profile") as page:
+        page.wait_for("document.getElementById('answered').textContent == '0'")
+        page.value("choose(state.plan.length - 1)")
+        app.versions.reload(lambda: [Served(served_network, other, "ff")]).result(30)
+        page.wait_for("document.getElementById('model').textContent == 'ff'")
+        assert page.value("document.getElementById('threshold').value") == "0.125"
+        assert text(page, "trouble") == ""
 
 
 def test_it_names_its_data_and_copies_a_command_that_a_device_takes(served):
