@@ -84,6 +84,7 @@ _FILE_OF = {
     "oracle_scores": "evaluation.oracle_gap",
     "over_seeds": "evaluation.statistics",
     "read_milano": "data.series.files",
+    "recalibrate": "deploy.recalibration",
     "run": "pipeline",
     "save_policy": "deploy.artifact",
     "save_tiers": "deploy.tiers",

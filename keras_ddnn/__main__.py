@@ -15,6 +15,10 @@ COMMANDS = {
     "diagnose": ("keras_ddnn.diagnose", "will learning help? the diagnosis of a search"),
     "capture": ("tune.capture", "what a network says of a large set, in shards"),
     "onnx": ("keras_ddnn.onnx_export", "add ONNX graphs of both parts to an artefact"),
+    "recalibrate": (
+        "keras_ddnn.deploy.recalibrate_command",
+        "choose an artefact's thresholds anew on later samples",
+    ),
     "cloud": ("keras_ddnn.serve.cloud", "serve the cloud's part of an artefact"),
     "ray": ("keras_ddnn.serve.ray_app", "the same by Ray Serve, with replicas"),
     "edge": ("keras_ddnn.serve.edge", "run the device's part of an artefact"),

@@ -21,7 +21,7 @@ from keras_ddnn.evaluation.payload import FORMS, Payload
 from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import require_writable
-from keras_ddnn.files.checks import require_fraction
+from keras_ddnn.files.checks import require_fraction, require_utf8
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.gates import two_ends
@@ -78,6 +78,7 @@ def run(
         raise ValueError(f"heads need names of their own; received {', '.join(taken)}")
     names = _output_names(splits, task)
     splits.require_measurable()
+    require_utf8("the name of the splits", splits.name)  # which an artefact keeps
     config = resolve_config(ddnn)
     shape, count = splits.train.images.shape[1:], len(names)
     network = as_network(network, at, shape=shape, classes=count, seed=config.seed, task=task)
@@ -137,7 +138,7 @@ def run(
     if artifact is not None:
         told = (task.measure.area, "apgr", task.measure.name)
         metrics = {f"val_{name}": float(best[name]) for name in told}
-        save_policy(policy, artifact, metrics, val_bank=fitted.val_bank)
+        save_policy(policy, artifact, metrics, val_bank=fitted.val_bank, dataset=splits.name)
     return report, policy
 
 

@@ -33,7 +33,7 @@ from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.serve.cloud.network import load_cloud
 from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
-from keras_ddnn.serve.edge.view import read_images
+from keras_ddnn.serve.edge.telling.view import read_images
 from keras_ddnn.training.capture import capture
 from keras_ddnn.training.fit import fit_ddnn
 

@@ -19,9 +19,10 @@ from keras_ddnn.data.datasets import load
 from keras_ddnn.serve.cloud.kept import KeptSamples
 from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.cloud.versions import Served
-from keras_ddnn.serve.edge.background import Background
-from keras_ddnn.serve.edge.requests import RequestWriter
-from keras_ddnn.serve.edge.spool import BLOCK, Spool
+from keras_ddnn.serve.edge.sending.background import Background
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.requests import RequestWriter
+from keras_ddnn.serve.edge.sending.spool import BLOCK, Spool
 from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink
@@ -42,7 +43,7 @@ class LosesAnswers(CloudLink):
         return answer
 
 
-def device(folder, url, model="0a", link=CloudLink, spool_bytes=ROOM, max_samples=32):
+def device(folder, url, model="0a", link=CloudLink, spool_bytes=ROOM, max_samples=32, budget=None):
     """Return what keeps and sends the samples of a device, without a thread."""
     ticks = itertools.count()
     registry = CollectorRegistry()
@@ -54,10 +55,11 @@ def device(folder, url, model="0a", link=CloudLink, spool_bytes=ROOM, max_sample
         max_bytes=1 << 20,
         max_samples=max_samples,
         keeps=True,
+        budget=budget,
     )
     # Its breaker has always rested long enough.
     link = link(url, clock=lambda: 1000.0 * next(ticks))
-    made = Background(writer, link, folder, spool_bytes, registry)
+    made = Background(writer, link, folder, spool_bytes, registry, budget)
     made.value = lambda name, **labels: registry.get_sample_value(f"ddnn_edge_{name}", labels)
     return made
 
@@ -123,6 +125,69 @@ def test_500_hard_samples_arrive_once_over_a_bad_link_and_through_kills(tmp_path
         last.close({})
     assert sorted(kept_numbers(kept)) == [*range(500)]
     assert not [file for file in spool.iterdir() if file.name != ".lock"]
+
+
+class Clock:
+    """Seconds that go on when they are told to."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_what_is_sent_in_the_background_counts_against_the_budget(tmp_path):
+    clock, kept = Clock(), tmp_path / "kept"
+    budget = SendingBudget(samples_per_minute=6, clock=clock)
+    with cloud(KeptSamples(kept)) as url:
+        late = device(tmp_path / "spool", url, budget=budget)
+        assert late.requests.samples == 6  # a request of more could never be sent
+        assert [meet(late, k, k + 1, k + 2, k + 3) for k in (0, 4)] == ["deferred"] * 2
+        assert not late.deliver()  # 4 of 6 are used, and 4 more do not fit
+        assert (late.waiting, kept_numbers(kept)) == (4, [0, 1, 2, 3])
+        clock.now = 19.0  # 3.9 are there
+        assert not late.deliver()
+        clock.now = 20.0
+        assert late.deliver()
+        late.close({})
+    assert kept_numbers(kept) == [*range(8)]
+
+
+def test_an_attempt_that_sends_nothing_costs_no_budget_and_one_that_is_lost_does(tmp_path):
+    class Resting(CloudLink):
+        def ask(self, headers, body, deadline, read):
+            raise Unanswered("the breaker is open", "circuit-open")
+
+    class Losing(CloudLink):
+        def ask(self, headers, body, deadline, read):
+            raise Unanswered("the answer is lost", "time-out")
+
+    for link, left in ((Resting, 5), (Losing, 2)):
+        budget = SendingBudget(samples_per_minute=5, clock=Clock())
+        late = device(tmp_path / link.__name__, NOWHERE, link=link, budget=budget)
+        meet(late, 0, 1, 2)
+        assert not late.deliver()
+        assert late.waiting == 3
+        assert budget.take(9, 1, 1) == left
+
+
+def test_a_request_of_a_time_with_a_larger_budget_is_sent_and_paid_back(tmp_path):
+    clock, kept = Clock(), tmp_path / "kept"
+    before = device(tmp_path / "spool", NOWHERE)
+    meet(before, *range(6))
+    meet(before, 6)
+    before.close({})
+    with cloud(KeptSamples(kept)) as url:
+        budget = SendingBudget(samples_per_minute=2, clock=clock)
+        after = device(tmp_path / "spool", url, budget=budget)
+        assert not after.deliver()  # 6 where 2 are free: 4 are owed, which takes two minutes
+        assert after.waiting == 1
+        clock.now = 149.0
+        assert not after.deliver()
+        clock.now = 150.0
+        assert after.deliver()
+        after.close({})
+    assert kept_numbers(kept) == [*range(7)]
 
 
 def test_samples_arrive_in_the_order_in_which_they_were_met(tmp_path):
@@ -201,7 +266,7 @@ def test_a_disk_that_takes_nothing_is_told_and_counted(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("keras_ddnn.serve.edge.spool.replacing_file", fail)
+    monkeypatch.setattr("keras_ddnn.serve.edge.sending.spool.replacing_file", fail)
     assert meet(full, 1) == "not-kept"
     assert full.value("dropped_samples_total", reason="disk") == 1
     assert full.waiting == 0

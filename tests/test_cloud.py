@@ -1,6 +1,7 @@
 """The cloud service: right answers, and a reason in one line for whatever cannot be answered."""
 
 import base64
+import json
 import shutil
 import signal
 import socket
@@ -82,7 +83,26 @@ def test_health_and_metadata_say_what_is_served(client):
         {"name": "logits", "datatype": "FP32", "shape": [-1, 3]},
         {"name": "tiers", "datatype": "UINT8", "shape": [-1]},
         {"name": "fallback", "datatype": "UINT8", "shape": [-1]},
+        {"name": "temperatures", "datatype": "FP32", "shape": [-1]},
+        {"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]},
     ]
+
+
+def test_probabilities_are_calibrated_and_given_where_they_are_asked_for(client):
+    def ask(features, **header):
+        headers, body = encode([Tensor("features", features)])
+        length = int(headers[HEADER_LENGTH])
+        told = json.dumps(json.loads(body[:length]) | header).encode()
+        headers[HEADER_LENGTH] = str(len(told))
+        answer = client.post(INFER, content=told + body[length:], headers=headers)
+        assert answer.status_code == 200, answer.text
+        return decode(answer.headers, answer.content, "outputs").tensors
+
+    features = np.zeros((1, 2, 2, 3), np.float16)
+    features[0, 0, 0, 2] = 2.0  # so that logits are 0, 0 and 2, and half of it by the temperature
+    (p,) = ask(features, outputs=[{"name": "probabilities"}])["probabilities"]
+    np.testing.assert_allclose(p, np.exp([0, 0, 1]) / (2 + np.e), rtol=1e-6)
+    assert set(ask(features)) == {"logits", "tiers", "fallback", "temperatures"}
 
 
 def test_it_is_not_ready_before_it_runs_nor_after():

@@ -273,7 +273,7 @@ def test_the_same_function_gives_the_same_names_of_layers(tmp_path):
 
 def test_benchmark_needs_no_keras(toy_artifact, tmp_path):
     code = (
-        "import sys; from keras_ddnn.serve.edge.benchmark import benchmark; "
+        "import sys; from keras_ddnn.serve.edge.telling.benchmark import benchmark; "
         f"benchmark({str(toy_artifact)!r}, 'float', {str(tmp_path / 'rate.json')!r}, 0.01); "
         "assert not {'keras', 'tensorflow'} & {*sys.modules}"
     )

@@ -166,7 +166,7 @@ def test_a_device_tells_its_peak_of_memory_and_the_files_that_it_needs(toy_artif
 def test_the_memory_of_the_process_that_has_started_a_device_does_not_count():
     content = bytearray(1 << 28)
     content[:: 1 << 10] = b"1" * (1 << 18)
-    code = "from keras_ddnn.serve.edge.metrics import peak_memory; print(peak_memory())"
+    code = "from keras_ddnn.serve.edge.telling.metrics import peak_memory; print(peak_memory())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 0 < int(run.stdout) < len(content)
 

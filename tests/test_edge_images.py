@@ -10,7 +10,7 @@ from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.serve.edge.__main__ import main
-from keras_ddnn.serve.edge.view import read_images
+from keras_ddnn.serve.edge.telling.view import read_images
 
 # Of a manifest.
 NO_CLASSES = {"class_names": [], "input_shape": [16, 16, 3], "input_dtype": "uint8"}

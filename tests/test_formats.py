@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from keras_ddnn.data.datasets import load, load_test
+from keras_ddnn.data.datasets import load, load_part
 from keras_ddnn.data.formats.plain_pickle import read_pickle
 
 
@@ -77,7 +77,7 @@ def test_one_pair_of_arrays_is_split_alike_in_each_class_and_by_the_seed(tmp_pat
     assert load(tmp_path / "toy.npz").fingerprint() == splits.fingerprint()
     assert load(tmp_path / "toy.npz", seed=1).fingerprint() != splits.fingerprint()
     with pytest.raises(ValueError, match="expected test data of its own, received train"):
-        load_test(tmp_path / "toy.npz")
+        load_part(tmp_path / "toy.npz", ["test"])
 
 
 def test_two_arrays_for_one_split_are_refused(tmp_path):
@@ -415,8 +415,15 @@ def test_a_packed_dataset_is_to_be_unpacked(tmp_path):
 
 
 def test_test_data_have_the_size_of_a_network_where_they_are_image_files(tmp_path):
-    assert load_test(mnist(tmp_path / "digits"), image_size=(32, 32)).images.shape[1:3] == (32, 32)
-    assert load_test(table(tmp_path), image_size=(20, 18)).images.shape == (2, 20, 18, 3)
+    assert load_part(mnist(tmp_path / "digits"), ["test"], image_size=(32, 32))[1].images.shape[
+        1:3
+    ] == (32, 32)
+    assert load_part(table(tmp_path), ["test"], image_size=(20, 18))[1].images.shape == (
+        2,
+        20,
+        18,
+        3,
+    )
     refusal(tmp_path / "digits", "image_size: expected image files", image_size=20)
 
 

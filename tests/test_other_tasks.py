@@ -35,7 +35,7 @@ from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.edge.__main__ import main
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
-from keras_ddnn.serve.edge.view import read_images
+from keras_ddnn.serve.edge.telling.view import read_images
 from keras_ddnn.serve.protocol.wire import Tensor, encode
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.known import TASKS, in_words, task_from_json

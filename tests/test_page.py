@@ -4,8 +4,10 @@ import httpx
 import numpy as np
 import pytest
 from chromium import BINARY, Page
-from toy_service import INFER, SERVED, Server, app_of
+from toy_service import INFER, SERVED, Server, app_of, served_network
 
+from keras_ddnn.serve.cloud.versions import Served
+from keras_ddnn.serve.edge.__main__ import _parser
 from keras_ddnn.serve.protocol.wire import Tensor, encode
 
 pytestmark = [
@@ -85,6 +87,63 @@ def test_the_slider_plans_another_threshold(served):
     assert page.value("document.getElementById('threshold').value") == str(plan["score_threshold"])
     expected = ["0.0 %", "80.0 %", "12"]  # 2×2×3 codes, all sent
     assert [text(page, f"plan-{name}") for name in ("local", "measure", "bytes")] == expected
+
+
+THUMB = 16  # pixels
+# The middle of the planned point and that of the thumb, in pixels from the left.
+MIDDLES = f"""(() => {{
+  const point = document.getElementById("planned-point").getBoundingClientRect();
+  const slider = document.getElementById("slider"), box = slider.getBoundingClientRect();
+  return [point.left + point.width / 2,
+          box.left + {THUMB} / 2 + slider.value * (box.width - {THUMB})];
+}})()"""
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_thumb_stands_below_the_planned_point(served, width):
+    page, _ = served
+    page.resize(width, 1000)
+    for asked, planned in ((0, 0.0), (0.3, 0.5), (1, 1.0)):  # 0.3 is nearest to 0.5
+        page.value(
+            f"(slider => {{ slider.value = {asked}; slider.dispatchEvent(new Event('input')) }})"
+            "(document.getElementById('slider'))"
+        )
+        assert page.value("+document.getElementById('slider').value") == planned
+        point, thumb = page.value(MIDDLES)
+        assert thumb == pytest.approx(point, abs=1.0)
+    assert page.value("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_arrow_keys_go_from_point_to_point(served):
+    page, _ = served
+    for key, threshold in (("ArrowRight", "0.9"), ("ArrowRight", "0.9"), ("ArrowLeft", "0.5")):
+        page.value(
+            f"document.getElementById('slider').dispatchEvent(new KeyboardEvent('keydown', "
+            f"{{key: '{key}'}}))"
+        )
+        assert page.value("document.getElementById('threshold').value") == threshold
+
+
+def test_a_reload_shows_the_threshold_of_the_new_plan(tmp_path):
+    app = app_of()
+    point = SERVED["plan"][0] | {"score_threshold": 0.125}
+    other = SERVED | {"plan": [point], "score_threshold": 0.125}
+    with Server(app) as port, Page(f"http://127.0.0.1:{port}/", tmp_path / "profile") as page:
+        page.wait_for("document.getElementById('answered').textContent == '0'")
+        page.value("choose(state.plan.length - 1)")
+        app.versions.reload(lambda: [Served(served_network, other, "ff")]).result(30)
+        page.wait_for("document.getElementById('model').textContent == 'ff'")
+        assert page.value("document.getElementById('threshold').value") == "0.125"
+        assert text(page, "trouble") == ""
+
+
+def test_it_names_its_data_and_copies_a_command_that_a_device_takes(served):
+    page, port = served
+    assert text(page, "dataset") == "toy"
+    name, command, *arguments = text(page, "command").split()
+    assert (name, command) == ("keras-ddnn", "edge")
+    options = _parser().parse_args(arguments)
+    assert (options.cloud, options.threshold) == (f"http://127.0.0.1:{port}", 0.5)
 
 
 def test_it_asks_for_the_token_and_then_works(tmp_path):

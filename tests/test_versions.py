@@ -1,6 +1,7 @@
 """Two artefacts served at once: each device is answered by its own, and a change loses nothing."""
 
 import itertools
+import shutil
 import threading
 import time
 from argparse import Namespace
@@ -9,9 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
+from toy_manifest import forge
 from toy_service import INFER, SERVED, Server
 
+from keras_ddnn.files.manifest import model_id, read_manifest
+from keras_ddnn.rules.recalibration import write_recalibration
 from keras_ddnn.serve.cloud import __main__ as command
+from keras_ddnn.serve.cloud.network import served_manifest
 from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.cloud.versions import Served
 from keras_ddnn.serve.protocol.batching import Unavailable
@@ -170,6 +175,48 @@ def test_what_cannot_be_loaded_changes_nothing_and_is_one_line(caplog):
     assert "model aa, bb is served on: the artefact is damaged" in caplog.text
 
 
+def test_a_reload_takes_up_the_recalibration_of_each_version(tmp_path, toy_artifact, monkeypatch):
+    folders = [shutil.copytree(toy_artifact, tmp_path / name / "artifact") for name in "ab"]
+    forge(folders[1], lambda manifest: manifest | {"dataset": "another"})  # and identity
+    loads = []
+
+    def load_cloud(folder, key):  # without TensorFlow
+        loads.append(folder)
+        return A.model, served_manifest(folder), model_id(folder)
+
+    monkeypatch.setattr(command, "load_cloud", load_cloud)
+    load = command._loader(Namespace(run=folders, upstream=None, onward=None, verify_key=None))
+    first, *others = load()
+
+    def temperatures(port):
+        return [temperature_of(port, served.identity) for served in (first, *others)]
+
+    app = app_of(first, *others)
+    shape = first.manifest["features"]["shape"]
+
+    def temperature_of(port, model):
+        headers, body = request(model, np.zeros((1, *shape), np.float16))
+        answer = CLIENT.post(f"http://127.0.0.1:{port}{INFER}", headers=headers, content=body)
+        told = decode(answer.headers, answer.content, "outputs").tensors["temperatures"]
+        return float(told[0])
+
+    with Server(app) as port:
+        own = temperatures(port)
+        told = {"local": 1.0, "cloud": 4.0}
+        written = write_recalibration(folders[1], read_manifest(folders[1]), {"temperatures": told})
+        untouched = app.versions.first
+        app.versions.reload(load).result(PATIENT)
+        assert temperatures(port) == [own[0], 4.0]
+        assert app.versions.first is untouched
+        written.write_text("damaged")
+        app.versions.reload(load).result(PATIENT)
+        assert temperatures(port) == [own[0], 4.0]
+        written.unlink()
+        app.versions.reload(load).result(PATIENT)
+        assert temperatures(port) == own
+    assert loads == folders
+
+
 def test_nothing_is_reloaded_before_the_service_runs():
     with pytest.raises(Unavailable, match="not running"):
         app_of(A).versions.reload(lambda: [B])
@@ -205,6 +252,7 @@ def test_the_command_loads_only_what_is_new(monkeypatch):
     monkeypatch.setattr(command, "load_cloud", load_cloud)
     monkeypatch.setattr(command, "artifact_of", lambda run: run)
     monkeypatch.setattr(command, "model_id", places.get)
+    monkeypatch.setattr(command, "served_manifest", lambda run, key, before: before)
     options = Namespace(run=["new", "old"], upstream=None, onward=None, verify_key=None)
     load = command._loader(options)
     assert load() == [A, B]

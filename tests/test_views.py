@@ -29,7 +29,7 @@ from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import Margin
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
-from keras_ddnn.serve.edge.view import read_images
+from keras_ddnn.serve.edge.telling.view import read_images
 from keras_ddnn.training.batches import augmentation
 from keras_ddnn.training.fit import fit_ddnn
 

@@ -16,6 +16,8 @@ SERVED = {
     "input_shape": [4, 4, 3],
     "input_dtype": "uint8",
     "class_names": ["a", "b", "c"],
+    "dataset": "toy",
+    "temperatures": {"local": 1.0, "cloud": 2.0},
     "score_threshold": 0.5,
     "features": {
         "shape": [2, 2, 3],

@@ -196,11 +196,11 @@ def write(
     diagnosis_figure.draw(diagnosis.as_json()).savefig(output / "diagnosis.png")
     best = finished.iloc[0]
     metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
-    policy, val_bank = kept.policy(report), kept.network.val_bank
+    policy, told = kept.policy(report), {"val_bank": kept.network.val_bank, "dataset": splits.name}
     if kept.behind:
-        _save_hops(policy, output / "artifact", val_bank)
+        _save_hops(policy, output / "artifact", **told)
     else:  # one hop, which is the artefact itself
-        save_policy(policy, output / "artifact", metrics, val_bank=val_bank)
+        save_policy(policy, output / "artifact", metrics, **told)
     _write_tensorboard(search, workspace, figure)
     recommended = machines and tradeoff.write(
         ranked, splits, workspace, machines, search.target_fraction
@@ -209,16 +209,16 @@ def write(
     return report
 
 
-def _save_hops(policy: "OffloadPolicy", folder: Path, val_bank: Bank) -> None:
+def _save_hops(policy: "OffloadPolicy", folder: Path, val_bank: Bank, dataset: str) -> None:
     """Keep an artefact a hop; without what validation data say where they do not reach a tier."""
     from keras_ddnn.deploy.tiers import save_tiers
 
     try:
-        save_tiers(policy, folder, val_bank=val_bank)
+        save_tiers(policy, folder, val_bank=val_bank, dataset=dataset)
     except ValueError as error:  # a search of hours must not end without its artefacts
         line = f"warning: {error}; artefacts are kept without it"
         console.print(line, style="red", markup=False, soft_wrap=True)
-        save_tiers(policy, folder)
+        save_tiers(policy, folder, dataset=dataset)
 
 
 def _measure(backbone: StoredNetwork) -> dict:

@@ -179,23 +179,25 @@ def load(
     return Splits(found.name, *parts, found.class_names, found.drawn_by, kept)
 
 
-def load_test(name: str | Path, trained: Mapping[str, Any] | None = None, **reading: Any) -> Split:
-    """Load the test data of a dataset alone; see ``load``, which also needs validation data.
+def load_part(
+    name: str | Path, parts: Sequence[str], trained: Mapping[str, Any] | None = None, **reading: Any
+) -> tuple[str, Split, tuple[str, ...]]:
+    """Return the first of some parts that a dataset has: its name, the data and the class names.
 
     Args:
-        name: as of ``load``.
+        name, parts: as of ``load``, which needs all; of "train", "val" and "test".
         trained: how image files are read where ``reading`` does not say; see ``Splits.reading``.
         reading: its keywords for images. ``image_size``, that of a network, is of files alone.
 
     Raises:
-        ValueError: as ``load``; or the source has no test data of its own: whoever draws them anew
-            may draw what a network was trained on.
+        ValueError: as ``load``; or there is none of these parts, which are never drawn anew here.
         DatasetMissing: as ``load``.
     """
-    splits = _load(name, None, 0, reading, (), trained)[1]
+    found, splits = _load(name, None, 0, reading, (), trained)
     received = f"{', '.join(splits)}; name a folder of images that no network was trained on"
-    _expect("test" in splits, f"{name}", "test data of its own", received)
-    return splits["test"]
+    part = next((part for part in parts if part in splits), None)
+    _expect(part, f"{name}", f"{' or '.join(parts)} data of its own", received)
+    return part, splits[part], found.class_names
 
 
 def _load(

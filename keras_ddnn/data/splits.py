@@ -1,7 +1,6 @@
 """Labelled inputs: a split, the three splits of a dataset, and a part held out of one."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -9,16 +8,13 @@ import numpy as np
 
 from keras_ddnn.data.classes import Classes, require_samples_for
 from keras_ddnn.data.rows.batches import are_batches, written_once
-from keras_ddnn.data.rows.kept import content_of, remembered
+from keras_ddnn.data.rows.fingerprint import fingerprint
 from keras_ddnn.data.rows.sizes import SMALLEST_SIDE
 from keras_ddnn.data.rows.view import (
     Array,
     Range,
-    Rows,
     as_source,
-    blocks,
     converted,
-    in_memory,
     taken,
 )
 from keras_ddnn.files.checks import expect, require_utf8
@@ -262,30 +258,8 @@ class Splits:
         Equal data have equal fingerprints whatever their name, seed or origin. Of decoded images in
         the cache it is computed once.
         """
-        arrays = [a for s in (self.train, self.val, self.test) for a in (s.images, s.labels)]
-        if all(map(in_memory, arrays)):
-            return _digest(arrays)
-        return remembered([_content(array) for array in arrays], lambda: _digest(arrays))
-
-
-def _digest(arrays: Sequence[Array]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape}{array.dtype.str}".encode())
-        for block in blocks(array):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _content(array: Array) -> str | None:
-    """Return what tells the contents of an array without reading it all from a file."""
-    if isinstance(array, Rows):
-        source, index = _content(array.source), array.index
-        known = source and replace(array, index=None).plain
-        return f"{source} {'' if index is None else _digest([index])}" if known else None
-    if in_memory(array):
-        return _digest([array])
-    return content_of(array) if isinstance(array, np.memmap) else None
+        splits = self.train, self.val, self.test
+        return fingerprint([array for s in splits for array in (s.images, s.labels)])
 
 
 def hold_out(labels, fraction, seed):

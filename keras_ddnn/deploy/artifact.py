@@ -6,6 +6,7 @@ signature tells whose artefact it is. See `save_policy(sign=…)` and `load_poli
 """
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from keras_ddnn.config.training import DDNNConfig
-from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.bank import CLOUD as CLOUD_TIER
+from keras_ddnn.data.bank import LOCAL, Bank
 from keras_ddnn.data.classes import KEY, labels_of
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.deploy.export import edge_graphs, export_cloud
@@ -44,6 +46,7 @@ from keras_ddnn.rules.calibration import Calibration, operating_points
 from keras_ddnn.rules.confidence import OffloadRule, SecondLook, Width, name_of, untrained_rules
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.known import task_as_json, task_of
+from keras_ddnn.tasks.temperature import fit_temperature
 
 README = "README.md"
 RANGE_SAMPLES = 256  # validation samples that give the ranges of codes
@@ -65,6 +68,8 @@ def save_policy(
     *,
     val_bank: Bank | None = None,
     calibration: Calibration | None = None,
+    temperatures: Mapping[str, float] | None = None,
+    dataset: str | None = None,
     graphs: bool = True,
     sign: Key | None = None,
 ) -> None:
@@ -81,8 +86,12 @@ def save_policy(
         metrics: Plain numbers to keep in the manifest.
         val_bank: Validation samples. They give the ranges of the device's int8 graph and, unless a
             bottleneck was trained with its own or the inputs travel, of the codes of features,
-            neither of which there is without them, and what other thresholds would lead to.
+            neither of which there is without them, what other thresholds would lead to, and the
+            temperatures.
         calibration: Where the threshold comes from.
+        temperatures: "local" and "cloud" → that of the tier's logits, for probabilities; those of
+            `val_bank` by default.
+        dataset: What the data are called that the validation samples come from.
         graphs: Whether to write graphs; without, the policy is saved in a blink.
         sign: A private Ed25519 key, or the PEM file that holds it: a signature of the manifest is
             written beside it, by which a reader with the public key knows whose artefact it is.
@@ -109,6 +118,7 @@ def save_policy(
             if trained_codes is None and device.sent_dtype == "float16":
                 quantisation = Quantisation.of(val_bank.edge.features[typical])
             plan = operating_points(policy.rule.score(val_bank.edge), val_bank)
+            temperatures = temperatures or fit_temperatures(val_bank)
         if graphs:
             _export(policy, new, images)
         manifest = {
@@ -136,11 +146,26 @@ def save_policy(
             manifest["task"] = task
         if not policy.classes.are_numbers:
             manifest[KEY] = list(policy.classes.values)
+        if temperatures:
+            manifest["temperatures"] = dict(temperatures)
+        if dataset is not None:
+            manifest["dataset"] = dataset
         if policy.reading is not None:
             manifest["reading"] = dict(policy.reading)
         found = [name for name in EDGE_GRAPHS.values() if (new / name).exists()]
         (new / README).write_text(model_card(manifest, found), encoding="utf-8")
         write_manifest(new, manifest, key)
+
+
+def fit_temperatures(bank: Bank) -> dict[str, float]:
+    """Return the temperature of the logits of either end of a bank, "local" and "cloud".
+
+    It is empty where outputs are no logits.
+    """
+    if "probabilities" not in bank.task.gives:
+        return {}
+    ends = {LOCAL: bank.edge.outputs, CLOUD_TIER: bank.cloud_logits}
+    return {name: fit_temperature(outputs, bank.targets) for name, outputs in ends.items()}
 
 
 def require_keepable(network: Cascade) -> None:

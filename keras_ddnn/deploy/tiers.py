@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_ddnn.data.bank import CLOUD, LOCAL, Bank
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.deploy.artifact import ARTIFACT_RULES, load_policy, save_policy
+from keras_ddnn.deploy.artifact import ARTIFACT_RULES, fit_temperatures, load_policy, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.files.atomic import replacing_folder
 from keras_ddnn.files.checks import expect
@@ -24,6 +24,7 @@ def save_tiers(
     folder: str | Path,
     *,
     val_bank: Bank | None = None,
+    dataset: str | None = None,
     graphs: bool = True,
     sign: Key | None = None,
 ) -> None:
@@ -40,6 +41,7 @@ def save_tiers(
         val_bank: Validation samples with the outputs of all tiers, as `capture` makes it. Hop k is
             given those samples alone that the gates before it send on, and of each the answer of
             the tier where it ends. See `save_policy` for what comes of them.
+        dataset: What the data are called that these samples come from.
         graphs: Whether to write graphs, without which nothing can be served.
         sign: Signs each of the artefacts; see `save_policy`.
 
@@ -51,9 +53,9 @@ def save_tiers(
     gates, cascade = policy.gates, as_cascade(policy.model)
     for gate in gates:
         name_of(gate.rule, ARTIFACT_RULES, "an artefact keeps a rule that is")
-    banks = [None] * len(gates) if val_bank is None else _banks(val_bank, gates)
+    banks = [(None, None)] * len(gates) if val_bank is None else _banks(val_bank, gates)
     with replacing_folder(folder) as new:
-        for place, (gate, bank) in enumerate(zip(gates, banks, strict=True)):
+        for place, (gate, (bank, temperatures)) in enumerate(zip(gates, banks, strict=True)):
             hop = replace(
                 policy,
                 model=cascade.hop(place),
@@ -62,7 +64,8 @@ def save_tiers(
                 later=(),
                 reading=None if place else policy.reading,
             )
-            save_policy(hop, new / str(place), val_bank=bank, graphs=graphs, sign=sign)
+            given = {"val_bank": bank, "temperatures": temperatures, "dataset": dataset}
+            save_policy(hop, new / str(place), **given, graphs=graphs, sign=sign)
 
 
 def load_tiers(folder: str | Path, verify_key: Key | None = None) -> tuple[OffloadPolicy, ...]:
@@ -88,8 +91,11 @@ def load_tiers(folder: str | Path, verify_key: Key | None = None) -> tuple[Offlo
     return policies
 
 
-def _banks(bank: Bank, gates: Sequence[Gate]) -> list[Bank]:
-    """Return for each hop what its two ends said of the samples that reach it."""
+def _banks(bank: Bank, gates: Sequence[Gate]) -> list[tuple[Bank, dict[str, float]]]:
+    """Return for each hop what its two ends said of the samples that reach it.
+
+    Beside it are the temperatures of the hop's own two tiers: behind its cloud others may answer.
+    """
     names = [*bank.tiers]
     expect(
         len(names) == len(gates) + 1, "val_bank", f"outputs of {len(gates) + 1} tiers", f"{names}"
@@ -109,6 +115,8 @@ def _banks(bank: Bank, gates: Sequence[Gate]) -> list[Bank]:
         # A device knows nothing of the tiers before it.
         device = replace(device, inputs=inputs, earlier=())
         hop = replace(bank, tiers={LOCAL: device, CLOUD: TierOutputs(behind.outputs)})
-        banks.append(hop.rows(np.flatnonzero(arrived)))
+        rows = np.flatnonzero(arrived)
+        own = {name: TierOutputs(bank.tiers[name].outputs) for name in names[place : place + 2]}
+        banks.append((hop.rows(rows), fit_temperatures(replace(bank, tiers=own).rows(rows))))
         arrived &= sent[place]
     return banks

@@ -45,15 +45,20 @@ def require_signature(content: bytes, path: Path, key: "Ed25519PublicKey") -> No
         OSError: If the file cannot be read.
         ValueError: If there is no such file, or the signature is of another key or other bytes.
     """
-    from cryptography.exceptions import InvalidSignature
-
     if not path.is_file():
         raise ValueError(
             f"{path.parent} is not signed: expected {path.name}; received none: ask whoever "
             "saved it to sign it by keras_ddnn.sign_artifact"
         )
+    require_signed(content, path.read_bytes(), path, key)
+
+
+def require_signed(content: bytes, signature: bytes, path: Path, key: "Ed25519PublicKey") -> None:
+    """Raise ValueError, which names a file, unless a signature is that of some bytes by a key."""
+    from cryptography.exceptions import InvalidSignature
+
     try:
-        key.verify(path.read_bytes(), content)
+        key.verify(signature, content)
     except InvalidSignature:
         raise ValueError(
             f"{path}: expected the signature of the key asked for; received that of another key, "

@@ -74,6 +74,7 @@ DDNN = record(
 READING = record(
     {"fit": text, "background": sequence(integer(0, 255), 3, 3), "scale": nullable(POSITIVE)}
 )
+TEMPERATURES = record(dict.fromkeys(("local", "cloud"), POSITIVE))
 QUANTISATION = record({"low": FINITE, "step": POSITIVE, "bits": one_of(4, 8)})
 
 
@@ -103,6 +104,8 @@ CONTENT = record(
         "reading": nullable(READING),  # of image files; absent or null: not known
         "rule": variants("name", RULES),
         "score_threshold": THRESHOLD,
+        "temperatures": TEMPERATURES,  # of logits, by tier; absent: not known, and 1 is meant
+        "dataset": text,  # whose samples chose the threshold; absent: not known
         "metrics": mapping(number(nan=True)),
         "calibration": nullable(CALIBRATION),
         "features": record(
@@ -119,7 +122,7 @@ CONTENT = record(
         "platform": text,
         "sha256": mapping(_sha256, 100_000, keys=_file_name),
     },
-    optional=("task", "class_values", "reading"),
+    optional=("task", "class_values", "reading", "temperatures", "dataset"),
 )
 
 # Says what is wrong between fields that are right each on its own; None if nothing is.

@@ -41,6 +41,8 @@ def wrong_of_task(content: Mapping) -> str | None:
         )
     if numbers and content.get("class_values") is not None:
         return "class_values: expected null where answers are numbers; received labels of classes"
+    if numbers and "temperatures" in content:
+        return "temperatures: expected none where answers are numbers; received those of logits"
     told = "accuracy" if task["name"] == PLAIN["name"] else "cost"
     calibration, plan = content["calibration"], content["plan"] or ()
     outcomes = {f"plan[{k}]": point for k, point in enumerate(plan)}

@@ -34,7 +34,7 @@ with extras_of_a_command():
         listening_of,
         until_a_signal,
     )
-    from keras_ddnn.serve.cloud.network import load_cloud
+    from keras_ddnn.serve.cloud.network import load_cloud, served_manifest
     from keras_ddnn.serve.cloud.service import (
         MAX_BATCH,
         MAX_DELAY,
@@ -107,7 +107,10 @@ def _reload(app: Service, load: Callable[[], list[Served]]) -> None:
 
 
 def _loader(options: argparse.Namespace) -> Callable[[], list[Served]]:
-    """Return what loads all artefacts; what it has loaded the last time is not loaded again."""
+    """Return what loads all artefacts.
+
+    A network that it has loaded the last time is not loaded again; its recalibration is read anew.
+    """
     if options.upstream is not None and len(options.run) > 1:
         raise ValueError(f"expected one RUN with --upstream; received {len(options.run)}")
     loaded: dict[str, Served] = {}
@@ -119,8 +122,12 @@ def _loader(options: argparse.Namespace) -> Callable[[], list[Served]]:
 
     def one(run: str, before: dict[str, Served]) -> Served:
         # Behind a tier between there is another artefact, which may be what is new.
-        if before and options.upstream is None and (known := model_id(artifact_of(run))) in before:
+        folder = artifact_of(run)
+        if before and options.upstream is None and (known := model_id(folder)) in before:
             found = before[known]
+            manifest = served_manifest(folder, options.verify_key, found.manifest)
+            if manifest != found.manifest:
+                found = found._replace(manifest=manifest)
         else:
             found = Served(*_load(run, options))
         return loaded.setdefault(found.identity, found)

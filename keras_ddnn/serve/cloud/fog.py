@@ -11,9 +11,9 @@ import numpy as np
 from prometheus_client import generate_latest
 
 from keras_ddnn.files.checks import expect
-from keras_ddnn.files.manifest import MANIFEST, artifact_of, model_id, read_manifest, require_next
+from keras_ddnn.files.manifest import MANIFEST, artifact_of, model_id, require_next
 from keras_ddnn.files.signature import Key
-from keras_ddnn.serve.cloud.network import ServedTier
+from keras_ddnn.serve.cloud.network import ServedTier, served_manifest
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.serve.protocol.link import CONNECTIONS
@@ -44,7 +44,10 @@ class FogTier(ServedTier):
         """Return what the runtime says, or what the tiers behind it do."""
         read = features.astype(self.runtime.manifest["input_dtype"], copy=False)
         said = self.runtime.predict(read, deadline=deadline)
-        return Answers(said.logits, said.tiers, said.fallback)
+        temperatures = said.temperatures  # None of numbers
+        if temperatures is None:
+            temperatures = np.ones(len(read), np.float32)
+        return Answers(said.logits, said.tiers, said.fallback, temperatures)
 
     def deadline(self, arrived: float, timeout: float | None) -> float:
         """Return until when the tier behind is waited for, by `time.monotonic`."""
@@ -97,7 +100,7 @@ def load_fog(
             the devices send.
     """
     folder = artifact_of(run)
-    manifest = read_manifest(folder, verify_key)
+    manifest = served_manifest(folder, verify_key)
     onward = _next_of(folder) if onward is None else artifact_of(onward)
     expect(0.0 <= reserve < float("inf"), "reserve", "seconds, at least 0", reserve)
     runtime = EdgeRuntime(onward, upstream, verify_key=verify_key, deadline_s=deadline_s, **options)

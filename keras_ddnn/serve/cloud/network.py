@@ -1,9 +1,11 @@
 """What a service answers with: the cloud's half of an artefact, or a network that asks further."""
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,12 @@ import numpy as np
 from keras_ddnn.files.manifest import CLOUD, artifact_of, model_id, read_manifest
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.signature import Key
+from keras_ddnn.rules.recalibration import read_recalibrated
 from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.tasks.known import task_of
+from keras_ddnn.tasks.temperature import temperatures_of
 
+log = logging.getLogger(__name__)
 Network = Callable[[np.ndarray], np.ndarray]
 
 
@@ -64,18 +69,48 @@ class LastTier(ServedTier):
     Attributes:
         network: What a device sends, float16 (n, h, w, f) for a feature map → logits, float32
             (n, num_classes).
+        temperature: Of these logits; see `fit_temperature`.
     """
 
     network: Network
+    temperature: float = 1.0
 
     def answer(self, features: np.ndarray, deadline: float) -> Answers:
         """Return the logits of the network."""
-        return Answers.of_one_tier(self.network(features))
+        return Answers.of_one_tier(self.network(features), self.temperature)
 
 
-def as_tier(network: Network | ServedTier) -> ServedTier:
-    """Return what a service runs; a network alone is the last tier."""
-    return network if isinstance(network, ServedTier) else LastTier(network)
+def as_tier(network: Network | ServedTier, manifest: Mapping) -> ServedTier:
+    """Return what a service runs; a network alone is the last tier, as its manifest says."""
+    if isinstance(network, ServedTier):
+        return network
+    return LastTier(network, temperatures_of(manifest)["cloud"])
+
+
+def served_manifest(
+    folder: Path, verify_key: Key | None = None, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the manifest of an artefact, as its recalibration says where there is one.
+
+    A recalibration is for the page and for probabilities, so a bad one stops no service: it is
+    logged, and what was served before is served on.
+
+    Args:
+        folder: The artefact.
+        verify_key: The public key that both must be signed by; see `read_manifest`.
+        before: The manifest that is served; by default the artefact's own.
+
+    Raises:
+        OSError: If the file of the key cannot be read.
+        ValueError: If the manifest is damaged, not signed as asked for, or names no task.
+    """
+    manifest = read_manifest(folder, verify_key)
+    task_of(manifest)  # which is refused before anything is loaded, if it is none
+    try:
+        return read_recalibrated(folder, manifest, verify_key)
+    except (OSError, ValueError) as error:
+        log.warning("a recalibration is not taken up: %s", " ".join(str(error).split()))
+        return dict(before or manifest)
 
 
 def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
@@ -86,7 +121,8 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
         verify_key: The public key that the artefact must be signed by; see `read_manifest`.
 
     Returns:
-        The network, which has run once, the manifest and the model id: what `make_app` needs.
+        The network, which has run once, the manifest, as its recalibration says where there is one,
+        and the model id: what `make_app` needs.
 
     Raises:
         OSError: If the file of the key cannot be read.
@@ -95,8 +131,7 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
             compute.
     """
     folder = artifact_of(run)
-    manifest = read_manifest(folder, verify_key)
-    task_of(manifest)  # which is refused before anything is loaded, if it is none
+    manifest = served_manifest(folder, verify_key)
     if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
         raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")
 

@@ -21,17 +21,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.types import Scope
 
+from keras_ddnn.serve.cloud.description import NAME, metadata_of, state_of
 from keras_ddnn.serve.cloud.gate import Count, Gate, GateLimits, Headers, Refused, come_again
 from keras_ddnn.serve.cloud.kept import KeptSamples, require_keepable
 from keras_ddnn.serve.cloud.metrics import CloudMetrics
 from keras_ddnn.serve.cloud.network import Network, ServedTier
 from keras_ddnn.serve.cloud.versions import Served, Version, Versions
-from keras_ddnn.serve.protocol.answers import FALLBACK, LOGITS, TIERS
 from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
-from keras_ddnn.serve.protocol.wire import DATATYPE_OF, MAX_HEADER, WireError, decode, encode
+from keras_ddnn.serve.protocol.wire import MAX_HEADER, WireError, decode, encode
 
-NAME = "ddnn"  # of the model, in the paths of the protocol
 MODEL = f"/v2/models/{NAME}"
 INFER = re.compile(rf"{MODEL}(?:/versions/([^/]+))?/infer")
 READY = re.compile(rf"/v2/health/ready|{MODEL}(?:/versions/([^/]+))?/ready")
@@ -74,9 +73,10 @@ def make_app(
     Features whose logits are not finite are refused with 422, for no answer can be told from them.
     What the protocol knows and this service does not do is refused too, not passed over.
 
-    Beside the logits it says which tier has made them, `tiers`, and whether one behind it failed,
-    `fallback`; see `Answers`. A request may say by `timeout`, in microseconds, how long its sender
-    waits. By `model`, or by its path, it names the version that shall answer.
+    Beside the logits it says which tier has made them, `tiers`, whether one behind it failed,
+    `fallback`, and their `temperatures`; see `Answers`. Calibrated `probabilities` are given where
+    a request asks for them by name. A request may say by `timeout`, in microseconds, how long its
+    sender waits. By `model`, or by its path, it names the version that shall answer.
 
     Args:
         model: What a device sends, float16 (n, h, w, f) for a feature map → logits, float32
@@ -157,7 +157,7 @@ def make_app(
         metrics.answered(len(said), asked.answered_locally, len(body), version.identity)
         if asked.images is not None:
             metrics.show(asked.images, version.in_words(said.logits))
-        tensors = [tensor for tensor in said.as_tensors() if tensor.name in asked.outputs]
+        tensors = said.as_tensors(asked.outputs)
         answer, content = encode(tensors, kind="outputs", model_name=NAME, request_id=asked.id)
         metrics.seconds.observe(time.perf_counter() - scope["since"])
         return Response(content, headers=answer)
@@ -188,7 +188,7 @@ def make_app(
     @app.get(MODEL + "/versions/{asked}")
     async def metadata(request: Request) -> dict:
         version = require_version(request)
-        return _metadata(version.manifest, versions.identities)
+        return metadata_of(version.manifest, versions.identities)
 
     @app.post(MODEL + "/versions/{asked}/infer")
     async def unknown_version(request: Request) -> dict:  # a known one does not come here
@@ -209,12 +209,7 @@ def make_app(
 
     @app.get("/state")
     async def state() -> dict:
-        keys, first = ("plan", "score_threshold", "features"), versions.first
-        task = first.task
-        told = {name: getattr(task.measure, name) for name in ("name", "title", "higher_is_better")}
-        own = {"model": first.identity, "behind": first.tier.state(), "measure": told}
-        own["versions"] = versions.identities
-        return metrics.as_json() | {key: first.manifest[key] for key in keys} | own
+        return metrics.as_json() | state_of(versions)
 
     @app.get("/")
     async def page() -> Response:
@@ -266,22 +261,3 @@ def refuse_in_one_line(app: FastAPI, count: Count) -> None:
         return Response(text, error.status_code, error.headers, "application/json")
 
     app.add_exception_handler(AnyHTTPException, refuse)
-
-
-def _metadata(manifest: Mapping, identities: list[str]) -> dict:
-    def tensor(name, datatype, shape):
-        return {"name": name, "datatype": datatype, "shape": [-1, *shape]}
-
-    sent = manifest["features"]
-    sent_dtype = np.dtype(sent["dtype"])
-    return {
-        "name": NAME,
-        "versions": identities,
-        "platform": "tensorflow_savedmodel",
-        "inputs": [tensor("features", DATATYPE_OF[sent_dtype], sent["shape"])],
-        "outputs": [
-            tensor(LOGITS, "FP32", [len(manifest["class_names"])]),
-            tensor(TIERS, "UINT8", []),
-            tensor(FALLBACK, "UINT8", []),
-        ],
-    }

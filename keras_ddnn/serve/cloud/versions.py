@@ -54,7 +54,7 @@ class Version:
     def __init__(self, served: Served, *, max_queue: int, **queue: Any):
         self.served = served
         self.manifest, self.identity = served.manifest, served.identity
-        self.tier = as_tier(served.model)
+        self.tier = as_tier(served.model, served.manifest)
         self.batcher = Batcher(
             self.tier.answer, max_queue=max_queue, at_once=self.tier.at_once, **queue
         )

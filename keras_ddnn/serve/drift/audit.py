@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_ddnn.data.classes import Classes
 from keras_ddnn.files.checks import require_fraction, require_probability
 from keras_ddnn.serve.drift.sequential_test import ExcessTest
+from keras_ddnn.tasks.arrays import Numbers
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
 
@@ -121,6 +123,27 @@ class Audit:
             "drop": self.drop.status(),
             "disagreement": self.disagreement.status(),
         }
+
+
+def audited_numbers(
+    classes: Classes | Numbers, labels: np.ndarray | None, count: int
+) -> np.ndarray:
+    """Return what the audit takes as the truth about `count` samples, of shape (count,).
+
+    Args:
+        classes: The user's labels, or that there are numbers in their place.
+        labels: Of the samples, (count,), as for `EdgeRuntime.predict`; None if there are none.
+
+    Returns:
+        Class numbers, -1 where they are not known; or numbers, NaN where they are not known.
+
+    Raises:
+        ValueError: If there is not one label a sample, or training did not have one.
+    """
+    labels = np.full(count, None) if labels is None else labels
+    if np.shape(labels) != (count,):
+        raise ValueError(f"expected {count} labels; received shape {np.shape(labels)}")
+    return classes.encode_known(labels)
 
 
 def bound_of(task: Task) -> float:

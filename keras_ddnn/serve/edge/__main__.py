@@ -1,37 +1,45 @@
 """The command line of a device.
 
     python -m keras_ddnn.serve.edge RUN --cloud http://HOST:PORT --images FOLDER
+    python -m keras_ddnn.serve.edge RUN --images FOLDER --threshold=0.3 --output - --format jsonl
     python -m keras_ddnn.serve.edge RUN --cloud http://HOST:PORT --check
 
 It needs NumPy and LiteRT, but neither TensorFlow nor Keras.
 """
 
 import argparse
+import os
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
     import numpy as np
+    from rich.console import Console
 
     from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
     from keras_ddnn.data.rows.sizes import FIT_HELP, Fit
-    from keras_ddnn.files.checks import require_count
+    from keras_ddnn.files.atomic import replacing_file
+    from keras_ddnn.files.checks import expect, require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
     from keras_ddnn.files.signals import ending_of, interruptible
-    from keras_ddnn.serve.edge.background import MAX_BYTES as SPOOL_BYTES
-    from keras_ddnn.serve.edge.benchmark import benchmark
-    from keras_ddnn.serve.edge.metrics import served
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
-    from keras_ddnn.serve.edge.view import live_view, read_images, show_check, show_report
+    from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
+    from keras_ddnn.serve.edge.sending.budget import SendingBudget
+    from keras_ddnn.serve.edge.telling.benchmark import benchmark
+    from keras_ddnn.serve.edge.telling.metrics import served
+    from keras_ddnn.serve.edge.telling.predictions import Format, as_text, rows_of
+    from keras_ddnn.serve.edge.telling.view import live_view, read_samples, show_check, show_report
     from keras_ddnn.serve.protocol.limits import MAX_BYTES
     from keras_ddnn.serve.protocol.token_file import read_token
 
 
+STDOUT = "-"
 AS_TRAINED = "; as in training where the artefact says so"
 
 
@@ -57,9 +65,13 @@ class _Done:
     """What a device has answered so far."""
 
     runtime: EdgeRuntime | None = None
+    console: Console = field(default_factory=Console)
     outputs: list[np.ndarray] = field(default_factory=list)
     labels: np.ndarray | None = None
     total: int = 0
+    output: str | None = None
+    form: Format = "csv"
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def told(self) -> str:
@@ -70,10 +82,22 @@ class _Done:
             else "no image is classified yet"
         )
 
+    def tell(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Take predictions: for standard output they are printed, for a file kept."""
+        rows = list(rows)
+        if self.output == STDOUT:
+            print(as_text(rows, self.form, header=not self.rows), end="", flush=True)
+            rows = rows[:1]  # which says that there is a header
+        self.rows += rows
+
     def show(self) -> None:
+        """Print the report, and write predictions to their file."""
+        if self.output not in (None, STDOUT):
+            with replacing_file(self.output) as file:
+                file.write(as_text(self.rows, self.form, header=True).encode())
         outputs = np.concatenate(self.outputs)
         labels = None if self.labels is None else self.labels[: len(outputs)]
-        show_report(self.runtime, outputs, labels)
+        show_report(self.runtime, outputs, labels, self.console)
 
 
 def _run(options, done: _Done) -> None:
@@ -85,17 +109,25 @@ def _run(options, done: _Done) -> None:
             found = runtime.check(options.batch)
         show_check(options.cloud, runtime, found, options.batch)
         sys.exit(2 if found.failure else 0)
+    done.output, done.form = options.output, options.format or "csv"
+    if done.output == STDOUT:
+        done.console = Console(stderr=True)
+    elif done.output is not None:
+        parent = Path(done.output).absolute().parent
+        fits = os.access(parent, os.W_OK) and not Path(done.output).is_dir()
+        expect(fits, "--output", "a file in a folder that can be written", done.output)
     _classify(runtime, options, done)
     done.show()
     if runtime.guard:
-        print(*runtime.guard.status()["alarms"] or ["no drift was noticed"], sep="\n")
+        alarms = runtime.guard.status()["alarms"] or ["no drift was noticed"]
+        print(*alarms, sep="\n", file=done.console.file)
 
 
 def _runtime_of(options) -> EdgeRuntime:
     require_count(batch=options.batch)
     if options.check and not options.cloud:
         raise ValueError("--check expects --cloud, the service to check; received none")
-    return EdgeRuntime(
+    runtime = EdgeRuntime(
         options.run,
         options.cloud,
         graph=options.graph,
@@ -106,9 +138,13 @@ def _runtime_of(options) -> EdgeRuntime:
         guarded=options.guard,
         max_bytes=options.max_bytes,
         verify_key=options.verify_key,
+        budget=SendingBudget(options.max_samples_per_minute, options.max_bytes_per_minute),
         spool=options.spool,
         spool_bytes=options.spool_bytes,
     )
+    if options.threshold is not None:
+        runtime.score_threshold = options.threshold
+    return runtime
 
 
 def _classify(runtime, options, done: _Done) -> None:
@@ -119,12 +155,13 @@ def _classify(runtime, options, done: _Done) -> None:
         if options.metrics_port is not None:
             address = options.metrics_host, options.metrics_port
             port = stack.enter_context(served(metrics.registry, *address))
-            print(f"metrics: http://{options.metrics_host}:{port}/metrics", flush=True)
+            told = f"metrics: http://{options.metrics_host}:{port}/metrics"
+            print(told, file=done.console.file, flush=True)
         if options.cloud:
             # A service that would answer nothing is better known before images are read.
             runtime.check(options.batch)
             runtime.require_welcome()
-        images, labels = read_images(
+        images, labels, ids = read_samples(
             options.images,
             options.dataset,
             runtime.manifest,
@@ -135,13 +172,24 @@ def _classify(runtime, options, done: _Done) -> None:
             fit=options.fit,
         )
         done.labels, done.total = labels, len(images)
-        stack.enter_context(live_view(len(images), metrics, lambda: runtime.breaker))
+        view = live_view(len(images), metrics, lambda: runtime.breaker, done.console)
+        stack.enter_context(view)
         for start in range(0, len(images), options.batch):
             part = slice(start, start + options.batch)
             answer = runtime.predict(images[part], None if labels is None else labels[part])
             done.outputs.append(answer.logits)
+            if done.output is not None:
+                names = runtime.manifest["class_names"]
+                done.tell(rows_of(answer, ids[part], runtime.task, names))
             runtime.require_welcome()
         runtime.flush()
+
+
+def _threshold(text: str) -> float:
+    threshold = float(text)
+    if np.isnan(threshold):
+        raise ValueError
+    return threshold
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,6 +217,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--token-file", type=Path, help="a file with the service's token")
     add("--ca", type=Path, help="a PEM file; the service's certificate is signed by one of these")
     add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
+    add("--threshold", type=_threshold, metavar="SCORE", help="offload scores from here on")
+    add("--output", metavar="FILE", help="write predictions to a file; - for standard output")
+    add("--format", choices=get_args(Format), help="of the predictions (csv)")
+    add("--max-samples-per-minute", type=int, help="send no more; the others are answered here")
+    add("--max-bytes-per-minute", type=int, help="send no more; the others are answered here")
     add("--limit", type=int, help="classify the first so many images only")
     add("--batch", type=int, default=1, help="images a call (%(default)s)")
     add(

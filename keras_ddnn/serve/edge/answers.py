@@ -1,10 +1,13 @@
 """What a device says: of samples, and of its cloud."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from keras_ddnn.serve.edge.settings import Settings
 from keras_ddnn.serve.protocol.causes import Unanswered
+from keras_ddnn.tasks.temperature import probabilities_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,9 @@ class EdgeAnswer:
             one, 1 for the service that was asked, more for one that this service has asked.
         fallback_behind: Whether the service answered in place of one behind it that failed, bool of
             shape (n,).
+        settings: What has decided: the threshold, and whose it is.
+        temperatures: Of the logits of the tier that answered, float32 of shape (n,); None where
+            outputs are no logits.
     """
 
     classes: np.ndarray
@@ -35,6 +41,22 @@ class EdgeAnswer:
     logits: np.ndarray
     tiers: np.ndarray
     fallback_behind: np.ndarray
+    settings: Settings | None = None
+    temperatures: np.ndarray | None = None
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Calibrated probabilities of the classes, by the tier that answered, float32 (n, k).
+
+        ValueError is raised where outputs are no logits.
+        """
+        if self.temperatures is None:
+            raise ValueError(
+                "probabilities: expected an artefact that answers classes; received numbers"
+            )
+        if self.settings:
+            _ = self.settings.known_temperatures  # or it is said that they are not known
+        return probabilities_at(self.logits, self.temperatures)
 
     @property
     def fallback(self) -> np.ndarray:

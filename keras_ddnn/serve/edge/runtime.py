@@ -11,24 +11,18 @@ import numpy as np
 
 from keras_ddnn.data.classes import labels_of
 from keras_ddnn.files.checks import require_choice, require_count, require_inputs, require_positive
-from keras_ddnn.files.manifest import (
-    EDGE_GRAPHS,
-    artifact_of,
-    inputs_name,
-    model_id,
-    read_manifest,
-)
+from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, inputs_name, model_id, read_manifest
 from keras_ddnn.files.signature import Key
-from keras_ddnn.rules.confidence import offloads
-from keras_ddnn.serve.drift.audit import differ_and_lost
+from keras_ddnn.serve.drift.audit import audited_numbers, differ_and_lost
 from keras_ddnn.serve.drift.guard import DriftGuard
 from keras_ddnn.serve.edge.answers import CloudCheck, EdgeAnswer
-from keras_ddnn.serve.edge.background import MAX_BYTES as SPOOL_BYTES
-from keras_ddnn.serve.edge.background import Background, require_background
 from keras_ddnn.serve.edge.device_graph import bytes_of_files, graph_of, open_graph
-from keras_ddnn.serve.edge.metrics import EdgeMetrics
-from keras_ddnn.serve.edge.questions import Questions
-from keras_ddnn.serve.edge.requests import RequestWriter
+from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
+from keras_ddnn.serve.edge.sending.background import questions_of, require_background
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.requests import RequestWriter
+from keras_ddnn.serve.edge.settings import CurrentSettings
+from keras_ddnn.serve.edge.telling.metrics import EdgeMetrics
 from keras_ddnn.serve.protocol.causes import Unanswered
 from keras_ddnn.serve.protocol.limits import MAX_BYTES, MAX_SAMPLES
 from keras_ddnn.serve.protocol.link import CloudLink
@@ -61,7 +55,11 @@ class EdgeRuntime:
         max_bytes: Length of the longest request body that the service takes. What would be longer
             is sent in several requests.
         max_samples: The most that the service takes of one request.
-        verify_key: The public key that the artefact must be signed by; see `read_manifest`.
+        budget: How much may be sent in a minute, beside what `check` sends; None for no limit. What
+            would be more is answered here, with the cause "over-budget"; from a spool it is sent
+            later.
+        verify_key: The public key that the artefact must be signed by, and recalibrations of it;
+            see `read_manifest`.
         spool: A folder. If given, every answer is the local network's, at once, and what is
             offloaded is kept there until it has been sent with its image in the background, also
             by a later process. The artefact must read images, and the cloud be told to keep them;
@@ -71,9 +69,11 @@ class EdgeRuntime:
 
     Attributes:
         score_threshold: Samples with a score at or above it are offloaded, unless guarded. It may
-            be changed.
+            be set while the device runs; None returns to that of the artefact, or of its
+            recalibration.
         guard: The drift guard, or None.
-        manifest: Manifest of the artefact.
+        current: Reads recalibrations; a new one is taken up by the next call of `predict`.
+        manifest: Manifest of the artefact, as it was saved.
         task: What its answers are: it makes them of the outputs, here or of the cloud.
         classes: The labels it answers in, `Classes`, or `Numbers`.
         identity: Identity of the artefact, see `model_id`.
@@ -85,7 +85,7 @@ class EdgeRuntime:
     Raises:
         ValueError: If a file of the artefact is missing or damaged, it holds no such graph or
             nothing that a guard needs, an argument is out of range, or a request of one sample is
-            longer than `max_bytes`.
+            longer than `max_bytes` or than the budget.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class EdgeRuntime:
         guarded: bool = False,
         max_bytes: int = MAX_BYTES,
         max_samples: int = MAX_SAMPLES,
+        budget: SendingBudget | None = None,
         verify_key: Key | None = None,
         spool: Path | str | None = None,
         spool_bytes: int = SPOOL_BYTES,
@@ -115,7 +116,7 @@ class EdgeRuntime:
         self.task, self.classes = task_of(self.manifest), labels_of(self.manifest)
         if spool is not None:
             require_background(self.manifest, cloud_url, guarded)
-        self.guard = DriftGuard.of(self.manifest) if guarded else None
+        self.current = CurrentSettings(folder, self.manifest, verify_key, guarded=guarded)
         path = graph_of(folder, self.manifest, graph)
         self._sent = self.manifest["features"]
         self._inputs_name = inputs_name(self.manifest["input_dtype"])
@@ -128,20 +129,18 @@ class EdgeRuntime:
             max_bytes=max_bytes,
             max_samples=max_samples if spool is None else min(max_samples, BATCH),
             keeps=spool is not None,
+            budget=budget,
         )
         device = open_graph(path, self.manifest)
         self._run = device.get_signature_runner()
         self._running = Lock()
         self.metrics = EdgeMetrics()
         self.metrics.files.set(bytes_of_files(path))
+        self.metrics.watch(self.current)
         sent = self.metrics.count_sent
         link = cloud_url and CloudLink(cloud_url, token, failures, rest_s, sent, ca=ca)
-        self._questions = Questions(self.requests, link)
-        if spool is not None:
-            kept = Background(self.requests, link, spool, spool_bytes, self.metrics.registry)
-            kept.start()
-            self._questions = kept
-        self.score_threshold = self.manifest["score_threshold"]
+        kept = spool, spool_bytes, self.metrics.registry
+        self._questions = questions_of(self.requests, link, budget, *kept)
         self.deadline_s, self.max_bytes = deadline_s, max_bytes
 
     def predict(
@@ -150,6 +149,7 @@ class EdgeRuntime:
         labels: np.ndarray | None = None,
         *,
         deadline: float | None = None,
+        score_threshold: float | None = None,
     ) -> EdgeAnswer:
         """Answer about images or other inputs, n at least 1; no fault of the network is raised.
 
@@ -160,28 +160,29 @@ class EdgeRuntime:
                 where not, a negative number that is no class, an empty string or None. Where
                 answers are numbers the true ones, NaN or None where they are unknown.
             deadline: For the answer, by `time.monotonic`, in place of `deadline_s` from now.
+            score_threshold: For this call alone; by default the attribute of this name.
 
         Raises:
             ValueError: If the images are of another shape or type than the artefact's, there is
-                not one label an image, or training did not have a label.
+                not one label an image, training did not have a label, or there is a threshold
+                beside a guard.
         """
         begin = time.monotonic()
         require_inputs(images, self.manifest["input_shape"], self.manifest["input_dtype"])
-        labels = np.full(len(images), None) if labels is None else labels
-        if np.shape(labels) != (len(images),):
-            received = f"received shape {np.shape(labels)}"
-            raise ValueError(f"expected {len(images)} labels; {received}")
-        numbers = self.classes.encode_known(labels)
+        numbers = audited_numbers(self.classes, labels, len(images))
+        # One for all of the call, whatever changes meanwhile.
+        settings = self.current.now().with_threshold(score_threshold, "call")
         deadline = begin + self.deadline_s if deadline is None else deadline
-        parts = [
-            self._predict(*(a[start : start + BATCH] for a in (images, numbers)), deadline)
-            for start in range(0, len(images), BATCH)
-        ]
-        logits, scores, offloaded, causes, tiers, failed = map(np.concatenate, zip(*parts))
+        rows = [slice(start, start + BATCH) for start in range(0, len(images), BATCH)]
+        parts = [self._predict(images[part], numbers[part], deadline, settings) for part in rows]
+        logits, *columns, temperatures = map(np.concatenate, zip(*parts))
+        scores, offloaded, causes, tiers, failed = columns
         classes = self.classes.decode(self.task.answers(logits), self.task.refusal)
         seconds = time.monotonic() - begin
         causes = causes.astype(str)
-        answer = EdgeAnswer(classes, scores, offloaded, causes, seconds, logits, tiers, failed)
+        told = settings, temperatures if "probabilities" in self.task.gives else None
+        columns = classes, scores, offloaded, causes
+        answer = EdgeAnswer(*columns, seconds, logits, tiers, failed, *told)
         self.metrics.count(answer, self.breaker)
         return answer
 
@@ -201,6 +202,24 @@ class EdgeRuntime:
         except Unanswered as error:
             failure = error
         return CloudCheck(failure, time.monotonic() - begin, samples, len(body))
+
+    @property
+    def score_threshold(self) -> float:
+        """The threshold in use; see the attributes of the class."""
+        return self.current.now().score_threshold
+
+    @score_threshold.setter
+    def score_threshold(self, score_threshold: float | None) -> None:
+        self.current.set_threshold(score_threshold)
+
+    @property
+    def guard(self) -> DriftGuard | None:
+        """The drift guard; a recalibration gets a new one."""
+        return self.current.now().guard
+
+    @guard.setter
+    def guard(self, guard: DriftGuard | None) -> None:
+        self.current.guard_by(guard)
 
     @property
     def breaker(self) -> str:
@@ -240,41 +259,38 @@ class EdgeRuntime:
     def __exit__(self, *_):
         self.close()
 
-    def _predict(self, images, labels, deadline):
+    def _predict(self, images, labels, deadline, settings):
         outputs = self._infer(images)
         sends = images if self._sent["are_inputs"] else outputs["features"]
         scores, local = outputs["score"], outputs["local_logits"]
-        offloaded, drawn = self._decide(scores)
+        offloaded, drawn = settings.decide(scores)
         self._questions.answered_here(int(np.sum(~offloaded)))
         n = len(images)
         logits, tiers = local.copy(), np.zeros(n, int)  # of the cloud where it has answered
         failed, answered, causes = np.zeros(n, bool), np.zeros(n, bool), np.full(n, "", object)
+        temperatures = np.full(n, settings.temperatures["local"], np.float32)
         sent = np.flatnonzero(offloaded | drawn)
-        for part in self.requests.parts(len(sent)):
+        for part, said in self._questions.in_parts(sends[sent], images[sent], deadline):
             rows = sent[part]
-            try:
-                said = self._questions.about(sends[rows], images[rows], deadline)
-            except Unanswered as error:
-                causes[rows[offloaded[rows]]] = error.cause
-            else:
-                logits[rows], answered[rows] = said.logits, True
-                tiers[rows], failed[rows] = said.tiers + 1, said.fallback
+            if isinstance(said, Unanswered):
+                causes[rows[offloaded[rows]]] = said.cause
+                continue
+            logits[rows], answered[rows] = said.logits, True
+            tiers[rows], failed[rows] = said.tiers + 1, said.fallback
+            # Of tiers that the artefact does not know, the service alone can say them.
+            known = np.where(said.tiers == 0, settings.temperatures["cloud"], said.temperatures)
+            temperatures[rows[offloaded[rows]]] = known[offloaded[rows]]
         if (learnt := drawn & answered).any():
             said = (array[learnt] for array in (local, logits, labels))
             known = self.classes.is_known(labels[learnt])
-            self.guard.learn(offloaded[learnt], *differ_and_lost(self.task, *said, known))
+            settings.guard.learn(offloaded[learnt], *differ_and_lost(self.task, *said, known))
         # What was sent for an audit alone is answered here.
         logits = np.where(offloaded[:, None], logits, local)
-        return logits, scores, offloaded, causes, tiers * offloaded, failed & offloaded
+        told = tiers * offloaded, failed & offloaded, temperatures
+        return logits, scores, offloaded, causes, *told
 
     def _infer(self, images):
         with self._running:
             # The arrays belong to the interpreter, and change with its next run.
             outputs = self._run(**{self._inputs_name: images})
             return {name: array.copy() for name, array in outputs.items()}
-
-    def _decide(self, scores):
-        """Return which samples to offload, and which to audit."""
-        if self.guard:
-            return self.guard.decide(scores)
-        return offloads(scores, self.score_threshold), np.zeros(len(scores), bool)

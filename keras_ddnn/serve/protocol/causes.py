@@ -28,6 +28,7 @@ from typing import Literal, get_args
 # "no-cloud"         not asked: there is none
 # "deferred"         not waited for: the sample is on disk, and sent in the background
 # "not-kept"         the sample was to be sent in the background, and cannot be kept until then
+# "over-budget"      not asked: as much was sent as may be sent in a minute
 Cause = Literal[
     "refused-400",
     "refused-422",
@@ -50,8 +51,10 @@ Cause = Literal[
     "no-cloud",
     "deferred",
     "not-kept",
+    "over-budget",
 ]
 CAUSES: tuple[str, ...] = get_args(Cause)
+NOT_ASKED = frozenset({"circuit-open", "no-time", "no-cloud"})  # nothing was sent
 # These stay until somebody changes the URL, the token, the artefact or the service.
 LASTING = frozenset(
     {

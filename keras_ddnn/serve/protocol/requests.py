@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_ddnn.data.quantisation import Quantisation
-from keras_ddnn.serve.protocol.answers import OUTPUTS
+from keras_ddnn.serve.protocol.answers import OUTPUTS, PROBABILITIES
 from keras_ddnn.serve.protocol.limits import KEEP_ID, MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
 from keras_ddnn.serve.protocol.wire import Message, WireError
+from keras_ddnn.tasks.known import task_of
 
 PARAMETERS = ("model", "answered_locally", "binary_data_output", "timeout", "keep")
 OUTPUT_PARAMETERS = ("binary_data",)
@@ -25,7 +26,7 @@ class InferRequest(NamedTuple):
         answered_locally: Samples the device has answered itself since its last request.
         id: The device's name for the request; None where it gave none.
         timeout: Seconds that the device waits from when it sent; None where it does not say.
-        outputs: Of `OUTPUTS`, those that the answer shall have.
+        outputs: Of `offered_outputs`, those that the answer shall have.
         keep: The id by which the images are to be kept, `KEEP_ID`; None if they are not.
     """
 
@@ -36,6 +37,16 @@ class InferRequest(NamedTuple):
     timeout: float | None
     outputs: tuple[str, ...]
     keep: str | None
+
+
+def offered_outputs(manifest: Mapping) -> tuple[str, ...]:
+    """Return the outputs that a request may ask for, the last one by its name alone.
+
+    Args:
+        manifest: Of the artefact; only where its outputs are logits it has probabilities.
+    """
+    has_probabilities = PROBABILITIES in task_of(manifest).gives
+    return (*OUTPUTS, PROBABILITIES) if has_probabilities else OUTPUTS
 
 
 Reader = Callable[[Message], InferRequest]
@@ -56,6 +67,7 @@ def request_reader(manifest: Mapping, max_samples: int) -> Reader:
     shape, are_inputs = tuple(sent["shape"]), sent["are_inputs"]
     may_share = manifest["input_dtype"] == "uint8"
     known = {"features", "images"} if may_share else {"features"}
+    offered = offered_outputs(manifest)
     quantisation = Quantisation.from_json(sent["quantisation"])
     shapes = {sent["dtype"]: shape}
     if quantisation:
@@ -70,7 +82,7 @@ def request_reader(manifest: Mapping, max_samples: int) -> Reader:
                 f"expected a tensor features{' and perhaps images' * may_share}; received "
                 f"{brief(list(tensors))}"
             )
-        _require_what_is_done(parameters, wanted)
+        _require_what_is_done(parameters, wanted, offered)
         local = _count(parameters, "answered_locally", MAX_ANSWERED_LOCALLY)
         # As in Triton, whose clients send it, in microseconds; 0 stands for none.
         timeout = _count(parameters, "timeout", MAX_TIMEOUT) / 1e6 or None
@@ -100,12 +112,12 @@ def request_reader(manifest: Mapping, max_samples: int) -> Reader:
     return read
 
 
-def _require_what_is_done(parameters, wanted) -> None:
+def _require_what_is_done(parameters, wanted, offered) -> None:
     """Refuse what the protocol knows and this service does not do, rather than pass over it."""
     names = [name for name, _ in wanted]
-    if set(names) - set(OUTPUTS) or len(set(names)) < len(names):
+    if set(names) - set(offered) or len(set(names)) < len(names):
         raise WireError(
-            "expected the output logits, once, and perhaps tiers and fallback; received "
+            f"expected the output logits, once, and perhaps {', '.join(offered[1:])}; received "
             f"{brief(names)}"
         )
     for known, given in (

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.files.checks import require_count
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
 from keras_ddnn.serve.protocol.answers import Answers
 from keras_ddnn.serve.protocol.limits import LONGEST_KEEP_ID, MAX_ANSWERED_LOCALLY, MAX_TIMEOUT
 from keras_ddnn.serve.protocol.wire import Tensor, decode, encode
@@ -22,16 +23,18 @@ class RequestWriter:
         max_bytes: Length of the longest body.
         max_samples: Most samples of one request.
         keeps: Whether requests shall ask the cloud to keep their samples.
+        budget: No request is more than a minute of it lets through; None for no limit.
 
     Attributes:
         identity: See above.
         sample_bytes: Bytes of a sample in a request.
+        header_bytes: The most that a request has beside its samples.
         samples: The most that one request holds.
         longest: Bytes of a request of as many.
 
     Raises:
-        ValueError: If a request of one sample is longer than `max_bytes`, or the artefact reads no
-            images that could be shared.
+        ValueError: If a request of one sample is longer than `max_bytes` or than the budget, or the
+            artefact reads no images that could be shared.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class RequestWriter:
         max_bytes: int,
         max_samples: int,
         keeps: bool = False,
+        budget: SendingBudget | None = None,
     ):
         require_count(max_bytes=max_bytes, max_samples=max_samples)
         features = manifest["features"]
@@ -65,14 +69,16 @@ class RequestWriter:
         _, body = self.write(*self._blank(1), MAX_ANSWERED_LOCALLY, MAX_TIMEOUT / 1e6, keep)
         # The header grows with the digits of the number of samples and of their bytes.
         digits = len(str(max_samples)) + len(str(max_bytes))
-        header = len(body) - self.sample_bytes + digits * len(tensors)
-        self.samples = min(max_samples, (max_bytes - header) // self.sample_bytes)
+        self.header_bytes = len(body) - self.sample_bytes + digits * len(tensors)
+        self.samples = min(max_samples, (max_bytes - self.header_bytes) // self.sample_bytes)
         if self.samples < 1:
             raise ValueError(
-                f"expected max_bytes of at least {header + self.sample_bytes}, for one sample of "
-                f"this artefact; received {max_bytes}"
+                f"expected max_bytes of at least {self.header_bytes + self.sample_bytes}, for one "
+                f"sample of this artefact; received {max_bytes}"
             )
-        self.longest = header + self.samples * self.sample_bytes
+        if budget is not None:
+            self.samples = budget.most(self.samples, self.header_bytes, self.sample_bytes)
+        self.longest = self.header_bytes + self.samples * self.sample_bytes
 
     def parts(self, count: int) -> Iterator[slice]:
         """Return which of `count` samples go into each request."""

@@ -1,8 +1,9 @@
 """The images that a device is given, and what a person sees of its work."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -10,15 +11,15 @@ from rich.live import Live
 from rich.table import Table
 
 from keras_ddnn.data.classes import Classes, labels_of
-from keras_ddnn.data.datasets import as_split, load_test
+from keras_ddnn.data.datasets import as_split, load_part
 from keras_ddnn.data.formats.archives import read_npz
 from keras_ddnn.data.formats.folders import images_below, say_passed_over
 from keras_ddnn.data.rows.images import chosen_reading, read_groups
-from keras_ddnn.data.splits import InputType
+from keras_ddnn.data.splits import InputType, Split
 from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.serve.edge.answers import CloudCheck
-from keras_ddnn.serve.edge.metrics import EdgeMetrics
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.serve.edge.telling.metrics import EdgeMetrics
 from keras_ddnn.tasks.known import REFUSED, task_of
 
 # Causes for which it is not known whether there is anybody.
@@ -27,13 +28,32 @@ UNKNOWN = "of the cloud's nothing is known"
 SAME_MODEL = {None: "the cloud's too", "wrong-model": "and the cloud serves another"}
 
 
-def read_images(
+class Samples(NamedTuple):
+    """What a device is given.
+
+    Attributes:
+        inputs: uint8 of shape (n, h, w, c), or what else the artefact reads.
+        labels: The user's labels or the true numbers (n,); None where they are not known.
+        ids: Paths of image files in their folder, or places in the data, from 0; n of them.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray | None
+    ids: Sequence[str | int]
+
+
+def read_images(*source: Any, **reading: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return inputs and labels of `read_samples`."""
+    return read_samples(*source, **reading)[:2]
+
+
+def read_samples(
     folder: str | None,
     dataset: str | None,
     manifest: Mapping,
     limit: int | None = None,
     **reading,
-) -> tuple[np.ndarray, np.ndarray | None]:
+) -> Samples:
     """Read images from a folder, or the test data of a dataset.
 
     For an artefact that reads no images, the test data are `x_test` and `y_test` of a `.npz` file.
@@ -47,10 +67,6 @@ def read_images(
         limit: How many to take, from the first; None for all.
         reading: `channels`, `background`, `scale` and `fit` of `load`. Image files are brought to
             the size of the artefact, and what is not given is as its manifest says of training.
-
-    Returns:
-        uint8 of shape (n, h, w, c), or what else the artefact reads, and the user's labels or the
-        true numbers (n,), None where they are not known.
 
     Raises:
         ValueError: If the artefact reads no images and the dataset is no `.npz` file, or several
@@ -75,11 +91,11 @@ def read_images(
         expect("test" in found.inputs, f"{dataset}", "arrays x_test and y_test", "no test data")
         given = found.inputs["test"], found.labels["test"]
         test = as_split(*given, what="test", classes=classes, reads=reads)
-        return test.images[:limit], test.user_labels[:limit]
+        return _first(test, limit)
     reading["image_size"], trained = reads.shape[-3:-1], manifest.get("reading")
     if folder is None:
-        test = load_test(dataset, trained, **reading)
-        return test.images[:limit], test.user_labels[:limit]
+        _, test, _ = load_part(dataset, ("test",), trained, **reading)
+        return _first(test, limit)
     root, passed = Path(folder), Counter()
     files = list(images_below(root, passed))
     if not files:
@@ -97,16 +113,24 @@ def read_images(
     reading = chosen_reading(reading, trained)
     ((images, _),) = read_groups([files], root, cached=False, **reading)
     say_passed_over(root, passed)
-    return images, labels
+    return Samples(images, labels, [file.relative_to(root).as_posix() for file in files])
 
 
-def live_view(total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> Live:
+def _first(split: Split, limit: int | None) -> Samples:
+    inputs = split.images[:limit]
+    return Samples(inputs, split.user_labels[:limit], range(len(inputs)))
+
+
+def live_view(
+    total: int, metrics: EdgeMetrics, breaker: Callable[[], str], console: Console | None = None
+) -> Live:
     """Return a context that shows the counters of a device while it works.
 
     Args:
         total: Number of images.
         metrics: Metrics of the device.
         breaker: Returns the state of its circuit breaker.
+        console: Where it is shown; standard output by default.
     """
 
     def show():
@@ -116,16 +140,23 @@ def live_view(total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> L
         table.add_row("circuit breaker", breaker())
         return table
 
-    return Live(get_renderable=show, refresh_per_second=4, transient=True)
+    # Where predictions go to standard output, nothing else does.
+    return Live(get_renderable=show, console=console, refresh_per_second=4, transient=True)
 
 
-def show_report(runtime: EdgeRuntime, outputs: np.ndarray, labels: np.ndarray | None) -> None:
+def show_report(
+    runtime: EdgeRuntime,
+    outputs: np.ndarray,
+    labels: np.ndarray | None,
+    console: Console | None = None,
+) -> None:
     """Print what a device did, and how good that was where labels are known.
 
     Args:
         runtime: The device.
         outputs: What the networks that answered have said, (n, ...); see `EdgeAnswer.logits`.
         labels: The user's labels, or the true numbers, (n,); None where they are not known.
+        console: Where it is printed; standard output by default.
     """
     metrics, task = runtime.metrics, runtime.task
     numbers = metrics.numbers()
@@ -139,7 +170,7 @@ def show_report(runtime: EdgeRuntime, outputs: np.ndarray, labels: np.ndarray | 
         told = float(task.measure.of(costs.sum(), len(costs)))
         name, is_share = task.measure.title.partition(" (")[0], task.measure.higher_is_better
         table.add_row(name, f"{told:.2%}" if is_share else f"{told:.4g}")
-    Console().print(table)
+    (console or Console()).print(table)
 
 
 def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck, asked: int) -> None:
@@ -189,6 +220,8 @@ def _table(metrics, numbers, title) -> Table:
     add("answered here, as the cloud did not answer", "fallback")
     for cause, count in metrics.causes().items():
         table.add_row(f"  because of {cause}", f"{count:,}")
+    for source, (threshold, count) in metrics.thresholds().items():
+        table.add_row(f"threshold {threshold:.6g} ({source})", f"{count:,}")
     sent = numbers["sent_bytes"]
     table.add_row("bytes sent", f"{sent:,} ({sent / n:,.0f} an image)")
     table.add_row("memory of this process, at its peak", f"{numbers['peak_memory_bytes']:,} bytes")

@@ -13,11 +13,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect
-from keras_ddnn.serve.edge.questions import Questions
-from keras_ddnn.serve.edge.requests import RequestWriter
-from keras_ddnn.serve.edge.spool import DISK, HASH, Spool
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.questions import Questions
+from keras_ddnn.serve.edge.sending.requests import RequestWriter
+from keras_ddnn.serve.edge.sending.spool import DISK, HASH, Spool
 from keras_ddnn.serve.protocol.answers import Answers
-from keras_ddnn.serve.protocol.causes import Unanswered
+from keras_ddnn.serve.protocol.causes import NOT_ASKED, Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink
 from keras_ddnn.serve.protocol.wire import decode
 
@@ -40,6 +41,8 @@ class Background(Questions):
         link: To the cloud.
         folder, max_bytes: See `Spool`.
         registry: Gets the metrics of the spool.
+        budget: How much may be sent in a minute, by whatever attempt; None for no limit. What would
+            be more waits on disk.
 
     Raises:
         ValueError: As `Spool` does; or if two of the longest requests do not fit into `max_bytes`.
@@ -52,8 +55,9 @@ class Background(Questions):
         folder: str | Path,
         max_bytes: int,
         registry: CollectorRegistry,
+        budget: SendingBudget | None = None,
     ):
-        super().__init__(requests, link)
+        super().__init__(requests, link, budget)
         least = 2 * (HASH + 4096 + requests.longest)
         expect(max_bytes >= least, "spool_bytes", f"at least {least}, two requests", max_bytes)
         new = partial(Counter, registry=registry)
@@ -78,6 +82,10 @@ class Background(Questions):
     def start(self) -> None:
         """Send in a thread from now on."""
         self._worker.start()
+
+    def allowed(self, count: int) -> int:
+        """Return `count`: on disk there is room for all, and nothing is sent yet."""
+        return count
 
     def about(self, features: np.ndarray, images: np.ndarray, deadline: float) -> Answers:
         """Keep samples to be sent.
@@ -109,7 +117,8 @@ class Background(Questions):
         return self.spool.samples
 
     def deliver(self) -> bool:
-        """Send what waits, the oldest first, until all has arrived or an attempt fails.
+        """Send what waits, the oldest first, until all has arrived, an attempt fails, or as much
+        was sent as may be sent in a minute.
 
         Returns:
             Whether nothing is left.
@@ -119,6 +128,10 @@ class Background(Questions):
             while held := self.spool.hold(unknown):
                 entry, written = held
                 text, _, body = written.partition(b"\n")
+                size = entry.samples, len(body)
+                if not self._budget.take_whole(*size):
+                    self.spool.release()
+                    return False
                 try:
                     # The answer may be of a model with other classes; that one came is enough.
                     self._link.ask(
@@ -126,6 +139,8 @@ class Background(Questions):
                     )
                 except Unanswered as error:
                     self._log_once(error)
+                    if error.cause in NOT_ASKED:
+                        self._budget.give_back(*size)
                     if error.cause in HOPELESS:
                         self.spool.remove(entry, error.cause)
                         continue
@@ -165,6 +180,22 @@ class Background(Questions):
 
     def _count_dropped(self, reason: str, samples: int) -> None:
         self._dropped.labels(reason).inc(samples)
+
+
+def questions_of(
+    requests: RequestWriter,
+    link: CloudLink | None,
+    budget: SendingBudget | None,
+    spool: str | Path | None,
+    spool_bytes: int,
+    registry: CollectorRegistry,
+) -> Questions:
+    """Return what asks at once, or, given a spool, what sends in the background from now on."""
+    if spool is None:
+        return Questions(requests, link, budget)
+    questions = Background(requests, link, spool, spool_bytes, registry, budget)
+    questions.start()
+    return questions
 
 
 def require_background(manifest: Mapping, cloud_url: str | None, guarded: bool) -> None:

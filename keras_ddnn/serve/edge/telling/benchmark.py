@@ -11,7 +11,7 @@ from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checks import require_choice, require_positive
 from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, inputs_name, read_manifest
 from keras_ddnn.serve.edge.device_graph import bytes_of_files, open_graph
-from keras_ddnn.serve.edge.metrics import peak_memory
+from keras_ddnn.serve.edge.telling.metrics import peak_memory
 
 SECONDS = 5.0
 LEAST_RUNS = 10  # though they take longer

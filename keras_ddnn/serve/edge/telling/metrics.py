@@ -6,6 +6,7 @@ from collections import Counter as CountOf
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -21,6 +22,7 @@ from prometheus_client import (
 )
 
 from keras_ddnn.serve.edge.answers import EdgeAnswer
+from keras_ddnn.serve.edge.settings import CurrentSettings
 
 LATEST = 10_000  # requests, of whose latencies percentiles are taken
 ANSWERS = ("local", "cloud", "fallback")
@@ -97,11 +99,32 @@ class EdgeMetrics:
             "Most bytes of memory that the process has had at once",
             registry=self.registry,
         ).set_function(peak_memory)
+        self._threshold = Gauge(
+            "ddnn_edge_score_threshold", "Of the latest call", registry=self.registry
+        )
+        self._by_source = Counter(
+            "ddnn_edge_threshold_samples",
+            "Samples, by whose threshold decided",
+            ["source"],
+            registry=self.registry,
+        )
+        self._recalibrations = Gauge(
+            "ddnn_edge_recalibrations",
+            "Recalibrations that were taken up, and files of them that were not",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._thresholds: dict[str, tuple[float, int]] = {}
         self._latest = deque(maxlen=LATEST)
         self._causes, self._by_tier = CountOf(), CountOf()
         self._lock = Lock()  # so that a reader sees no half of a call
         for answer in ANSWERS:
             self._samples.labels(answer)
+
+    def watch(self, current: CurrentSettings) -> None:
+        """Tell of the recalibrations that are read."""
+        for outcome in ("taken_up", "refused"):
+            self._recalibrations.labels(outcome).set_function(partial(getattr, current, outcome))
 
     def count_sent(self, size: int) -> None:
         """Count the bytes of a request that is being sent."""
@@ -116,6 +139,8 @@ class EdgeMetrics:
         """
         offloaded, causes, seconds = answer.offloaded, answer.causes, answer.seconds
         fallback = causes != ""
+        settings, guard = answer.settings, answer.settings.guard
+        threshold = guard.controller.score_threshold if guard else settings.score_threshold
         counts = (~offloaded).sum(), (offloaded & ~fallback).sum(), fallback.sum()
         with self._lock:
             for who, count in zip(ANSWERS, counts):
@@ -127,6 +152,10 @@ class EdgeMetrics:
             for tier, count in CountOf(answer.tiers.tolist()).items():
                 self._tiers.labels(str(tier)).inc(count)
                 self._by_tier[tier] += count
+            self._threshold.set(threshold)
+            self._by_source.labels(settings.source).inc(len(causes))
+            _, before = self._thresholds.get(settings.source, (threshold, 0))
+            self._thresholds[settings.source] = threshold, before + len(causes)
             self._seconds.observe(seconds)
             self._open.set(state == "open")
             self._latest.append(seconds)
@@ -135,6 +164,14 @@ class EdgeMetrics:
         """Return the samples that fell back by cause, the most frequent first."""
         with self._lock:
             return dict(self._causes.most_common())
+
+    def thresholds(self) -> dict[str, tuple[float, int]]:
+        """Return by whose threshold samples were decided, the latest of it, and how many samples.
+
+        See `Settings.source`; they are in the order in which they were used first.
+        """
+        with self._lock:
+            return dict(self._thresholds)
 
     def by_tier(self) -> dict[int, int]:
         """Return the samples by how many tiers behind this one answered, the nearest first."""

@@ -2,13 +2,15 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from threading import Lock
 
 import numpy as np
 
-from keras_ddnn.serve.edge.requests import RequestWriter
+from keras_ddnn.serve.edge.sending.budget import SendingBudget
+from keras_ddnn.serve.edge.sending.requests import RequestWriter
 from keras_ddnn.serve.protocol.answers import Answers
-from keras_ddnn.serve.protocol.causes import Unanswered
+from keras_ddnn.serve.protocol.causes import NOT_ASKED, Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink
 
 log = logging.getLogger(__name__)
@@ -20,13 +22,20 @@ class Questions:
     Args:
         requests: Writes them.
         link: To the cloud; None if there is none, and nothing is answered.
+        budget: How much may be sent in a minute; None for no limit.
 
     Attributes:
         refusal: See `EdgeRuntime`.
     """
 
-    def __init__(self, requests: RequestWriter, link: CloudLink | None):
+    def __init__(
+        self,
+        requests: RequestWriter,
+        link: CloudLink | None,
+        budget: SendingBudget | None = None,
+    ):
         self.requests = requests
+        self._budget = budget or SendingBudget()
         self.refusal: Unanswered | None = None
         self._link = link
         self._counting = Lock()  # held while one of these, or `refusal`, is read and changed
@@ -48,8 +57,34 @@ class Questions:
         with self._counting:
             self._untold += count
 
+    def in_parts(
+        self, features: np.ndarray, images: np.ndarray, deadline: float
+    ) -> Iterator[tuple[slice, Answers | Unanswered]]:
+        """Ask about n samples, in as many requests as they need; yield what came of each part.
+
+        Args: see `about`; n may be 0.
+        """
+        for part in self.requests.parts(len(features)):
+            end = part.start + self.allowed(len(features[part]))
+            if part.start < end:
+                asked = slice(part.start, end)
+                try:
+                    yield asked, self.about(features[asked], images[asked], deadline)
+                except Unanswered as error:
+                    yield asked, error
+            over = slice(end, min(part.stop, len(features)))
+            if over.start < over.stop:
+                yield over, Unanswered("as much was sent as may be in a minute", "over-budget")
+
+    def allowed(self, count: int) -> int:
+        """Return how many of `count` samples may be asked about now, in one request.
+
+        They are counted as sent, and `about` is to be called with them.
+        """
+        return self._budget.take(count, self.requests.header_bytes, self.requests.sample_bytes)
+
     def about(self, features: np.ndarray, images: np.ndarray, deadline: float) -> Answers:
-        """Return what the cloud says of samples.
+        """Return what the cloud says of samples, as many as are `allowed`.
 
         Args: see `RequestWriter.write`; the deadline is by `time.monotonic`.
 
@@ -67,6 +102,10 @@ class Questions:
                 self._untold += told
             if isinstance(error, Unanswered):
                 self._log_once(error)
+                if error.cause in NOT_ASKED:
+                    n, requests = len(features), self.requests
+                    size = requests.header_bytes + n * requests.sample_bytes
+                    self._budget.give_back(n, size)
             raise
 
     def ask(self, headers, body: bytes, count: int, deadline: float) -> Answers:
