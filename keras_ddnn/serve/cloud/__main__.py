@@ -11,13 +11,13 @@ It gathers requests into batches, and shows at `/` where it works on the curve o
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_count, require_positive
+    from keras_ddnn.files.notices import tell_event
     from keras_ddnn.serve.cloud.listening import (
         add_listening_options,
         listening_of,
@@ -63,7 +63,8 @@ def _serve(options: argparse.Namespace) -> None:
         max_delay=options.max_delay_ms / 1000,
     )
     log_to_stderr()
-    print(f"serving {options.run}, model {identity}, at {listening.url}", file=sys.stderr)
+    said = f"serving {options.run}, model {identity}, at {listening.url}"
+    tell_event("serving", said, run=options.run, model=identity, url=listening.url)
     server_of(app, most=listening.room, tls=listening.tls).run(sockets=[listening.listener])
 
 

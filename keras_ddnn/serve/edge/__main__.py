@@ -22,6 +22,7 @@ with extras_of_a_command():
     from keras_ddnn.data.rows.sizes import FIT_HELP, Fit
     from keras_ddnn.files.checks import require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
+    from keras_ddnn.files.notices import add_forms, said_as
     from keras_ddnn.files.signals import ending_of, interruptible
     from keras_ddnn.serve.edge.benchmark import benchmark
     from keras_ddnn.serve.edge.metrics import served
@@ -39,7 +40,7 @@ def main(arguments=None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     done = _Done()
-    with interruptible() as received:
+    with said_as(options), interruptible() as received:
         try:
             return _run(options, done)
         except (OSError, ValueError) as error:
@@ -86,8 +87,6 @@ def _run(options, done: _Done) -> None:
         sys.exit(2 if found.failure else 0)
     _classify(runtime, options, done)
     done.show()
-    if runtime.guard:
-        print(*runtime.guard.status()["alarms"] or ["no drift was noticed"], sep="\n")
 
 
 def _runtime_of(options) -> EdgeRuntime:
@@ -179,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--guard", action="store_true", help="hold the local fraction, and audit what that costs")
     add("--metrics-port", type=int, help="serve counters to Prometheus at this port; 0: a free one")
     add("--metrics-host", default="127.0.0.1", help="and at this address (%(default)s)")
+    add_forms(parser)
     return parser
 
 

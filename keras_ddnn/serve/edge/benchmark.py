@@ -10,6 +10,7 @@ from keras_ddnn.evaluation.cut_latency import RATE
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checks import require_choice, require_positive
 from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, inputs_name, read_manifest
+from keras_ddnn.files.notices import tell_result
 from keras_ddnn.serve.edge.device_graph import open_graph
 
 SECONDS = 5.0
@@ -70,4 +71,5 @@ def benchmark(run: str | Path, graph: str, path: str | Path, seconds: float = SE
     found = measure(run, graph, seconds)
     write_json(path, found)
     rate = f"{found[RATE] / 1e9:.3g} GMAC/s" if found[RATE] else "unknown multiply-adds"
-    print(f"{1e3 * found['seconds_per_sample']:.3f} ms a sample, {rate}: {path}")
+    said = f"{1e3 * found['seconds_per_sample']:.3f} ms a sample, {rate}: {path}"
+    tell_result(said, found | {"file": path})
