@@ -64,6 +64,13 @@ def test_who_asks_for_the_chatter_gets_it(monkeypatch):
     assert "oneDNN custom" in run(CHATTER.format(end="")).stderr
 
 
+def test_who_asks_for_warnings_does_not_get_the_line_of_the_converter(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    said = run(CHATTER.format(end="")).stderr
+    assert "oneDNN custom" in said
+    assert "fully_quantize" not in said
+
+
 def test_tensorflow_starts_without_a_word(monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     done = run("import keras_ddnn; keras_ddnn.build_ddnn")

@@ -45,7 +45,7 @@ def head_trials(
     import_tensorflow()
     import keras
 
-    from keras_ddnn.training.tensorboard import write_hparams, write_scalars
+    from keras_ddnn.training.tensorboard import write_hparams, write_scalars, write_text
 
     keras.backend.clear_session()  # the worker is reused
     start = time.perf_counter()
@@ -59,9 +59,11 @@ def head_trials(
         if key in recorded or key not in heads:
             continue
         history = heads[key].history
-        log = workspace.output / "tensorboard" / trial.name()
+        log = workspace.log(trial)
         write_scalars(log, {f"head/{name}": values for name, values in history.items()})
-        write_hparams(log, key, trial.choices(), measured[key])
+        write_hparams(log, log.name, trial.choices(), measured[key])
+        networks = ", ".join(workspace.log(member).name for member in trial.members)
+        write_text(log, "head", {"trial": key, "networks": networks} | trial.choices())
         with sealed_folder(records.weights(key)) as new:
             description = heads[key].save(new)
         records.write(
