@@ -3,11 +3,13 @@
 import argparse
 import importlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -23,21 +25,18 @@ from keras_ddnn.serve import demo
 from keras_ddnn.serve.edge.__main__ import main as edge
 
 ROOT = Path(__file__).parent.parent
-RATES = [
-    "--device-gmacs",
-    "1",
-    "--cloud-gmacs",
-    "9",
-    "--bandwidth-mbps",
-    "9",
-    "--round-trip-ms",
-    "9",
-]
-CUTS = ["paper", "--input-shape", "16", "16", "3", "--classes", "3", *RATES]
+RATES = {"device-gmacs": 1, "cloud-gmacs": 9, "bandwidth-mbps": 9, "round-trip-ms": 9}
+MODEL = ["paper", "--input-shape", "16", "16", "3", "--classes", "3"]
+CUTS = [*MODEL, *(f"--{name}={value}" for name, value in RATES.items())]
+
+
+def no_logging():
+    """Have notices on standard error, as in a program that sets up no logging."""
+    return patch.object(logging.getLogger(), "handlers", [])
 
 
 def say(form):
-    with said_as(argparse.Namespace(form=form)):
+    with no_logging(), said_as(argparse.Namespace(form=form)):
         print("a table")
         notice("a choice")
         tell_result("the result", {"audc": np.float32(0.5), "gain": float("nan"), "of": (1, None)})
@@ -67,7 +66,8 @@ def test_json_has_standard_output_for_itself(capsys):
 def test_what_comes_after_a_command_is_said_as_before(capsys):
     say("quiet")
     capsys.readouterr()
-    notice("another choice")
+    with no_logging():
+        notice("another choice")
     tell_result("another result", {})
     assert capsys.readouterr() == ("another result\n", "note: another choice\n")
 
