@@ -9,7 +9,7 @@ from tune.space import SearchConfig
 from tune.specs import NetworkSpec, Trial
 
 TRIALS, TENSORBOARD = "trials", "tensorboard"
-RUN_DIGITS = 10  # of an address; two of 1,000 trials share them once in two million searches
+RUN_DIGITS = 8  # of an address; two of 1,000 trials share them once in 8,000 searches
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Workspace:
         """
         is_network = isinstance(work, NetworkSpec)
         address = self.backbone(work).name if is_network else self.key(work)
-        what = "network" if is_network else "head"
+        what = "net" if is_network else "head"
         return self.output / TENSORBOARD / f"{what}-{address[:RUN_DIGITS]}"
 
     def _network(self, spec: NetworkSpec) -> str | None:

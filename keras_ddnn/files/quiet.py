@@ -15,6 +15,8 @@ CHATTER = (
     rf"{ALWAYS}|I\d{{4}} |W\d{{4}} .*(tf_tfl_flatbuffer_helpers|flatbuffer_export)\.cc:"
     r"|WARNING: All log messages before absl::InitializeLog|To enable the following instructions: "
     r"|INFO: Created TensorFlow Lite "
+    # It then takes other kernels for float16, which is no error.
+    r"|E\d{4} .*\] oneDNN supports DT_HALF only on "
 )
 if not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg"))):
     # That a machine without a GPU has none is no error, though TensorFlow calls it one.
