@@ -91,6 +91,16 @@ def finished(tmp_path, toy_artifact, data, expected) -> Path:
     return bank.folder
 
 
+def test_scripts_are_told_of_a_capture_in_json_and_quiet_people_in_a_line(run, finished):
+    code, out, _ = run("--json")
+    assert (code, len(out)) == (0, 1)
+    content = json.loads(out[0])
+    assert content.pop("output") == str(finished)
+    assert content == {"split": "val", "samples": 1120, "shards": 3, "kept": 3}
+    code, out, err = run("--quiet")
+    assert (code, len(out), err) == (0, 1, [])
+
+
 def assert_same(bank: Bank, expected: Bank) -> None:
     assert [*bank.tiers] == [*expected.tiers]
     for name, tier in expected.tiers.items():

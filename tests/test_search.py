@@ -93,6 +93,18 @@ def backbones_of(output):
     return sorted((output.parent / "backbones").iterdir())
 
 
+def workspace_of(search, output):
+    return Workspace(load(search.dataset).fingerprint(), output.parent / "backbones", output)
+
+
+def text_of(log, tag):
+    """Return each text that the Text tab of TensorBoard shows of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(log)).Reload().Tensors(tag)
+    return [event.tensor_proto.string_val[0].decode() for event in events]
+
+
 def contents(folder):
     """Every file with its time: equal as long as nothing is written again."""
     return {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
@@ -186,10 +198,25 @@ def test_every_file_of_the_results_is_there(search, output):
 def test_tensorboard_has_a_log_of_every_backbone_and_trial(search, output):
     logs = {path.parent.relative_to(output) for path in output.rglob("events.out.tfevents.*")}
     runs = {path.parts[1] for path in logs if len(path.parts) > 1}
-    trials = {trial.name() for trial in search.grid()}
+    workspace = workspace_of(search, output)
+    trials = {workspace.log(trial).name for trial in search.grid()}
     assert len(trials) == 8
-    assert runs == trials | {f"backbone-lambda{weight}-seed0" for weight in search.lambda_local}
+    assert runs == trials | {workspace.log(network).name for network in search.backbones()}
+    assert max(map(len, runs)) < 20  # a longer one is broken over lines
     assert Path("tensorboard") in logs  # the figure and the columns of the HParams table
+
+
+def test_the_text_of_a_run_tells_what_its_short_name_does_not(search, output):
+    workspace = workspace_of(search, output)
+    trial = search.grid()[-1]
+    (head,), (network,) = (
+        text_of(workspace.log(work), tag)
+        for work, tag in ((trial, "head"), (trial.members[0], "network"))
+    )
+    assert f"| trial | `{workspace.key(trial)}` |" in head
+    assert f"| networks | `{workspace.log(trial.members[0]).name}` |" in head
+    assert "| local_fraction | `0.7` |" in head
+    assert "| lambda_local | `0.7` |" in network
 
 
 def test_the_curves_of_the_report_start_at_the_cloud_and_end_at_the_local_accuracy(output):

@@ -48,7 +48,7 @@ def refused(capsys, tmp_path):
         output = [] if "--output" in arguments else ["--output", str(tmp_path / "out")]
         assert main([*arguments, *output]) == 2
         out, err = capsys.readouterr()
-        assert out == ""
+        assert not out or (out.startswith("search of ") and out.count("\n") == 1)
         assert err.startswith("error: ")
         assert err.count("\n") == 1
         return err
@@ -393,6 +393,43 @@ def test_a_search_of_which_all_failed_says_why(monkeypatch, capsys, tmp_path, to
     assert err.count("\n") == 1
 
 
+def test_a_plan_for_scripts_is_one_object_and_a_quiet_one_a_line(tmp_path, toy_npz, capsys):
+    asked = ["--dataset", toy_npz, "--output", str(tmp_path / "out"), "--dry-run"]
+    assert main([*asked, "--json"]) == 0
+    out, err = capsys.readouterr()
+    plan = json.loads(out)
+    assert plan["backbones"] == plan["backbones_to_train"] == 2
+    assert err.startswith("search of ")
+    assert main([*asked, "--quiet"]) == 0
+    assert capsys.readouterr().out == f"2 backbones and {plan['trials']} head trials are to do\n"
+
+
+FIRST_LINE = """
+import sys
+from tune.search import main
+
+class Said(Exception):
+    pass
+
+def write(text):
+    heavy = {"ray", "tensorflow", "keras", "pandas", "scipy"} & sys.modules.keys()
+    print(text.strip(), sorted(heavy), file=sys.stderr)
+    sys.exit()
+
+sys.stdout.write = write
+main(sys.argv[1:])
+"""
+
+
+def test_the_first_line_is_there_before_anything_heavy_is_imported(tmp_path, toy_npz):
+    asked = ["--dataset", toy_npz, "--output", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_LINE, *asked], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.startswith("search of ")
+    assert done.stderr.endswith(" []\n")
+
+
 TERMINATED = """
 import sys, time
 from tune import cluster, driver
@@ -420,6 +457,7 @@ def test_a_terminated_search_ends_with_143_and_leaves_nothing(tmp_path, toy_npz)
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert search.stdout.readline().startswith("search of ")
     assert search.stdout.readline() == "training\n"
     search.terminate()
     _, err = search.communicate(timeout=30)

@@ -25,6 +25,7 @@ from keras_ddnn.files.atomic import require_writable
 from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.files.checksums import sha256
 from keras_ddnn.files.manifest import MANIFEST, artifact_of, read_manifest
+from keras_ddnn.files.notices import add_forms, progress_bar, said_as, tell_result
 from tune import cluster
 from tune.failures import run_command
 from tune.output import alone_in
@@ -38,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code, see `tune.failures.run_command`."""
     options = _parser().parse_args(arguments)
     go_on = "run the same command again to go on"
-    return run_command(partial(_run, options), go_on, traceback=options.traceback)
+    with said_as(options):
+        return run_command(partial(_run, options), go_on, traceback=options.traceback)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -71,10 +73,10 @@ def _run(options: argparse.Namespace) -> None:
             finally:
                 cluster.stop()
     count = len(source.shards)
-    print(
-        f"{len(split):,} {options.split} samples are in {output}: {count} shards, of which "
-        f"{count - len(missing)} were there"
-    )
+    there = count - len(missing)
+    said = f"{len(split):,} {options.split} samples are in {output}: {count} shards, of which "
+    content = {"split": options.split, "samples": len(split), "shards": count, "kept": there}
+    tell_result(f"{said}{there} were there", content | {"output": output})
 
 
 def by_workers(jobs: Iterable[Job]) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
@@ -114,11 +116,9 @@ def _with_progress(
     results: Iterable[tuple[str, Any]], bank: ShardedBank, missing: dict[str, slice]
 ) -> Iterator[tuple[str, Any]]:
     """Yield what is given, and show on a terminal how many samples have been."""
-    from tqdm import tqdm
-
     here = sum(rows.stop - rows.start for rows in missing.values())
     total = bank.source.rows
-    bar = tqdm(desc="capture", total=total, initial=total - here, unit=" samples", disable=None)
+    bar = progress_bar(desc="capture", total=total, initial=total - here, unit=" samples")
     with bar:
         for name, outputs in results:
             yield name, outputs
@@ -190,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--address", help="of a running Ray cluster; default: Ray on this machine")
     add("--num-cpus", type=int, help="cores of the local Ray; default: all")
+    add_forms(parser)
     return parser
 
 

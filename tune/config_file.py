@@ -5,8 +5,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from keras_ddnn.files.checks import expect
 from tune.space import SearchConfig
 
@@ -41,6 +39,8 @@ def read_config(path: str | Path) -> SearchConfig:
 
 
 def _parsed(path: Path) -> Any:
+    import yaml
+
     text = path.read_text(encoding="utf-8")
     try:
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
 from keras_ddnn.evaluation.payload import FORMS
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import replacing_file, write_json
+from keras_ddnn.files.notices import tell_result
 from keras_ddnn.files.quiet import import_tensorflow
+from keras_ddnn.files.records import as_json
 from tune import cluster, summary, tradeoff
 from tune.failures import grouped
 from tune.plan import Plan, gigabytes
@@ -29,7 +32,7 @@ from tune.space import SearchConfig
 from tune.specs import DIMENSIONS, NetworkSpec, Trial
 from tune.stored import StoredNetwork
 from tune.summary import console
-from tune.workspace import Workspace
+from tune.workspace import TENSORBOARD, Workspace
 
 if TYPE_CHECKING:
     from keras_ddnn.deploy.policy import OffloadPolicy
@@ -51,6 +54,8 @@ def show_plan(plan: Plan) -> None:
     table.add_row("disk for weights and banks", "", gigabytes(plan.disk_bytes))
     table.add_row("memory for arrays", "", gigabytes(plan.array_bytes))
     console.print(table)
+    said = f"{plan.backbones_to_train} backbones and {plan.trials_to_run} head trials are to do"
+    tell_result(said, asdict(plan))
 
 
 class BackboneProgress:
@@ -259,13 +264,14 @@ def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
 
 
 def _write_tensorboard(search, workspace, figure):
-    from keras_ddnn.training.tensorboard import write_figure, write_hparams_experiment
+    from keras_ddnn.training.tensorboard import write_figure, write_hparams_experiment, write_text
 
-    root = workspace.output / "tensorboard"
+    root = workspace.output / TENSORBOARD
     for backbone in search.backbones():
         if backbone.deployed:
-            log = workspace.backbone(backbone) / "tensorboard"
-            shutil.copytree(log, root / f"backbone-{backbone.name()}", dirs_exist_ok=True)
+            log = workspace.log(backbone)
+            shutil.copytree(workspace.backbone(backbone) / TENSORBOARD, log, dirs_exist_ok=True)
+            write_text(log, "network", {"network": backbone.name()} | as_json(backbone.ddnn))
     write_figure(root, "accuracy against local fraction", figure)
     choices = {name: list(getattr(search, name)) for name in DIMENSIONS}
     write_hparams_experiment(root, choices, HPARAMS_METRICS)

@@ -11,6 +11,7 @@ from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
 from keras_ddnn.deploy.cuts_command import add_machines, machines_of
 from keras_ddnn.files.manifest import hops_of, sign_artifact
+from keras_ddnn.files.notices import add_forms, said_as
 from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
@@ -34,14 +35,19 @@ def main(arguments=None) -> int:
     that was interrupted, 143 for one that was terminated, and 129 for one whose terminal has gone.
     """
     options = _parser().parse_args(arguments)
-    return run_command(
-        partial(_run, options), "pass --resume to go on", traceback=options.traceback
-    )
+    with said_as(options):
+        return run_command(
+            partial(_run, options), "pass --resume to go on", traceback=options.traceback
+        )
 
 
 def _run(options) -> None:
     search = _search_config(options)
-    # Imported only now, so that --help and a misspelt option answer at once.
+    networks = len(search.backbones())
+    # As Python writes them: a path may hold what no terminal can show.
+    said = f"search of {search.dataset!r}, networks: {networks}, into {options.output!r}"
+    print(said, flush=True)
+    # Imported only now, so that --help, a misspelt option and the first line come at once.
     from tune import driver, report
 
     key, machines = _key(options.sign), machines_of(options)
@@ -118,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="where each head trial becomes a run too, beside results.csv",
     )
+    add_forms(parser)
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--traceback", action="store_true", help="where an error comes from, instead of one line")
 

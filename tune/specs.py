@@ -1,6 +1,5 @@
 """What is trained: the networks and the head trials of a search."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from keras_ddnn.config.head import HeadConfig
@@ -113,7 +112,7 @@ class NetworkSpec:
         """Return what tells it from the other networks of a search, fit for a folder's name."""
         part = "" if self.fold is None else f"-fold{self.fold}"
         part += "-along" if self.along else ""
-        return f"{_part([self])}-seed{self.ddnn.seed}{part}"
+        return f"{_part(self)}-seed{self.ddnn.seed}{part}"
 
 
 @dataclass(frozen=True)
@@ -139,15 +138,6 @@ class Trial:
         folds = range(LABEL_SOURCES[self.head.labels].folds)
         return [*self.members, *(member.of_fold(fold) for member in self.members for fold in folds)]
 
-    def name(self) -> str:
-        """Return what tells it from the other trials of a search, fit for a folder's name."""
-        head = self.head
-        return (
-            f"{_part(self.members)}-seed{head.seed}-{head.input}-{head.architecture}"
-            f"{head.depth}-{head.target}-{head.loss}{'-oversampled' * head.oversample}"
-            f"-{head.cost}-{head.labels}{'-anchored' * head.anchored}-L{head.local_fraction}"
-        )
-
     def choices(self) -> dict:
         """Return its choice in every dimension."""
         cuts = [member.cut for member in self.members if member.cut]
@@ -162,11 +152,9 @@ class Trial:
         }
 
 
-def _part(members: Sequence[NetworkSpec]) -> str:
+def _part(spec: NetworkSpec) -> str:
     """Return the part of a name that tells the choices of `OF_NETWORKS`."""
-    ddnn, parts = members[0].ddnn, []
-    for cut in (member.cut for member in members if member.cut):
-        parts.append("-".join(filter(None, (cut.name(), cut.at))))
+    ddnn, cut = spec.ddnn, spec.cut
+    told = "-".join(filter(None, (cut.name(), cut.at))) + "-" if cut else ""
     part = "" if ddnn.bottleneck is None else f"-bottleneck{ddnn.bottleneck}"
-    told = "".join(f"{text}-" for text in ["+".join(parts)] if text)
     return f"{told.replace('/', '_')}lambda{ddnn.lambda_local}{part}"

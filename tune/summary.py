@@ -12,6 +12,7 @@ from rich.table import Table
 from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
 from keras_ddnn.evaluation.report import Report
+from keras_ddnn.files.notices import tell_result
 from tune.failures import grouped
 
 console = Console()
@@ -95,6 +96,17 @@ def show(
     if len(failed):
         line = f"{len(failed)} trials failed: {grouped(failed['reason'])}"
         console.print(line, style="red", markup=False, soft_wrap=True)
+    _tell(report, status.to_dict(), output)
+
+
+def _tell(report: Report, trials: dict[str, int], output: Path) -> None:
+    rule = next(iter(report.facts["heads"]))  # the best on validation data
+    row = report.table.set_index("rule").loc[rule]
+    kept, name = row["realised_local_fraction"], report.measure.name
+    said = f"{rule} keeps {kept:.1%} of the test samples local, {name} {row[name]:.4g}: {output}"
+    rules = report.table.to_dict("records")
+    content = {"output": output, "rule": rule, "trials": trials, "rules": rules}
+    tell_result(said, content | {"report": report.facts})
 
 
 def _show_classes(report: Report) -> None:

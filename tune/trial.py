@@ -52,7 +52,7 @@ def head_trials(
     import_tensorflow()
     import keras
 
-    from keras_ddnn.training.tensorboard import write_hparams, write_scalars
+    from keras_ddnn.training.tensorboard import write_hparams, write_scalars, write_text
     from tune.gates import fit_chains
 
     keras.backend.clear_session()  # the worker is reused
@@ -68,11 +68,13 @@ def head_trials(
         if key in recorded or key not in heads:
             continue
         (_, device), *others = heads[key].items()
-        head, log = device.rule, workspace.output / "tensorboard" / trial.name()
+        head, log = device.rule, workspace.log(trial)
         for tag, gate in (("head", device), *((f"head_{tier}", gate) for tier, gate in others)):
             history = gate.rule.history
             write_scalars(log, {f"{tag}/{name}": values for name, values in history.items()})
-        write_hparams(log, key, trial.choices(), measured[key])
+        write_hparams(log, log.name, trial.choices(), measured[key])
+        networks = ", ".join(workspace.log(member).name for member in trial.members)
+        write_text(log, "head", {"trial": key, "networks": networks} | trial.choices())
         with sealed_folder(records.weights(key)) as new:
             description, behind = head.save(new), {}
             for tier, gate in others:

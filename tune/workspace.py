@@ -9,7 +9,8 @@ from tune.cache import Records, backbone_key, trial_key
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec, Trial
 
-TRIALS = "trials"
+TRIALS, TENSORBOARD = "trials", "tensorboard"
+RUN_DIGITS = 8  # of an address; two of 1,000 trials share them once in 8,000 searches
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ class Workspace:
     def key(self, trial: Trial) -> str:
         """Return the content address of a trial."""
         return trial_key(self.fingerprint, trial, [*map(self._network, trial.members)])
+
+    def log(self, work: NetworkSpec | Trial) -> Path:
+        """Return the TensorBoard folder of a network or a trial.
+
+        TensorBoard breaks a name that tells every choice over several lines. This one is short; the
+        Text tab has the choices, and the table of the trials has the rest of their addresses.
+        """
+        is_network = isinstance(work, NetworkSpec)
+        address = self.backbone(work).name if is_network else self.key(work)
+        what = "net" if is_network else "head"
+        return self.output / TENSORBOARD / f"{what}-{address[:RUN_DIGITS]}"
 
     def _network(self, spec: NetworkSpec) -> str | None:
         return spec.cut and self.networks[spec.cut.network, spec.ddnn.seed]

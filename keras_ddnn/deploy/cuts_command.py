@@ -22,6 +22,7 @@ from keras_ddnn.evaluation.cut_latency import (
     read_rate,
 )
 from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.files.notices import add_forms, said_as, tell_result
 from keras_ddnn.files.quiet import import_tensorflow
 
 UNKNOWN = "unknown"
@@ -36,6 +37,11 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 2 after one line on standard error for bad input."""
     options = _parser().parse_args(arguments)
+    with said_as(options):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         rows, said = _computed(options)
         if options.csv:
@@ -46,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     _show(rows, options.model)
-    print(*said, sep="\n")
+    *notes, last = said
+    print(*notes, sep="\n")
+    tell_result(last, {"model": options.model, "cuts": [*map(asdict, rows)], "notes": said})
     return 0
 
 
@@ -247,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--figure", type=Path, metavar="FILE", help="draw all cuts")
     add("--csv", type=Path, metavar="FILE", help="write the table, in bytes and milliseconds")
     add("--seed", type=int, default=0, help="set before a function makes the model (%(default)s)")
+    add_forms(parser)
     return parser
 
 

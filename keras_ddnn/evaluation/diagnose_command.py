@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from keras_ddnn.evaluation.diagnostics import Diagnosis
+from keras_ddnn.files.notices import add_forms, said_as, tell_result
 
 DIAGNOSIS = "diagnosis.json"
 
@@ -14,7 +15,7 @@ def main(arguments=None) -> int:
     """Print the diagnosis of a run; return 2 after one line if it holds none."""
     parser = argparse.ArgumentParser(prog="python -m keras_ddnn.diagnose", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="output folder of a search")
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    add_forms(parser)
     options = parser.parse_args(arguments)
     try:
         content = json.loads((options.run / DIAGNOSIS).read_text())
@@ -22,5 +23,8 @@ def main(arguments=None) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"error: {options.run} holds no readable {DIAGNOSIS}: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(content, indent=2) if options.json else diagnosis)
+    *lines, last = str(diagnosis).splitlines()
+    with said_as(options):
+        print(*lines, sep="\n")
+        tell_result(last, content)
     return 0

@@ -1,7 +1,22 @@
-"""One-line notices of what was chosen for the user: how data were read, what was passed over."""
+"""What a command says: notices and tables to people, its result to whoever asks, scripts included.
 
+A command prints for people as it likes. The options --quiet and --json, which are the same for all,
+decide here where that goes, and in which form its result comes after it.
+"""
+
+import argparse
+import io
+import json
 import logging
+import math
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 log = logging.getLogger("keras_ddnn.data")
 
@@ -27,3 +42,110 @@ def notice(text: str) -> None:
     gets it there; any other prints "note: TEXT" to standard error.
     """
     log.info("%s", " ".join(text.splitlines()))
+
+
+def progress_bar(**options: Any) -> "tqdm":
+    """Return a bar of tqdm on standard error: on a terminal, and where notices are shown."""
+    from tqdm import tqdm
+
+    return tqdm(disable=None if log.isEnabledFor(logging.INFO) else True, **options)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a command says things.
+
+    Attributes:
+        people: Returns the stream of what people read, such as tables and progress.
+        unlogged: The highest level of records that nobody gets.
+        is_json: Whether results and events are JSON, one object a line of standard output.
+    """
+
+    people: Callable[[], TextIO]
+    unlogged: int = logging.NOTSET
+    is_json: bool = False
+
+
+class _Nowhere(io.StringIO):
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+FORMS = {
+    "text": Form(lambda: sys.stdout),
+    "quiet": Form(_Nowhere, unlogged=logging.INFO),
+    "json": Form(lambda: sys.stderr, is_json=True),
+}
+_form, _stdout = FORMS["text"], None  # of the command that runs; None is today's standard output
+
+
+def add_forms(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `said_as` reads."""
+    forms = parser.add_mutually_exclusive_group()
+    for name, what in (
+        ("quiet", "print errors, warnings and the result alone"),
+        ("json", "print the result as one JSON object, all else on standard error"),
+    ):
+        forms.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=what)
+    parser.set_defaults(form="text")
+
+
+def form_flags(options: argparse.Namespace) -> list[str]:
+    """Return the options of `add_forms` for a command that this one starts."""
+    return [] if options.form == "text" else [f"--{options.form}"]
+
+
+@contextmanager
+def said_as(options: argparse.Namespace) -> Iterator[None]:
+    """Let all that is printed inside go where the options of `add_forms` want it."""
+    global _form, _stdout
+    before, unlogged = (_form, _stdout), logging.root.manager.disable
+    _form, _stdout = FORMS[options.form], sys.stdout
+    try:
+        logging.disable(max(unlogged, _form.unlogged))
+        with redirect_stdout(_form.people()):
+            yield
+    finally:
+        logging.disable(unlogged)
+        _form, _stdout = before
+
+
+def tell_result(line: str, content: Mapping[str, Any]) -> None:
+    """Say what a command has found: on standard output, whatever the form.
+
+    Args:
+        line: One line for people.
+        content: The same and more for scripts: mappings, sequences, texts and numbers, those of
+            NumPy included; what is not finite becomes null.
+    """
+    _say(line, content, _stdout or sys.stdout)
+
+
+def tell_event(name: str, line: str, **content: Any) -> None:
+    """Say what has happened in a service: a line on standard error, or JSON on standard output.
+
+    Args:
+        name: Of the event, the field "event" of the JSON.
+        line: One line for people.
+        content: As for `tell_result`.
+    """
+    _say(line, {"event": name, **content}, sys.stderr)
+
+
+def _say(line: str, content: Mapping[str, Any], stream: TextIO) -> None:
+    if _form.is_json:
+        line, stream = json.dumps(_plain(content), ensure_ascii=False), _stdout or sys.stdout
+    print(line, file=stream, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(_plain, value)]
+    if hasattr(value, "tolist"):  # an array or a number of NumPy
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

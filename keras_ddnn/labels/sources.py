@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from scipy.stats import ks_2samp
 
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import benefit
-from keras_ddnn.evaluation.diagnostics import HONEST, MEMORISED, BankFacts
 from keras_ddnn.labels.predictions import Predictions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from keras_ddnn.evaluation.diagnostics import BankFacts
 
 VIEWS = 2
 FOLDS = 3
@@ -246,6 +246,11 @@ def leakage_report(judges: Mapping[str, Bank], val_bank: Bank) -> "pd.DataFrame"
 
 
 def _describe(bank: Bank, val_bank: Bank) -> dict:
+    # Not at the top: a command asks for the names of all sources before it says its first word.
+    from scipy.stats import ks_2samp
+
+    from keras_ddnn.evaluation.diagnostics import BankFacts
+
     benefits = benefit(bank)
     low, middle, high = np.quantile(benefits, [0.1, 0.5, 0.9])
     facts, val_facts = BankFacts.of(bank), BankFacts.of(val_bank)
@@ -264,7 +269,9 @@ def _describe(bank: Bank, val_bank: Bank) -> dict:
     }
 
 
-def _verdict(facts: BankFacts, val_facts: BankFacts) -> str:
+def _verdict(facts: "BankFacts", val_facts: "BankFacts") -> str:
+    from keras_ddnn.evaluation.diagnostics import HONEST, MEMORISED
+
     optimism = facts.local_accuracy - val_facts.local_accuracy
     if optimism > MEMORISED["local_gap"]:
         return (

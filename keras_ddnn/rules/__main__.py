@@ -21,7 +21,7 @@ with extras_of_a_command():
     from keras_ddnn.data.bank import Bank
     from keras_ddnn.evaluation.report import Report
     from keras_ddnn.files.checks import require_fraction, require_seed
-    from keras_ddnn.files.notices import notice
+    from keras_ddnn.files.notices import add_forms, notice, said_as, tell_result
     from keras_ddnn.labels.compare_outputs import WORDS, Outcome, Parts, compare, split_parts
     from keras_ddnn.labels.rule_file import LOGIT_HEAD, SavedRule
     from keras_ddnn.rules.confidence import CONFIDENCE_RULES
@@ -37,6 +37,11 @@ BEST = "best"
 def main(arguments: list[str] | None = None) -> int:
     """Print what is found and write it; return 2 after one line if the input is bad."""
     options = _parser().parse_args(arguments)
+    with said_as(options):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         _check(options)
         bank, split = read_outputs(options.outputs)
@@ -60,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 bank.cloud_logits.shape[1],
             )
             _write(rule, outcome.report, options.output)
+        _say_result(outcome, options)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -130,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=0, help="of the halves that are drawn (%(default)s)")
     add("--output", type=Path, metavar="FOLDER", help=f"where to write {RULE_FILE} and {REPORT}/")
+    add_forms(parser)
     return parser
 
 
@@ -196,6 +203,19 @@ def _print(outcome: Outcome, parts: Parts) -> None:
         calibration = outcome.calibrations[name]
         said = calibration.describe(outcome.realised[name])
         print(f"{title}: offload from a score of {calibration.score_threshold:.6g}; {said}")
+
+
+def _say_result(outcome: Outcome, options: argparse.Namespace) -> None:
+    threshold = outcome.calibrations[options.threshold].score_threshold
+    content = {
+        "rule": outcome.rule,
+        "score_threshold": threshold,
+        "threshold": options.threshold,
+        "output": options.output,
+        "report": outcome.report.facts,
+        "rules": outcome.report.table.to_dict("records"),
+    }
+    tell_result(f"use: {outcome.rule}, offload from a score of {threshold:.6g}", content)
 
 
 def _text(table: pd.DataFrame) -> str:

@@ -22,6 +22,7 @@ from urllib.request import urlopen
 
 from keras_ddnn.files.checks import require_positive
 from keras_ddnn.files.manifest import EDGE_GRAPHS, hops_of, read_manifest
+from keras_ddnn.files.notices import add_forms, form_flags, said_as
 from keras_ddnn.files.signals import ENDINGS, ending_of, interruptible
 from keras_ddnn.serve.slow_link import SlowLink
 
@@ -38,7 +39,7 @@ def main(arguments=None) -> int:
     SIGTERM and 129 after SIGHUP.
     """
     options = _parser().parse_args(arguments)
-    with interruptible() as received:
+    with said_as(options), interruptible() as received:
         try:
             return _run(options, received)
         except (ValueError, RuntimeError) as error:
@@ -61,6 +62,7 @@ def _run(options, received) -> int:
     }
     device = [sys.executable, "-m", "keras_ddnn.serve.edge", str(hops[0])]
     device += ["--graph", options.graph, "--deadline-ms", f"{options.deadline_ms}"]
+    device += form_flags(options)
     device += ["--share-images", *(["--limit", f"{options.limit}"] if options.limit else [])]
     with ExitStack() as machines:
         device += ["--dataset", machines.enter_context(_test_data(dataset))]
@@ -234,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="of the service that the device asks, and its page; default: a free one",
     )
+    add_forms(parser)
     return parser
 
 

@@ -40,6 +40,13 @@ def write_scalars(folder: str | Path, scalars: Mapping[str, ArrayLike]) -> None:
                 tf.summary.scalar(name, value, step=step)
 
 
+def write_text(folder: str | Path, tag: str, facts: Mapping[str, object]) -> None:
+    """Write what a run is, for the Text tab: a row a fact, with its name and its `str`."""
+    rows = [f"| {name} | {_in_table(value)} |" for name, value in facts.items()]
+    with _event_file(folder):
+        tf.summary.text(tag, "\n".join(["| what | value |", "| --- | --- |", *rows]), step=0)
+
+
 def write_hparams(
     folder: str | Path,
     trial_id: str,
@@ -204,6 +211,11 @@ def _metadata_tsv(metadata: Mapping[str, Sequence], rows: np.ndarray) -> str:
     # The projector takes a first line without a tab for data: a single column has no header.
     header = [[_cell(name) for name in metadata]] if len(metadata) > 1 else []
     return "".join("\t".join(line) + "\n" for line in [*header, *zip(*columns)])
+
+
+def _in_table(value: object) -> str:
+    # The tab reads Markdown, in which a bar ends a cell and _ begins italics.
+    return f"`{_cell(value).replace('|', '/')}`"
 
 
 def _cell(value: object) -> str:

@@ -43,6 +43,7 @@ from keras_ddnn.data.rows.decoding import (
 from keras_ddnn.data.rows.place import VARIABLE, alone_with, cache_folder
 from keras_ddnn.data.rows.view import MappedFile
 from keras_ddnn.files.checksums import read_sealed_json, sha256_of_json, write_sealed_json
+from keras_ddnn.files.notices import progress_bar
 
 VERSION = 1  # of what pixels a file means; raised when reading or fitting changes
 IMAGES, RECORD = "images.npy", "images.json"
@@ -197,8 +198,6 @@ def _fill(
         OSError: It cannot be written.
         SizesDiffer: See `ImageFiles.decode`.
     """
-    from tqdm import tqdm
-
     header = header_of(shape)
     chunks, row_bytes = chunks_of(shape), int(np.prod(shape[1:]))
     free = shutil.disk_usage(part).free
@@ -229,13 +228,12 @@ def _fill(
         results = parallel(decode, (chunks[chunk] for chunk in todo))
         with (
             open(part / NOTED, "ab") as notes,
-            tqdm(
+            progress_bar(
                 total=shape[0],
                 initial=shape[0] - sum(len(chunks[chunk]) for chunk in todo),
                 desc=f"decoding {asked.root.name}",
                 unit=" images",
                 delay=1.0,
-                disable=None,
             ) as bar,
         ):
             if not noted:

@@ -27,6 +27,7 @@ from keras_ddnn.files.extras import extras_of_a_command
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_count, require_positive
     from keras_ddnn.files.manifest import artifact_of, model_id
+    from keras_ddnn.files.notices import tell_event
     from keras_ddnn.serve.cloud.kept import MAX_BYTES as MAX_KEPT
     from keras_ddnn.serve.cloud.kept import KeptSamples
     from keras_ddnn.serve.cloud.listening import (
@@ -89,8 +90,9 @@ def _serve(options: argparse.Namespace) -> None:
     )
     log_to_stderr()
     _when_told_to_reload(lambda *_: _reload(app, load))
-    names = f"serving {', '.join(options.run)}, model {', '.join(app.versions.identities)}"
-    print(f"{names}, at {listening.url}", file=sys.stderr)
+    runs, models = options.run, app.versions.identities
+    said = f"serving {', '.join(runs)}, model {', '.join(models)}, at {listening.url}"
+    tell_event("serving", said, runs=runs, models=models, url=listening.url)
     server_of(app, most=listening.room, tls=listening.tls).run(sockets=[listening.listener])
 
 

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_ddnn.files.notices import add_forms, said_as, tell_event
 from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.serve.protocol.token_file import read_token
 
@@ -67,15 +68,17 @@ def until_a_signal(
         serve: Serves by the options.
         what: What has ended, in the last line.
     """
+    add_forms(parser)
     options = parser.parse_args()
-    with interruptible() as received:
+    with said_as(options), interruptible() as received:
         try:
             serve(options)
         except (OSError, ValueError) as error:
             parser.exit(2, f"error: {' '.join(str(error).split())}\n")
         except KeyboardInterrupt:  # uvicorn raises the signal again, once it has answered
             code, word = ending_of(received)
-            parser.exit(code, f"{word}: {what} has ended\n")
+            tell_event("ended", f"{word}: {what} has ended", cause=word)
+            parser.exit(code)
 
 
 def listening_of(options: argparse.Namespace, most: int) -> Listening:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.files.manifest import CLOUD, artifact_of, model_id, read_manifest
-from keras_ddnn.files.quiet import import_tensorflow
+from keras_ddnn.files.quiet import import_tensorflow, without_chatter
 from keras_ddnn.files.signature import Key
 from keras_ddnn.rules.recalibration import read_recalibrated
 from keras_ddnn.serve.protocol.answers import Answers
@@ -140,11 +140,12 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     from keras_ddnn.networks.batched import BUCKETS, run_in_batches
 
     sent, classes = manifest["features"], len(manifest["class_names"])
-    step = load_step(folder / CLOUD, sent["shape"], classes, sent["dtype"])
 
     def network(features):
         return run_in_batches(step, features, BUCKETS)[0]
 
-    # The kernels prepare themselves at the first batch, for which no client should wait.
-    network(np.zeros((1, *sent["shape"]), sent["dtype"]))
+    with without_chatter():
+        step = load_step(folder / CLOUD, sent["shape"], classes, sent["dtype"])
+        # The kernels prepare themselves at the first batch, for which no client should wait.
+        network(np.zeros((1, *sent["shape"]), sent["dtype"]))
     return network, manifest, model_id(folder)

@@ -27,6 +27,7 @@ with extras_of_a_command():
     from keras_ddnn.files.atomic import replacing_file
     from keras_ddnn.files.checks import expect, require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
+    from keras_ddnn.files.notices import add_forms, said_as
     from keras_ddnn.files.signals import ending_of, interruptible
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
     from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
@@ -48,7 +49,7 @@ def main(arguments=None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     done = _Done()
-    with interruptible() as received:
+    with said_as(options), interruptible() as received:
         try:
             return _run(options, done)
         except (OSError, ValueError) as error:
@@ -118,9 +119,6 @@ def _run(options, done: _Done) -> None:
         expect(fits, "--output", "a file in a folder that can be written", done.output)
     _classify(runtime, options, done)
     done.show()
-    if runtime.guard:
-        alarms = runtime.guard.status()["alarms"] or ["no drift was noticed"]
-        print(*alarms, sep="\n", file=done.console.file)
 
 
 def _runtime_of(options) -> EdgeRuntime:
@@ -240,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--guard", action="store_true", help="hold the local fraction, and audit what that costs")
     add("--metrics-port", type=int, help="serve counters to Prometheus at this port; 0: a free one")
     add("--metrics-host", default="127.0.0.1", help="and at this address (%(default)s)")
+    add_forms(parser)
     return parser
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_ddnn.files.manifest import EDGE_GRAPHS, MANIFEST, SIGNATURE, inputs_name
+from keras_ddnn.files.quiet import without_chatter
 
 
 def open_graph(path: Path, manifest: Mapping) -> Interpreter:
@@ -28,8 +29,9 @@ def open_graph(path: Path, manifest: Mapping) -> Interpreter:
             have, or is of other shapes or types.
     """
     try:
-        interpreter = Interpreter(str(path), num_threads=1)
-        interpreter.allocate_tensors()  # which finds operations that are not there
+        with without_chatter():
+            interpreter = Interpreter(str(path), num_threads=1)
+            interpreter.allocate_tensors()  # which finds operations that are not there
         runner = interpreter.get_signature_runner()
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

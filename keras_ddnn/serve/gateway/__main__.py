@@ -7,7 +7,6 @@ needs LiteRT and the HTTP server of the service, but neither TensorFlow nor Kera
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from keras_ddnn.files.extras import extras_of_a_command
@@ -15,6 +14,7 @@ from keras_ddnn.files.extras import extras_of_a_command
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_positive
     from keras_ddnn.files.manifest import EDGE_GRAPHS
+    from keras_ddnn.files.notices import tell_event
     from keras_ddnn.serve.cloud.listening import (
         add_listening_options,
         listening_of,
@@ -66,7 +66,7 @@ def _serve(options: argparse.Namespace) -> None:
     )
     log_to_stderr()
     said = f"gathering for {options.run}, model {runtime.identity}, at {listening.url}"
-    print(said, file=sys.stderr)
+    tell_event("serving", said, run=options.run, model=runtime.identity, url=listening.url)
     server_of(app, most=listening.room, tls=listening.tls).run(sockets=[listening.listener])
 
 

@@ -10,6 +10,7 @@ from keras_ddnn.evaluation.cut_latency import RATE
 from keras_ddnn.files.atomic import write_json
 from keras_ddnn.files.checks import require_choice, require_positive
 from keras_ddnn.files.manifest import EDGE_GRAPHS, artifact_of, inputs_name, read_manifest
+from keras_ddnn.files.notices import tell_result
 from keras_ddnn.serve.edge.device_graph import bytes_of_files, open_graph
 from keras_ddnn.serve.edge.telling.metrics import peak_memory
 
@@ -74,4 +75,5 @@ def benchmark(run: str | Path, graph: str, path: str | Path, seconds: float = SE
     write_json(path, found)
     rate = f"{found[RATE] / 1e9:.3g} GMAC/s" if found[RATE] else "unknown multiply-adds"
     sizes = f"{found['peak_memory_bytes']:,} bytes of memory, {found['files_bytes']:,} of files"
-    print(f"{1e3 * found['seconds_per_sample']:.3f} ms a sample, {rate}, {sizes}: {path}")
+    said = f"{1e3 * found['seconds_per_sample']:.3f} ms a sample, {rate}, {sizes}: {path}"
+    tell_result(said, found | {"file": path})

@@ -17,6 +17,7 @@ from keras_ddnn.data.formats.folders import images_below, say_passed_over
 from keras_ddnn.data.rows.images import chosen_reading, read_groups
 from keras_ddnn.data.splits import InputType, Split
 from keras_ddnn.files.checks import expect, require_count
+from keras_ddnn.files.notices import tell_result
 from keras_ddnn.serve.edge.answers import CloudCheck
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.edge.telling.metrics import EdgeMetrics
@@ -159,8 +160,11 @@ def show_report(
         console: Where it is printed; standard output by default.
     """
     metrics, task = runtime.metrics, runtime.task
-    numbers = metrics.numbers()
-    table = _table(metrics, numbers, f"{_answered(numbers):,} images")
+    numbers, causes = metrics.numbers(), metrics.causes()
+    title = f"{_answered(numbers):,} images"
+    table = _table(metrics, numbers, title)
+    content = {"images": _answered(numbers), **numbers, "causes": causes}
+    said = ", ".join(f"{numbers[who]:,} {who}" for who in ("local", "cloud", "fallback"))
     if task.refusal is not None:
         table.add_row(REFUSED, f"{np.sum(task.answers(outputs) == task.refusal):,}")
     if runtime.waiting:
@@ -169,8 +173,16 @@ def show_report(
         costs = task.costs[task.reported](outputs, runtime.classes.encode(labels))
         told = float(task.measure.of(costs.sum(), len(costs)))
         name, is_share = task.measure.title.partition(" (")[0], task.measure.higher_is_better
-        table.add_row(name, f"{told:.2%}" if is_share else f"{told:.4g}")
-    (console or Console()).print(table)
+        shown = f"{told:.2%}" if is_share else f"{told:.4g}"
+        table.add_row(name, shown)
+        content["measure"], content["value"] = name, told
+        said += f"; {name} {shown}"
+    console = console or Console()
+    console.print(table)
+    if runtime.guard:
+        content["alarms"] = runtime.guard.status()["alarms"]
+        print(*content["alarms"] or ["no drift was noticed"], sep="\n", file=console.file)
+    tell_result(f"{title}: {said}", content)
 
 
 def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck, asked: int) -> None:
@@ -195,8 +207,11 @@ def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck, asked: int) ->
         "this request": f"{found.samples:,} samples, {found.sent_bytes:,} bytes"
         + (f"; --batch asks for {asked:,}, no more go at once" * (found.samples < asked)),
     }
+    facts = {name: " ".join(fact.split()) for name, fact in facts.items()}
     for name, fact in facts.items():
-        print(f"{name + ':':14}{' '.join(fact.split())}")
+        print(f"{name + ':':14}{fact}")
+    found_by_scripts = {"cause": cause, "seconds": found.seconds, "sent_bytes": found.sent_bytes}
+    tell_result(f"the cloud answers: {facts['answer']}", facts | found_by_scripts)
 
 
 def _answered(numbers) -> int:
