@@ -204,13 +204,13 @@ def test_a_reload_takes_up_the_recalibration_of_each_version(tmp_path, toy_artif
         own = temperatures(port)
         told = {"local": 1.0, "cloud": 4.0}
         written = write_recalibration(folders[1], read_manifest(folders[1]), {"temperatures": told})
-        untouched = app.versions.first
         app.versions.reload(load).result(PATIENT)
         assert temperatures(port) == [own[0], 4.0]
-        assert app.versions.first is untouched
+        before = [*app.versions]
         written.write_text("damaged")
         app.versions.reload(load).result(PATIENT)
         assert temperatures(port) == [own[0], 4.0]
+        assert [*app.versions] == before
         written.unlink()
         app.versions.reload(load).result(PATIENT)
         assert temperatures(port) == own
