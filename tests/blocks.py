@@ -68,8 +68,12 @@ def is_slow(page: Path) -> bool:
 def run(page: Path) -> list[str]:
     """Run the blocks of a page that run, in an empty folder, and return what each prints."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as programs:
+        installed = Path(programs, "keras-ddnn")  # an older installation may lack it
+        installed.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m keras_ddnn "$@"\n')
+        installed.chmod(0o755)
+        places = (programs, str(Path(sys.executable).parent), os.environ["PATH"])
+        environment |= {"PATH": os.pathsep.join(places)}
         command = [sys.executable, str(Path(__file__).resolve()), "--run", str(page.resolve())]
         done = subprocess.run(
             command,

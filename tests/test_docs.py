@@ -9,7 +9,7 @@ from blocks import ROOT, blocks_of, commands_of, is_slow, run, shows, unknown_op
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TEXTS = [*PAGES, ROOT / "README.md"]
-FAST = [page for page in PAGES if not is_slow(page) and blocks_of(page)]
+FAST = [p for p in PAGES if not is_slow(p) and any(block.runs for block in blocks_of(p))]
 SLOW = [page for page in PAGES if is_slow(page)]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # What a browser fetches from another host, as it opens a page.
