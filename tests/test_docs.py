@@ -5,10 +5,20 @@ import re
 from pathlib import Path
 
 import pytest
-from blocks import ROOT, blocks_of, commands_of, is_slow, run, shows, unknown_options
+from blocks import (
+    ROOT,
+    blocks_of,
+    commands_of,
+    is_slow,
+    run,
+    shows,
+    unknown_names,
+    unknown_options,
+)
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-TEXTS = [*PAGES, ROOT / "README.md"]
+README = ROOT / "README.md"
+TEXTS = [*PAGES, README]
 FAST = [p for p in PAGES if not is_slow(p) and any(block.runs for block in blocks_of(p))]
 SLOW = [page for page in PAGES if is_slow(page)]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
@@ -42,6 +52,17 @@ def test_a_page_that_trains_prints_what_it_shows_but_for_numbers(page):
 def test_a_command_of_a_page_has_the_options_that_it_is_given(page):
     unknown = {command: unknown_options(command) for command in commands_of(page)}
     assert {command: options for command, options in unknown.items() if options} == {}
+
+
+def test_the_readme_takes_from_the_package_what_is_there():
+    blocks = [block.code for block in blocks_of(README) if block.language == "python"]
+    assert blocks  # which are not run: they train for minutes
+    assert {name for code in blocks for name in unknown_names(code)} == set()
+
+
+def test_a_name_or_an_argument_that_the_package_lacks_is_found():
+    code = "keras_ddnn.OffloadCurve.of(1)\nkeras_ddnn.for_price(s, bank, prize=2).promise\nx.y(z=1)"
+    assert unknown_names(code) == ["keras_ddnn.OffloadCurve.of", "keras_ddnn.for_price(prize=)"]
 
 
 def test_a_target_of_make_that_a_page_names_is_there():
