@@ -16,6 +16,8 @@ from blocks import (
     unknown_options,
 )
 
+import keras_ddnn
+
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 README = ROOT / "README.md"
 TEXTS = [*PAGES, README]
@@ -97,6 +99,15 @@ def test_blocks_and_options_are_found_where_a_page_has_them(tmp_path):
         ("python -m keras_ddnn.rules --no \\\n    --output a  # --comment\n", None, False),
     ]
     assert [unknown_options(command) for command in commands_of(page)] == [["--no"], []]
+
+
+def test_a_page_has_the_command_and_does_not_name_the_folder_that_it_runs_in(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        '```python\nfrom pathlib import Path\n\nprint(Path("a").absolute())\n```\n\n'
+        "```sh\nkeras-ddnn --version\n```\n\n```text\n```\n"
+    )
+    assert run(page) == ["a\n", f"keras_ddnn {keras_ddnn.__version__}\n"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
