@@ -7,6 +7,8 @@ too if a ```text block follows; without one, `unknown_options` reads it. The ```
 a block is what that prints. A page that takes long says `slow: true` in its front matter.
 """
 
+import ast
+import inspect
 import io
 import json
 import math
@@ -19,8 +21,10 @@ import tempfile
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 
+import keras_ddnn
 from keras_ddnn.__main__ import COMMANDS
 
 ROOT = Path(__file__).parent.parent
@@ -68,8 +72,12 @@ def is_slow(page: Path) -> bool:
 def run(page: Path) -> list[str]:
     """Run the blocks of a page that run, in an empty folder, and return what each prints."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as programs:
+        installed = Path(programs, "keras-ddnn")  # an older installation may lack it
+        installed.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m keras_ddnn "$@"\n')
+        installed.chmod(0o755)
+        places = (programs, str(Path(sys.executable).parent), os.environ["PATH"])
+        environment |= {"PATH": os.pathsep.join(places)}
         command = [sys.executable, str(Path(__file__).resolve()), "--run", str(page.resolve())]
         done = subprocess.run(
             command,
@@ -81,7 +89,8 @@ def run(page: Path) -> list[str]:
         )
     if done.returncode:
         raise AssertionError(f"{page.name}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    printed = json.loads(done.stdout.splitlines()[-1])
+    return [text.replace(f"{os.path.realpath(folder)}/", "") for text in printed]
 
 
 def shows(told: str, printed: str, exact: bool) -> bool:
@@ -109,6 +118,27 @@ def unknown_options(command: str) -> list[str]:
     used = re.findall(r"(?<=\s)--[a-z][\w-]*", command.partition(" #")[0])
     text = help_of(found["module"] or COMMANDS[found["name"]][0])
     return [option for option in used if not re.search(rf"{option}\b(?!-)", text)]
+
+
+def unknown_names(code: str) -> list[str]:
+    """Return what code takes from the package that is not there: names, and arguments of calls."""
+    unknown = []
+    for node in ast.walk(ast.parse(code)):
+        named = node.func if isinstance(node, ast.Call) else node
+        name = ast.unparse(named) if isinstance(named, ast.Attribute) else ""
+        if not re.fullmatch(r"keras_ddnn(\.\w+)+", name):
+            continue
+        try:
+            found = attrgetter(name.removeprefix("keras_ddnn."))(keras_ddnn)
+        except AttributeError:
+            unknown.append(name)
+            continue
+        if isinstance(node, ast.Call):
+            parameters = inspect.signature(found).parameters
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                given = [keyword.arg for keyword in node.keywords]
+                unknown += [f"{name}({arg}=)" for arg in given if arg not in parameters]
+    return list(dict.fromkeys(unknown))
 
 
 @cache

@@ -5,11 +5,23 @@ import re
 from pathlib import Path
 
 import pytest
-from blocks import ROOT, blocks_of, commands_of, is_slow, run, shows, unknown_options
+from blocks import (
+    ROOT,
+    blocks_of,
+    commands_of,
+    is_slow,
+    run,
+    shows,
+    unknown_names,
+    unknown_options,
+)
+
+import keras_ddnn
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-TEXTS = [*PAGES, ROOT / "README.md"]
-FAST = [page for page in PAGES if not is_slow(page) and blocks_of(page)]
+README = ROOT / "README.md"
+TEXTS = [*PAGES, README]
+FAST = [p for p in PAGES if not is_slow(p) and any(block.runs for block in blocks_of(p))]
 SLOW = [page for page in PAGES if is_slow(page)]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # What a browser fetches from another host, as it opens a page.
@@ -44,6 +56,17 @@ def test_a_command_of_a_page_has_the_options_that_it_is_given(page):
     assert {command: options for command, options in unknown.items() if options} == {}
 
 
+def test_the_readme_takes_from_the_package_what_is_there():
+    blocks = [block.code for block in blocks_of(README) if block.language == "python"]
+    assert blocks  # which are not run: they train for minutes
+    assert {name for code in blocks for name in unknown_names(code)} == set()
+
+
+def test_a_name_or_an_argument_that_the_package_lacks_is_found():
+    code = "keras_ddnn.OffloadCurve.of(1)\nkeras_ddnn.for_price(s, bank, prize=2).promise\nx.y(z=1)"
+    assert unknown_names(code) == ["keras_ddnn.OffloadCurve.of", "keras_ddnn.for_price(prize=)"]
+
+
 def test_a_target_of_make_that_a_page_names_is_there():
     makefile = (ROOT / "Makefile").read_text()
     lines = "\n".join(page.read_text() for page in TEXTS).splitlines()
@@ -76,6 +99,15 @@ def test_blocks_and_options_are_found_where_a_page_has_them(tmp_path):
         ("python -m keras_ddnn.rules --no \\\n    --output a  # --comment\n", None, False),
     ]
     assert [unknown_options(command) for command in commands_of(page)] == [["--no"], []]
+
+
+def test_a_page_has_the_command_and_does_not_name_the_folder_that_it_runs_in(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        '```python\nfrom pathlib import Path\n\nprint(Path("a").absolute())\n```\n\n'
+        "```sh\nkeras-ddnn --version\n```\n\n```text\n```\n"
+    )
+    assert run(page) == ["a\n", f"keras_ddnn {keras_ddnn.__version__}\n"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=named)
