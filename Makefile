@@ -7,9 +7,10 @@ BIN = $(VENV)/bin
 quickstart: $(VENV)/installed        ## the main job: a search with its accuracy-versus-local-fraction curve
 	$(BIN)/python -m tune.search --preset quickstart --output runs/quickstart --overwrite
 
-test: $(VENV)/installed              ## lint and the fast tests
+test: $(VENV)/installed              ## lint, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all:                            ## the same on each of these Pythons that the machine has

@@ -1,13 +1,13 @@
 """How networks are trained: a recipe, and the paper's network together with it."""
 
 from dataclasses import dataclass, fields
-from numbers import Integral
 from typing import Literal, get_args
 
 from keras_ddnn.config.network import PaperOptions
 from keras_ddnn.files.checks import (
     ClassWeight,
     class_weight_pairs,
+    is_integer,
     require_choice,
     require_count,
     require_fraction,
@@ -77,7 +77,7 @@ class TrainingConfig:
             require_fraction("lambda_local", self.lambda_local)
             object.__setattr__(self, "lambda_local", float(self.lambda_local))
         require_count(epochs=self.epochs, batch_size=self.batch_size)
-        if not isinstance(self.stages, Integral) or not 0 <= self.stages <= self.epochs:
+        if not is_integer(self.stages) or not 0 <= self.stages <= self.epochs:
             raise ValueError(
                 f"stages must lie in 0..epochs={self.epochs}; received {self.stages!r}"
             )

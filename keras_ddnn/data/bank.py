@@ -3,7 +3,7 @@
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from typing import Any
@@ -17,6 +17,7 @@ from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.tier_outputs import FEATURES, LOGITS, MIRRORED, TierOutputs
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.checks import require_choice
+from keras_ddnn.files.records import LEFT_OUT, fill
 from keras_ddnn.tasks.arrays import as_rows
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.known import task_as_json, task_from_json
@@ -37,23 +38,21 @@ class Bank:
         targets: The truth, of shape (n,): for classes int64, for numbers float64.
         task: What the outputs are; that of the first tier by default.
         index: int64 of shape (n,): the place of each sample in the split it was captured from.
-        paid: See `GateCosts.paid`; it is not kept in files.
+        paid: See `GateCosts.paid`, 1 by default; it is not kept in files.
     """
 
     tiers: Mapping[str, TierOutputs]
     targets: np.ndarray
-    task: Task = field(default=None)
-    index: np.ndarray = field(default=None)
-    paid: np.ndarray | None = None
+    task: Task = LEFT_OUT
+    index: np.ndarray = LEFT_OUT
+    paid: np.ndarray = LEFT_OUT
 
     def __post_init__(self) -> None:
-        if self.task is None:
-            object.__setattr__(self, "task", self.edge.task)
+        n = len(self.targets)
+        fill(self, task=self.edge.task, index=np.arange(n), paid=np.ones(n))
         if any(tier.task is not self.task for tier in self.tiers.values()):
             tiers = {name: replace(tier, task=self.task) for name, tier in self.tiers.items()}
             object.__setattr__(self, "tiers", tiers)
-        if self.index is None:
-            object.__setattr__(self, "index", np.arange(len(self.targets)))
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -107,7 +106,8 @@ class Bank:
 
     @property
     def _last(self) -> TierOutputs:
-        return next(reversed(self.tiers.values()))
+        *_, last = self.tiers.values()
+        return last
 
     @property
     def cloud_logits(self) -> np.ndarray:
@@ -127,8 +127,7 @@ class Bank:
     def rows(self, rows: np.ndarray | slice) -> "Bank":
         """Return the bank of some of its rows, int (m,) or a slice, in that order."""
         tiers = {name: tier.rows(rows) for name, tier in self.tiers.items()}
-        kept = {name: getattr(self, name) for name in ("targets", "index", "paid")}
-        kept = {name: values[rows] for name, values in kept.items() if values is not None}
+        kept = {name: getattr(self, name)[rows] for name in ("targets", "index", "paid")}
         return replace(self, tiers=tiers, **kept)
 
     def with_outputs(self, outputs: Mapping[str, np.ndarray]) -> "Bank":
@@ -205,6 +204,7 @@ class Bank:
     def _reported(self) -> GateCosts:
         costs, task = self.costs(), self.task
         differ = task.differ(self.edge.outputs, self._last.outputs)
+        differ = LEFT_OUT if differ is None else differ
         return GateCosts(costs[:, 0], costs[:, -1], differ, task.bound, task.measure, self.paid)
 
     @property
@@ -260,9 +260,9 @@ class Bank:
         task = json.dumps(task_as_json(self.task))
         kept = {name: tier.kept() for name, tier in self.tiers.items()}
         arrays = {f"{name}{part}": a for name, parts in kept.items() for part, a in parts.items()}
+        own: dict[str, Any] = {"tiers": [*self.tiers], "labels": self.targets, "index": self.index}
         with replacing_file(path) as file:
-            arrays |= {"tiers": [*self.tiers], "labels": self.targets, "index": self.index}
-            np.savez(file, **arrays, task=task)
+            np.savez(file, **{**arrays, **own}, task=task)
 
     @classmethod
     def load(cls, path, inputs: Array | None = None) -> "Bank":
@@ -289,7 +289,7 @@ class Bank:
                 parts = {n: (a, features.get(n), None, second.get(n)) for n, a in outputs.items()}
                 tiers = {name: TierOutputs(*part) for name, part in parts.items()}
                 targets, index = saved["labels"], saved["index"]
-                task = CLASSIFICATION  # of files before there was another
+                task: Task = CLASSIFICATION  # of files before there was another
                 if "task" in saved.files:
                     task = task_from_json(json.loads(str(saved["task"])))
         except (EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:

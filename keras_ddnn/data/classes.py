@@ -29,7 +29,7 @@ class Classes:
     values: tuple[int, ...] | tuple[str, ...]
 
     def __post_init__(self):
-        values = tuple(self.values)
+        values: tuple = tuple(self.values)
         for kind, accepted in ((str, str), (int, Integral)):  # NumPy has kinds of its own
             if all(isinstance(v, accepted) and not isinstance(v, bool) for v in values):
                 values = tuple(map(kind, values))
@@ -277,7 +277,7 @@ def _strings(labels, subject):
         labels = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels.astype(str)
         for label in np.unique(labels).tolist():
             label.encode()  # a report will
-    except UnicodeError as error:
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise ValueError(f"{subject}: expected text in UTF-8, received {error.object!r}") from None
     missing = int(np.sum(labels == ""))
     received = f"an empty string for {missing} of {len(labels)}"

@@ -172,11 +172,11 @@ def load(
     """
     reading = {"channels": channels, "background": background, "scale": scale}
     reading |= {"image_size": image_size, "fit": fit, "skip_unreadable": skip_unreadable}
-    found, splits = _load(name, data_dir, seed, reading, tuple(SHARES))
+    found, splits, class_names = _load(name, data_dir, seed, reading, tuple(SHARES))
     parts = (splits["train"], splits["val"], splits["test"])
     chosen = chosen_reading(reading, None)
     kept = None if found.root is None else {option: chosen[option] for option in DEFAULTS}
-    return Splits(found.name, *parts, found.class_names, found.drawn_by, kept)
+    return Splits(found.name, *parts, class_names, found.drawn_by, kept)
 
 
 def load_part(
@@ -193,11 +193,11 @@ def load_part(
         ValueError: as ``load``; or there is none of these parts, which are never drawn anew here.
         DatasetMissing: as ``load``.
     """
-    found, splits = _load(name, None, 0, reading, (), trained)
+    _, splits, class_names = _load(name, None, 0, reading, (), trained)
     received = f"{', '.join(splits)}; name a folder of images that no network was trained on"
-    part = next((part for part in parts if part in splits), None)
-    _expect(part, f"{name}", f"{' or '.join(parts)} data of its own", received)
-    return part, splits[part], found.class_names
+    there = [part for part in parts if part in splits]
+    _expect(there, f"{name}", f"{' or '.join(parts)} data of its own", received)
+    return there[0], splits[there[0]], class_names
 
 
 def _load(
@@ -207,8 +207,8 @@ def _load(
     reading: dict[str, Any],
     wanted: Sequence[str],
     trained: Mapping[str, Any] | None = None,
-) -> tuple[Found, dict[str, Split]]:
-    """Read what is there, draw the splits that are wanted and missing, and check all of them."""
+) -> tuple[Found, dict[str, Split], tuple[str, ...]]:
+    """Read what is there, draw splits that are missing, check all; with the classes' names."""
     require_utf8("the path of a dataset", str(name))
     colour_of(reading.get("background"))  # before anything is read
     given = {option for option, value in reading.items() if value not in (None, False, "resize")}
@@ -219,12 +219,12 @@ def _load(
         raise ValueError(f"{' and '.join(odd)}: expected image files, which {name} does not hold")
     if found.class_names is None:
         numbers, classes, how = read_labels(found.labels["train"], "train labels")
-        called: Sequence = classes.values
-        found = found._replace(class_names=classes.names)
+        names, called = classes.names, classes.values
         if how:
             notice(how)
     else:
-        called, classes = found.class_names, Classes.numbered(len(found.class_names))
+        names = called = found.class_names
+        classes = Classes.numbered(len(names))
         numbers = class_numbers(found.labels["train"], len(classes), "train labels")
     only = f"only class {called[numbers[0]]!r}"
     _expect(np.any(numbers != numbers[0]), "train labels", "at least two classes", only)
@@ -233,17 +233,17 @@ def _load(
     there = _from_arrays(found, reading) if found.root is None else found
     there = there.drawn(numbers, wanted, seed)  # of images only the paths
     if there.root is not None:
-        there = _from_images(there, chosen_reading(reading, trained))
+        there = _from_images(there, there.root, chosen_reading(reading, trained))
     splits = {
         what: as_split(inputs, there.labels[what], what=what, classes=classes)
         for what, inputs in there.inputs.items()
     }
-    if there.root and found.class_names != Classes.numbered(len(classes)).names:
-        _say_order(found)
+    if there.root and names != Classes.numbered(len(classes)).names:
+        _say_order(names)
     drawn = splits.keys() - found.labels.keys()
     for what, split in splits.items():
         _say_missing_classes(what, split, splits["train"] if what in drawn else None, called)
-    return found._replace(drawn_by=there.drawn_by), splits
+    return found._replace(drawn_by=there.drawn_by), splits, names
 
 
 def _of_path(path: Path) -> Found:
@@ -264,19 +264,18 @@ def _from_arrays(found: Found, reading: dict[str, Any]) -> Found:
     return found._replace(inputs={k: as_images(a, f"{k} images") for k, a in arrays.items()})
 
 
-def _from_images(found: Found, reading: dict[str, Any]) -> Found:
-    read = read_groups([list(files) for files in found.inputs.values()], found.root, **reading)
+def _from_images(found: Found, root: Path, reading: dict[str, Any]) -> Found:
+    read = read_groups([np.asarray(f).tolist() for f in found.inputs.values()], root, **reading)
     inputs, kept = (dict(zip(found.inputs, values)) for values in zip(*read))
     labels = {what: found.labels[what][rows] for what, rows in kept.items()}
     return found._replace(inputs=inputs, labels=labels)
 
 
-def _say_order(found: Found) -> None:
-    names = ", ".join(map(repr, found.class_names[:NAMED]))
-    more = len(found.class_names) - NAMED
+def _say_order(names: Sequence[str]) -> None:
+    first = ", ".join(map(repr, names[:NAMED]))
+    more = len(names) - NAMED
     others = f" and {more:,} others" if more > 0 else ""
-    last = len(found.class_names) - 1
-    notice(f"classes 0 to {last} are the folders {names}{others}, in this order")
+    notice(f"classes 0 to {len(names) - 1} are the folders {first}{others}, in this order")
 
 
 def _say_missing_classes(what: str, split: Split, train: Split | None, called: Sequence) -> None:
@@ -286,7 +285,7 @@ def _say_missing_classes(what: str, split: Split, train: Split | None, called: S
     if len(missing):
         lone = train and (np.bincount(train.labels, minlength=count)[missing] == 1).all()
         why = ": train has one, and keeps it" if lone else ""
-        names = listed([called[k] for k in missing])
+        names = listed([called[k] for k in missing.tolist()])
         notice(f"{WORDS[what]} hold no image of {names}{why}")
 
 

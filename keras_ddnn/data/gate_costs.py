@@ -10,22 +10,28 @@ from typing import Protocol
 import numpy as np
 
 from keras_ddnn.files.checks import require_fraction
+from keras_ddnn.files.records import LEFT_OUT, fill
 from keras_ddnn.tasks.task import ACCURACY, Measure
 
 
 class CostsAtGate(Protocol):
-    """What `GateCosts` holds; a `Bank` has it too, by the cost that its reports use.
+    """What `GateCosts` holds; a `Bank` has it too, by the cost that its reports use."""
 
-    Attributes:
-        stay, go, differ: See `GateCosts`.
-        benefit_cost: The cost whose difference is B_k unless another is named; None for `stay` and
-            `go` themselves.
-    """
+    @property
+    def stay(self) -> np.ndarray:
+        """See `GateCosts`."""
 
-    stay: np.ndarray
-    go: np.ndarray
-    differ: np.ndarray
-    benefit_cost: str | None
+    @property
+    def go(self) -> np.ndarray:
+        """See `GateCosts`."""
+
+    @property
+    def differ(self) -> np.ndarray:
+        """See `GateCosts`."""
+
+    @property
+    def benefit_cost(self) -> str | None:
+        """The cost whose difference is B_k unless another is named; None for `go` and `stay`."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -59,10 +65,10 @@ class GateCosts:
 
     stay: np.ndarray
     go: np.ndarray
-    differ: np.ndarray | None = None
+    differ: np.ndarray = LEFT_OUT
     bound: float | None = None
     measure: Measure = ACCURACY
-    paid: np.ndarray | None = None
+    paid: np.ndarray = LEFT_OUT
     benefit_cost = None
 
     def __post_init__(self) -> None:
@@ -72,8 +78,8 @@ class GateCosts:
                 "stay and go must be of one shape (n,), a cost a sample; received "
                 f"{stay.shape} and {go.shape}"
             )
-        differ = np.abs(stay - go) if self.differ is None else np.asarray(self.differ, np.float64)
-        paid = np.ones(len(stay)) if self.paid is None else np.asarray(self.paid, np.float64)
+        fill(self, differ=np.abs(stay - go), paid=np.ones(len(stay)))
+        differ, paid = (np.asarray(each, np.float64) for each in (self.differ, self.paid))
         for name, values in {"stay": stay, "go": go, "differ": differ, "paid": paid}.items():
             if values.shape != stay.shape or not np.isfinite(values).all():
                 raise ValueError(

@@ -34,12 +34,9 @@ def checked_outputs(
         ValueError: If one of the two ends is missing, an array is none of the task, or two of them
             do not fit each other.
     """
-    if not isinstance(outputs, Mapping) or not set(outputs) >= set(TIERS):
-        received = (
-            ", ".join(map(repr, outputs))
-            if isinstance(outputs, Mapping)
-            else type(outputs).__name__
-        )
+    given = _names(outputs)
+    if given is None or not set(given) >= set(TIERS):
+        received = type(outputs).__name__ if given is None else ", ".join(map(repr, given))
         what = task.output_name
         raise ValueError(
             f"outputs: expected the {what} of two tiers, or more between them, "
@@ -48,3 +45,8 @@ def checked_outputs(
     first, last = TIERS
     names = [first, *(tier for tier in outputs if tier not in TIERS), last]
     return task.checked({tier: outputs[tier] for tier in names}, targets)
+
+
+def _names(outputs: object) -> list[Any] | None:
+    """Return the names in a mapping; None of anything else, which a user may give as well."""
+    return [*outputs] if isinstance(outputs, Mapping) else None

@@ -40,7 +40,7 @@ class Quantisation:
     @classmethod
     def from_json(cls, content: Mapping | None) -> "Quantisation | None":
         """Return what `as_json` has written; None for None."""
-        return content and cls(**content)
+        return None if content is None else cls(**content)
 
     def as_json(self) -> dict:
         """Return all of it as plain JSON types."""

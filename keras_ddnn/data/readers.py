@@ -111,17 +111,17 @@ def colour_of(given: str | Sequence[int] | None) -> tuple[int, int, int]:
     """
     if given is None:
         return WHITE
-    numbers = given
-    if isinstance(given, str):
-        digits = re.fullmatch("#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", given.strip().lower())
-        numbers = [int(pair, 16) for pair in digits.groups()] if digits else _numbers(given)
-    colour = tuple(numbers)
+    colour = tuple(_numbers(given) if isinstance(given, str) else given)
     if len(colour) != 3 or not all(n in range(256) for n in colour):
         raise ValueError(f"background must be #rrggbb or three numbers of 0..255; got {given!r}")
-    return tuple(map(int, colour))
+    red, green, blue = map(int, colour)
+    return red, green, blue
 
 
-def _numbers(text):
+def _numbers(text: str) -> list[int]:
+    digits = re.fullmatch("#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})", text.strip().lower())
+    if digits:
+        return [int(pair, 16) for pair in digits.groups()]
     parts = re.split(r"[\s,]+", text.strip())
     return [int(part) for part in parts if part.isascii() and part.isdigit()]
 
@@ -133,7 +133,7 @@ def _read(file, channels, background, scale):
     with _as_file(file) as opened, _open(opened) as image:
         raw, tags = _raw_mode(image), getattr(image, "tag_v2", {})
         wide_colour = ";16" in raw and image.mode not in _DEEP_GREY
-        remarks = (SEVERAL_FRAMES,) if getattr(image, "is_animated", False) else ()
+        remarks: tuple[str, ...] = (SEVERAL_FRAMES,) if getattr(image, "is_animated", False) else ()
         image = ImageOps.exif_transpose(image)
     if wide_colour and scale is not None:
         raise _Refused("expected grey values for --scale, received colours of 16 bits")

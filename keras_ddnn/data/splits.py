@@ -233,7 +233,8 @@ class Splits:
                 object.__setattr__(self, what, numbered)
         for what, split in (("val", self.val), ("test", self.test)):
             same = split.classes == self.classes
-            expect(same, f"{what} labels", "the classes of train", split.classes.mapping)
+            received = split.classes and split.classes.mapping
+            expect(same, f"{what} labels", "the classes of train", received)
         count = len(self.classes)
         expect(count == self.num_classes, "class_names", f"{count} names", self.num_classes)
 

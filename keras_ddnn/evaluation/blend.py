@@ -54,7 +54,7 @@ class Anchor:
         confidence = {name: RULES[name]().score(val_bank.edge) for name in names}
         name = max(names, key=lambda name: _audc(confidence[name], val_bank))
         both = confidence[name], scores
-        scales = tuple((float(s.mean()), _deviation(s)) for s in both)
+        scales = _mean_and_deviation(confidence[name]), _mean_and_deviation(scores)
         blends = (cls(name, float(weight), scales)._blend(*both) for weight in WEIGHTS)
         audc = np.array([audc_replicates(blend, val_bank, RESAMPLES) for blend in blends])
         gains = audc - audc[0]  # whose weight is 0
@@ -66,7 +66,8 @@ class Anchor:
         """Return what `as_json` has written; None for None."""
         if content is None:
             return None
-        scales = tuple(tuple(scale) for scale in content["scales"])
+        (mean, deviation), (of_head, deviation_of_head) = content["scales"]
+        scales = (mean, deviation), (of_head, deviation_of_head)
         return cls(content["rule"], content["weight"], scales)
 
     def as_json(self) -> dict:
@@ -126,9 +127,10 @@ class AnchoredRule(OffloadRule):
         return self.anchor.correct(alone, edge) if self.anchor else alone
 
 
-def _deviation(scores: np.ndarray) -> float:
+def _mean_and_deviation(scores: np.ndarray) -> tuple[float, float]:
     deviation = float(scores.std())
-    return deviation if deviation > TINY else 1.0  # any scale will do for a constant score
+    # Any scale will do for a constant score.
+    return float(scores.mean()), deviation if deviation > TINY else 1.0
 
 
 def _audc(scores: np.ndarray, samples: CostsAtGate) -> float:

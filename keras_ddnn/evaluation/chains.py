@@ -1,6 +1,7 @@
 """How rules of a whole chain compare: accuracy and mean price, by plans chosen on other samples."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -42,7 +43,8 @@ def compare_plans(
         ValueError: If prices or rules do not fit the tiers, or a budget is below the price of the
             first tier.
     """
-    names, rows = [*test.tiers], []
+    names = [*test.tiers]
+    rows: list[dict[str, Any]] = []
     for name, gates in rules.items():
         chosen_on, told_on = (ScoredChain.of(bank, gates, prices) for bank in (calibration, test))
         if not rows:

@@ -10,6 +10,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import CostsAtGate, threshold_for_fraction
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
 from keras_ddnn.evaluation.statistics import audc_interval
+from keras_ddnn.files.records import LEFT_OUT, fill
 from keras_ddnn.rules.confidence import OffloadRule
 from keras_ddnn.rules.sweep import RankedSamples
 from keras_ddnn.tasks.task import ACCURACY, Measure
@@ -31,11 +32,10 @@ class OffloadCurve:
 
     total_cost: np.ndarray
     measure: Measure = ACCURACY
-    saved: np.ndarray = None
+    saved: np.ndarray = LEFT_OUT
 
     def __post_init__(self) -> None:
-        if self.saved is None:
-            object.__setattr__(self, "saved", self.local_fraction)
+        fill(self, saved=self.local_fraction)
 
     @classmethod
     def from_scores(cls, scores: np.ndarray, samples: CostsAtGate) -> "OffloadCurve":

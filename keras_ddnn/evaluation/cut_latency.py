@@ -101,9 +101,12 @@ class CutLatency(CutCosts):
     pareto: bool | None = None
 
     @property
-    def compared(self) -> tuple[float | None, float | None, float | None]:
-        """What the Pareto set is about: lower is better in each."""
-        return self.device_multiply_adds, self.sent_bytes, self.offloaded_ms
+    def compared(self) -> tuple[float, float, float] | None:
+        """What the Pareto set is about: lower is better in each; None if one is not known."""
+        device, sent, latency = self.device_multiply_adds, self.sent_bytes, self.offloaded_ms
+        if device is None or sent is None or latency is None:
+            return None
+        return device, sent, latency
 
 
 def cut_latencies(
@@ -136,9 +139,9 @@ def cut_latencies(
         if cost.layer == CLOUD_ONLY and png_bytes is not None:
             png = replace(cost, layer=AS_PNG, float16_bytes=png_bytes, int8_bytes=png_bytes)
             rows.append(_timed(png, machines, local_fraction, sent_as))
-    known = [row.compared for row in rows if None not in row.compared]
+    known = [own for row in rows if (own := row.compared)]
     return [
-        row if None in row.compared else replace(row, pareto=not dominated(row.compared, known))
+        replace(row, pareto=not dominated(own, known)) if (own := row.compared) else row
         for row in rows
     ]
 
@@ -146,10 +149,13 @@ def cut_latencies(
 def _timed(cost: CutCosts, machines: Machines, local_fraction: float, sent_as: str) -> CutLatency:
     sent = cost.float16_bytes if sent_as == "float16" else cost.int8_bytes
     row = CutLatency(**asdict(cost), sent_bytes=sent)
-    needed = (cost.device_multiply_adds, cost.exit_multiply_adds, cost.cloud_multiply_adds, sent)
-    if None in needed:
+    device, exit, cloud = (
+        cost.device_multiply_adds,
+        cost.exit_multiply_adds,
+        cost.cloud_multiply_adds,
+    )
+    if device is None or exit is None or cloud is None or sent is None:
         return row
-    device, exit, cloud, sent = needed
     kept, offloaded = machines.latencies_ms(device + exit, cloud, sent)
     if cost.layer == DEVICE_ONLY:
         return replace(row, kept_ms=kept, offloaded_ms=kept, mean_ms=kept)

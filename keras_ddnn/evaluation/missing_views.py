@@ -49,7 +49,7 @@ def missing_views(
         ValueError: If the samples are not of several cameras, or none would be left.
     """
     shape = tuple(split.images.shape)
-    cameras = InputType(shape[1:], str(split.images.dtype)).cameras
+    cameras = InputType(shape[1:], str(split.images.dtype)).cameras or 0
     wanted = "uint8 of shape (n, camera, height, width, channels)"
     expect(cameras, "images", wanted, f"{split.images.dtype} of shape {shape}")
     if counts is None:

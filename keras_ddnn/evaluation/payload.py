@@ -59,16 +59,17 @@ class Payload:
         features, images = (
             np.asarray(edge.require(name, "Payload")[rows]) for name in ("features", "inputs")
         )
-        lengths = {"codes": math.nan, "codes_zlib": math.nan}
+        length = zipped = math.nan
         if features.dtype == np.float16:
             codes = (quantisation or Quantisation.of(features)).codes(features)
-            zipped = (len(zlib.compress(sample.tobytes())) for sample in codes)
-            lengths = {"codes": codes[0].nbytes, "codes_zlib": _mean(zipped)}
+            length = codes[0].nbytes
+            zipped = _mean(len(zlib.compress(sample.tobytes())) for sample in codes)
         image = images.ndim in (4, 5) and images.dtype == np.uint8
         png = image and images.shape[-1] in PNG_CHANNELS
         return cls(
             features=features[0].nbytes,
-            **lengths,
+            codes=length,
+            codes_zlib=zipped,
             image=images[0].nbytes,
             image_png=_mean(map(png_bytes, images)) if png else math.nan,
             lossless=quantisation is not None,
@@ -88,8 +89,9 @@ class Payload:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Payload":
         """Return what `as_json` has written."""
-        known = {field.name: content[field.name] for field in fields(cls)}
-        return cls(**{name: math.nan if x is None else x for name, x in known.items()})
+        known = ((field.name, content[field.name]) for field in fields(cls))
+        numbers: dict[str, Any] = {name: math.nan if x is None else x for name, x in known}
+        return cls(**numbers)
 
     def verdict(self) -> str:
         """Say in a sentence whether sending features is better than sending the input."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,9 +75,10 @@ class Report:
         curves = pd.read_csv(folder / "curves.csv", index_col="local_fraction")
         path = folder / "classes.csv"
         # A class may be called NA, or 007.
-        names = {
+        names: dict[str, Any] = {
             "dtype": {"class": str},
             "keep_default_na": False,
             "na_values": {"accuracy": "", "local_fraction": ""},
         }
-        return cls(facts, table, curves, pd.read_csv(path, **names) if path.exists() else None)
+        classes: pd.DataFrame | None = pd.read_csv(path, **names) if path.exists() else None
+        return cls(facts, table, curves, classes)

@@ -84,10 +84,10 @@ def over_seeds(gains: Sequence[float]) -> Interval:
     Raises:
         ValueError: If there are fewer than two gains, or one is not finite.
     """
-    gains = np.asarray(gains, float)
-    if gains.ndim != 1 or len(gains) < 2 or not np.isfinite(gains).all():
-        raise ValueError(f"expected two or more finite gains, one a seed; received {gains!r}")
-    mean, half = float(gains.mean()), float(t.ppf(0.975, len(gains) - 1) * sem(gains))
+    values = np.asarray(gains, float)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(f"expected two or more finite gains, one a seed; received {values!r}")
+    mean, half = float(values.mean()), float(t.ppf(0.975, len(values) - 1) * sem(values))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -160,12 +160,12 @@ def gain_of_replicates(gains: Sequence[np.ndarray]) -> Interval:
     """
     if len(gains) < 2:
         raise ValueError(f"expected two or more seeds; received {len(gains)}")
-    gains = np.asarray(gains)
-    resampled = gains[:, 1:]
+    replicates = np.asarray(gains)
+    resampled = replicates[:, 1:]
     seeds = np.random.default_rng(1).integers(len(gains), size=resampled.shape)
     drawn = np.take_along_axis(resampled, seeds, axis=0).mean(axis=0)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(gains[:, 0].mean()), float(low), float(high))
+    return Interval(float(replicates[:, 0].mean()), float(low), float(high))
 
 
 def _gain(scores, baseline_scores, samples) -> Callable[[np.ndarray], float]:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 try:
     import fcntl
+
+    LOCKS = True
 except ImportError:  # Windows: what is left behind is removed by its age
-    fcntl = None
+    LOCKS = False
 
 # .name.kernel.random; earlier versions wrote no kernel
 LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.older)?")
@@ -157,7 +159,7 @@ def remove_leftovers(folder, seconds: float = 0.0) -> int:
         if not LEFTOVER.fullmatch(path.name):
             continue
         with suppress(OSError):  # its owner removes it just now, or nobody may
-            if f".{KERNEL}." in path.name and fcntl:
+            if f".{KERNEL}." in path.name and LOCKS:
                 owned += not _remove_unowned(path)
             elif abs(_now(path.parent) - _last_change(path)) >= seconds:
                 _remove(path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Literal
+from typing import Literal, TypeGuard
 
 # Pairs of a label, as the user has it, and what its samples count; other classes count 1.
 ClassWeight = Literal["balanced"] | tuple[tuple[int | str, float], ...] | None
@@ -14,6 +14,16 @@ def expect(condition, subject, expected, received) -> None:
         raise ValueError(f"{subject}: expected {expected}, received {received}")
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a real number of any library, NaN included."""
+    return isinstance(value, Real)
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Return whether a value is an integer of any library."""
+    return isinstance(value, Integral)
+
+
 def require_choice(what: str, name, known) -> None:
     """Raise ValueError, listing the known names, unless `name` is one of them."""
     if name not in known:
@@ -23,34 +33,34 @@ def require_choice(what: str, name, known) -> None:
 def require_fraction(what: str, value) -> None:
     """Raise ValueError unless `value` is a number in [0, 1]."""
     # A comparison with NaN is false, so NaN is refused too.
-    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
+    if not is_number(value) or not 0.0 <= value <= 1.0:
         raise ValueError(f"{what} must lie in [0, 1]; received {value!r}")
 
 
 def require_probability(**values) -> None:
     """Raise ValueError unless every keyword's value is a number in (0, 1)."""
     for what, value in values.items():
-        if not isinstance(value, Real) or not 0.0 < value < 1.0:
+        if not is_number(value) or not 0.0 < value < 1.0:
             raise ValueError(f"{what} must lie in (0, 1); received {value!r}")
 
 
 def require_positive(**values) -> None:
     """Raise ValueError unless every keyword's value is a finite number above zero."""
     for what, value in values.items():
-        if not isinstance(value, Real) or not 0 < value < float("inf"):
+        if not is_number(value) or not 0 < value < float("inf"):
             raise ValueError(f"{what} must be positive; received {value!r}")
 
 
 def require_count(**values) -> None:
     """Raise ValueError unless every keyword's value is an integer above zero."""
     for what, value in values.items():
-        if not isinstance(value, Integral) or value < 1:
+        if not is_integer(value) or value < 1:
             raise ValueError(f"{what} must be a positive integer; received {value!r}")
 
 
 def require_seed(what: str, value) -> None:
     """Raise ValueError unless `value` is an integer that every library takes for a seed."""
-    if not isinstance(value, Integral) or not 0 <= value < 2**32:
+    if not is_integer(value) or not 0 <= value < 2**32:
         raise ValueError(f"{what} must be an integer in 0..2**32-1; received {value!r}")
 
 

@@ -153,7 +153,8 @@ def artifact_of(run) -> Path:
 
 def hops_of(run) -> list[Path]:
     """Return the artefacts of a chain of tiers, its folders `0`, `1`, …; of a run, its one."""
-    run, hops = Path(run), []
+    run = Path(run)
+    hops: list[Path] = []
     while (run / str(len(hops)) / MANIFEST).exists():
         hops.append(run / str(len(hops)))
     return hops or [artifact_of(run)]

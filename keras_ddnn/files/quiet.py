@@ -73,6 +73,7 @@ def _filtered(number: int, chatter: str) -> Iterator[None]:
         stdin=subprocess.PIPE,
         stdout=saved,
     ) as process:
+        assert process.stdin  # a pipe was asked for
         os.dup2(process.stdin.fileno(), number)
         try:
             yield

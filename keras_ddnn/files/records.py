@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from typing import Any
+
+# Default of a field that `__post_init__` fills: whoever reads it finds its type, and never None.
+LEFT_OUT: Any = None
 
 
 def as_json(config) -> dict:
@@ -22,6 +26,13 @@ def differences(kind: type, content: Mapping) -> dict:
     """
     usual = {field.name: _plain(field.default) for field in fields(kind)}
     return {name: v for name, v in content.items() if name not in usual or v != usual[name]}
+
+
+def fill(record: Any, **values: Any) -> None:
+    """Set those fields of a frozen dataclass that were left out, whose default is `LEFT_OUT`."""
+    for name, value in values.items():
+        if getattr(record, name) is None:
+            object.__setattr__(record, name, value)
 
 
 def _plain(value):

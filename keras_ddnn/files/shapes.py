@@ -6,8 +6,9 @@ what was expected and what was received.
 
 import math
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from reprlib import Repr
-from typing import NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 Shape = Callable[[str, object], None]
 
@@ -40,11 +41,14 @@ def number(
     said = f"a number{bounded}{'' if nan else ', not NaN'}"
 
     def check(path: str, value: object) -> None:
-        known = isinstance(value, float) or _is_integer(value)
-        # A comparison with NaN is false.
-        fits = known and (low < value if above else low <= value) and value <= high
-        # An integer may be too large for a float.
-        fits = fits and (isinstance(value, float) or abs(value) < 1 << 63)
+        fits = (
+            (isinstance(value, float) or _is_integer(value))
+            # A comparison with NaN is false.
+            and (low < value if above else low <= value)
+            and value <= high
+            # An integer may be too large for a float.
+            and (isinstance(value, float) or abs(value) < 1 << 63)
+        )
         if not fits and not (nan and value != value):
             refuse(path, said, value)
 
@@ -92,11 +96,10 @@ def either(expected: str, *shapes: Shape) -> Shape:
 
     def check(path: str, value: object) -> None:
         for shape in shapes:
-            try:
-                return shape(path, value)
-            except ValueError:
-                continue
-        return refuse(path, expected, value)
+            with suppress(ValueError):
+                shape(path, value)
+                return
+        refuse(path, expected, value)
 
     return check
 
@@ -129,10 +132,10 @@ def mapping(shape: Shape, most: int = 1000, *, keys: Shape = text) -> Shape:
     """Return the shape of an object of at most `most` values of one shape, with keys of one."""
 
     def check(path: str, value: object) -> None:
-        _require_object(path, value)
-        if len(value) > most:
-            refuse(path, f"at most {most} fields", f"{len(value)} fields")
-        for name, item in value.items():
+        items = _object(path, value)
+        if len(items) > most:
+            refuse(path, f"at most {most} fields", f"{len(items)} fields")
+        for name, item in items.items():
             keys(f"{path}, a key", name)
             shape(f"{path}.{name}", item)
 
@@ -148,15 +151,15 @@ def record(fields: Mapping[str, Shape], *, optional: Collection[str] = ()) -> Sh
     """
 
     def check(path: str, value: object) -> None:
-        _require_object(path, value)
+        received = _object(path, value)
         within = f"{path}." if path else ""
-        for name in value:
+        for name in received:
             if name not in fields:
                 known = f"only {', '.join(fields)}" if fields else "no further fields"
                 refuse(path or "the fields", known, name)
         for name, shape in fields.items():
-            if name in value:
-                shape(f"{within}{name}", value[name])
+            if name in received:
+                shape(f"{within}{name}", received[name])
             elif name not in optional:
                 raise ValueError(f"{within}{name}: expected this field; received none")
 
@@ -167,17 +170,19 @@ def variants(key: str, rows: Mapping[str, Shape]) -> Shape:
     """Return the shape of an object whose other fields depend on the text in one field."""
 
     def check(path: str, value: object) -> None:
-        _require_object(path, value)
-        one_of(*rows)(f"{path}.{key}", value.get(key))
-        rows[value[key]](path, {name: item for name, item in value.items() if name != key})
+        others = dict(_object(path, value))
+        kind = others.pop(key, None)
+        one_of(*rows)(f"{path}.{key}", kind)
+        rows[kind](path, others)
 
     return check
 
 
-def _is_integer(value: object) -> bool:
+def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _require_object(path: str, value: object) -> None:
+def _object(path: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         refuse(path or "the content", "an object with named fields", value)
+    return value

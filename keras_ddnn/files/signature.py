@@ -9,8 +9,9 @@ second goes to every machine that is to run them, by another way than the artefa
 It needs the package `cryptography`, of the extra `sign`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -66,14 +67,14 @@ def require_signed(content: bytes, signature: bytes, path: Path, key: "Ed25519Pu
         ) from None
 
 
-def _key(key: Key, kind: str):
+def _key(key: object, kind: str) -> Any:
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError:
         raise ValueError(NEEDED) from None
-    kinds = {
+    kinds: dict[str, tuple[type, Callable[..., Any], dict[str, Any]]] = {
         "private": (
             ed25519.Ed25519PrivateKey,
             serialization.load_pem_private_key,

@@ -107,6 +107,7 @@ def compare(
             range.
     """
     head = LogitHead.fit(parts.first, seed=seed)
+    assert head.held_out_scores is not None  # it was fitted, and not read
     findings = judge_rules(parts.first, {LOGIT_HEAD: head.held_out_scores})
     rules = {**untrained_rules(), LOGIT_HEAD: head}
     name = rule or findings.recommended_rule

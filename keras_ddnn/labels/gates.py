@@ -34,9 +34,10 @@ class GateOfNetwork:
         return self._two_ends(self.network.bank)
 
     @cached_property
-    def val_bank(self) -> Bank:
-        """The validation samples."""
-        return self._two_ends(self.network.val_bank)
+    def val_bank(self) -> Bank | None:
+        """The validation samples, or None."""
+        known = self.network.val_bank
+        return None if known is None else self._two_ends(known)
 
     @property
     def stages(self) -> Predictions | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,9 @@ class Predictions:
 
     def save(self, path) -> None:
         """Write an `.npz`, whole or not at all; raises OSError if the folder cannot be written."""
-        arrays = {f"{name}{LOGITS}": outputs for name, outputs in self.outputs.items()}
+        arrays: dict[str, Any] = {
+            f"{name}{LOGITS}": outputs for name, outputs in self.outputs.items()
+        }
         with replacing_file(path) as file:
             np.savez(file, rows=self.rows, **arrays)
 

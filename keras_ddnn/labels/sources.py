@@ -40,17 +40,19 @@ class HeadTrainingData:
 
 
 class TrainedNetwork(Protocol):
-    """A trained DDNN, in memory or on disk: what a label source is made from.
+    """A trained DDNN, in memory or on disk: what a label source is made from."""
 
-    Attributes:
-        bank: The training images, by the final epoch.
-        val_bank: The validation images, or None.
-        stages: `bank` by the mean over several late epochs, or None.
-    """
+    @property
+    def bank(self) -> Bank:
+        """The training images, by the final epoch."""
 
-    bank: Bank
-    val_bank: Bank | None
-    stages: Predictions | None
+    @property
+    def val_bank(self) -> Bank | None:
+        """The validation images, or None."""
+
+    @property
+    def stages(self) -> Predictions | None:
+        """`bank` by the mean over several late epochs, or None."""
 
     def augmented_bank(self, views: int) -> Bank:
         """Return the bank of augmented copies of the training images."""

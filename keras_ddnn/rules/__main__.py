@@ -220,12 +220,12 @@ def _say_result(outcome: Outcome, options: argparse.Namespace) -> None:
 
 def _text(table: pd.DataFrame) -> str:
     lines = [f"{'rule':<10}  AUDC % (95% interval)    APGR   local %  accuracy %"]
-    for row in table.itertuples():
-        audc, low, high = (100 * x for x in (row.audc, row.audc_low, row.audc_high))
+    for row in table.to_dict("records"):
+        audc, low, high = (100 * row[name] for name in ("audc", "audc_low", "audc_high"))
         interval = f"{audc:.2f} ({low:.2f} … {high:.2f})"
         lines.append(
-            f"{row.rule:<10}  {interval:<21}  {row.apgr:>6.3f}  "
-            f"{100 * row.realised_local_fraction:>8.1f}  {100 * row.accuracy:>10.2f}"
+            f"{row['rule']:<10}  {interval:<21}  {row['apgr']:>6.3f}  "
+            f"{100 * row['realised_local_fraction']:>8.1f}  {100 * row['accuracy']:>10.2f}"
         )
     return "\n".join(lines)
 

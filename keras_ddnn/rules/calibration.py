@@ -235,7 +235,8 @@ def for_budget(
             raise ValueError(f"{what} must be finite and not negative; received {cost!r}")
     prices = {"bytes": (0.0, bytes_sent), "seconds": (local_seconds, cloud_seconds)}
 
-    n, thresholds = len(samples), []
+    n = len(samples)
+    thresholds: list[float] = []
     # What is least within a budget is the local fraction, so that staying is what costs.
     staying = np.tile([1.0, 0.0], (n, 1))
     for what, (_, most) in limits.items():

@@ -239,7 +239,7 @@ class Patience(OffloadRule):
 
 
 # The rules that need no training; the learned one is `heads.HeadRule`.
-RULES = {
+RULES: dict[str, type[OffloadRule]] = {
     "random": Random,
     "entropy": Entropy,
     "max_prob": MaxProb,

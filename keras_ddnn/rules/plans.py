@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, product
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,9 @@ TRIES = 4096  # combinations of thresholds of the gates before the last, of more
 MOVES = 128  # thresholds near the one that a gate has, and as many others, that it may move to
 CELLS = 1 << 19  # numbers of a block of combinations: a few megabytes an array
 BUDGETS = 101  # of a frontier
+
+# those of one gate that are tried
+Thresholds: TypeAlias = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ class ScoredChain:
             ValueError: As `for_budget`.
         """
         if budgets is None:
-            budgets = np.linspace(self.prices[0], sum(self.prices), BUDGETS)
+            budgets = np.linspace(self.prices[0], sum(self.prices), BUDGETS).tolist()
         plans = sorted(
             self.for_budgets(budgets, tries=tries), key=lambda plan: (plan.price, plan.cost)
         )
@@ -216,7 +220,7 @@ class ScoredChain:
         while better:
             better = False
             for gate, thresholds in enumerate(early):
-                grid = [[t] for t in plan.thresholds[:-1]]
+                grid: list[Thresholds] = [[t] for t in plan.thresholds[:-1]]
                 grid[gate] = _near(thresholds, plan.thresholds[gate])
                 (moved,) = self._search(grid, np.array([budget]))
                 if (moved.cost, moved.price) < (plan.cost, plan.price):
@@ -231,7 +235,7 @@ class ScoredChain:
     def _last_gate(self) -> RankedSamples:
         return RankedSamples(self.scores[-1], self._last_costs)
 
-    def _search(self, grid: Sequence[Sequence[float]], budgets: np.ndarray) -> list[Plan]:
+    def _search(self, grid: Sequence[Thresholds], budgets: np.ndarray) -> list[Plan]:
         """Return the best plan for each budget (G,), among early thresholds of a grid."""
         best = np.full((3, len(budgets)), np.inf)  # cost, price, and the last threshold
         chosen = np.full((len(budgets), len(grid)), np.inf)
@@ -278,7 +282,7 @@ def _evenly(thresholds: np.ndarray, count: int) -> np.ndarray:
 
 def _near(thresholds: np.ndarray, chosen: float) -> np.ndarray:
     """Return thresholds that a gate may move to from the one chosen, which is among them."""
-    first = max(0, np.searchsorted(thresholds, chosen) - MOVES // 2)
+    first = max(0, int(np.searchsorted(thresholds, chosen)) - MOVES // 2)
     return np.union1d(_evenly(thresholds, MOVES), thresholds[first : first + MOVES])
 
 

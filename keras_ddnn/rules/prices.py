@@ -1,6 +1,7 @@
 """The threshold of the least mean cost, where each sample that is sent has a price."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def for_price(
         f"the least mean cost and price of {n:,} samples, at {price:g} for each that is sent "
         f"({validation['local_fraction']:.1%} of them stay local)"
     )
-    options = {"price": price}
+    options: dict[str, Any] = {"price": price}
     if limits:
         promise += "; " + ", ".join(
             f"{low:.0%} to {high:.0%} of class {number}" for number, (low, high) in limits.items()
@@ -75,8 +76,8 @@ def _within(
     if not limits:
         return allowed
     n = len(order)
-    given = np.shape(classes) == (n,)
-    expect(given, "classes", f"the class of each of {n:,} samples, for limits", np.shape(classes))
+    received = () if classes is None else np.shape(classes)
+    expect(received == (n,), "classes", f"the class of each of {n:,} samples, for limits", received)
     for number, (low, high) in limits.items():
         for end in (low, high):
             require_fraction(f"a limit of class {number}", end)

@@ -1,6 +1,6 @@
 """Classes: what logits answer, how sure they are, and what they cost given the truth."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType, ModuleType
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.tasks.arrays import as_labels, as_logits, refuse_probabilities, require_rows
-from keras_ddnn.tasks.task import ACCURACY
+from keras_ddnn.tasks.task import ACCURACY, Cost
 
 TINY = float(np.finfo(np.float32).tiny)  # keeps the logarithm of a probability of 0 finite
 
@@ -131,7 +131,7 @@ def _of_true_class(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 # (probabilities (n, num_classes), labels (n,)) -> cost (n,)
-COSTS = {
+COSTS: dict[str, Cost] = {
     "true_class": true_class,
     "zero_one": zero_one,
     "cross_entropy": cross_entropy,
@@ -140,8 +140,14 @@ COSTS = {
 }
 
 
-def _of_logits(cost: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+def _of_logits(cost: Cost) -> Cost:
     return lambda outputs, targets: cost(softmax(outputs.astype(np.float64)), targets)
+
+
+OF_LOGITS: Mapping[str, Cost] = MappingProxyType(
+    # Of the logits themselves: rounded probabilities can tie.
+    {name: _of_logits(cost) for name, cost in COSTS.items()} | {"zero_one": zero_one}
+)
 
 
 class Classification:
@@ -149,21 +155,30 @@ class Classification:
 
     name = "classification"
     output_name = "logits"
-    costs: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = MappingProxyType(
-        # Of the logits themselves: rounded probabilities can tie.
-        {name: _of_logits(cost) for name, cost in COSTS.items()} | {"zero_one": zero_one}
-    )
     reported = "zero_one"
     benefit_cost = "true_class"
     measure = ACCURACY
-    bound = 1.0
     gives = frozenset({"probabilities"})
-    refusal: int | None = None
     target_reader = None
     keras_loss: Mapping[str, Any] = MappingProxyType(
         {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}}
     )
     keras_metrics = ("accuracy",)
+
+    @property
+    def costs(self) -> Mapping[str, Cost]:
+        """Those of `COSTS`, of logits."""
+        return OF_LOGITS
+
+    @property
+    def bound(self) -> float:
+        """The cost of a wrong class."""
+        return 1.0
+
+    @property
+    def refusal(self) -> int | None:
+        """None: each sample gets a class."""
+        return None
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """Return the class of the highest logit, int (n,); the lower number in a tie."""

@@ -1,6 +1,6 @@
 """Classes whose mistakes have prices: which answer is cheapest, and what it costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.tasks.arrays import as_numbers
-from keras_ddnn.tasks.classification import Classification, softmax
-from keras_ddnn.tasks.task import COST, Measure
+from keras_ddnn.tasks.classification import OF_LOGITS, Classification, softmax
+from keras_ddnn.tasks.task import COST, Cost
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class PricedClasses(Classification):
     name = "priced_classes"
     reported = "price"
     benefit_cost = "price"
+    measure = COST
 
     def __post_init__(self) -> None:
         classes = len(self.prices)
@@ -72,18 +73,13 @@ class PricedClasses(Classification):
         return classes if answers > classes else None
 
     @cached_property
-    def costs(self) -> Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    def costs(self) -> Mapping[str, Cost]:
         """Those of classes, with "price" and, of the same answer, "zero_one"."""
-        own = {
+        own: dict[str, Cost] = {
             "price": lambda outputs, targets: self._matrix[targets, self.answers(outputs)],
             "zero_one": lambda outputs, targets: 1.0 * (self.answers(outputs) != targets),
         }
-        return MappingProxyType({**Classification.costs, **own})
-
-    @property
-    def measure(self) -> Measure:
-        """The mean price, of which lower is better."""
-        return COST
+        return MappingProxyType({**OF_LOGITS, **own})
 
     @property
     def bound(self) -> float:

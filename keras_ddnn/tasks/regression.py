@@ -11,7 +11,7 @@ import numpy as np
 from keras_ddnn.files.checks import require_choice, require_positive, require_probability
 from keras_ddnn.tasks.arrays import Numbers, as_numbers, require_rows
 from keras_ddnn.tasks.quantiles import QuantileDistribution
-from keras_ddnn.tasks.task import COST, Measure
+from keras_ddnn.tasks.task import COST, Cost, Measure
 
 COSTS = ("squared", "absolute", "pinball", "provisioning")
 
@@ -106,22 +106,21 @@ class Regression:
     @cached_property
     def _of_error(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
         """The costs of an error, answer less truth, by their names."""
-        measures = {
+        measures: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             "squared": lambda error: error**2,
             "absolute": np.abs,
-            "pinball": lambda error: np.where(
-                error < 0, -self.level * error, (1 - self.level) * error
-            ),
-            "provisioning": lambda error: np.where(
-                error < 0, self.penalty - self.under * error, self.over * error
-            ),
         }
-        if self.level is None:
-            del measures["pinball"]
+        if (level := self.level) is not None:
+            measures["pinball"] = lambda error: np.where(
+                error < 0, -level * error, (1 - level) * error
+            )
+        measures["provisioning"] = lambda error: np.where(
+            error < 0, self.penalty - self.under * error, self.over * error
+        )
         return measures
 
     @cached_property
-    def costs(self) -> Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+    def costs(self) -> Mapping[str, Cost]:
         """The costs by their names; see `Task`. Without a level there is no "pinball"."""
         return MappingProxyType({name: partial(self._cost, name) for name in self._of_error})
 
@@ -201,7 +200,7 @@ class Regression:
     @property
     def _place(self) -> int:
         """Column of the quantile of `level`; 0 of one number."""
-        if not self.quantiles:
+        if not self.quantiles or self.level is None:  # quantiles have a level
             return 0
         return int(np.argmin(np.abs(np.subtract(self.quantiles, self.level))))
 

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+
+# (outputs (n, ...), targets (n, ...)) → cost, float64 of shape (n,)
+Cost: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -53,40 +56,65 @@ COST = Measure(
 
 
 class Task(Protocol):
-    """What an output is: how it is trained, what it costs given the truth, what its answer is.
+    """What an output is: how it is trained, what it costs given the truth, what its answer is."""
 
-    Attributes:
-        name: Its key of `tasks.known.TASKS`.
-        output_name: What its outputs are called in messages.
-        costs: Name → (outputs (n, ...), targets (n, ...)) → cost, float64 of shape (n,). Lower is
-            better.
-        reported: Key of the cost that reports use.
-        benefit_cost: Key of the cost whose difference is B_k, unless another is named.
-        measure: How the mean of the reported cost is told.
-        bound: The most that the reported cost of a sample can be, the least being 0; None if there
-            is no bound. A certificate needs one.
-        gives: What its outputs say of how sure they are, which a rule may need: "probabilities" of
-            classes, "quantiles" of a number, "numbers" themselves. Each is an attribute of
-            `distribution`, of n rows, but quantiles, which are the outputs.
-        refusal: The answer, a number (n,), that stands for none; None where each sample gets one.
-        target_reader: What makes targets of what a user has, as `Classes` does of labels; None
-            where classes are made of the labels themselves.
-        keras_loss: The training loss as `keras.losses.deserialize` reads it.
-        keras_metrics: Names of the metrics that are logged in training.
-    """
+    @property
+    def name(self) -> str:
+        """Its key of `tasks.known.TASKS`."""
 
-    name: str
-    output_name: str
-    costs: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]
-    reported: str
-    benefit_cost: str
-    measure: Measure
-    bound: float | None
-    gives: frozenset[str]
-    refusal: int | None
-    target_reader: Any
-    keras_loss: Mapping[str, Any]
-    keras_metrics: tuple[str, ...]
+    @property
+    def output_name(self) -> str:
+        """What its outputs are called in messages."""
+
+    @property
+    def costs(self) -> Mapping[str, Cost]:
+        """The costs by their names. Lower is better."""
+
+    @property
+    def reported(self) -> str:
+        """Key of the cost that reports use."""
+
+    @property
+    def benefit_cost(self) -> str:
+        """Key of the cost whose difference is B_k, unless another is named."""
+
+    @property
+    def measure(self) -> Measure:
+        """How the mean of the reported cost is told."""
+
+    @property
+    def bound(self) -> float | None:
+        """The most that the reported cost of a sample can be, the least being 0.
+
+        None if there is no bound. A certificate needs one.
+        """
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What its outputs say of how sure they are, which a rule may need.
+
+        "probabilities" of classes, "quantiles" of a number, "numbers" themselves. Each is an
+        attribute of `distribution`, of n rows, but quantiles, which are the outputs.
+        """
+
+    @property
+    def refusal(self) -> int | None:
+        """The answer, a number (n,), that stands for none; None where each sample gets one."""
+
+    @property
+    def target_reader(self) -> Any:
+        """What makes targets of what a user has, as `Classes` does of labels.
+
+        None where classes are made of the labels themselves.
+        """
+
+    @property
+    def keras_loss(self) -> Mapping[str, Any]:
+        """The training loss as `keras.losses.deserialize` reads it."""
+
+    @property
+    def keras_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that are logged in training."""
 
     def answers(self, outputs: np.ndarray) -> np.ndarray:
         """Return what the outputs (n, ...) answer, of shape (n,)."""

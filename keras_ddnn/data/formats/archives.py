@@ -117,7 +117,7 @@ def require_room(sizes: dict[str, int]) -> None:
     """Raise MemoryError unless arrays of these sizes in bytes fit in the memory that is free."""
     available = available_memory()
     if sum(sizes.values()) > available:
-        name = max(sizes, key=sizes.get)
+        name = max(sizes, key=sizes.__getitem__)
         raise MemoryError(
             f"{name} has {sizes[name] / 2**30:,.2f} GiB, all together "
             f"{sum(sizes.values()) / 2**30:,.2f}; {available / 2**30:,.2f} GiB are available"

@@ -86,8 +86,8 @@ def _class_names(path: Path, key: str | None) -> tuple[str, ...] | None:
         notice(f"{path.parent}: classes are named by their numbers, for there is no {path.name}")
         return None
     if key is None:
-        names = [line.strip() for line in path.read_text("utf-8", "replace").splitlines()]
-        return tuple(filter(None, names))
+        lines = [line.strip() for line in path.read_text("utf-8", "replace").splitlines()]
+        return tuple(filter(None, lines))
     names = read_pickle(path).get(key)
     if not isinstance(names, list) or not all(isinstance(name, bytes | str) for name in names):
         raise ValueError(f"{path}: expected a list {key} of class names, received none")

@@ -91,7 +91,8 @@ def say_passed_over(root: Path, passed: Counter) -> None:
 
 def _splits_of(root: Path, passed: Counter) -> dict[str, Path]:
     """Return split → folder; the root itself as train where its subfolders are classes."""
-    found, others = {}, []
+    found: dict[str, Path] = {}
+    others: list[str] = []
     for name in _subfolders(root):
         what = split_named(name)
         if what in found:

@@ -1,12 +1,13 @@
 """What the files of a dataset hold, before pixels and labels are checked; splits drawn by seed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_ddnn.data.rows.view import Array
 from keras_ddnn.data.splits import hold_out
 from keras_ddnn.files.notices import notice
 
@@ -36,8 +37,8 @@ class Found(NamedTuple):
     """
 
     name: str
-    inputs: dict[str, np.ndarray]
-    labels: dict[str, np.ndarray]
+    inputs: Mapping[str, Array]
+    labels: Mapping[str, np.ndarray]
     class_names: tuple[str, ...] | None = None
     root: Path | None = None
     drawn_by: str | None = None
@@ -73,11 +74,11 @@ class Found(NamedTuple):
                 f"{len(left):,} training data, drawn from each class alike by seed {seed}"
             )
         notice(said)
-        inputs, labels = (
-            old | {what: old["train"][chosen] for what, chosen in rows.items()}
-            for old in (self.inputs, self.labels)
+        inputs = {what: self.inputs["train"][chosen] for what, chosen in rows.items()}
+        labels = {what: self.labels["train"][chosen] for what, chosen in rows.items()}
+        return self._replace(
+            inputs={**self.inputs, **inputs}, labels={**self.labels, **labels}, drawn_by=said
         )
-        return self._replace(inputs=inputs, labels=labels, drawn_by=said)
 
 
 def split_named(name: str) -> str | None:

@@ -1,6 +1,7 @@
 """Arrays of images as people keep them, made uint8 with their channels last; said in one line."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ SCALE_ADVICE = "name the value of white with --scale (scale= of keras_ddnn.load)
 
 
 def as_pixels(
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     channels: int,
     background: str | Sequence[int] | None = None,
     scale: float | None = None,

@@ -8,11 +8,13 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 _NUMBERS = "biuf"  # kinds of dtype
+# Text of a file -> byte order of a dtype
+_ORDERS: dict[str, Literal["<", ">", "|", "="]] = {"<": "<", ">": ">", "|": "|", "=": "="}
 
 
 class _Type:
@@ -25,8 +27,8 @@ class _Type:
     def __setstate__(self, state: Any) -> None:
         _require(isinstance(state, tuple) and len(state) > 1, "a broken dtype")
         order = _text(state[1])
-        _require(order in ("<", ">", "|", "="), "a broken dtype")
-        self.dtype = self.dtype.newbyteorder(order)
+        _require(order in _ORDERS, "a broken dtype")
+        self.dtype = self.dtype.newbyteorder(_ORDERS[order])
 
 
 class _Array:

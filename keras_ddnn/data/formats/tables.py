@@ -75,8 +75,8 @@ def read_table(path: Path) -> Found:
     if columns["split"] is None:
         return Found(path.stem, {"train": paths}, {"train": labels}, root=path.parent)
     rows = _splits(table[columns["split"]], path)
-    inputs, labels = ({s: array[at] for s, at in rows.items()} for array in (paths, labels))
-    return Found(path.stem, inputs, labels, root=path.parent)
+    inputs, parts = ({s: array[at] for s, at in rows.items()} for array in (paths, labels))
+    return Found(path.stem, inputs, parts, root=path.parent)
 
 
 def _read(path: Path, pd) -> "pd.DataFrame":

@@ -42,13 +42,15 @@ def written_once(data: Any, what: str, repeatable: bool = False) -> tuple[np.mem
             type, the second pass is another, or the file cannot be written.
     """
     _require_an_end(data, what)
-    labels, digests, inputs = [], [], None
+    labels: list[np.ndarray] = []
+    digests: list[bytes] = []
+    inputs = np.empty(0)
     try:
         folder = cache_folder() / "batches"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             for x, y in _pairs(data, what):
-                if inputs is None:
+                if not labels:
                     inputs = x[:0]
                 received = f"{x.dtype} of shape {x.shape[1:]}"
                 wanted = f"inputs of one kind, {inputs.dtype} of shape {inputs.shape[1:]}"

@@ -33,7 +33,8 @@ class Computed:
         keep: Callable[["Computed"], np.ndarray] | None = None,
     ):
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
-        self._make, self._keep, self._whole = make, keep or kept, None
+        self._make, self._keep = make, keep or kept
+        self._whole: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -21,7 +21,8 @@ CHUNK_BYTES = 4 * 2**20
 MOST_ROWS = 256  # of a chunk: so much is lost by a kill
 RECENT = 2_000_000_000  # ns; a file written so lately may change once more and show the same times
 
-In, Out = TypeVar("In"), TypeVar("Out")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 class FileState(NamedTuple):
@@ -180,7 +181,7 @@ class ImageFiles:
 
 def chunks_of(shape: Sequence[int]) -> list[range]:
     """Return the rows of each chunk of an array of uint8."""
-    size = int(np.clip(CHUNK_BYTES // max(1, np.prod(shape[1:])), 1, MOST_ROWS))
+    size = int(np.clip(CHUNK_BYTES // max(1, int(np.prod(shape[1:]))), 1, MOST_ROWS))
     return [range(start, min(start + size, shape[0])) for start in range(0, shape[0], size)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras_ddnn.data.rows.kept import content_of, remembered
-from keras_ddnn.data.rows.view import Array, Rows, blocks, in_memory
+from keras_ddnn.data.rows.view import Array, Rows, Source, blocks, in_memory
 
 
 def fingerprint(arrays: Sequence[Array]) -> str:
@@ -20,7 +20,7 @@ def fingerprint(arrays: Sequence[Array]) -> str:
     return remembered([_content(array) for array in arrays], lambda: _digest(arrays))
 
 
-def _digest(arrays: Sequence[Array]) -> str:
+def _digest(arrays: Sequence[Source]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}{array.dtype.str}".encode())
@@ -29,7 +29,7 @@ def _digest(arrays: Sequence[Array]) -> str:
     return digest.hexdigest()
 
 
-def _content(array: Array) -> str | None:
+def _content(array: Source) -> str | None:
     """Return what tells the contents of an array without reading it all from a file."""
     if isinstance(array, Rows):
         source, index = _content(array.source), array.index

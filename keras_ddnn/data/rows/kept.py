@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,8 +120,8 @@ def _found(folder: Path, asked: ImageFiles) -> Decoded | None:
     try:
         record = read_sealed_json(folder / RECORD)
         known = [FileState(*state) for state in record["states"]]
-        states = list(map(unchanged, asked.files, known))
-        if None in states or len(states) != len(asked.files):
+        states = [now for now in map(unchanged, asked.files, known) if now]
+        if len(states) != len(asked.files):
             return None
         if any(asked.is_readable(row) for row, state in enumerate(states) if state.error):
             return None
@@ -157,7 +157,7 @@ def _made(folder: Path, asked: ImageFiles, exact: bool) -> Decoded:
         part.mkdir(parents=True, exist_ok=True)
         _start_from(folder, part)
         states, content = _fill(part, asked, shape, alike)
-        record = {"shape": shape, "states": states, "notes": notes}
+        record: dict[str, Any] = {"shape": shape, "states": states, "notes": notes}
         record |= {"images": _name_of(content), "marks": _marks(part / IMAGES)}
         record |= {"root": str(asked.root.absolute()), "names": asked.names}
         record |= {"options": asked.options()}
@@ -216,15 +216,16 @@ def _fill(
             offset, length = place_of(rows)
             images.seek(offset)
             pixels = images.read(length)
-            same = [unchanged(*pair) for pair in zip(asked.files[rows.start : rows.stop], states)]
+            files = asked.files[rows.start : rows.stop]
+            same = [now for now in map(unchanged, files, states) if now]
             mended = any(state.error for state in states)  # perhaps
-            if sha256(pixels).hexdigest() == digest and None not in same and not mended:
+            if sha256(pixels).hexdigest() == digest and len(same) == len(files) and not mended:
                 done[chunk] = digest, same
         write_at(images, header, 0)
         images.truncate(len(header) + shape[0] * row_bytes)
 
         todo = [chunk for chunk in range(len(chunks)) if chunk not in done]
-        decode = partial(asked.decode, size=shape[1:3], alike=alike, hashed=True)
+        decode = partial(asked.decode, size=(shape[1], shape[2]), alike=alike, hashed=True)
         results = parallel(decode, (chunks[chunk] for chunk in todo))
         with (
             open(part / NOTED, "ab") as notes,

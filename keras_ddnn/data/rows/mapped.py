@@ -1,6 +1,7 @@
 """What a saved bank does not hold in memory: arrays of its own file, and inputs of its split."""
 
 import zipfile
+from typing import Literal
 
 import numpy as np
 
@@ -34,5 +35,5 @@ def mapped_array(path, name: str) -> np.ndarray | None:
         file.seek(info.header_offset + 26)
         name_length, extra_length = np.frombuffer(file.read(4), "<u2")
     offset = info.header_offset + 30 + int(name_length) + int(extra_length) + header
-    order = "F" if fortran_order else "C"
+    order: Literal["F", "C"] = "F" if fortran_order else "C"
     return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)

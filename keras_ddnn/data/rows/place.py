@@ -7,8 +7,10 @@ from pathlib import Path
 
 try:
     import fcntl
+
+    LOCKS = True
 except ImportError:  # Windows: two processes may make the same at once
-    fcntl = None
+    LOCKS = False
 
 VARIABLE = "KERAS_DDNN_CACHE"
 
@@ -41,8 +43,9 @@ def alone_with(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        with suppress(OSError, AttributeError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if LOCKS:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, assert_never, get_args
+from typing import Any, Literal, assert_never, get_args
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def size_of(given: int | Sequence[int] | str | None) -> Size | None:
     """
     if given is None:
         return None
-    sides = given
+    sides: Any = given  # whatever a user gives
     if isinstance(given, str):
         sides = [int(side) for side in re.findall("[0-9]+", given)]
         if not re.fullmatch("[0-9]+([x×,][0-9]+)?", given.replace(" ", "")):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from keras_ddnn.files.checks import expect
+from keras_ddnn.files.records import LEFT_OUT, fill
 
 BLOCK_BYTES = 32 * 2**20  # read at once where all of an array is looked at
 
@@ -17,8 +18,13 @@ BLOCK_BYTES = 32 * 2**20  # read at once where all of an array is looked at
 class Source(Protocol):
     """Anything with a shape, a type and rows by index: NumPy, `np.memmap`, HDF5, Zarr."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole, (n, ...)."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of all numbers."""
 
     def __len__(self) -> int: ...
 
@@ -40,14 +46,13 @@ class Rows:
 
     source: Source
     index: np.ndarray | None = None
-    row: tuple[int, ...] | None = None
-    dtype: np.dtype | None = None
+    row: tuple[int, ...] = LEFT_OUT
+    dtype: np.dtype = LEFT_OUT
     factor: int = 1
 
     def __post_init__(self) -> None:
-        if self.row is None:
-            object.__setattr__(self, "row", tuple(self.source.shape[1:]))
-        object.__setattr__(self, "dtype", np.dtype(self.dtype or self.source.dtype))
+        fill(self, row=tuple(self.source.shape[1:]), dtype=self.source.dtype)
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
 
     def __len__(self) -> int:
         return len(self.source if self.index is None else self.index)
@@ -96,9 +101,8 @@ class Rows:
     def __reduce__(self) -> tuple:
         """Pickle a file by its name, not by what it holds."""
         source = self.source
-        if isinstance(source, np.memmap) and (place := MappedFile.of(source)):
-            source = place
-        return _rows, (source, self.index, self.row, self.dtype, self.factor)
+        place = MappedFile.of(source) if isinstance(source, np.memmap) else None
+        return _rows, (place or source, self.index, self.row, self.dtype, self.factor)
 
     def take(self, rows: Any) -> "Rows":
         """Return a view of some rows: int (m,), bool (n,) or a slice."""
@@ -139,7 +143,7 @@ class MappedFile(NamedTuple):
     @classmethod
     def of(cls, array: np.memmap) -> "MappedFile | None":
         """Return the place of a mapped array or of a part of one; None if it is no plain part."""
-        whole = array
+        whole: Any = array  # stubs of NumPy know no base of another kind
         while isinstance(whole.base, np.ndarray):
             whole = whole.base
         if not (
@@ -222,13 +226,11 @@ def spread_rows(n: int, most: int) -> np.ndarray:
 
 def converted(source: Source, **how: Any) -> Array:
     """Return a source converted as `Rows` says: now if it is in memory, else as it is read."""
-    if not isinstance(source, Rows):
-        source = Rows(source)
-    rows = replace(source, **how)
-    plain = isinstance(rows.source, np.ndarray) and rows.plain
+    rows = replace(source if isinstance(source, Rows) else Rows(source), **how)
+    plain = rows.source if isinstance(rows.source, np.ndarray) and rows.plain else None
     if not in_memory(rows):
-        return rows.source if plain else rows
-    return np.ascontiguousarray(rows.source if plain else rows[:])
+        return rows if plain is None else plain
+    return np.ascontiguousarray(rows[:] if plain is None else plain)
 
 
 def blocks(array: Source) -> Iterator[np.ndarray]:

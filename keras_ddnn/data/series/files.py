@@ -1,6 +1,6 @@
 """Series in files: a table of one column a series, and the grid of Milano as it is published."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,10 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
     import pandas as pd
 
     path = Path(path)
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+    }
     expect(path.suffix in readers, str(path), "a .csv or .parquet file", path.suffix or "no ending")
     table = readers[path.suffix](path)
     numbers = table.select_dtypes("number").columns

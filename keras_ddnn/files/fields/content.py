@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from keras_ddnn.files.fields.outcomes import CALIBRATION, OPERATING_POINT
 from keras_ddnn.files.fields.ranges import (
@@ -39,7 +40,7 @@ SENT_TYPES = ("float16", *INPUT_TYPES)
 IMAGE_SIZES = (3, 4)  # height, width, channels; of several cameras, how many before
 
 
-def _class_values(path: str, value: object) -> None:
+def _class_values(path: str, value: Any) -> None:
     """Admit the labels that stand for the classes: all integers, or all text, each once."""
     int64 = integer(-(1 << 63), (1 << 63) - 1)
     kinds = (sequence(kind, 2, MAX_CLASSES) for kind in (int64, text))
@@ -83,7 +84,7 @@ def _sha256(path: str, value: object) -> None:
         refuse(path, "a SHA-256, 64 hex digits", value)
 
 
-def _file_name(path: str, value: object) -> None:
+def _file_name(path: str, value: Any) -> None:
     text(path, value)
     parts = value.split("/")
     if {"", ".", ".."} & set(parts) or "\\" in value or not value.isprintable():
@@ -138,8 +139,8 @@ def _one_value_a_class(content: Mapping) -> str | None:
 
 def _no_name_of_another_class(content: Mapping) -> str | None:
     """Names may be others than the labels, but not the labels in another order."""
-    values, names = content.get("class_values"), content["class_names"]
-    places = {value: k for k, value in enumerate(values or ()) if isinstance(value, str)}
+    values, names = content.get("class_values") or (), content["class_names"]
+    places = {value: k for k, value in enumerate(values) if isinstance(value, str)}
     for k, name in enumerate(names):
         if places.get(name, k) != k:
             return (
@@ -202,7 +203,7 @@ TOGETHER: tuple[Rule, ...] = (
 )
 
 
-def check_content(content: object) -> None:
+def check_content(content: Any) -> None:
     """Raise ValueError, in one line that names the field, unless a manifest is as the table says.
 
     Args:

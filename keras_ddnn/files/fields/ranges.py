@@ -2,6 +2,7 @@
 
 import sys
 from math import prod
+from typing import Any
 
 from keras_ddnn.files.shapes import Shape, either, integer, number, refuse, sequence, text
 
@@ -16,7 +17,7 @@ LARGEST = sys.float_info.max
 def array(*ranks: int) -> Shape:
     """Return the shape of the sizes of an array whose last axis is channels or units."""
 
-    def check(path: str, value: object) -> None:
+    def check(path: str, value: Any) -> None:
         sequence(COUNT, min(ranks), max(ranks))(path, value)
         if len(value) not in ranks:
             refuse(path, f"{' or '.join(map(str, ranks))} sizes", f"{len(value)} sizes")
