@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from configparser import ConfigParser
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -56,6 +56,7 @@ PACKAGES = ("keras_ddnn", "tune", "figures")
 INSTALLERS = ("pip", "setuptools")  # of which each environment has some, whatever it is for
 ARTIFACT = ROOT / "tests" / "cases" / "schema4"
 IMAGES = 12
+README_TITLE = "## Installs"
 VERSION = "import platform; print(platform.python_version())"
 IMPORT = """
 import time
@@ -77,13 +78,14 @@ def main() -> None:
     table = options.output / "table.csv" if options.output else None
     rows = _rows_of(table) if table and table.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        wheel = options.wheel or _wheel(Path(folder))
+        wheel = (options.wheel or _wheel(Path(folder))).resolve()
         for extra in options.extras:
             rows[extra] = _measured(extra, wheel, options.python)
             print(*(f"{name}={rows[extra][name]}" for name in COLUMNS), flush=True)
             if table:
                 _keep(table, [rows[name] for name in every if name in rows])
-    missed = [line for name in options.extras for line in _missed(rows[name])]
+    print(readme_table(rows.values()))
+    missed = [line for name in options.extras for line in missed_bars(rows[name])]
     sys.exit("\n".join(missed) if missed else 0)
 
 
@@ -116,7 +118,7 @@ def _measured(extra: str, wheel: Path, python: str) -> dict[str, str]:
         asked = str(wheel) if extra == BASE else f"{wheel}[{extra}]"
         start, before = time.perf_counter(), _cpu_seconds()
         pip = [sys.executable, "-m", "pip", "--python", str(environment), "install", "--quiet"]
-        subprocess.run([*pip, "--no-cache-dir", asked], check=True)
+        subprocess.run([*pip, "--no-cache-dir", asked], cwd=folder, env=_environment(), check=True)
         seconds, cpu_seconds = time.perf_counter() - start, _cpu_seconds() - before
         sizes = {each: size for each, size in _sizes(environment) if each not in INSTALLERS}
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
@@ -142,12 +144,16 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _environment() -> dict[str, str]:
+    """Return the variables of a process that shall find nothing of this repository."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def _run(environment: Path, folder: Path, *arguments: str) -> str:
     """Run the Python of an environment in a folder without this repository; return what it says."""
     python = environment / "bin" / "python"
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     run = subprocess.run(
-        [str(python), *arguments], cwd=folder, env=clean, capture_output=True, text=True
+        [str(python), *arguments], cwd=folder, env=_environment(), capture_output=True, text=True
     )
     if run.returncode:
         raise SystemExit(f"{' '.join(arguments[:4])} ended with {run.returncode}: {run.stderr}")
@@ -191,7 +197,15 @@ def _classify(environment: Path, folder: Path) -> None:
     )
 
 
-def _missed(row: dict[str, str]) -> Iterator[str]:
+def readme_table(rows: Iterable[dict[str, str]]) -> str:
+    """Return rows of the table as the README shows them."""
+    lines = [
+        f"| `{row['extra']}` | {float(row['mb']):,.0f} | {row['cpu_seconds']} |" for row in rows
+    ]
+    return "\n".join(["| extra | MB | CPU seconds |", "|---|---|---|", *lines])
+
+
+def missed_bars(row: dict[str, str]) -> Iterator[str]:
     """Return a line for each bar that a row misses."""
     most = MOST_MB.get(row["extra"], float("inf"))
     if float(row["mb"]) >= most:
