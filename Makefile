@@ -22,6 +22,13 @@ test-all:                            ## the same on each of these Pythons that t
 		$(MAKE) test VENV=.venv-$$version PYTHON=$$python || exit 1; \
 	done
 
+# By pip list, as pip freeze would name local paths.
+lock: $(VENV)/installed              ## the versions that were tested, into constraints/, a file a Python
+	mkdir -p constraints
+	$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools \
+		--exclude wheel > constraints/$$($(BIN)/python -c \
+		'import sys; print("py{}{}.txt".format(*sys.version_info))')
+
 slow-test: $(VENV)/installed         ## the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
 
@@ -39,4 +46,4 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-.PHONY: quickstart test test-all slow-test docs
+.PHONY: quickstart test test-all lock slow-test docs

@@ -41,7 +41,8 @@ def draw(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
     label(left, "decisions that stay local (%)", "mean cost above the cloud's (%)")
     lowest = 100 * (curves["oracle"].min() - 1.0)
     left.set_title(f"lower is better; the oracle goes down to {lowest:.0f}%", fontsize=11)
-    left.legend(frameon=False, fontsize=10, loc="lower center")
+    marks = left.get_legend_handles_labels()
+    figure.legend(*marks, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
 
     told = table[~table["rule"].isin(["learned", "oracle"])].iloc[::-1]
     middle = told["saved"]

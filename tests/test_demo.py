@@ -94,9 +94,7 @@ def demonstrated(run, split, folder) -> dict[str, str]:
     return {
         name.strip(): value.strip()
         for name, value in (
-            line.strip("│┃ ").split("│")
-            for line in done.stdout.splitlines()
-            if line.count("│") == 3
+            line.split(": ") for line in done.stdout.splitlines() if line.count(": ") == 1
         )
     }
 

@@ -78,7 +78,7 @@ def test_the_services_take_the_options_that_they_are_started_with():
         container()["args"],
     ):
         options = cloud_parser().parse_args(arguments)
-        assert str(options.run) == "/artifact"
+        assert [str(run) for run in options.run] == ["/artifact"]
         assert options.token_file.name == "token"  # nobody asks without one
         assert options.port == 8000
 

@@ -109,7 +109,7 @@ def test_layers_with_a_comma_are_exits_of_one_network():
     ]
     for trial_ in search.grid():
         assert search.trial(json.loads(json.dumps(trial_.choices()))) == trial_
-    assert len({trial_.name() for trial_ in search.grid()}) == 4
+    assert len({json.dumps(trial_.choices()) for trial_ in search.grid()}) == 4
     chained = SearchConfig(network=f"{SMALL}+a:b+c:d")
     assert len(chained.networks()[0]) == 3
 

@@ -13,6 +13,9 @@ RATES = "--device-gmacs 1 --cloud-gmacs 9 --bandwidth-mbps 9 --round-trip-ms 9"
 BASE = {"numpy", "PIL", "psutil"}
 EVAL = BASE | {"scipy", "pandas", "sklearn", "joblib", "threadpoolctl", "dateutil", "six", "pytz"}
 
+EDGE = BASE | {"tqdm", "ai_edge_litert", "google", "flatbuffers", "ml_dtypes", "typing_extensions"}
+EDGE |= {"backports", "prometheus_client"}
+
 # Only the standard library, the package and what is installed can be imported.
 INSTALLED = """
 import sys
@@ -59,6 +62,13 @@ def test_an_install_imports_its_rooms(installed, rooms):
 def test_a_name_whose_extra_is_missing_names_it(installed, code, extra):
     run = run_with(installed, code)
     assert f"is not installed: pip install 'keras_ddnn[{extra}]'" in run.stderr.splitlines()[-1]
+
+
+def test_a_device_needs_no_more_than_its_extra_brings():
+    code = "from keras_ddnn.serve.edge.__main__ import main\nmain(['--help'])"
+    run = run_with(EDGE, code)
+    assert run.returncode == 0, run.stderr.splitlines()[-1]
+    assert run.stdout.startswith("usage: ")
 
 
 @pytest.mark.parametrize(

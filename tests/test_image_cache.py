@@ -192,7 +192,7 @@ def test_the_fingerprint_is_that_of_arrays_and_reads_them_once(folder, monkeypat
         assert array.ndim == 1, "images are read again"
         yield array
 
-    monkeypatch.setattr("keras_ddnn.data.splits.blocks", blocks)
+    monkeypatch.setattr("keras_ddnn.data.rows.fingerprint.blocks", blocks)
     assert splits(load(folder)).fingerprint() == expected
 
 

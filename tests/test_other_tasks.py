@@ -558,7 +558,7 @@ def test_the_command_of_a_device_counts_refusals(kept, tmp_path, capsys):
     arrays = {"x_train": inputs, "y_train": labels, "x_test": inputs, "y_test": labels}
     np.savez(tmp_path / "alarms.npz", **arrays)
     main([str(kept("refusals")[1]), "--dataset", str(tmp_path / "alarms.npz"), "--batch", "3"])
-    rows = [row.split("│") for row in capsys.readouterr().out.splitlines()]
-    told = {row[1].strip(): row[2].strip() for row in rows if len(row) == 4}
+    rows = [row.split(": ") for row in capsys.readouterr().out.splitlines()]
+    told = {row[0]: row[1].strip() for row in rows if len(row) == 2}
     assert told["no answer"] == "2"
     assert told["mean cost"] == str((0.3 + 0 + 0 + 0.3) / 4)

@@ -251,9 +251,7 @@ def test_a_folder_of_a_thousand_photographs_becomes_a_service(tmp_path):
     report = {
         name.strip(): value.strip()
         for name, value in (
-            line.strip("│┃ ").split("│")
-            for line in device.stdout.splitlines()
-            if line.count("│") == 3
+            line.split(": ") for line in device.stdout.splitlines() if line.count(": ") == 1
         )
     }
     local, cloud, fallback = (

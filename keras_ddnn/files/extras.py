@@ -20,7 +20,7 @@ EXTRAS = {
     "yaml": "search",
     "pyarrow": "eval",
     "ai_edge_litert": "edge",
-    "rich": "edge",
+    "rich": "train",
     "fastapi": "cloud",
     "uvicorn": "cloud",
     "starlette": "cloud",

@@ -2,6 +2,7 @@
 
 import math
 import re
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,7 +13,16 @@ from keras_ddnn.data.formats.found import Found, split_named
 from keras_ddnn.files.notices import notice
 
 # What damaged, encrypted and unknown members of a zip file raise.
-_DAMAGE = (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+# From Python 3.12 on, a header that is no Python ends in a TokenError.
+_DAMAGE = (
+    ValueError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
 
 # As Keras, MedMNIST and scikit-learn name them: x_train, train_images, X_test, target.
 NAMES = {

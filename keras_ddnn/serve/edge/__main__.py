@@ -14,13 +14,12 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TextIO, get_args
 
 from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
     import numpy as np
-    from rich.console import Console
 
     from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
     from keras_ddnn.data.rows.sizes import FIT_HELP, Fit
@@ -35,7 +34,7 @@ with extras_of_a_command():
     from keras_ddnn.serve.edge.telling.benchmark import benchmark
     from keras_ddnn.serve.edge.telling.metrics import served
     from keras_ddnn.serve.edge.telling.predictions import Format, as_text, rows_of
-    from keras_ddnn.serve.edge.telling.view import live_view, read_samples, show_check, show_report
+    from keras_ddnn.serve.edge.telling.view import Progress, read_samples, show_check, show_report
     from keras_ddnn.serve.protocol.limits import MAX_BYTES
     from keras_ddnn.serve.protocol.token_file import read_token
 
@@ -66,13 +65,17 @@ class _Done:
     """What a device has answered so far."""
 
     runtime: EdgeRuntime | None = None
-    console: Console = field(default_factory=Console)
     outputs: list[np.ndarray] = field(default_factory=list)
     labels: np.ndarray | None = None
     total: int = 0
     output: str | None = None
     form: Format = "csv"
     rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def stream(self) -> TextIO:
+        """Where people are told what happens: not where predictions are printed."""
+        return sys.stderr if self.output == STDOUT else sys.stdout
 
     @property
     def told(self) -> str:
@@ -98,7 +101,7 @@ class _Done:
                 file.write(as_text(self.rows, self.form, header=True).encode())
         outputs = np.concatenate(self.outputs)
         labels = None if self.labels is None else self.labels[: len(outputs)]
-        show_report(self.runtime, outputs, labels, self.console)
+        show_report(self.runtime, outputs, labels, self.stream)
 
 
 def _run(options, done: _Done) -> None:
@@ -111,9 +114,7 @@ def _run(options, done: _Done) -> None:
         show_check(options.cloud, runtime, found, options.batch)
         sys.exit(2 if found.failure else 0)
     done.output, done.form = options.output, options.format or "csv"
-    if done.output == STDOUT:
-        done.console = Console(stderr=True)
-    elif done.output is not None:
+    if done.output not in (None, STDOUT):
         parent = Path(done.output).absolute().parent
         fits = os.access(parent, os.W_OK) and not Path(done.output).is_dir()
         expect(fits, "--output", "a file in a folder that can be written", done.output)
@@ -154,7 +155,7 @@ def _classify(runtime, options, done: _Done) -> None:
             address = options.metrics_host, options.metrics_port
             port = stack.enter_context(served(metrics.registry, *address))
             told = f"metrics: http://{options.metrics_host}:{port}/metrics"
-            print(told, file=done.console.file, flush=True)
+            print(told, file=done.stream, flush=True)
         if options.cloud:
             # A service that would answer nothing is better known before images are read.
             runtime.check(options.batch)
@@ -170,8 +171,7 @@ def _classify(runtime, options, done: _Done) -> None:
             fit=options.fit,
         )
         done.labels, done.total = labels, len(images)
-        view = live_view(len(images), metrics, lambda: runtime.breaker, done.console)
-        stack.enter_context(view)
+        shown = stack.enter_context(Progress(len(images), metrics, lambda: runtime.breaker))
         for start in range(0, len(images), options.batch):
             part = slice(start, start + options.batch)
             answer = runtime.predict(images[part], None if labels is None else labels[part])
@@ -179,6 +179,7 @@ def _classify(runtime, options, done: _Done) -> None:
             if done.output is not None:
                 names = runtime.manifest["class_names"]
                 done.tell(rows_of(answer, ids[part], runtime.task, names))
+            shown.add(len(answer.logits))
             runtime.require_welcome()
         runtime.flush()
 

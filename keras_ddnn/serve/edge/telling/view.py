@@ -3,12 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from keras_ddnn.data.classes import Classes, labels_of
 from keras_ddnn.data.datasets import as_split, load_part
@@ -17,14 +14,18 @@ from keras_ddnn.data.formats.folders import images_below, say_passed_over
 from keras_ddnn.data.rows.images import chosen_reading, read_groups
 from keras_ddnn.data.splits import InputType, Split
 from keras_ddnn.files.checks import expect, require_count
-from keras_ddnn.files.notices import tell_result
+from keras_ddnn.files.notices import progress_bar, tell_result
 from keras_ddnn.serve.edge.answers import CloudCheck
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.edge.telling.metrics import EdgeMetrics
 from keras_ddnn.tasks.known import REFUSED, task_of
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 # Causes for which it is not known whether there is anybody.
 UNREACHED = ("connection", "no-address", "time-out", "no-time", "circuit-open", "no-cloud")
+ANSWERERS = ("local", "cloud", "fallback")
 UNKNOWN = "of the cloud's nothing is known"
 SAME_MODEL = {None: "the cloud's too", "wrong-model": "and the cloud serves another"}
 
@@ -122,34 +123,38 @@ def _first(split: Split, limit: int | None) -> Samples:
     return Samples(inputs, split.user_labels[:limit], range(len(inputs)))
 
 
-def live_view(
-    total: int, metrics: EdgeMetrics, breaker: Callable[[], str], console: Console | None = None
-) -> Live:
-    """Return a context that shows the counters of a device while it works.
+class Progress:
+    """Shows on a terminal who has answered so far; `with Progress(...) as shown: shown.add(1)`.
 
     Args:
         total: Number of images.
         metrics: Metrics of the device.
         breaker: Returns the state of its circuit breaker.
-        console: Where it is shown; standard output by default.
     """
 
-    def show():
-        numbers = metrics.numbers()
-        title = f"{_answered(numbers):,} of {total:,} images"
-        table = _table(metrics, numbers, title)
-        table.add_row("circuit breaker", breaker())
-        return table
+    def __init__(self, total: int, metrics: EdgeMetrics, breaker: Callable[[], str]) -> None:
+        self._metrics, self._breaker = metrics, breaker
+        self._bar: tqdm = progress_bar(total=total, unit="image", leave=False)
 
-    # Where predictions go to standard output, nothing else does.
-    return Live(get_renderable=show, console=console, refresh_per_second=4, transient=True)
+    def __enter__(self) -> "Progress":
+        return self
+
+    def add(self, count: int) -> None:
+        """Count images that are answered."""
+        if self._bar.update(count):  # it is drawn a few times a second, and not at all in a file
+            numbers = self._metrics.numbers()
+            told = ", ".join(f"{numbers[who]:,} {who}" for who in ANSWERERS)
+            self._bar.set_postfix_str(f"{told}, circuit breaker {self._breaker()}")
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
 
 
 def show_report(
     runtime: EdgeRuntime,
     outputs: np.ndarray,
     labels: np.ndarray | None,
-    console: Console | None = None,
+    stream: TextIO | None = None,
 ) -> None:
     """Print what a device did, and how good that was where labels are known.
 
@@ -157,31 +162,31 @@ def show_report(
         runtime: The device.
         outputs: What the networks that answered have said, (n, ...); see `EdgeAnswer.logits`.
         labels: The user's labels, or the true numbers, (n,); None where they are not known.
-        console: Where it is printed; standard output by default.
+        stream: Where it is printed; standard output by default.
     """
     metrics, task = runtime.metrics, runtime.task
     numbers, causes = metrics.numbers(), metrics.causes()
     title = f"{_answered(numbers):,} images"
-    table = _table(metrics, numbers, title)
+    facts = _facts(metrics, numbers)
     content = {"images": _answered(numbers), **numbers, "causes": causes}
-    said = ", ".join(f"{numbers[who]:,} {who}" for who in ("local", "cloud", "fallback"))
+    said = ", ".join(f"{numbers[who]:,} {who}" for who in ANSWERERS)
     if task.refusal is not None:
-        table.add_row(REFUSED, f"{np.sum(task.answers(outputs) == task.refusal):,}")
+        facts[REFUSED] = f"{np.sum(task.answers(outputs) == task.refusal):,}"
     if runtime.waiting:
-        table.add_row("on disk, to be sent by the next run", f"{runtime.waiting:,}")
+        facts["on disk, to be sent by the next run"] = f"{runtime.waiting:,}"
     if labels is not None:
         costs = task.costs[task.reported](outputs, runtime.classes.encode(labels))
         told = float(task.measure.of(costs.sum(), len(costs)))
         name, is_share = task.measure.title.partition(" (")[0], task.measure.higher_is_better
         shown = f"{told:.2%}" if is_share else f"{told:.4g}"
-        table.add_row(name, shown)
+        facts[name] = shown
         content["measure"], content["value"] = name, told
         said += f"; {name} {shown}"
-    console = console or Console()
-    console.print(table)
+    print(title, file=stream)
+    _print_facts(facts, stream)
     if runtime.guard:
         content["alarms"] = runtime.guard.status()["alarms"]
-        print(*content["alarms"] or ["no drift was noticed"], sep="\n", file=console.file)
+        print(*content["alarms"] or ["no drift was noticed"], sep="\n", file=stream)
     tell_result(f"{title}: {said}", content)
 
 
@@ -208,8 +213,7 @@ def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck, asked: int) ->
         + (f"; --batch asks for {asked:,}, no more go at once" * (found.samples < asked)),
     }
     facts = {name: " ".join(fact.split()) for name, fact in facts.items()}
-    for name, fact in facts.items():
-        print(f"{name + ':':14}{fact}")
+    _print_facts(facts)
     found_by_scripts = {"cause": cause, "seconds": found.seconds, "sent_bytes": found.sent_bytes}
     tell_result(f"the cloud answers: {facts['answer']}", facts | found_by_scripts)
 
@@ -218,30 +222,32 @@ def _answered(numbers) -> int:
     return numbers["local"] + numbers["cloud"] + numbers["fallback"]
 
 
-def _table(metrics, numbers, title) -> Table:
-    table = Table("", "", title=title, show_header=False)
+def _print_facts(facts: Mapping[str, str], stream: TextIO | None = None) -> None:
+    width = max(map(len, facts)) + 2
+    for name, fact in facts.items():
+        print(f"{name + ':':{width}}{fact}", file=stream)
+
+
+def _facts(metrics: EdgeMetrics, numbers: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a device has counted, in words; what is indented is a part of the fact above."""
     n = max(_answered(numbers), 1)
-
-    def add(meaning: str, name: str) -> None:
-        table.add_row(meaning, f"{numbers[name]:,} ({numbers[name] / n:.1%})")
-
-    add("answered here", "local")
-    add("answered by the cloud", "cloud")
+    shares = {who: f"{numbers[who]:,} ({numbers[who] / n:.1%})" for who in ANSWERERS}
+    facts = {"answered here": shares["local"], "answered by the cloud": shares["cloud"]}
     for tier, count in metrics.by_tier().items():
         if tier > 1:
-            table.add_row(f"  by tier {tier}, which it asked", f"{count:,}")
+            facts[f"  by tier {tier}, which it asked"] = f"{count:,}"
     if numbers["fallback_behind"]:
-        table.add_row("  as a tier behind it did not answer", f"{numbers['fallback_behind']:,}")
-    add("answered here, as the cloud did not answer", "fallback")
+        facts["  as a tier behind it did not answer"] = f"{numbers['fallback_behind']:,}"
+    facts["answered here, as the cloud did not answer"] = shares["fallback"]
     for cause, count in metrics.causes().items():
-        table.add_row(f"  because of {cause}", f"{count:,}")
+        facts[f"  because of {cause}"] = f"{count:,}"
     for source, (threshold, count) in metrics.thresholds().items():
-        table.add_row(f"threshold {threshold:.6g} ({source})", f"{count:,}")
+        facts[f"threshold {threshold:.6g} ({source})"] = f"{count:,}"
     sent = numbers["sent_bytes"]
-    table.add_row("bytes sent", f"{sent:,} ({sent / n:,.0f} an image)")
-    table.add_row("memory of this process, at its peak", f"{numbers['peak_memory_bytes']:,} bytes")
-    table.add_row("files that this device needs", f"{numbers['files_bytes']:,} bytes")
+    facts["bytes sent"] = f"{sent:,} ({sent / n:,.0f} an image)"
+    facts["memory of this process, at its peak"] = f"{numbers['peak_memory_bytes']:,} bytes"
+    facts["files that this device needs"] = f"{numbers['files_bytes']:,} bytes"
     for name in ("p50", "p95", "p99"):
         if name in numbers:
-            table.add_row(f"{name} of a call", f"{1000 * numbers[name]:.2f} ms")
-    return table
+            facts[f"{name} of a call"] = f"{1000 * numbers[name]:.2f} ms"
+    return facts
