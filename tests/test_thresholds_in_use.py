@@ -293,6 +293,22 @@ def test_standard_output_holds_predictions_alone(toy_artifact, photos, server, c
     assert "threshold 2 (set)" in printed.err
 
 
+def test_a_quiet_command_prints_its_predictions(toy_artifact, photos, capsys):
+    command(toy_artifact, photos, None, "--output", "-", "--quiet")
+    assert len(capsys.readouterr().out.splitlines()) == 13
+
+
+def test_predictions_and_a_report_for_scripts_do_not_share_standard_output(
+    toy_artifact, photos, capsys
+):
+    with pytest.raises(SystemExit) as ended:
+        command(toy_artifact, photos, None, "--output", "-", "--json")
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "give --output a file" in printed.err
+
+
 def test_csv_on_standard_output_has_one_header(toy_artifact, photos, capsys):
     command(toy_artifact, photos, None, "--output", "-", "--batch", "5")
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))

@@ -1,6 +1,7 @@
 """Head trials become runs of MLflow and of Weights & Biases, by the loggers of Ray Tune."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -50,7 +51,11 @@ def workspace(*finished):
         }
         for trial in finished
     }
-    return SimpleNamespace(key=KEYS.__getitem__, records=SimpleNamespace(read=records.get))
+    return SimpleNamespace(
+        key=KEYS.__getitem__,
+        log=lambda trial: Path("tensorboard", f"head-{KEYS[trial]}"),
+        records=SimpleNamespace(read=records.get),
+    )
 
 
 def completed(runs: HeadRuns) -> None:

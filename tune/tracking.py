@@ -110,7 +110,7 @@ class HeadRuns(Callback):
             if record is None:
                 continue
             self.logged.add(asked)
-            run = HeadRun(key, record["choices"], asked.name())
+            run = HeadRun(key, record["choices"], self.workspace.log(asked).name)
             result = record["metrics"] | {"seconds": record["seconds"]}
             result["training_iteration"] = record["metrics"]["epochs_run"]
             for tracker, logger in [*self.loggers.items()]:

@@ -110,15 +110,21 @@ def said_as(options: argparse.Namespace) -> Iterator[None]:
         _form, _stdout = before
 
 
-def tell_result(line: str, content: Mapping[str, Any]) -> None:
+def standard_output() -> TextIO:
+    """Return where results go: what a command prints inside `said_as` may go elsewhere."""
+    return _stdout or sys.stdout
+
+
+def tell_result(line: str, content: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """Say what a command has found: on standard output, whatever the form.
 
     Args:
         line: One line for people.
         content: The same and more for scripts: mappings, sequences, texts and numbers, those of
             NumPy included; what is not finite becomes null.
+        stream: For the line, where standard output holds something else.
     """
-    _say(line, content, _stdout or sys.stdout)
+    _say(line, content, stream or standard_output())
 
 
 def tell_event(name: str, line: str, **content: Any) -> None:
@@ -134,7 +140,7 @@ def tell_event(name: str, line: str, **content: Any) -> None:
 
 def _say(line: str, content: Mapping[str, Any], stream: TextIO) -> None:
     if _form.is_json:
-        line, stream = json.dumps(_plain(content), ensure_ascii=False), _stdout or sys.stdout
+        line, stream = json.dumps(_plain(content), ensure_ascii=False), standard_output()
     print(line, file=stream, flush=True)
 
 

@@ -26,7 +26,7 @@ with extras_of_a_command():
     from keras_ddnn.files.atomic import replacing_file
     from keras_ddnn.files.checks import expect, require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
-    from keras_ddnn.files.notices import add_forms, said_as
+    from keras_ddnn.files.notices import add_forms, said_as, standard_output
     from keras_ddnn.files.signals import ending_of, interruptible
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
     from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
@@ -73,9 +73,9 @@ class _Done:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def stream(self) -> TextIO:
-        """Where people are told what happens: not where predictions are printed."""
-        return sys.stderr if self.output == STDOUT else sys.stdout
+    def stream(self) -> TextIO | None:
+        """Where people are told what happens, if not on standard output as usual."""
+        return sys.stderr if self.output == STDOUT else None
 
     @property
     def told(self) -> str:
@@ -90,7 +90,8 @@ class _Done:
         """Take predictions: for standard output they are printed, for a file kept."""
         rows = list(rows)
         if self.output == STDOUT:
-            print(as_text(rows, self.form, header=not self.rows), end="", flush=True)
+            text = as_text(rows, self.form, header=not self.rows)
+            print(text, end="", file=standard_output(), flush=True)
             rows = rows[:1]  # which says that there is a header
         self.rows += rows
 
@@ -114,6 +115,11 @@ def _run(options, done: _Done) -> None:
         show_check(options.cloud, runtime, found, options.batch)
         sys.exit(2 if found.failure else 0)
     done.output, done.form = options.output, options.format or "csv"
+    if done.output == STDOUT and options.form == "json":
+        raise ValueError(
+            "expected predictions or the report on standard output; received --output - and "
+            "--json, which ask for both: give --output a file"
+        )
     if done.output not in (None, STDOUT):
         parent = Path(done.output).absolute().parent
         fits = os.access(parent, os.W_OK) and not Path(done.output).is_dir()

@@ -187,7 +187,7 @@ def show_report(
     if runtime.guard:
         content["alarms"] = runtime.guard.status()["alarms"]
         print(*content["alarms"] or ["no drift was noticed"], sep="\n", file=stream)
-    tell_result(f"{title}: {said}", content)
+    tell_result(f"{title}: {said}", content, stream)
 
 
 def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck, asked: int) -> None:
