@@ -4,6 +4,8 @@ import gc
 import os
 import shutil
 import tempfile
+from configparser import ConfigParser
+from pathlib import Path
 
 # A test asks for the same result twice, and CI shows no C++ start-up notices.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -180,3 +182,11 @@ def toy_artifact(toy_policy, tmp_path_factory):
     bank = capture(toy_policy.model, split.images, split.labels)
     save_policy(toy_policy, folder, val_bank=bank)
     return folder
+
+
+@pytest.fixture(scope="session")
+def setup():
+    """Return what `setup.cfg` says."""
+    parser = ConfigParser()
+    parser.read(Path(__file__).parent.parent / "setup.cfg")
+    return parser

@@ -2,7 +2,6 @@
 
 import csv
 import re
-from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from benchmarks.installs import README_TITLE, missed_bars, readme_table
 
 ROOT = Path(__file__).parent.parent
 LOCKS = sorted((ROOT / "constraints").glob("*.txt"))
-
-
-@pytest.fixture(scope="module")
-def setup():
-    parser = ConfigParser()
-    parser.read(ROOT / "setup.cfg")
-    return parser
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """What is installed: three packages with their data, and one command."""
 
-from configparser import ConfigParser
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -8,13 +7,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("keras_ddnn", "tune", "figures")
-
-
-@pytest.fixture(scope="module")
-def setup():
-    parser = ConfigParser()
-    parser.read(ROOT / "setup.cfg")
-    return parser
 
 
 @pytest.fixture(scope="module")
