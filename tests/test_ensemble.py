@@ -78,6 +78,13 @@ def test_an_ensemble_refuses_to_be_alone_or_of_networks_of_other_outputs():
         Ensemble([times(1.0, 2.0)], "deviation").score(device([[1], [1]]))
 
 
+def test_an_ensemble_of_classes_is_asked_for_logits():
+    inputs = keras.Input((2,))
+    softmax = keras.Model(inputs, keras.layers.Softmax()(keras.layers.Dense(3)(inputs)))
+    with pytest.raises(ValueError, match="softmax"):
+        Ensemble([softmax], "entropy")
+
+
 def test_dropout_of_a_number_deviates_by_what_the_dropped_units_say():
     # Half of the passes leave x out and say 0, the others say 2x: the deviation is x.
     network = chain({"local": times(1.0, dropout=0.5), "cloud": times(1.0)}, task=NUMBER)

@@ -140,6 +140,12 @@ class TestFiles:
             ("t,a\n2024-01-02,1\n2024-01-01,1\n", "times that go back"),
             ("t,a\nsoon,1\n", "column 't': expected times"),
             ("t\n2024-01-01\n", "a column of numbers, one a series"),
+            ("t,a,b\n2024-01-01,1,2\n2024-01-02,abc,3\n", "at most one column of times"),
+            (",a\n0,5\n1,3\n2,9\n", "which rise by equal steps"),
+            ("time,a\n3600,5\n7200,3\n10800,9\n", "which rise by equal steps"),
+            ("t;a\n1;2,5\n", "columns parted by commas"),
+            ("2024-01-01,4\n2024-01-02,5\n", "a first row with the names"),
+            ("a,a\n1,2\n5,3\n", "a name of its own for each column"),
         ],
     )
     def test_a_table_that_says_no_series_is_refused_in_one_line(self, content, message, tmp_path):

@@ -13,10 +13,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_tensorflow()
     # Imported only now, so that --help answers at once.
     from keras_ddnn.deploy.onnx_graphs import add_onnx
+    from keras_ddnn.files.manifest import artifact_of
+    from keras_ddnn.files.notices import notice
+    from keras_ddnn.rules.recalibration import path_beside
 
     try:
         for path in add_onnx(options.run, options.sign):
             print(path)
+        if path_beside(artifact_of(options.run)).exists():
+            notice("the recalibration beside the artefact is of its former id: recalibrate anew")
     except (OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -20,9 +20,10 @@ from keras_ddnn.data.splits import InputType, Split
 from keras_ddnn.files.checks import expect
 from keras_ddnn.files.extras import extras_of_a_command
 from keras_ddnn.files.manifest import SIGNATURE, artifact_of, read_manifest
-from keras_ddnn.files.notices import notice
+from keras_ddnn.files.notices import add_forms, notice, said_as, tell_result
 from keras_ddnn.files.quiet import import_tensorflow
 
+FEW = 100  # samples, of which temperatures are little more than chance
 PARTS = ("val", "test", "train")  # the first that a data set has, unless one is named
 
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 2 after one line on standard error for bad input."""
     options = _parser().parse_args(arguments)
     try:
-        with extras_of_a_command():
+        with extras_of_a_command(), said_as(options):
             _run(options)
     except (OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -43,6 +44,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.sign is None and (artifact_of(options.run) / SIGNATURE).exists():
         notice("the artefact is signed: devices that ask for that need --sign here, too")
     inputs, labels = read_labelled(options.dataset, manifest, options.part)
+    if len(labels) < FEW:
+        notice(f"{len(labels)} samples are few: thresholds and temperatures may be far off")
     # Imported only now, so that --help and bad data answer at once.
     import_tensorflow()
     from keras_ddnn.deploy.recalibration import recalibrate
@@ -59,7 +62,9 @@ def _run(options: argparse.Namespace) -> None:
     print(f"on {found.samples:,} samples of {options.dataset}:")
     for name, before, after in found.rows():
         print(f"{name + ':':18}before: {before}\n{'':18}after:  {after}")
-    print(f"written: {found.path}; devices that run the artefact take it up at their next call")
+    said = f"written: {found.path}; devices that run the artefact take it up at their next call"
+    told = {name: {"before": before, "after": after} for name, before, after in found.rows()}
+    tell_result(said, {"file": str(found.path), "samples": found.samples, **told})
 
 
 def _calibrate(options: argparse.Namespace) -> Any:
@@ -157,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--delta", type=float, help="the probability that a certificate is wrong (0.1)")
     add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     add("--sign", type=Path, help="PEM file of the private key that signs the result")
+    add_forms(parser)
     return parser
 
 

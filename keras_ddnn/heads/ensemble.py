@@ -12,6 +12,7 @@ from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import require_choice
 from keras_ddnn.networks.batched import run_in_batches
 from keras_ddnn.networks.costs.model_costs import multiply_adds
+from keras_ddnn.networks.inputs_and_exits import functional, require_logits
 from keras_ddnn.rules.confidence import OffloadRule
 from keras_ddnn.tasks.classification import normalised_entropy
 from keras_ddnn.tasks.task import Task
@@ -124,7 +125,8 @@ class Ensemble(EnsembleRule):
             they are not known.
 
     Raises:
-        ValueError: If there is no other network or no such measure.
+        ValueError: If there is no other network, no such measure, or it reads probabilities and a
+            network ends with a softmax or another activation: all are asked for logits.
     """
 
     reads = "inputs"
@@ -133,6 +135,8 @@ class Ensemble(EnsembleRule):
         super().__init__(measure)
         if not others:
             raise ValueError("an Ensemble expects one network or more beside the device's; got 0")
+        for network in others if "probabilities" in self.needs else ():
+            require_logits(functional(network, network.output.shape[-1]))
         self.others = tuple(others)
         each = [multiply_adds(network) for network in self.others]
         self.multiply_adds = None if None in each else sum(each)

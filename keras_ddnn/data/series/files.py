@@ -17,7 +17,7 @@ TEN_MINUTES, HOUR, DAY = 600, 3600, 24 * 3600  # seconds
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series:
     """Read a `.csv` or `.parquet` table of one column a series, and perhaps one of times.
 
-    The first column that is no number is that of the times, which any date that pandas knows may
+    The one column that is no number is that of the times, which any date that pandas knows may
     stand for.
 
     Args:
@@ -28,8 +28,9 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
         Series: In the order of the columns.
 
     Raises:
-        ValueError: If the file is of another kind, a column is missing or holds no numbers, or as
-            `Series`.
+        ValueError: If the file is of another kind, a column is missing or holds no numbers, several
+            columns hold none, two have one name, a column of numbers looks like an index or a clock
+            and `columns` does not name those that are wanted, or as `Series`.
         OSError: If the file cannot be read.
     """
     import pandas as pd
@@ -41,6 +42,7 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
     }
     expect(path.suffix in readers, str(path), "a .csv or .parquet file", path.suffix or "no ending")
     table = readers[path.suffix](path)
+    _require_names(path, list(table.columns), with_header=path.suffix == ".csv")
     numbers = table.select_dtypes("number").columns
     others = [name for name in table.columns if name not in set(numbers)]
     wanted = list(numbers) if columns is None else list(columns)
@@ -49,6 +51,13 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
     odd = [name for name in wanted if name in others]
     expect(not odd, str(path), "columns of numbers", f"{odd}")
     expect(wanted, str(path), "a column of numbers, one a series", f"{list(table.columns)}")
+    if columns is None:
+        # A cell that is no number would silently cost its series, and a counter become one.
+        texts = f"{others}: mend cells that hold no number, or name the series by columns="
+        expect(len(others) < 2, str(path), "at most one column of times, the others numbers", texts)
+        counters = [str(name) for name in wanted if _counts(table[name].to_numpy(np.float64))]
+        told = f"{counters}, which rise by equal steps: name the series by columns="
+        expect(not counters, str(path), "columns of measurements, and times as dates", told)
     times = None
     if others:
         try:
@@ -57,6 +66,34 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
             reason = " ".join(str(error).split())
             expect(False, f"{path}, column {others[0]!r}", "times, or numbers", reason)
     return Series(table[wanted].to_numpy(np.float64), tuple(map(str, wanted)), times)
+
+
+def _require_names(path: Path, names: Sequence[object], *, with_header: bool) -> None:
+    """Raise ValueError unless each column has a name, and one of its own, parted by commas."""
+    told = [str(name) for name in names]
+    hint = f"{told[0]!r}: write commas between columns and points in numbers"
+    expect(len(told) > 1 or ";" not in told[0], str(path), "columns parted by commas", hint)
+    # pandas makes "a.1" of a second "a".
+    twice = [name for name in told if name.endswith(".1") and name[:-2] in told]
+    expect(
+        not twice, str(path), "a name of its own for each column", f"{twice[:3]} beside its like"
+    )
+    unnamed = [name for name in told if _is_number(name)] if with_header else []
+    expect(not unnamed, str(path), "a first row with the names of the columns", f"{unnamed[:3]}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _counts(values: np.ndarray) -> bool:
+    """Whether values rise by one and the same step, as an index or seconds do."""
+    steps = np.diff(values)
+    return len(steps) > 1 and bool(steps[0] > 0 and (steps == steps[0]).all())
 
 
 def read_milano(folder: str | Path, squares: Iterable[int], *, hourly: bool = True) -> Series:
