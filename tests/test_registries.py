@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.heads.fit import keras_loss
+from keras_ddnn.heads.losses import keras_loss
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.confidence import RULES, untrained_rules
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS

@@ -18,6 +18,7 @@ from keras_ddnn.files.fields.rules import HEAD
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
+from keras_ddnn.heads.losses import keras_loss, metric_of
 from keras_ddnn.labels.sources import (
     LABEL_SOURCES,
     HeadTrainingData,
@@ -268,20 +269,6 @@ class _KeepBest(keras.callbacks.Callback):
 
 def _predict_in_batches(model: keras.Model, inputs: Array) -> np.ndarray:
     return model.predict(batches_in_order((inputs,), PREDICT_BATCH), verbose=0)
-
-
-def keras_loss(name: str, **options: Any) -> keras.losses.Loss:
-    """Return the Keras loss of a key of `LOSSES`, with further options of its own."""
-    loss = LOSSES[name]
-    options |= {"from_logits": True} if loss.from_logits else {}
-    return getattr(keras.losses, loss.keras_class)(**options)
-
-
-def metric_of(loss: str) -> keras.metrics.Metric:
-    """Return what is logged beside a loss: the accuracy of labels, or the mean absolute error."""
-    if LOSSES[loss].from_logits:
-        return keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy")
-    return keras.metrics.MeanAbsoluteError(name="mae")
 
 
 def _oversample(inputs: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

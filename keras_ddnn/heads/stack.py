@@ -17,9 +17,8 @@ from keras_ddnn.heads.fit import (
     fit_head,
     head_materials,
     initial_head,
-    keras_loss,
-    metric_of,
 )
+from keras_ddnn.heads.losses import keras_loss, metric_of
 from keras_ddnn.labels.sources import TrainedNetwork
 from keras_ddnn.labels.targets import LOSSES
 from keras_ddnn.networks.paper import compute_policy, resolve_precision
