@@ -355,7 +355,7 @@ def test_the_table_of_fields_knows_what_is_written():
     for config, shape in (
         (DDNNConfig(bottleneck=4), manifest_fields.DDNN),
         (DDNNConfig(lambda_local="random"), manifest_fields.DDNN),
-        (HeadConfig(), rule_fields.HEAD_CONFIG),
+        (HeadConfig(target="distilled"), rule_fields.HEAD_CONFIG),
     ):
         content = json.loads(json.dumps(as_json(config)))
         shape("config", content)

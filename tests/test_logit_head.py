@@ -9,7 +9,7 @@ from conftest import bank_of, outcomes
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.blend import Anchor
 from keras_ddnn.evaluation.statistics import audc_gain
-from keras_ddnn.labels.logit_head import LogitHead
+from keras_ddnn.labels.logit_head import LogitHead, choose_target
 from keras_ddnn.labels.rule_file import LOGIT_RULES, SavedRule, load_rule
 from keras_ddnn.rules.calibration import for_accuracy_drop, for_local_fraction
 from keras_ddnn.rules.confidence import RULES, OffloadRule, Random, untrained_rules
@@ -28,6 +28,15 @@ def misleading(n, seed=0):
     local = np.where(answers[:, None] == 0, UNSURE, [0.1, 0.8, 0.1]) + 0.05 * rng.random((n, 3))
     labels = np.where(answers == 0, 0, np.where(lucky, 1, 2))
     cloud = 0.02 + 0.94 * np.eye(3)[labels]
+    return bank_of(local / local.sum(axis=1, keepdims=True), cloud, labels)
+
+
+def sure_and_wrong(n, seed=0):
+    """Return n samples of classes 0 and 2, of which a cloud knows class 0 and is sure of both."""
+    rng = np.random.default_rng(seed)
+    labels = np.resize([0, 2], n)
+    local = np.eye(3)[np.where(labels == 0, 1, 2)] * 0.4 + 0.2 + 0.05 * rng.random((n, 3))
+    cloud = np.full((n, 3), 0.01) + 0.97 * np.eye(3)[0]
     return bank_of(local / local.sum(axis=1, keepdims=True), cloud, labels)
 
 
@@ -82,6 +91,23 @@ class TestALogitHead:
         bank = outcomes(np.ones(40, bool), np.ones(40, bool))
         fitted = LogitHead.fit(bank, target=target, anchored=False)
         assert np.isfinite(fitted.score(bank.edge)).all()
+
+    def test_learns_the_truth_where_the_cloud_is_sure_and_wrong(self):
+        # Of class 2 the cloud is sure and always wrong, and the local network right; else the other
+        # way round. Its probabilities say that it is always right.
+        bank = sure_and_wrong(300)
+        assert LogitHead.fit(bank).target == "correctness"
+        test = sure_and_wrong(300, seed=1)
+        sent = np.argsort(-LogitHead.fit(bank).score(test.edge))[:150]
+        assert (test.labels[sent] == 0).mean() > 0.95
+        assert choose_target(bank) == "correctness"
+
+    def test_learns_from_the_cloud_where_the_truth_is_not_surely_better(self):
+        rng = np.random.default_rng(0)
+        bank = outcomes(rng.random(200) < 0.6, rng.random(200) < 0.8)
+        assert LogitHead.fit(bank).target == "distilled"
+        assert choose_target(bank) == "distilled"
+        assert choose_target(sure_and_wrong(9)) == "distilled"  # too few to be told
 
     def test_comes_out_the_same_twice(self, head):
         assert LogitHead.fit(misleading(600)).get_config() == head.get_config()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.files.checksums import (
     damage_of_folder,
     read_sealed_json,
@@ -20,6 +21,8 @@ from tune.specs import NetworkSpec, Trial
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
 # An address names what differs from the defaults alone: a default that changes changes a meaning.
 VERSION = 4
+# What an address leaves out although it is the default no longer.
+FORMER = {HeadConfig: {"target": "distilled"}}
 ADDRESS = 16  # hexadecimal digits of a content address
 
 
@@ -58,7 +61,7 @@ def trial_key(fingerprint: str, trial: Trial, networks: Sequence[str | None] = (
 
 
 def _content(config) -> dict:
-    return differences(type(config), as_json(config))
+    return differences(type(config), as_json(config), **FORMER.get(type(config), {}))
 
 
 def trained(folder: Path) -> bool:

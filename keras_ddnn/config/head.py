@@ -13,7 +13,7 @@ from keras_ddnn.files.checks import (
     require_seed,
 )
 from keras_ddnn.labels.sources import LABEL_SOURCES
-from keras_ddnn.labels.targets import LOSSES, TARGETS
+from keras_ddnn.labels.targets import LOSSES, PROBABILITY_TARGETS, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS, MAP_INPUTS
 from keras_ddnn.tasks.known import COST_NAMES
 from keras_ddnn.tasks.task import Task
@@ -31,7 +31,8 @@ class HeadConfig:
             the shallow network of four convolution blocks, for the map inputs.
         depth: 1 to 4. Of an MLP on a vector, the first so many of the widths 256, 128, 64, 32; on a
             map, so many dense layers of 128; of "conv", the convolutions a block.
-        target: A key of `TARGETS`, what is learned.
+        target: A key of `TARGETS`, what is learned; by default that of `PROBABILITY_TARGETS` which
+            a `LogitHead` of the validation samples chooses.
         loss: A key of `LOSSES` that fits the target; the target's first by default.
         cost: A cost of the task, whose benefit is learned; one of `COST_NAMES`.
         labels: A key of `LABEL_SOURCES`, which label the training samples.
@@ -53,7 +54,7 @@ class HeadConfig:
     input: str = "logits_rich"
     architecture: HeadArchitecture = "mlp"
     depth: int = 1
-    target: str = "distilled"
+    target: str | None = None
     loss: str | None = None
     cost: str = "true_class"
     labels: str = "final_epoch"
@@ -72,13 +73,12 @@ class HeadConfig:
         require_choice("head input", self.input, HEAD_INPUTS)
         require_choice("head architecture", self.architecture, get_args(HeadArchitecture))
         require_choice("head depth", self.depth, (1, 2, 3, 4))
-        require_choice("target", self.target, TARGETS)
+        require_choice("target", self.first_target, TARGETS)
+        losses = TARGETS[self.first_target].losses
         if self.loss is None:
-            object.__setattr__(self, "loss", TARGETS[self.target].losses[0])
+            object.__setattr__(self, "loss", losses[0])
         require_choice("head loss", self.loss, LOSSES)
-        require_choice(
-            f"loss of the target {self.target!r}", self.loss, TARGETS[self.target].losses
-        )
+        require_choice(f"loss of the target {self.first_target!r}", self.loss, losses)
         require_choice("cost", self.cost, COST_NAMES)
         require_choice("label source", self.labels, LABEL_SOURCES)
         require_choice("precision", self.precision, get_args(Precision))
@@ -97,6 +97,14 @@ class HeadConfig:
         if self.oversample and self.target != "hard":
             raise ValueError(f"oversampling needs the target 'hard'; received {self.target!r}")
 
+    @property
+    def first_target(self) -> str:
+        """The target, or the one that is learned where validation samples speak for no other.
+
+        What fits the one fits the other: both have two outputs and the same loss.
+        """
+        return self.target or PROBABILITY_TARGETS[0]
+
     @classmethod
     def of_task(cls, task: Task) -> "HeadConfig":
         """Return the default head of a task: of plain classes that of no arguments.
@@ -114,15 +122,15 @@ class HeadConfig:
             tier: Any samples of it.
         """
         require_choice("cost of a head", self.cost, tier.task.costs)
-        for need in TARGETS[self.target].needs:
-            tier.require(need, f"the target {self.target!r}")
+        for need in TARGETS[self.first_target].needs:
+            tier.require(need, f"the target {self.first_target!r}")
         HEAD_INPUTS[self.input](tier)
 
     def stack_key(self) -> tuple | None:
         """Return what heads that `fit_heads` trains together agree on; None if trained alone."""
         if self.architecture == "conv" or self.oversample:
             return None
-        units = TARGETS[self.target].units
+        units = TARGETS[self.first_target].units
         return (units, *(getattr(self, name) for name in STACKED_ALIKE))
 
 

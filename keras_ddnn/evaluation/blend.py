@@ -1,7 +1,7 @@
 """A learned rule that is not worse than the confidence rule it starts from."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -39,9 +39,9 @@ class Anchor:
     def fit(cls, scores: np.ndarray, val_bank: Bank) -> "Anchor":
         """Choose the confidence rule and the weight on validation data.
 
-        The rule is the one of best AUDC. The weight is the one whose gain over it, less one
-        standard error of that gain, is greatest: the further the head leads away from the rule the
-        more it must prove, and where it proves nothing, the rule that needs no training stays.
+        The rule is the one of best AUDC, the weight that of `surely_best`: the further the head
+        leads away from the rule the more it must prove, and where it proves nothing, the rule that
+        needs no training stays.
 
         Args:
             scores: Scores of a head on the samples of `val_bank`, on which it was not trained.
@@ -55,11 +55,9 @@ class Anchor:
         name = max(names, key=lambda name: _audc(confidence[name], val_bank))
         both = confidence[name], scores
         scales = _mean_and_deviation(confidence[name]), _mean_and_deviation(scores)
-        blends = (cls(name, float(weight), scales)._blend(*both) for weight in WEIGHTS)
-        audc = np.array([audc_replicates(blend, val_bank, RESAMPLES) for blend in blends])
-        gains = audc - audc[0]  # whose weight is 0
-        surely = gains[:, 0] - gains[:, 1:].std(axis=1)
-        return cls(name, float(WEIGHTS[np.argmax(surely)]), scales)
+        # The first has weight 0.
+        blends = [cls(name, float(weight), scales)._blend(*both) for weight in WEIGHTS]
+        return cls(name, float(WEIGHTS[surely_best(blends, val_bank)]), scales)
 
     @classmethod
     def from_json(cls, content: Mapping | None) -> "Anchor | None":
@@ -83,6 +81,16 @@ class Anchor:
             (scores - mean) / deviation for scores, (mean, deviation) in zip(both, self.scales)
         )
         return (1.0 - self.weight) * anchor + self.weight * learned
+
+
+def surely_best(candidates: Sequence[np.ndarray], samples: CostsAtGate) -> int:
+    """Return the place of the scores (n,) that are best by what they gain, less one standard error.
+
+    The gain is that of AUDC over the first candidate, which stays where no other proves better.
+    """
+    audc = np.array([audc_replicates(scores, samples, RESAMPLES) for scores in candidates])
+    gains = audc - audc[0]
+    return int(np.argmax(gains[:, 0] - gains[:, 1:].std(axis=1)))
 
 
 def require_confidence(edge: TierOutputs) -> tuple[str, ...]:

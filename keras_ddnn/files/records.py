@@ -13,7 +13,7 @@ def as_json(config) -> dict:
     return {name: _plain(value) for name, value in asdict(config).items()}
 
 
-def differences(kind: type, content: Mapping) -> dict:
+def differences(kind: type, content: Mapping, **former: Any) -> dict:
     """Return what differs from the defaults of a config dataclass: the content of an address.
 
     What was kept before a field existed is found as long as the field has its default. In turn a
@@ -23,8 +23,9 @@ def differences(kind: type, content: Mapping) -> dict:
     Args:
         kind: The dataclass.
         content: Its fields, or some of them, as plain JSON; see `as_json`.
+        **former: Defaults that stand for those of today.
     """
-    usual = {field.name: _plain(field.default) for field in fields(kind)}
+    usual = {field.name: _plain(field.default) for field in fields(kind)} | former
     return {name: v for name, v in content.items() if name not in usual or v != usual[name]}
 
 

@@ -51,7 +51,7 @@ def build_head(input_shape: Sequence[int], config: HeadConfig) -> keras.Model:
             x = _convolutions(x, config.depth, policy)
         case _:
             assert_never(config.architecture)
-    x = layers.Dense(TARGETS[config.target].units, dtype="float32", name="outputs")(x)
+    x = layers.Dense(TARGETS[config.first_target].units, dtype="float32", name="outputs")(x)
     if config.architecture == "paper_mlp":
         # (1 + tanh z)/2 = sigmoid(2z): the paper's ending, as the logit of a probability.
         x = layers.Rescaling(2.0, dtype="float32", name="doubled")(x)

@@ -45,7 +45,7 @@ class CoTrainedHead(keras.callbacks.Callback):
                 f"{config.labels!r}"
             )
         self.train, self.val, self.start = train, val, start
-        self.config = replace(config, epochs=1, anchored=False)
+        self.config = replace(config, epochs=1, anchored=False, target=config.first_target)
         self.anchored = config.anchored
         self.head: HeadRule | None = None
 

@@ -27,7 +27,7 @@ class EarlyStopping:
 
     def audc(self, outputs: np.ndarray) -> float:
         """Return the AUDC of the outputs (n, units) of a head on the validation samples."""
-        scores = TARGETS[self.config.target].score(outputs, np)
+        scores = TARGETS[self.config.first_target].score(outputs, np)
         return OffloadCurve.from_scores(scores, self.val_bank).audc
 
     def is_best(self, audc: float) -> bool:

@@ -19,6 +19,7 @@ from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.heads.early_stopping import EarlyStopping
 from keras_ddnn.heads.losses import keras_loss, metric_of
+from keras_ddnn.labels.logit_head import choose_target
 from keras_ddnn.labels.sources import (
     LABEL_SOURCES,
     HeadTrainingData,
@@ -62,7 +63,7 @@ class HeadRule(AnchoredRule):
         anchor: Anchor | None = None,
     ) -> None:
         self.model = model
-        self.config = config
+        self.config = replace(config, target=config.first_target)
         self.history = history or {}
         self.anchor = anchor
         self.multiply_adds = multiply_adds(model) if self.is_run else 0
@@ -71,7 +72,7 @@ class HeadRule(AnchoredRule):
     def score_alone(self, edge: TierOutputs) -> np.ndarray:
         """Return the score that the target makes of the head's outputs, of shape (n,)."""
         outputs = self._ask(self.model, HEAD_INPUTS[self.config.input](edge))
-        return TARGETS[self.config.target].score(outputs, edge.xp)
+        return TARGETS[self.config.first_target].score(outputs, edge.xp)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the weights into a folder; return the rest, as plain JSON."""
@@ -134,8 +135,7 @@ def fit_head(
         ValueError: If there are no validation samples, too few training samples for the labels, or
             `backbone` cannot provide them.
     """
-    config = config or HeadConfig()
-    config = replace(config, precision=resolve_precision(config.precision))
+    config = settled(config or HeadConfig(), backbone)
     (material,) = head_materials(backbone, [config])
     inputs, values = material.inputs, material.values
     head = initial_head(inputs, config)
@@ -170,6 +170,15 @@ def fit_head(
     return HeadRule(head, config, history.history, anchor)
 
 
+def settled(config: HeadConfig, backbone: TrainedNetwork) -> HeadConfig:
+    """Return a configuration with the precision of this machine, and the target that is learned."""
+    target = config.target
+    if target is None and backbone.val_bank is not None:
+        config.require_fits(backbone.val_bank.edge)
+        target = choose_target(backbone.val_bank)
+    return replace(config, precision=resolve_precision(config.precision), target=target)
+
+
 @dataclass(frozen=True, eq=False)
 class Material:
     """What a head is trained and validated on.
@@ -197,7 +206,7 @@ def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> l
     # Before it trains any fold.
     require_samples([configs[0].labels], backbone.bank.strata)
     for config in configs:
-        TARGETS[config.target].values(backbone.val_bank, config.cost, config.local_fraction)
+        TARGETS[config.first_target].values(backbone.val_bank, config.cost, config.local_fraction)
         if config.anchored:
             require_confidence(backbone.val_bank.edge)
     data = LABEL_SOURCES[configs[0].labels].training_data(backbone)
@@ -217,7 +226,7 @@ def _material(
     val_inputs: np.ndarray,
 ) -> Material:
     values, val_values = (
-        TARGETS[config.target].values(bank, config.cost, config.local_fraction)
+        TARGETS[config.first_target].values(bank, config.cost, config.local_fraction)
         for bank in (data.labels_bank, val_bank)
     )
     if config.oversample:

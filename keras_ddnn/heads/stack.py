@@ -1,7 +1,6 @@
 """Many heads at once, stacked along an axis of members, as if each were trained alone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import keras
 import numpy as np
@@ -17,11 +16,12 @@ from keras_ddnn.heads.fit import (
     fit_head,
     head_materials,
     initial_head,
+    settled,
 )
 from keras_ddnn.heads.losses import keras_loss, metric_of
 from keras_ddnn.labels.sources import TrainedNetwork
 from keras_ddnn.labels.targets import LOSSES
-from keras_ddnn.networks.paper import compute_policy, resolve_precision
+from keras_ddnn.networks.paper import compute_policy
 from keras_ddnn.training.batches import steps_per_epoch, training_batches
 
 
@@ -43,7 +43,7 @@ def fit_heads(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> list[H
     Raises:
         ValueError: As `fit_head`.
     """
-    configs = [replace(c, precision=resolve_precision(c.precision)) for c in configs]
+    configs = [settled(config, backbone) for config in configs]
     stacks = {}
     for place, config in enumerate(configs):
         stacks.setdefault(config.stack_key() or place, []).append(place)

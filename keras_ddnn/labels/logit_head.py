@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.gate_costs import are_right_or_wrong
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.evaluation.blend import Anchor, AnchoredRule
+from keras_ddnn.evaluation.blend import Anchor, AnchoredRule, surely_best
 from keras_ddnn.files.checks import require_choice
-from keras_ddnn.labels.targets import TARGETS
+from keras_ddnn.labels.targets import PROBABILITY_TARGETS, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS
 
-# What a linear head of logits can read and learn: keys of `HEAD_INPUTS` and of `TARGETS`.
+# What a linear head of logits can read: keys of `HEAD_INPUTS`.
 LOGIT_INPUTS = ("logits", "logits_plus", "logits_rich")
-PROBABILITY_TARGETS = ("distilled", "correctness")
 INVERSE_PENALTY = 0.03  # scikit-learn's C: small, as the samples may be a few hundred
 FOLDS = 5
 DIGITS = 9  # significant ones: they tell every float32 from its neighbours
@@ -73,42 +73,45 @@ class LogitHead(AnchoredRule):
         bank: Bank,
         *,
         input: str = "logits_rich",
-        target: str = "distilled",
+        target: str | None = None,
         anchored: bool = True,
         seed: int = 0,
     ) -> "LogitHead":
         """Fit a head on samples that trained neither network.
 
-        The anchor is chosen by scores of heads that were fitted without the samples they score, in
-        five parts drawn by `seed`.
+        The target, then the anchor, are chosen by scores of heads that were fitted without the
+        samples they score, in five parts drawn by `seed`.
 
         Args:
             bank: n samples, at least 10.
             input: A key of `LOGIT_INPUTS`.
             target: "distilled", the cloud's own probabilities of both answers, or "correctness",
-                whether they are right.
+                whether they are right. By default the second only where it is surely better, as
+                where the cloud is sure and wrong; see `surely_best`.
             anchored: Whether the head corrects the best confidence rule, or ranks alone.
             seed: Seed that draws the five parts.
 
         Returns:
-            The head; 5,000 samples of 10 classes take about a second.
+            The head; 5,000 samples of 10 classes take about two seconds.
 
         Raises:
             ValueError: If there are fewer samples, or a name is unknown.
         """
-        from sklearn.model_selection import KFold
-
         require_choice("input of a LogitHead", input, LOGIT_INPUTS)
-        require_choice("target of a LogitHead", target, PROBABILITY_TARGETS)
+        if target is not None:
+            require_choice("target of a LogitHead", target, PROBABILITY_TARGETS)
         if len(bank) < 2 * FOLDS:
             raise ValueError(
                 f"a LogitHead expects {2 * FOLDS} samples or more; received {len(bank)}; give more "
                 "samples, or take a rule that needs no training"
             )
-        scores = np.empty(len(bank))
-        for kept, held in KFold(FOLDS, shuffle=True, random_state=seed).split(scores):
-            head = cls._alone(bank.rows(kept), input, target)
-            scores[held] = head.score(bank.rows(held).edge)
+        if target is None:
+            targets = PROBABILITY_TARGETS if are_right_or_wrong(bank) else PROBABILITY_TARGETS[:1]
+        else:
+            targets = (target,)
+        held_out = [cls._held_out(bank, input, each, seed) for each in targets]
+        place = surely_best(held_out, bank) if len(targets) > 1 else 0
+        target, scores = targets[place], held_out[place]
         head = cls._alone(bank, input, target)
         if anchored:
             anchor = Anchor.fit(scores, bank)
@@ -116,6 +119,16 @@ class LogitHead(AnchoredRule):
             scores = anchor.correct(scores, bank.edge)
         head.held_out_scores = scores
         return head
+
+    @classmethod
+    def _held_out(cls, bank: Bank, input: str, target: str, seed: int) -> np.ndarray:
+        """Return scores (n,), each by a head without an anchor that was fitted without it."""
+        from sklearn.model_selection import KFold
+
+        scores = np.empty(len(bank))
+        for kept, held in KFold(FOLDS, shuffle=True, random_state=seed).split(scores):
+            scores[held] = cls._alone(bank.rows(kept), input, target).score(bank.rows(held).edge)
+        return scores
 
     @classmethod
     def _alone(cls, bank: Bank, input: str, target: str) -> "LogitHead":
@@ -154,6 +167,18 @@ class LogitHead(AnchoredRule):
         """Return the head that `get_config` has described."""
         config = dict(config)
         return cls(**config | {"anchor": Anchor.from_json(config["anchor"])})
+
+
+def choose_target(bank: Bank) -> str:
+    """Return the key of `PROBABILITY_TARGETS` that a `LogitHead` chooses on samples held out.
+
+    With fewer samples than it needs, the first.
+    """
+    return (
+        LogitHead.fit(bank, anchored=False).target
+        if len(bank) >= 2 * FOLDS
+        else PROBABILITY_TARGETS[0]
+    )
 
 
 def _short(x: np.float32) -> float:

@@ -101,3 +101,6 @@ TARGETS = {
     # Knowledge in a Neural Network", 2015).
     "distilled": Target(_distilled, _difference, 2, ("bce",), needs=("probabilities",)),
 }
+# Those that teach how probably the local and the cloud's answers are right. Where the cloud is sure
+# and wrong, what is distilled misleads, and the truth does not; elsewhere it says more.
+PROBABILITY_TARGETS = ("distilled", "correctness")
