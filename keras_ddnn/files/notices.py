@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 log = logging.getLogger("keras_ddnn.data")
+# `extra` of a record that answers what a person has just done: it is shown each time.
+EACH_TIME = {"each_time": True}
 
 
 class _StandardError(logging.Handler):
