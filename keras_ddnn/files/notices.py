@@ -117,6 +117,12 @@ def standard_output() -> TextIO:
     return _stdout or sys.stdout
 
 
+def beside_result() -> TextIO:
+    """Return where people read what is no result, of a command that prints its result itself."""
+    people = _form.people()
+    return people if isinstance(people, _Nowhere) else sys.stderr
+
+
 def tell_result(line: str, content: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """Say what a command has found: on standard output, whatever the form.
 

@@ -26,7 +26,7 @@ with extras_of_a_command():
     from keras_ddnn.files.atomic import replacing_file
     from keras_ddnn.files.checks import expect, require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
-    from keras_ddnn.files.notices import add_forms, said_as, standard_output
+    from keras_ddnn.files.notices import add_forms, beside_result, said_as, standard_output
     from keras_ddnn.files.signals import ending_of, interruptible
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
     from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
@@ -75,7 +75,7 @@ class _Done:
     @property
     def stream(self) -> TextIO | None:
         """Where people are told what happens, if not on standard output as usual."""
-        return sys.stderr if self.output == STDOUT else None
+        return beside_result() if self.output == STDOUT else None
 
     @property
     def told(self) -> str:
