@@ -54,6 +54,7 @@ Cause = Literal[
     "over-budget",
 ]
 CAUSES: tuple[str, ...] = get_args(Cause)
+DEFERRED: Cause = "deferred"  # the one that is no failure
 NOT_ASKED = frozenset({"circuit-open", "no-time", "no-cloud"})  # nothing was sent
 # These stay until somebody changes the URL, the token, the artefact or the service.
 LASTING = frozenset(
