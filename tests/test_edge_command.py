@@ -274,6 +274,8 @@ def test_a_metrics_port_in_use_is_refused(toy_artifact, images, capsys):
         (["--limit", "0"], "limit must be a positive integer; received 0"),
         (["--max-bytes", "500"], "expected max_bytes of at least"),
         (["--deadline-ms", "nan"], "deadline_s must be positive"),
+        (["--threshold", "nan"], "argument --threshold: expected a number; received 'nan'"),
+        (["--threshold", "much"], "argument --threshold: expected a number; received 'much'"),
     ],
 )
 def test_options_that_cannot_be_are_refused_in_one_line(

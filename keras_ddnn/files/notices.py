@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -79,6 +79,14 @@ FORMS = {
     "json": Form(lambda: sys.stderr, is_json=True),
 }
 _form, _stdout = FORMS["text"], None  # of the command that runs; None is today's standard output
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors of a command are."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command with exit code 2."""
+        self.exit(2, f"error: {' '.join(message.split())}: see --help\n")
 
 
 def add_forms(parser: argparse.ArgumentParser) -> None:

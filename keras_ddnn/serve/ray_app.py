@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.files.extras import extras_of_a_command
 from keras_ddnn.files.manifest import artifact_of, read_manifest
+from keras_ddnn.files.notices import CommandParser
 from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.protocol.token_file import read_token
@@ -222,7 +223,7 @@ def _require_listener(host: str, port: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.serve.ray_app", description=__doc__.splitlines()[0]
     )
     add = parser.add_argument

@@ -27,7 +27,7 @@ from keras_ddnn.files.extras import extras_of_a_command
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_count, require_positive
     from keras_ddnn.files.manifest import artifact_of, model_id
-    from keras_ddnn.files.notices import tell_event
+    from keras_ddnn.files.notices import CommandParser, tell_event
     from keras_ddnn.serve.cloud.kept import MAX_BYTES as MAX_KEPT
     from keras_ddnn.serve.cloud.kept import KeptSamples
     from keras_ddnn.serve.cloud.listening import (
@@ -159,7 +159,7 @@ def _load(run: str, options: argparse.Namespace):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("run", nargs="+", help="artefacts, or the output folders of searches")
     add_listening_options(parser, port=8000)

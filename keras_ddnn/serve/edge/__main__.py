@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, get_args
@@ -26,7 +26,13 @@ with extras_of_a_command():
     from keras_ddnn.files.atomic import replacing_file
     from keras_ddnn.files.checks import expect, require_count
     from keras_ddnn.files.manifest import EDGE_GRAPHS
-    from keras_ddnn.files.notices import add_forms, beside_result, said_as, standard_output
+    from keras_ddnn.files.notices import (
+        CommandParser,
+        add_forms,
+        beside_result,
+        said_as,
+        standard_output,
+    )
     from keras_ddnn.files.signals import ending_of, interruptible
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
     from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
@@ -191,14 +197,15 @@ def _classify(runtime, options, done: _Done) -> None:
 
 
 def _threshold(text: str) -> float:
-    threshold = float(text)
-    if np.isnan(threshold):
-        raise ValueError
-    return threshold
+    with suppress(ValueError):
+        threshold = float(text)
+        if not np.isnan(threshold):
+            return threshold
+    raise argparse.ArgumentTypeError(f"expected a number; received {text!r}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.serve.edge",
         description="Classify images on this machine, asking a cloud service about the hard ones.",
     )

@@ -14,7 +14,7 @@ from keras_ddnn.files.extras import extras_of_a_command
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_positive
     from keras_ddnn.files.manifest import EDGE_GRAPHS
-    from keras_ddnn.files.notices import tell_event
+    from keras_ddnn.files.notices import CommandParser, tell_event
     from keras_ddnn.serve.cloud.listening import (
         add_listening_options,
         listening_of,
@@ -71,7 +71,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.serve.gateway",
         description="Gather the frames of several cameras by sample, and answer each sample once.",
     )
