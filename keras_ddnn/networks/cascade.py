@@ -156,5 +156,17 @@ class Cascade:
 
 
 def as_cascade(network: "keras.Model | Cascade") -> "Cascade":
-    """Return a network as a cascade; a model alone is cut at its layer "features"."""
-    return network if isinstance(network, Cascade) else Cascade(network, (FEATURES,))
+    """Return a network as a cascade; a model alone is cut at its layer "features".
+
+    Raises:
+        ValueError: If a model alone has no such layer: what it sends, and its task, the cascade
+            alone knows.
+    """
+    if isinstance(network, Cascade):
+        return network
+    names = {operation.name for operation in network.operations}
+    known = f"a Cascade, or a model of build_ddnn with its layer {FEATURES!r}"
+    remedy = "pass the cascade, as chain and split return it and fit_ddnn has it in .cascade"
+    received = f"the model {network.name!r} without that layer: {remedy}"
+    expect(FEATURES in names, "network", known, received)
+    return Cascade(network, (FEATURES,))
