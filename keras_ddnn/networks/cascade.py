@@ -104,6 +104,11 @@ class Cascade:
         if len(self.sent) == 1:
             return self
         (read, sent), outputs = self._read[place : place + 2], [*self.model.output.values()]
+        if sent is read:
+            maker = self.model.get_layer(self.sent[place])
+            if isinstance(maker, SimulatedQuantisation):
+                # Rounding again changes nothing, and tells that codes are handed on.
+                read = maker.input
         part = keras.Model(read, {LOCAL: outputs[place], CLOUD: outputs[place + 1]}, name="ddnn")
         dtype = "float32" if keras.backend.is_float_dtype(read.dtype) else read.dtype
         name = self.model.input.name if place == 0 else f"read_by_tier{place}"
