@@ -25,6 +25,7 @@ from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.serve.cloud import logs, server
 from keras_ddnn.serve.cloud.listening import tls_context
 from keras_ddnn.serve.edge.answers import EdgeAnswer
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
@@ -619,9 +620,7 @@ def test_a_token_is_asked_for_and_travels_encrypted(artifact, frames, tmp_path):
 def test_a_camera_keeps_its_connection_from_frame_to_frame(artifact, frames):
     timed, dial = {"gather_s": 0.01, "clock": time.monotonic}, Connection.connect
     with (
-        patch.object(
-            Connection, "connect", autospec=True, side_effect=Connection.connect
-        ) as dialled,
+        patch.object(Connection, "connect", autospec=True, side_effect=dial) as dialled,
         Gateway(artifact, **timed) as gateway,
         Camera(gateway.url, 3) as camera,
     ):
@@ -684,8 +683,8 @@ def test_the_command_gathers_until_a_signal(artifact, frames, monkeypatch, capsy
             raise KeyboardInterrupt
 
     said = {}
-    monkeypatch.setattr(command, "server_of", Asked)
-    monkeypatch.setattr(command, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(server, "server_of", Asked)
+    monkeypatch.setattr(logs, "log_to_stderr", lambda: None)
     arguments = ["--port", "0", "--gather-ms", "5", "--allow-host", "testserver"]
     monkeypatch.setattr("sys.argv", ["gateway", str(artifact), *arguments])
     with pytest.raises(SystemExit) as end:

@@ -38,6 +38,7 @@ from keras_ddnn.files.manifest import artifact_of, read_manifest
 from keras_ddnn.files.notices import CommandParser
 from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.files.signature import Key
+from keras_ddnn.serve.cloud.listening import add_access_options, require_token
 from keras_ddnn.serve.protocol.token_file import read_token
 
 if TYPE_CHECKING:
@@ -144,12 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    if options.token_file is None and not options.no_token and options.host != "127.0.0.1":
-        raise ValueError(
-            f"expected --token-file where other machines can ask, at --host {options.host}; "
-            "--no-token serves everyone"
-        )
     token = options.token_file and read_token(options.token_file)
+    if options.host != "127.0.0.1":
+        require_token(options, token)
     hosts = {"localhost", options.host, *options.allow_host}
     if len(options.replicas) > 2:
         raise ValueError(f"expected --replicas of one or two numbers; received {options.replicas}")
@@ -240,9 +238,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how many, or the fewest and the most",
     )
     add("--cpus", type=float, default=1.0, help="of each replica (%(default)s)")
-    add("--token-file", type=Path, help="a file with the token to ask for")
-    add("--no-token", action="store_true", help="let other machines ask without a token")
-    add("--allow-host", nargs="+", default=[], metavar="NAME", help="names of this service")
+    add_access_options(parser)
     add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     return parser
 

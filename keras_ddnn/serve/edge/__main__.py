@@ -25,7 +25,6 @@ with extras_of_a_command():
     from keras_ddnn.data.rows.sizes import FIT_HELP, Fit
     from keras_ddnn.files.atomic import replacing_file
     from keras_ddnn.files.checks import expect, require_count
-    from keras_ddnn.files.manifest import EDGE_GRAPHS
     from keras_ddnn.files.notices import (
         CommandParser,
         add_forms,
@@ -34,6 +33,7 @@ with extras_of_a_command():
         standard_output,
     )
     from keras_ddnn.files.signals import ending_of, interruptible
+    from keras_ddnn.serve.edge.options import add_runtime_options, runtime_of
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
     from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
     from keras_ddnn.serve.edge.sending.budget import SendingBudget
@@ -41,8 +41,6 @@ with extras_of_a_command():
     from keras_ddnn.serve.edge.telling.metrics import served
     from keras_ddnn.serve.edge.telling.predictions import Format, as_text, rows_of
     from keras_ddnn.serve.edge.telling.view import Progress, read_samples, show_check, show_report
-    from keras_ddnn.serve.protocol.limits import MAX_BYTES
-    from keras_ddnn.serve.protocol.token_file import read_token
 
 
 STDOUT = "-"
@@ -138,17 +136,9 @@ def _runtime_of(options) -> EdgeRuntime:
     require_count(batch=options.batch)
     if options.check and not options.cloud:
         raise ValueError("--check expects --cloud, the service to check; received none")
-    runtime = EdgeRuntime(
-        options.run,
-        options.cloud,
-        graph=options.graph,
-        deadline_s=options.deadline_ms / 1000.0,
-        token=options.token_file and read_token(options.token_file),
-        ca=options.ca,
+    runtime = runtime_of(
+        options,
         share_images=options.share_images,
-        guarded=options.guard,
-        max_bytes=options.max_bytes,
-        verify_key=options.verify_key,
         budget=SendingBudget(options.max_samples_per_minute, options.max_bytes_per_minute),
         spool=options.spool,
         spool_bytes=options.spool_bytes,
@@ -211,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("run", help="a run of a search, or an artefact")
-    add("--cloud", metavar="URL", help="the service; without, all is answered here")
+    add_runtime_options(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", help="a folder of images, in folders by class where known")
     source.add_argument("--dataset", help="test data by name or .npz file")
@@ -224,11 +214,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--background", metavar="COLOUR", help=f"{BACKGROUND_HELP}{AS_TRAINED}")
     add("--scale", type=float, metavar="WHITE", help=f"{SCALE_HELP}{AS_TRAINED}")
     add("--fit", choices=get_args(Fit), help=f"{FIT_HELP}{AS_TRAINED}")
-    add("--graph", choices=EDGE_GRAPHS, default="float")
-    add("--deadline-ms", type=float, default=250.0, help="for an answer (%(default)s)")
-    add("--token-file", type=Path, help="a file with the service's token")
-    add("--ca", type=Path, help="a PEM file; the service's certificate is signed by one of these")
-    add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     add("--threshold", type=_threshold, metavar="SCORE", help="offload scores from here on")
     add("--output", metavar="FILE", help="write predictions to a file; - for standard output")
     add("--format", choices=get_args(Format), help="of the predictions (csv)")
@@ -236,12 +221,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-bytes-per-minute", type=int, help="send no more; the others are answered here")
     add("--limit", type=int, help="classify the first so many images only")
     add("--batch", type=int, default=1, help="images a call (%(default)s)")
-    add(
-        "--max-bytes",
-        type=int,
-        default=MAX_BYTES,
-        help="of a request body that the service takes (%(default)s)",
-    )
     add("--share-images", action="store_true", help="show them on the page")
     add(
         "--spool",
@@ -249,7 +228,6 @@ def _parser() -> argparse.ArgumentParser:
         help="answer all here at once, and send hard images in the background, from this folder",
     )
     add("--spool-bytes", type=int, default=SPOOL_BYTES, help="of that folder (%(default)s)")
-    add("--guard", action="store_true", help="hold the local fraction, and audit what that costs")
     add("--metrics-port", type=int, help="serve counters to Prometheus at this port; 0: a free one")
     add("--metrics-host", default="127.0.0.1", help="and at this address (%(default)s)")
     add_forms(parser)

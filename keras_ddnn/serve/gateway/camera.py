@@ -1,4 +1,4 @@
-"""A camera's side: a frame sent to a gateway, and what that says of the sample."""
+"""A camera's side: frames sent to a gateway, and what that says of their samples."""
 
 import json
 import time
