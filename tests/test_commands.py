@@ -38,6 +38,7 @@ STUDIES = ["modern", "cameras", "exits", "traffic", "paper", "honest_labels", "c
 MODULES = [module for module, _ in COMMANDS.values()] + [f"tune.{name}" for name in STUDIES]
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("module", [*MODULES, "figures"])
 def test_what_a_command_line_has_too_much_is_one_line(module, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [module, "--nonsense"])
