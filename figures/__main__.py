@@ -21,7 +21,7 @@ from figures.paper.claims import say
 from figures.paper.table import fill
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import replacing_file, write_json
-from keras_ddnn.files.notices import CommandParser
+from keras_ddnn.files.notices import CommandParser, tell_error
 
 CLAIMS = "claims.json"  # what the results say to the claims of the paper
 
@@ -78,7 +78,7 @@ def main(arguments=None) -> int:
             known = dict.fromkeys(needed[0] for needed, _ in FIGURES.values())
             raise FileNotFoundError(f"expected one of {', '.join(known)}")
     except (OSError, ValueError, KeyError) as error:
-        print(f"error: {results} holds no readable report: {error}", file=sys.stderr)
+        tell_error(f"{results} holds no readable report: {error}")
         return 2
     return 0
 

@@ -21,7 +21,7 @@ from keras_ddnn.evaluation.cut_latency import (
     read_rate,
 )
 from keras_ddnn.files.atomic import replacing_file
-from keras_ddnn.files.notices import CommandParser, add_forms, said_as, tell_result
+from keras_ddnn.files.notices import CommandParser, add_forms, said_as, tell_error, tell_result
 from keras_ddnn.files.quiet import import_tensorflow
 
 UNKNOWN = "unknown"
@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.figure:
             _draw(rows, options.figure)
     except (OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell_error(error)
         return 2
     _show(rows, options.model)
     *notes, last = said

@@ -1,10 +1,9 @@
 """The command line of `add_onnx`: `python -m keras_ddnn.onnx_export RUN`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from keras_ddnn.files.notices import CommandParser
+from keras_ddnn.files.notices import CommandParser, tell_error
 from keras_ddnn.files.quiet import import_tensorflow
 
 
@@ -19,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in add_onnx(options.run, options.sign):
             print(path)
     except (OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell_error(error)
         return 2
     return 0
 

@@ -86,7 +86,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the command with exit code 2."""
-        self.exit(2, f"error: {' '.join(message.split())}: see --help\n")
+        tell_error(f"{message}: see --help")
+        self.exit(2)
 
 
 def add_forms(parser: argparse.ArgumentParser) -> None:
@@ -141,6 +142,11 @@ def tell_result(line: str, content: Mapping[str, Any], stream: TextIO | None = N
         stream: For the line, where standard output holds something else.
     """
     _say(line, content, stream or standard_output())
+
+
+def tell_error(error: object) -> None:
+    """Say on standard error what has failed, in one line."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def tell_event(name: str, line: str, **content: Any) -> None:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.files.extras import extras_of_a_command
 from keras_ddnn.files.manifest import artifact_of, read_manifest
-from keras_ddnn.files.notices import CommandParser
+from keras_ddnn.files.notices import CommandParser, tell_error
 from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.files.signature import Key
 from keras_ddnn.serve.cloud.listening import add_access_options, require_token
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _serve(options)
         except (ModuleNotFoundError, OSError, ValueError) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            tell_error(error)
             return 2
         except KeyboardInterrupt:
             code, word = ending_of(received)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from keras_ddnn.files.notices import add_forms, said_as, tell_event
+from keras_ddnn.files.notices import add_forms, said_as, tell_error, tell_event
 from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.serve.protocol.token_file import read_token
 
@@ -83,7 +83,8 @@ def until_a_signal(
         try:
             serve(options)
         except (OSError, ValueError) as error:
-            parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+            tell_error(error)
+            parser.exit(2)
         except KeyboardInterrupt:  # uvicorn raises the signal again, once it has answered
             code, word = ending_of(received)
             tell_event("ended", f"{word}: {what} has ended", cause=word)

@@ -31,6 +31,7 @@ with extras_of_a_command():
         beside_result,
         said_as,
         standard_output,
+        tell_error,
     )
     from keras_ddnn.files.signals import ending_of, interruptible
     from keras_ddnn.serve.edge.options import add_runtime_options, runtime_of
@@ -56,7 +57,8 @@ def main(arguments=None) -> None:
         try:
             return _run(options, done)
         except (OSError, ValueError) as error:
-            parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+            tell_error(error)
+            parser.exit(2)
         except KeyboardInterrupt:
             code, word = ending_of(received)
             if done.outputs:
