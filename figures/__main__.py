@@ -1,6 +1,5 @@
 """Draw the figures of saved results: `python -m figures --results runs/search/report`."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from figures.paper.claims import say
 from figures.paper.table import fill
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.atomic import replacing_file, write_json
+from keras_ddnn.files.notices import CommandParser, tell_error
 
 CLAIMS = "claims.json"  # what the results say to the claims of the paper
 
@@ -55,7 +55,7 @@ FIGURES = {
 
 def main(arguments=None) -> int:
     """Draw every figure beside its results; return 2 after one line if there are none to read."""
-    parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
+    parser = CommandParser(prog="python -m figures", description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="folder of saved results")
     parser.add_argument("--table", type=Path, help="claims of the paper, filled in")
     options = parser.parse_args(arguments)
@@ -78,7 +78,7 @@ def main(arguments=None) -> int:
             known = dict.fromkeys(needed[0] for needed, _ in FIGURES.values())
             raise FileNotFoundError(f"expected one of {', '.join(known)}")
     except (OSError, ValueError, KeyError) as error:
-        print(f"error: {results} holds no readable report: {error}", file=sys.stderr)
+        tell_error(f"{results} holds no readable report: {error}")
         return 2
     return 0
 

@@ -345,12 +345,25 @@ def test_a_repeated_request_is_kept_once_though_its_image_has_been_taken_away(tm
 
 def test_a_kill_between_the_images_and_their_number_keeps_no_image_twice(tmp_path):
     images = np.zeros((2, 16, 16, 3), np.uint8)
+    images[1] = 1
     request = f"{'0' * 16}-7", "0a", images, ["a", "b"]
     KeptSamples(tmp_path).add(*request)
     (tmp_path / "arrived" / f"{'0' * 16}-0a").unlink()
     next(tmp_path.glob("images/b/*.png")).unlink()
     assert KeptSamples(tmp_path).add(*request) == 1
     assert len([*tmp_path.glob("images/*/*.png")]) == 2
+
+
+def test_an_image_that_comes_again_in_another_session_is_kept_once(tmp_path):
+    images = np.arange(3, dtype=np.uint8)[:, None, None, None] + np.zeros((16, 16, 3), np.uint8)
+    kept = KeptSamples(tmp_path)
+    assert kept.add(f"{'0' * 16}-1", "0a", images[:2], ["a", "b"]) == 2
+    wrong = next(tmp_path.glob("images/b/*.png"))
+    (tmp_path / "images" / "c").mkdir()
+    wrong.rename(tmp_path / "images" / "c" / wrong.name)  # a person labels it
+    assert kept.add(f"{'1' * 16}-1", "0a", images, ["a", "b", "b"]) == 1
+    assert KeptSamples(tmp_path).add(f"{'2' * 16}-1", "0a", images, ["a", "b", "b"]) == 0
+    assert len([*tmp_path.glob("images/*/*.png")]) == 3
 
 
 def test_a_cloud_that_cannot_write_says_so_and_no_path(tmp_path, monkeypatch):

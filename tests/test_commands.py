@@ -1,5 +1,6 @@
 """All commands under one name."""
 
+import runpy
 import subprocess
 import sys
 
@@ -31,6 +32,45 @@ def test_a_command_runs_its_module(name, monkeypatch):
     monkeypatch.setattr("sys.argv", sys.argv)
     main([name, "--anything"])
     assert ran == [(COMMANDS[name][0], [f"keras-ddnn {name}", "--anything"])]
+
+
+STUDIES = ["modern", "cameras", "exits", "traffic", "paper", "honest_labels", "ceiling"]
+MODULES = [module for module, _ in COMMANDS.values()] + [f"tune.{name}" for name in STUDIES]
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("module", [*MODULES, "figures"])
+def test_what_a_command_line_has_too_much_is_one_line(module, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [module, "--nonsense"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(module, run_name="__main__")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(": see --help")
+
+
+CHATTY = """
+import os
+from types import SimpleNamespace
+os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are here\\n")
+os.write(2, b"I0000 00:00:1.1 7 port.cc:153] oneDNN custom operations are on.\\n")
+os.write(2, b"E0000 00:00:1.1 7 cuda.cc:52] failed\\n")
+config = SimpleNamespace(list_physical_devices=list)
+get_logger = lambda: SimpleNamespace(addFilter=print)
+"""
+
+
+def test_a_study_begins_without_a_word_of_tensorflow_but_its_errors(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(CHATTY)
+    script = (
+        "import sys; from argparse import Namespace; from tune.study import run_study;"
+        f"sys.path.insert(0, {str(tmp_path)!r});"
+        "run_study(lambda _: __import__('tensorflow'), Namespace(traceback=True))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stderr == "E0000 00:00:1.1 7 cuda.cc:52] failed\n"
 
 
 def test_its_exit_code_is_that_of_the_module():

@@ -125,6 +125,8 @@ def test_a_device_answers_all_itself_and_the_cloud_gets_what_was_hard(toy_artifa
     assert 0 < hard == down.waiting < len(IMAGES)
     np.testing.assert_array_equal(answer.classes, expected.classes)
     assert (answer.causes == np.where(answer.offloaded, "deferred", "")).all()
+    np.testing.assert_array_equal(answer.deferred, answer.offloaded)
+    assert not answer.fallback.any()
     identity = model_id(toy_artifact)
     app = make_app(network, manifest, identity=identity, keep=KeptSamples(tmp_path / "kept"))
     with (

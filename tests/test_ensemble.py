@@ -4,15 +4,19 @@ import keras
 import numpy as np
 import pytest
 
+from keras_ddnn.data.splits import Split
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.artifact import load_policy, save_policy
+from keras_ddnn.deploy.export import export_edge
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.heads.ensemble import MEASURES, Ensemble, measures_of
 from keras_ddnn.heads.mc_dropout import MCDropout
 from keras_ddnn.networks.architectures.series import SeriesOptions, build_series
 from keras_ddnn.networks.compose import chain
+from keras_ddnn.rules.confidence import Width
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.regression import Regression
+from keras_ddnn.training.capture import CaptureBank, capture
 
 NUMBER = Regression("absolute")
 QUANTILES = Regression("absolute", quantiles=(0.1, 0.5, 0.9))
@@ -74,8 +78,59 @@ def test_a_measure_that_a_task_cannot_give_is_refused_in_one_line(measure, task,
 def test_an_ensemble_refuses_to_be_alone_or_of_networks_of_other_outputs():
     with pytest.raises(ValueError, match="one network or more"):
         Ensemble([], "deviation")
+    with pytest.raises(ValueError, match="one network or more"):
+        Ensemble("second")
+    both = chain({"local": times(1.0), "cloud": times(1.0)}, task=NUMBER)
+    with pytest.raises(ValueError, match="received Cascade"):
+        Ensemble(both)
+    with pytest.raises(ValueError, match="one output; received 1 and 2"):
+        Ensemble(both.model)
     with pytest.raises(ValueError, match="outputs of one shape"):
         Ensemble([times(1.0, 2.0)], "deviation").score(device([[1], [1]]))
+
+
+def test_of_classes_one_other_network_is_enough_and_entropy_is_the_measure():
+    # The other says scores of x and 0: sure of 4, less of 1, as the device is of neither.
+    rule = Ensemble(times(1.0, 0.0))
+    assert rule.measure == "entropy"
+    scores = rule.score(device([[0, 0], [0, 0]], CLASSIFICATION))
+    assert 1 > scores[0] > scores[1] > 0
+
+
+def test_an_ensemble_is_not_saved_and_says_what_can_be(tmp_path):
+    network = chain({"local": times(1.0), "cloud": times(1.0)}, task=NUMBER)
+    rule = Ensemble(times(1.0), "deviation")
+    policy = OffloadPolicy(network, None, rule, 0.5, ("number",))
+    for save in (rule.get_config, lambda: rule.save(tmp_path)):
+        with pytest.raises(ValueError, match=r"cannot be saved or deployed, .*MCDropout or a head"):
+            save()
+    with pytest.raises(ValueError, match=r"one of .*mc_dropout; received Ensemble: take one of"):
+        save_policy(policy, tmp_path / "artifact")
+    with pytest.raises(ValueError, match=r"a device runs rules .*; received Ensemble: take one of"):
+        export_edge(policy, tmp_path / "device.tflite")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_model_of_a_chain_alone_is_refused_with_the_remedy():
+    network = chain({"local": times(1.0, dropout=0.5), "cloud": times(1.0)}, task=NUMBER)
+    labels = np.float32([1, 4])
+    for use in (
+        lambda model: capture(model, INPUTS, labels),
+        lambda model: MCDropout(model, measure="deviation"),
+        lambda model: OffloadPolicy(model, None, Width(), 0.5, ("number",)),
+    ):
+        with pytest.raises(ValueError, match="without that layer: pass the cascade") as error:
+            use(network.model)
+        assert "\n" not in str(error.value)
+        use(network)
+    network.model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="pass the cascade"):  # before anything is trained
+        network.model.fit(
+            INPUTS,
+            {"local": labels, "cloud": labels},
+            callbacks=[CaptureBank(val=Split(INPUTS, labels))],
+            verbose=0,
+        )
 
 
 def test_an_ensemble_of_classes_is_asked_for_logits():

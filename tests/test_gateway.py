@@ -25,15 +25,17 @@ from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.rules.confidence import Margin
+from keras_ddnn.serve.cloud import logs, server
 from keras_ddnn.serve.cloud.listening import tls_context
 from keras_ddnn.serve.edge.answers import EdgeAnswer
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.gateway import __main__ as command
-from keras_ddnn.serve.gateway.camera import send_frame
+from keras_ddnn.serve.gateway.camera import Camera, send_frame
 from keras_ddnn.serve.gateway.gathering import Gathering, SecondFrame
 from keras_ddnn.serve.gateway.service import LIVE, make_gateway
 from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.causes import Unanswered
+from keras_ddnn.serve.protocol.connection import Connection
 from keras_ddnn.serve.protocol.wire import Tensor, encode
 from keras_ddnn.training.capture import capture
 
@@ -615,6 +617,21 @@ def test_a_token_is_asked_for_and_travels_encrypted(artifact, frames, tmp_path):
     assert statuses == [401, 200]
 
 
+def test_a_camera_keeps_its_connection_from_frame_to_frame(artifact, frames):
+    timed, dial = {"gather_s": 0.01, "clock": time.monotonic}, Connection.connect
+    with (
+        patch.object(Connection, "connect", autospec=True, side_effect=dial) as dialled,
+        Gateway(artifact, **timed) as gateway,
+        Camera(gateway.url, 3) as camera,
+    ):
+        said = [camera.send(row, frames[0, 3], deadline_s=PATIENT) for row in "ab"]
+        with pytest.raises(Unanswered, match="HTTP 400"):
+            camera.send("c", frames[0, 3, :2], deadline_s=PATIENT)
+        said.append(camera.send("d", frames[0, 3], deadline_s=PATIENT))
+    assert [answer["sample"] for answer in said] == ["a", "b", "d"]
+    assert dialled.call_count == 1
+
+
 def test_a_gateway_that_is_not_there_is_one_line(frames):
     with pytest.raises(Unanswered, match="refused") as error:
         send_frame(NOWHERE, "a", 0, frames[0, 0])
@@ -666,8 +683,8 @@ def test_the_command_gathers_until_a_signal(artifact, frames, monkeypatch, capsy
             raise KeyboardInterrupt
 
     said = {}
-    monkeypatch.setattr(command, "server_of", Asked)
-    monkeypatch.setattr(command, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(server, "server_of", Asked)
+    monkeypatch.setattr(logs, "log_to_stderr", lambda: None)
     arguments = ["--port", "0", "--gather-ms", "5", "--allow-host", "testserver"]
     monkeypatch.setattr("sys.argv", ["gateway", str(artifact), *arguments])
     with pytest.raises(SystemExit) as end:

@@ -18,6 +18,7 @@ from keras_ddnn.deploy.onnx_graphs import add_onnx, export_onnx
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.files.manifest import EDGE_GRAPHS, model_id, read_manifest, sign_artifact
 from keras_ddnn.rules.confidence import Margin, Random
+from keras_ddnn.rules.recalibration import path_beside
 from keras_ddnn.serve.cloud.network import load_cloud
 from keras_ddnn.training.capture import capture
 
@@ -114,9 +115,11 @@ def test_networks_of_other_inputs_are_exported_too(kind, tmp_path):
     np.testing.assert_allclose(cloud["logits"], bank.cloud_logits, atol=1e-4)
 
 
-def test_an_artefact_of_an_older_schema_gets_graphs_and_decides_as_before(tmp_path):
+def test_an_artefact_of_an_older_schema_gets_graphs_and_decides_as_before(tmp_path, caplog):
     shutil.copytree(OLDER, tmp_path / "artifact")
+    path_beside(tmp_path / "artifact").write_text("{}")
     add_onnx(tmp_path)
+    assert "recalibration beside the artefact is of its former id: recalibrate" in caplog.text
     images = toy_split(60, 3).images
     policy = load_policy(OLDER)
     device = run(tmp_path / "artifact" / "device.onnx", images)

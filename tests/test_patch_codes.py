@@ -6,8 +6,13 @@ import pytest
 from toy_networks import RECIPE, image_data, image_model, table_model
 
 from keras_ddnn.data.quantisation import BOTTLENECK_CODES
+from keras_ddnn.deploy.policy import OffloadPolicy
+from keras_ddnn.deploy.tiers import save_tiers
 from keras_ddnn.networks.compose import chain
 from keras_ddnn.networks.costs.model_costs import multiply_adds
+from keras_ddnn.rules.confidence import Gate, Margin
+from keras_ddnn.serve.edge.runtime import EdgeRuntime
+from keras_ddnn.training.capture import capture
 from keras_ddnn.training.fit import fit_ddnn
 from keras_ddnn.training.trainable import start_whitening
 
@@ -86,6 +91,33 @@ def test_three_tiers_hand_the_same_codes_on():
     network = chain(models, codes=4)
     assert network.sent == ("features", "features")
     assert [tier.sends_inputs for tier in network.tiers] == [False, True, False]
+    start_whitening(network.model, smooth())
+    hops = [network.hop(place) for place in (0, 1)]
+    assert [hop.quantisation for hop in hops] == [BOTTLENECK_CODES] * 2
+    assert [hop.tiers[0].sent_dtype for hop in hops] == ["float16"] * 2
+    _, sent = decoded(network, smooth())
+    first, second = (hop.tiers[0].model(x) for hop, x in zip(hops, (smooth(), sent)))
+    np.testing.assert_array_equal(first["features"], sent)
+    np.testing.assert_array_equal(second["features"], sent)
+    np.testing.assert_allclose(
+        second["outputs"], network.tiers[1].model(sent)["outputs"], atol=1e-6
+    )
+    behind = hops[1].tiers[1].model(sent)["outputs"]
+    np.testing.assert_allclose(behind, network.tiers[2].model(sent)["outputs"], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_every_hop_of_a_saved_chain_sends_codes(tmp_path):
+    models = {"local": image_model(8), "tier1": image_model(8), "cloud": image_model()}
+    network, images = chain(models, codes=4), smooth()
+    start_whitening(network.model, images)
+    gate = Gate(Margin(), -1.0)  # all is sent on
+    policy = OffloadPolicy(network, None, gate.rule, -1.0, ("a", "b", "c"), later=(gate,))
+    bank = capture(network, images, np.arange(len(images)) % 3)
+    save_tiers(policy, tmp_path / "tiers", val_bank=bank)
+    for place in "01":
+        with EdgeRuntime(tmp_path / "tiers" / place) as device:
+            assert device.requests.sample_bytes == 4 * 4 * 4 // 2
 
 
 @pytest.mark.parametrize(

@@ -132,13 +132,26 @@ class TestFiles:
         assert read_table(path, ["b"]).names == ("b",)
         assert load_series(path, length=4).name == "load"
 
+    @pytest.mark.parametrize("first", [11, 12, 13])
+    def test_days_may_come_first_where_one_of_them_is_no_month(self, first, tmp_path, recwarn):
+        days = [f"{day:02}/03/2024" for day in range(first, first + 3)]
+        path = tmp_path / "load.csv"
+        path.write_text("t,a\n" + "".join(f"{day},{5**k}\n" for k, day in enumerate(days)))
+        assert read_table(path).times[0] == np.datetime64(f"2024-03-{first}")
+        assert not recwarn.list
+
     @pytest.mark.parametrize(
         ("content", "message"),
         [
             ("a,b\n1,2\n3,\n", "series 'b': expected a finite number at each step"),
             ("t,a\n2024-01-01,1\n2024-01-02,1\n2024-01-04,1\n", "expected equal steps"),
             ("t,a\n2024-01-02,1\n2024-01-01,1\n", "times that go back"),
-            ("t,a\nsoon,1\n", "column 't': expected times"),
+            ("t,a\nsoon,1\n", "column 't': expected times, .* received 'soon'"),
+            ("t,a\n2024-01-31,1\nsoon,2\n", "received 'soon'$"),
+            ("t,a\nyes,1\nno,2\n", "received 'yes'$"),
+            ("t,a\nTrue,1\nFalse,2\n", "received 'True'$"),
+            ("t,a\n2024-01-31,1\n2024-02-01 12:00,2\n", "received '2024-02-01 12:00'$"),
+            ("t,a\n01/03/2024 00:00,1\n01/03/2024 01:00,2\n", "write the year first"),
             ("t\n2024-01-01\n", "a column of numbers, one a series"),
             ("t,a,b\n2024-01-01,1,2\n2024-01-02,abc,3\n", "at most one column of times"),
             (",a\n0,5\n1,3\n2,9\n", "which rise by equal steps"),

@@ -8,7 +8,7 @@ import pytest
 
 from keras_ddnn.config import as_json
 from keras_ddnn.labels.sources import LABEL_SOURCES, STAGES
-from tune.space import SEARCH_PRESETS, SearchConfig
+from tune.space import ALONE, SEARCH_PRESETS, SearchConfig
 from tune.specs import DIMENSIONS
 
 WIDE = SearchConfig(
@@ -55,6 +55,13 @@ def test_a_target_is_not_tried_again_for_what_it_does_not_look_at(target, trials
 def test_a_choice_given_twice_counts_once():
     search = SearchConfig(lambda_local=(0.5, 0.5), depth=(2, 1, 2))
     assert (search.lambda_local, search.depth) == ((0.5,), (2, 1))
+
+
+def test_blanks_beside_commas_and_plus_signs_do_not_count():
+    cut = SearchConfig(network="a:b", at=("one, two", "one,two", " three"))
+    assert cut.at == ("one,two", "three")
+    chain = SearchConfig(network="a:b + c:d@fast", lambda_local=ALONE)
+    assert chain.network == ("a:b+c:d@fast",)
 
 
 def test_there_is_one_backbone_for_each_weight_and_seed():

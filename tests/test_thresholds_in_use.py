@@ -293,9 +293,11 @@ def test_standard_output_holds_predictions_alone(toy_artifact, photos, server, c
     assert "threshold 2 (set)" in printed.err
 
 
-def test_a_quiet_command_prints_its_predictions(toy_artifact, photos, capsys):
+def test_a_quiet_command_prints_its_predictions_alone(toy_artifact, photos, capsys):
     command(toy_artifact, photos, None, "--output", "-", "--quiet")
-    assert len(capsys.readouterr().out.splitlines()) == 13
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 13
+    assert printed.err == ""
 
 
 def test_predictions_and_a_report_for_scripts_do_not_share_standard_output(

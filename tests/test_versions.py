@@ -16,6 +16,7 @@ from toy_service import INFER, SERVED, Server
 from keras_ddnn.files.manifest import model_id, read_manifest
 from keras_ddnn.rules.recalibration import write_recalibration
 from keras_ddnn.serve.cloud import __main__ as command
+from keras_ddnn.serve.cloud.logs import RepeatFilter
 from keras_ddnn.serve.cloud.network import served_manifest
 from keras_ddnn.serve.cloud.service import make_app
 from keras_ddnn.serve.cloud.versions import Served
@@ -173,6 +174,24 @@ def test_what_cannot_be_loaded_changes_nothing_and_is_one_line(caplog):
                 app.versions.reload(load).result(PATIENT)
         assert [asks(port, "aa"), asks(port, "bb")] == [1.0, 2.0]
     assert "model aa, bb is served on: the artefact is damaged" in caplog.text
+
+
+def test_each_reload_is_answered_by_a_line_however_soon_it_follows(caplog):
+    def fail():
+        raise ValueError("the artefact is damaged")
+
+    caplog.set_level("INFO")
+    caplog.handler.addFilter(repeats := RepeatFilter())  # as the command prints
+    with Server(app := app_of(A)):
+        for load in (fail, lambda: [B], fail, lambda: [A]):
+            app.versions.reload(load).exception(PATIENT)
+    caplog.handler.removeFilter(repeats)
+    assert [line for line in caplog.messages if "model" in line] == [
+        "model aa is served on: the artefact is damaged",
+        "serving model bb",
+        "model bb is served on: the artefact is damaged",
+        "serving model aa",
+    ]
 
 
 def test_a_reload_takes_up_the_recalibration_of_each_version(tmp_path, toy_artifact, monkeypatch):

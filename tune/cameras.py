@@ -31,8 +31,7 @@ from tune.cameras_tables import (
     thresholds,
 )
 from tune.cameras_training import EPOCHS, MASKED, Network, output_file, train_network
-from tune.failures import run_command
-from tune.study import GO_ON, study_parser
+from tune.study import run_study, study_parser
 
 SCHEMES = ("max", "mean", "concatenation")
 PAIRS = tuple(Network(*pair) for pair in product(SCHEMES, SCHEMES))
@@ -40,9 +39,9 @@ FAILING = (Network(), Network(absent=MASKED))  # without and with absent cameras
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is missing and write the tables; see `run_command` for exit codes."""
+    """Train what is missing and write the tables; see `run_study` for exit codes."""
     options = _parser().parse_args(arguments)
-    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+    return run_study(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from keras_ddnn.files.atomic import require_writable
 from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.files.checksums import sha256
 from keras_ddnn.files.manifest import MANIFEST, artifact_of, read_manifest
-from keras_ddnn.files.notices import add_forms, progress_bar, said_as, tell_result
+from keras_ddnn.files.notices import CommandParser, add_forms, progress_bar, said_as, tell_result
 from tune import cluster
 from tune.failures import run_command
 from tune.output import alone_in
@@ -166,7 +166,7 @@ def _as_read(splits: Splits, what: str, manifest: dict[str, Any]) -> Split:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m tune.capture",
         description="Run the network of an artefact over a data set, in shards, by Ray workers.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -9,7 +9,6 @@ tells how far the default is from the best rule that sees what a device sees.
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +21,9 @@ from keras_ddnn.data.rows.view import Array
 from keras_ddnn.evaluation.statistics import audc_replicates
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import Banks, cross_fitted
-from tune.failures import run_command
 from tune.modern_outputs import OUTPUTS, Pair, name_of, seeds_of
 from tune.modern_tables import DEFAULT, RESAMPLES, SEES_BOTH, scores_of
-from tune.study import GO_ON, study_parser
+from tune.study import run_study, study_parser
 
 PAIR = ("modern_tiny", "modern_large")
 HEADS = {
@@ -38,9 +36,9 @@ PARTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the training images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train the heads and write `ceiling.csv`; see `run_command` for exit codes."""
+    """Train the heads and write `ceiling.csv`; see `run_study` for exit codes."""
     options = _parser().parse_args(arguments)
-    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+    return run_study(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:

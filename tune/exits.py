@@ -19,6 +19,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.evaluation.chains import compare_plans, untrained_chain_rules
 from keras_ddnn.evaluation.statistics import Interval, over_seeds
 from keras_ddnn.files.atomic import replacing_file
+from keras_ddnn.files.notices import CommandParser
 from keras_ddnn.labels.exit_score import ExitScore
 from keras_ddnn.labels.gates import fit_gates
 from keras_ddnn.labels.logit_head import LogitHead
@@ -121,7 +122,7 @@ def over_all_seeds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m tune.exits",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -24,18 +24,17 @@ from keras_ddnn.labels.sources import LABEL_SOURCES, STAGES, leakage_report
 from keras_ddnn.rules.certificate import violation_rate
 from keras_ddnn.rules.confidence import CONFIDENCE_RULES, RULES, Margin, untrained_rules
 from keras_ddnn.rules.inputs import HEAD_INPUTS
-from tune.failures import run_command
 from tune.space import SearchConfig
-from tune.study import GO_ON, Finished, run_search_of, study_parser, train_shared
+from tune.study import Finished, run_search_of, run_study, study_parser, train_shared
 
 INPUTS = ("logits", "logits_plus", "logits_rich", "features")
 RESAMPLES = 499
 
 
 def main(arguments=None) -> int:
-    """Run what is missing of the study and write its tables; see `run_command` for exit codes."""
+    """Run what is missing of the study and write its tables; see `run_study` for exit codes."""
     options = _parser().parse_args(arguments)
-    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+    return run_study(_run, options)
 
 
 def _run(options) -> None:

@@ -8,7 +8,6 @@ run that is killed goes on where it was.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import product
 
 import pandas as pd
@@ -17,12 +16,11 @@ from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.data.datasets import load
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import FOLDS
-from tune.failures import run_command
 from tune.modern_cases import CASES, USUAL
 from tune.modern_outputs import LABELS, OUTPUTS, PARTS, Pair, name_of, seeds_of
 from tune.modern_tables import Scored, certificates, gaps, pareto, points, table
 from tune.modern_training import RECIPES, Job, output_file, train_network, write_arrays
-from tune.study import GO_ON, study_parser
+from tune.study import run_study, study_parser
 
 # Device → cloud.
 PAIRS = (
@@ -45,9 +43,9 @@ TABLES = {"table": table, "points": points, "gaps": gaps, "certificates": certif
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is missing and write the tables; see `run_command` for exit codes."""
+    """Train what is missing and write the tables; see `run_study` for exit codes."""
     options = _parser().parse_args(arguments)
-    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+    return run_study(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ def read_network(network: str | None) -> tuple[Cut, ...]:
     """
     if network in (None, PAPER):
         return ()
-    names = network.split("+")
+    names = parts_of(network, "+")
     if not all(names):
         raise ValueError(f"expected NAME, or DEVICE+CLOUD of two or more; received {network!r}")
     cuts = tuple(map(_read_name, names))
@@ -35,6 +35,11 @@ def read_network(network: str | None) -> tuple[Cut, ...]:
         why = "has two tiers already" if len(cuts) > 1 else "takes the recipe of the search"
         raise ValueError(f"the network of the paper {why}; received {network!r}")
     return cuts
+
+
+def parts_of(text: str, sign: str) -> list[str]:
+    """Return what stands between signs, without the blanks beside them."""
+    return [part.strip() for part in text.split(sign)]
 
 
 def _read_name(name: str) -> Cut:
@@ -69,11 +74,11 @@ def require_layers(networks: Sequence[tuple[Cut, ...]], at: Sequence[str | None]
             f"which python -m keras_ddnn.cuts {to_cut[0]} lists those there are"
         )
     for layer in layers:
-        names = layer.split(",")
+        names = parts_of(layer, ",")
         if not all(names) or len({*names}) < len(names):
             raise ValueError(
                 f"expected LAYER, or LAYER,LAYER for two exits and so on, each once; received "
-                f"{layer!r}: leave out blanks and what is there twice"
+                f"{layer!r}: leave out what is there twice or not at all"
             )
 
 

@@ -8,7 +8,6 @@ import json
 import shutil
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +17,17 @@ from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.files.atomic import replacing_file, replacing_folder, write_json
 from keras_ddnn.files.records import as_json, differences
 from tune.experiments import EXPERIMENTS, FULL, QUICK, Scale
-from tune.failures import run_command
 from tune.space import SearchConfig
-from tune.study import GO_ON, Finished, run_search_of, study_parser, train_shared
+from tune.study import Finished, run_search_of, run_study, study_parser, train_shared
 
 ARCHITECTURES = "architectures.json"
 SEARCH = "search.json"
 
 
 def main(arguments=None) -> int:
-    """Run what is missing of the experiments; see `run_command` for exit codes."""
+    """Run what is missing of the experiments; see `run_study` for exit codes."""
     options = _parser().parse_args(arguments)
-    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+    return run_study(_run, options)
 
 
 def _run(options) -> None:

@@ -11,7 +11,7 @@ from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
 from keras_ddnn.deploy.cuts_command import add_machines, machines_of
 from keras_ddnn.files.manifest import hops_of, sign_artifact
-from keras_ddnn.files.notices import add_forms, said_as
+from keras_ddnn.files.notices import CommandParser, add_forms, said_as
 from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
@@ -102,7 +102,7 @@ def _data(options) -> dict:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m tune.search",
         description="Search DDNNs and offload heads; report accuracy against the local fraction.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

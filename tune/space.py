@@ -22,7 +22,7 @@ from keras_ddnn.files.checks import (
 from keras_ddnn.labels.sources import LABEL_SOURCES, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
-from tune.network_names import read_network, require_inputs, require_layers
+from tune.network_names import parts_of, read_network, require_inputs, require_layers
 from tune.specs import DIMENSIONS, OF_NETWORKS, NetworkSpec, Trial
 
 ALONE = (DDNNConfig.lambda_local,)  # λ of networks that have no exit to weigh
@@ -127,6 +127,8 @@ class SearchConfig:
     def _require_networks(self) -> None:
         """Raise ValueError unless all names can be read, and each choice is of some network."""
         networks = [*map(read_network, self.network)]
+        layers = (at if at is None else ",".join(parts_of(at, ",")) for at in self.at)
+        object.__setattr__(self, "at", tuple(dict.fromkeys(layers)))
         require_inputs(networks, self.at, self.input)
         names = ("+".join(cut.name() for cut in cuts) or None for cuts in networks)
         object.__setattr__(self, "network", tuple(dict.fromkeys(names)))

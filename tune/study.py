@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_ddnn.data.datasets import Splits, load
+from keras_ddnn.files.notices import CommandParser
+from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import require_samples
-from tune.failures import grouped
+from tune.failures import grouped, run_command
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec, Trial
 from tune.stored import StoredNetwork
@@ -107,9 +109,27 @@ def run_search_of(options, name: str, search: SearchConfig, measure, backbones=N
     )
 
 
+def run_study(run: Callable[[argparse.Namespace], object], options: argparse.Namespace) -> int:
+    """Run a study on TensorFlow, which prints nothing but errors.
+
+    Args:
+        run: Does what the options ask for.
+        options: Of its command line; `traceback` is one of them.
+
+    Returns:
+        The exit code; see `run_command`.
+    """
+
+    def quietly() -> None:
+        import_tensorflow()
+        run(options)
+
+    return run_command(quietly, GO_ON, traceback=options.traceback)
+
+
 def study_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Return the parser of a study, to which it adds options of its own."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"python -m {prog}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

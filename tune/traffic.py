@@ -16,7 +16,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +29,10 @@ from keras_ddnn.evaluation.curves import OffloadCurve
 from keras_ddnn.evaluation.oracle_gap import oracle_scores
 from keras_ddnn.evaluation.statistics import Interval, over_seeds
 from keras_ddnn.files.atomic import replacing_file, write_json
+from keras_ddnn.files.notices import CommandParser
 from keras_ddnn.rules.confidence import offloads, untrained_rules
 from keras_ddnn.tasks.regression import Regression
-from tune.failures import run_command
-from tune.study import GO_ON
+from tune.study import run_study
 
 if TYPE_CHECKING:
     from keras_ddnn.training.fit import FittedDDNN
@@ -61,9 +60,9 @@ PENALTIES = (0.01, 0.02, 0.05)  # of the cloud's mean cost
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the seeds that are missing and write the tables; see `run_command` for exit codes."""
+    """Run the seeds that are missing and write the tables; see `run_study` for exit codes."""
     options = _parser().parse_args(arguments)
-    return run_command(partial(_run, options), GO_ON, traceback=options.traceback)
+    return run_study(_run, options)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -268,7 +267,7 @@ def curves_of(seeds: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tune.traffic", description=__doc__)
+    parser = CommandParser(prog="python -m tune.traffic", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--seeds", type=int, nargs="+", default=list(range(10)))

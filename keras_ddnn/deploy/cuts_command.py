@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import NoReturn
 
 from keras_ddnn.evaluation.cut_latency import (
     ENDS,
@@ -22,16 +21,11 @@ from keras_ddnn.evaluation.cut_latency import (
     read_rate,
 )
 from keras_ddnn.files.atomic import replacing_file
-from keras_ddnn.files.notices import add_forms, said_as, tell_result
+from keras_ddnn.files.notices import CommandParser, add_forms, said_as, tell_error, tell_result
 from keras_ddnn.files.quiet import import_tensorflow
 
 UNKNOWN = "unknown"
 BITS = (32, 8)  # of a weight and of a value of an activation, on the device
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.figure:
             _draw(rows, options.figure)
     except (OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell_error(error)
         return 2
     _show(rows, options.model)
     *notes, last = said
@@ -185,7 +179,7 @@ def _not_negative(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer above 0; received {text}")
     return int(text)
 
@@ -234,7 +228,7 @@ def machines_of(options: argparse.Namespace) -> Machines:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.cuts",
         description="Say, for each layer at which a model can be cut, what the device computes, "
         "what travels, and how long a sample takes.",

@@ -1,9 +1,9 @@
 """The command line of `add_onnx`: `python -m keras_ddnn.onnx_export RUN`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from keras_ddnn.files.notices import CommandParser, tell_error
 from keras_ddnn.files.quiet import import_tensorflow
 
 
@@ -13,23 +13,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_tensorflow()
     # Imported only now, so that --help answers at once.
     from keras_ddnn.deploy.onnx_graphs import add_onnx
-    from keras_ddnn.files.manifest import artifact_of
-    from keras_ddnn.files.notices import notice
-    from keras_ddnn.rules.recalibration import path_beside
 
     try:
         for path in add_onnx(options.run, options.sign):
             print(path)
-        if path_beside(artifact_of(options.run)).exists():
-            notice("the recalibration beside the artefact is of its former id: recalibrate anew")
     except (OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell_error(error)
         return 2
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.onnx_export",
         description="Add the ONNX graphs of the device and of the cloud to an artefact, checked "
         "in ONNX Runtime. The artefact gets a new model id: give the new one to both machines.",

@@ -27,8 +27,10 @@ from keras_ddnn.files.manifest import (
     read_manifest,
     write_manifest,
 )
+from keras_ddnn.files.notices import notice
 from keras_ddnn.files.quiet import without_chatter
 from keras_ddnn.files.signature import Key, private_key
+from keras_ddnn.rules.recalibration import path_beside
 
 OPSET = 18  # of ONNX 1.13, of the end of 2022
 TOLERANCE = 1e-4  # of an output, relative to the largest one where that is above 1
@@ -39,7 +41,8 @@ def add_onnx(run: str | Path, sign: Key | None = None) -> list[Path]:
     """Add the ONNX graphs of both parts to an artefact, whose manifest lists them from then on.
 
     The rest of the artefact stays as it is. The manifest changes, and the model id with it, so both
-    machines need the new artefact. Graphs that are there already are replaced.
+    machines need the new artefact. Graphs that are there already are replaced. A recalibration
+    beside the artefact is of the former id and does not count any more; that is said.
 
     Args:
         run: The artefact, or the output folder of a search that holds one.
@@ -66,6 +69,8 @@ def add_onnx(run: str | Path, sign: Key | None = None) -> list[Path]:
         shutil.copytree(folder, new, dirs_exist_ok=True)
         written = export_onnx(policy, new)
         write_manifest(new, manifest, key)
+    if path_beside(folder).exists():
+        notice("the recalibration beside the artefact is of its former id: recalibrate anew")
     return [folder / path.name for path in written]
 
 

@@ -20,7 +20,14 @@ from keras_ddnn.data.splits import InputType, Split
 from keras_ddnn.files.checks import expect
 from keras_ddnn.files.extras import extras_of_a_command
 from keras_ddnn.files.manifest import SIGNATURE, artifact_of, read_manifest
-from keras_ddnn.files.notices import add_forms, notice, said_as, tell_result
+from keras_ddnn.files.notices import (
+    CommandParser,
+    add_forms,
+    notice,
+    said_as,
+    tell_error,
+    tell_result,
+)
 from keras_ddnn.files.quiet import import_tensorflow
 
 FEW = 100  # samples, of which temperatures are little more than chance
@@ -34,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with extras_of_a_command(), said_as(options):
             _run(options)
     except (OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell_error(error)
         return 2
     return 0
 
@@ -143,7 +150,7 @@ def _labels_by_name(split: Split, names: Sequence[str], manifest: Mapping[str, A
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="keras-ddnn recalibrate",
         description="Choose thresholds, certificate and temperatures of an artefact anew.",
     )

@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 log = logging.getLogger("keras_ddnn.data")
+# `extra` of a record that answers what a person has just done: it is shown each time.
+EACH_TIME = {"each_time": True}
 
 
 class _StandardError(logging.Handler):
@@ -79,6 +81,15 @@ FORMS = {
 _form, _stdout = FORMS["text"], None  # of the command that runs; None is today's standard output
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors of a command are."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command with exit code 2."""
+        tell_error(f"{message}: see --help")
+        self.exit(2)
+
+
 def add_forms(parser: argparse.ArgumentParser) -> None:
     """Add the options that `said_as` reads."""
     forms = parser.add_mutually_exclusive_group()
@@ -115,6 +126,12 @@ def standard_output() -> TextIO:
     return _stdout or sys.stdout
 
 
+def beside_result() -> TextIO:
+    """Return where people read what is no result, of a command that prints its result itself."""
+    people = _form.people()
+    return people if isinstance(people, _Nowhere) else sys.stderr
+
+
 def tell_result(line: str, content: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """Say what a command has found: on standard output, whatever the form.
 
@@ -125,6 +142,11 @@ def tell_result(line: str, content: Mapping[str, Any], stream: TextIO | None = N
         stream: For the line, where standard output holds something else.
     """
     _say(line, content, stream or standard_output())
+
+
+def tell_error(error: object) -> None:
+    """Say on standard error what has failed, in one line."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def tell_event(name: str, line: str, **content: Any) -> None:

@@ -3,16 +3,18 @@
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.files.checks import require_choice
+from keras_ddnn.files.checks import expect, require_choice
 from keras_ddnn.networks.batched import run_in_batches
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.inputs_and_exits import functional, require_logits
+from keras_ddnn.networks.wiring import as_functional
 from keras_ddnn.rules.confidence import OffloadRule
 from keras_ddnn.tasks.classification import normalised_entropy
 from keras_ddnn.tasks.task import Task
@@ -110,36 +112,54 @@ class Ensemble(EnsembleRule):
     """Offloads where the device's network and others of its kind differ.
 
     The others are trained alone, from other initial weights; the answer stays that of the device's
-    own network. A device would run all of them.
+    own network. A device would run all of them, so an ensemble has no artefact: it ranks samples
+    where all networks are in memory.
 
     Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using
     Deep Ensembles", 2017.
 
     Args:
         others: Keras models of what the device reads → outputs as those of its network, one or
-            more.
-        measure: A key of `MEASURES`.
+            more; or one alone.
+        measure: A key of `MEASURES`: for numbers "deviation".
 
     Attributes:
         multiply_adds: Those of the others, which the device runs beside its own network; None if
             they are not known.
 
     Raises:
-        ValueError: If there is no other network, no such measure, or it reads probabilities and a
-            network ends with a softmax or another activation: all are asked for logits.
+        ValueError: If there is no other network, one is no model of one input and one output, there
+            is no such measure, or it reads probabilities and a network ends with a softmax or
+            another activation: all are asked for logits.
     """
 
     reads = "inputs"
 
-    def __init__(self, others: Sequence[keras.Model], measure: str) -> None:
+    def __init__(
+        self, others: keras.Model | Sequence[keras.Model], measure: str = "entropy"
+    ) -> None:
         super().__init__(measure)
-        if not others:
-            raise ValueError("an Ensemble expects one network or more beside the device's; got 0")
-        for network in others if "probabilities" in self.needs else ():
-            require_logits(functional(network, network.output.shape[-1]))
-        self.others = tuple(others)
+        members = tuple(others) if isinstance(others, Sequence) else (others,)
+        wrong = [type(other).__name__ for other in members if not isinstance(other, keras.Model)]
+        wanted = "one network or more beside the device's, as Keras models"
+        expect(members and not wrong, "an Ensemble", wanted, ", ".join(wrong) or "none")
+        for network in members:
+            whole = functional(network, as_functional(network).outputs[0].shape[-1])
+            if "probabilities" in self.needs:
+                require_logits(whole)
+        self.others = members
         each = [multiply_adds(network) for network in self.others]
         self.multiply_adds = None if None in each else sum(each)
+
+    def get_config(self) -> dict[str, Any]:
+        """Raise ValueError: plain JSON holds no networks, and an artefact those of a device alone.
+
+        An artefact, by which a rule is deployed, keeps confidence rules, heads and `MCDropout`.
+        """
+        raise ValueError(
+            "an Ensemble cannot be saved or deployed, as an artefact keeps no further networks: "
+            "deploy a rule of the device's own, such as SecondLook, MCDropout or a head"
+        )
 
     def outputs(self, edge: TierOutputs) -> np.ndarray:
         """Return what the device's network and the others say, its own first."""

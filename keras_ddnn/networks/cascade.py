@@ -104,6 +104,11 @@ class Cascade:
         if len(self.sent) == 1:
             return self
         (read, sent), outputs = self._read[place : place + 2], [*self.model.output.values()]
+        if sent is read:
+            maker = self.model.get_layer(self.sent[place])
+            if isinstance(maker, SimulatedQuantisation):
+                # Rounding again changes nothing, and tells that codes are handed on.
+                read = maker.input
         part = keras.Model(read, {LOCAL: outputs[place], CLOUD: outputs[place + 1]}, name="ddnn")
         dtype = "float32" if keras.backend.is_float_dtype(read.dtype) else read.dtype
         name = self.model.input.name if place == 0 else f"read_by_tier{place}"
@@ -156,5 +161,17 @@ class Cascade:
 
 
 def as_cascade(network: "keras.Model | Cascade") -> "Cascade":
-    """Return a network as a cascade; a model alone is cut at its layer "features"."""
-    return network if isinstance(network, Cascade) else Cascade(network, (FEATURES,))
+    """Return a network as a cascade; a model alone is cut at its layer "features".
+
+    Raises:
+        ValueError: If a model alone has no such layer: what it sends, and its task, the cascade
+            alone knows.
+    """
+    if isinstance(network, Cascade):
+        return network
+    names = {operation.name for operation in network.operations}
+    known = f"a Cascade, or a model of build_ddnn with its layer {FEATURES!r}"
+    remedy = "pass the cascade, as chain and split return it and fit_ddnn has it in .cascade"
+    received = f"the model {network.name!r} without that layer: {remedy}"
+    expect(FEATURES in names, "network", known, received)
+    return Cascade(network, (FEATURES,))

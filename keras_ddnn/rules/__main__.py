@@ -21,7 +21,14 @@ with extras_of_a_command():
     from keras_ddnn.data.bank import Bank
     from keras_ddnn.evaluation.report import Report
     from keras_ddnn.files.checks import require_fraction, require_seed
-    from keras_ddnn.files.notices import add_forms, notice, said_as, tell_result
+    from keras_ddnn.files.notices import (
+        CommandParser,
+        add_forms,
+        notice,
+        said_as,
+        tell_error,
+        tell_result,
+    )
     from keras_ddnn.labels.compare_outputs import WORDS, Outcome, Parts, compare, split_parts
     from keras_ddnn.labels.rule_file import LOGIT_HEAD, SavedRule
     from keras_ddnn.rules.confidence import CONFIDENCE_RULES
@@ -67,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
             _write(rule, outcome.report, options.output)
         _say_result(outcome, options)
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        tell_error(error)
         return 2
     return 0
 
@@ -112,7 +119,7 @@ def read_outputs(path: Path) -> tuple[Bank, np.ndarray | None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.rules",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

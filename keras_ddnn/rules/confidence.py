@@ -101,7 +101,7 @@ class OffloadRule(ABC):
         if not self.fits_graph:
             raise ValueError(
                 f"a device runs rules that fit a graph, such as {', '.join(CONFIDENCE_RULES)} or a "
-                f"HeadRule; received {type(self).__name__}"
+                f"HeadRule; received {type(self).__name__}: take one of these"
             )
         return self
 
@@ -271,7 +271,9 @@ def name_of(rule: OffloadRule, rules: Mapping[str, type[OffloadRule]], expected:
     for name, row in rules.items():
         if type(rule) is row:
             return name
-    raise ValueError(f"{expected} one of {', '.join(rules)}; received {type(rule).__name__}")
+    raise ValueError(
+        f"{expected} one of {', '.join(rules)}; received {type(rule).__name__}: take one of these"
+    )
 
 
 def untrained_rules(known: Task | TierOutputs = CLASSIFICATION) -> dict[str, OffloadRule]:

@@ -22,7 +22,7 @@ from urllib.request import urlopen
 
 from keras_ddnn.files.checks import require_positive
 from keras_ddnn.files.manifest import EDGE_GRAPHS, hops_of, read_manifest
-from keras_ddnn.files.notices import add_forms, form_flags, said_as
+from keras_ddnn.files.notices import CommandParser, add_forms, form_flags, said_as, tell_error
 from keras_ddnn.files.signals import ENDINGS, ending_of, interruptible
 from keras_ddnn.serve.slow_link import SlowLink
 
@@ -43,7 +43,7 @@ def main(arguments=None) -> int:
         try:
             return _run(options, received)
         except (ValueError, RuntimeError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            tell_error(error)
             return 2 if isinstance(error, ValueError) else 1
         except KeyboardInterrupt:
             code, word = ending_of(received)
@@ -217,7 +217,7 @@ def _free_port() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.serve.demo",
         description="Run a device and the tiers behind it here, over links as slow as asked.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -35,8 +35,10 @@ from typing import TYPE_CHECKING
 from keras_ddnn.files.checks import require_count
 from keras_ddnn.files.extras import extras_of_a_command
 from keras_ddnn.files.manifest import artifact_of, read_manifest
+from keras_ddnn.files.notices import CommandParser, tell_error
 from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.files.signature import Key
+from keras_ddnn.serve.cloud.listening import add_access_options, require_token
 from keras_ddnn.serve.protocol.token_file import read_token
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _serve(options)
         except (ModuleNotFoundError, OSError, ValueError) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            tell_error(error)
             return 2
         except KeyboardInterrupt:
             code, word = ending_of(received)
@@ -143,12 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    if options.token_file is None and not options.no_token and options.host != "127.0.0.1":
-        raise ValueError(
-            f"expected --token-file where other machines can ask, at --host {options.host}; "
-            "--no-token serves everyone"
-        )
     token = options.token_file and read_token(options.token_file)
+    if options.host != "127.0.0.1":
+        require_token(options, token)
     hosts = {"localhost", options.host, *options.allow_host}
     if len(options.replicas) > 2:
         raise ValueError(f"expected --replicas of one or two numbers; received {options.replicas}")
@@ -222,7 +221,7 @@ def _require_listener(host: str, port: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.serve.ray_app", description=__doc__.splitlines()[0]
     )
     add = parser.add_argument
@@ -239,9 +238,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how many, or the fewest and the most",
     )
     add("--cpus", type=float, default=1.0, help="of each replica (%(default)s)")
-    add("--token-file", type=Path, help="a file with the token to ask for")
-    add("--no-token", action="store_true", help="let other machines ask without a token")
-    add("--allow-host", nargs="+", default=[], metavar="NAME", help="names of this service")
+    add_access_options(parser)
     add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     return parser
 

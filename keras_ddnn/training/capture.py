@@ -38,7 +38,8 @@ def capture(
         labels: Class numbers, int64.
 
     Raises:
-        ValueError: Batches never end, or a second pass gives them in another order.
+        ValueError: Batches never end, or a second pass gives them in another order; or the model
+            of a `Cascade` is given in its place.
     """
     if labels is None:
         images, labels = written_once(images, "capture", repeatable=True)
@@ -127,6 +128,10 @@ class CaptureBank(keras.callbacks.Callback):
         super().__init__()
         self.network, self.splits = network, splits
         self.banks = {}
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Raise ValueError, before the training, for a model that needs its cascade."""
+        as_cascade(self.network or self.model)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Capture the banks."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from keras_ddnn.data.formats.found import Found
 from keras_ddnn.data.formats.idx import padded
 from keras_ddnn.files.extras import extras_named
+from keras_ddnn.files.quiet import import_tensorflow
 
 SIZES = {  # of the modules that generate a dataset
     "cluttered_digits": {"train": 20_000, "val": 2_000, "test": 2_000},
@@ -33,6 +34,7 @@ def read_tfds(name: str, data_dir: str | Path | None, seed: int) -> Found:
         DatasetMissing: It is not in the folder.
     """
     with extras_named():
+        import_tensorflow()  # which reads the files
         import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir)

@@ -1,16 +1,23 @@
 """Series in files: a table of one column a series, and the grid of Milano as it is published."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_ddnn.data.series.series import Series
 from keras_ddnn.files.checks import expect
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 MILANO = "sms-call-internet-mi-*.txt"  # a file a day
 # Of a line: square, beginning of ten minutes (ms), country, then SMS, calls and internet.
 COLUMNS = {0: "square", 1: "time", 7: "internet"}
+EXAMPLE = "2024-03-13 14:00"
 TEN_MINUTES, HOUR, DAY = 600, 3600, 24 * 3600  # seconds
 
 
@@ -18,7 +25,7 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
     """Read a `.csv` or `.parquet` table of one column a series, and perhaps one of times.
 
     The one column that is no number is that of the times, which any date that pandas knows may
-    stand for.
+    stand for; where it could be of two days, as 01/03/2024, it is refused.
 
     Args:
         path: The file.
@@ -58,14 +65,35 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
         counters = [str(name) for name in wanted if _counts(table[name].to_numpy(np.float64))]
         told = f"{counters}, which rise by equal steps: name the series by columns="
         expect(not counters, str(path), "columns of measurements, and times as dates", told)
-    times = None
-    if others:
-        try:
-            times = pd.to_datetime(table[others[0]], utc=True).dt.tz_localize(None).to_numpy()
-        except (ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            expect(False, f"{path}, column {others[0]!r}", "times, or numbers", reason)
+    times = _times(f"{path}, column {others[0]!r}", table[others[0]]) if others else None
     return Series(table[wanted].to_numpy(np.float64), tuple(map(str, wanted)), times)
+
+
+def _times(subject: str, column: "pd.Series") -> np.ndarray:
+    """Return the times of a column of dates.
+
+    Raises:
+        ValueError: If a cell is no date or written otherwise than the first, or days could be
+            months in all of them.
+    """
+    import pandas as pd
+
+    readings, text = [], column.astype(str)
+    # Told that days are first, pandas takes the second number of 2024-01-02 for the day, too.
+    year_first = text.str.match(r"\d{4}").all()
+    for day_first in (False,) if year_first else (False, True):
+        with suppress(ValueError, TypeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it has found the other order
+            readings.append(pd.to_datetime(column, utc=True, dayfirst=day_first))
+    wanted = f"times, all written as {EXAMPLE}, or numbers"
+    if not readings:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            odd = text[pd.to_datetime(text, utc=True, errors="coerce").isna() & column.notna()]
+        expect(False, subject, wanted, repr(next(iter(odd), text.iloc[0])))
+    said = f"{column.iloc[0]!r}, whose day may be its month: write the year first"
+    expect(readings[0].equals(readings[-1]), subject, wanted, said)
+    return readings[0].dt.tz_localize(None).to_numpy()
 
 
 def _require_names(path: Path, names: Sequence[object], *, with_header: bool) -> None:

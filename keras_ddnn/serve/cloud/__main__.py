@@ -27,12 +27,13 @@ from keras_ddnn.files.extras import extras_of_a_command
 with extras_of_a_command():
     from keras_ddnn.files.checks import require_count, require_positive
     from keras_ddnn.files.manifest import artifact_of, model_id
-    from keras_ddnn.files.notices import tell_event
+    from keras_ddnn.files.notices import CommandParser
     from keras_ddnn.serve.cloud.kept import MAX_BYTES as MAX_KEPT
     from keras_ddnn.serve.cloud.kept import KeptSamples
     from keras_ddnn.serve.cloud.listening import (
         add_listening_options,
         listening_of,
+        serve,
         until_a_signal,
     )
     from keras_ddnn.serve.cloud.network import load_cloud, served_manifest
@@ -59,16 +60,13 @@ def main() -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from keras_ddnn.serve.cloud.logs import log_to_stderr
-    from keras_ddnn.serve.cloud.server import MAX_CONNECTIONS, server_of
-
     require_count(max_batch=options.max_batch, queue=options.queue)
     require_positive(max_delay_ms=options.max_delay_ms)
     if not 0.0 <= options.max_wait_ms < float("inf"):
         raise ValueError(f"max_wait_ms must be at least 0; received {options.max_wait_ms}")
     if options.max_bytes is not None:
         require_count(max_bytes=options.max_bytes)
-    listening = listening_of(options, MAX_CONNECTIONS)
+    listening = listening_of(options)
     # All that can be refused at once has been, for this takes seconds.
     _when_told_to_reload(signal.SIG_IGN)  # else the signal ends what is not serving yet
     keep = options.keep and KeptSamples(options.keep, options.keep_bytes)
@@ -88,12 +86,10 @@ def _serve(options: argparse.Namespace) -> None:
         max_queue=options.queue,
         max_delay=options.max_delay_ms / 1000,
     )
-    log_to_stderr()
     _when_told_to_reload(lambda *_: _reload(app, load))
     runs, models = options.run, app.versions.identities
-    said = f"serving {', '.join(runs)}, model {', '.join(models)}, at {listening.url}"
-    tell_event("serving", said, runs=runs, models=models, url=listening.url)
-    server_of(app, most=listening.room, tls=listening.tls).run(sockets=[listening.listener])
+    said = f"serving {', '.join(runs)}, model {', '.join(models)}"
+    serve(app, listening, said, runs=runs, models=models)
 
 
 def _when_told_to_reload(handler) -> None:
@@ -159,7 +155,7 @@ def _load(run: str, options: argparse.Namespace):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("run", nargs="+", help="artefacts, or the output folders of searches")
     add_listening_options(parser, port=8000)

@@ -1,9 +1,10 @@
-"""Images that devices send for later, kept in a folder by class, each once.
+"""Images that devices send for later, kept in a folder by class, each once by its pixels.
 
 `load(FOLDER / "images")` reads it. A class is what the network has answered: who labels the images
 moves those that are wrong into the folder of another class.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -20,6 +21,7 @@ from keras_ddnn.serve.protocol.limits import KEEP_ID
 from keras_ddnn.tasks.known import task_of
 
 MAX_BYTES = 1 << 30  # of all images
+HASH = 32  # hex digits of the hash of an image
 
 
 class KeptSamples:
@@ -27,10 +29,12 @@ class KeptSamples:
 
     A device repeats a request whose answer it has not got. So for every session of a device and
     every model, the number of the latest request is kept in a file of its own: what is not above it
-    has arrived before, even if its images have been moved elsewhere since.
+    has arrived before, even if its images have been moved elsewhere since. An image that is there,
+    in whatever class, is not kept again: a device may meet the same images in another session.
 
     Args:
-        folder: Made where it is missing; gets `images/CLASS/ID.png` and `arrived/`.
+        folder: Made where it is missing; gets `images/CLASS/ID.png`, whose name ends with a hash of
+            the pixels, and `arrived/`.
         max_bytes: Of the images in the folder. Where there are more, devices are asked to come
             again, and keep what they have.
 
@@ -47,6 +51,7 @@ class KeptSamples:
         for left in (self._arrived, *self._images.iterdir()):
             remove_leftovers(left)
         self._bytes = self._counted()
+        self._seen = {_hash_in(file.stem) for file in self._images.glob("*/*.png")}
         self._adding = Lock()
 
     def add(self, keep: str, model: str, images: np.ndarray, names: Sequence[str]) -> int:
@@ -73,7 +78,7 @@ class KeptSamples:
                 self._require_room()
                 stem = f"{session}-{int(number):012d}"
                 new = sum(
-                    self._write(f"{stem}-{row:03d}.png", image, name)
+                    self._write(f"{stem}-{row:03d}", image, name)
                     for row, (image, name) in enumerate(zip(images, names, strict=True))
                 )
                 with replacing_file(latest) as file:  # last, so that a kill loses nothing
@@ -83,13 +88,16 @@ class KeptSamples:
                 raise Unavailable(f"samples cannot be kept: {reason}") from error
             return new
 
-    def _write(self, file: str, image: np.ndarray, name: str) -> bool:
-        # It is there where an earlier process was killed before it noted the number.
-        if next(self._images.glob(f"*/{file}"), None):
+    def _write(self, stem: str, image: np.ndarray, name: str) -> bool:
+        pixels = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:HASH]
+        # What was seen may have been taken away since.
+        if pixels in self._seen and next(self._images.glob(f"*/*-{pixels}.png"), None):
             return False
-        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        file = f"{stem}-{pixels}.png"
+        shown = image[..., 0] if image.shape[-1] == 1 else image
         with replacing_file(self._images / name / file) as written:
-            Image.fromarray(pixels).save(written, "PNG")
+            Image.fromarray(shown).save(written, "PNG")
+        self._seen.add(pixels)
         self._bytes += (self._images / name / file).stat().st_size
         return True
 
@@ -104,6 +112,11 @@ class KeptSamples:
 
     def _counted(self) -> int:
         return sum(file.stat().st_size for file in self._images.glob("*/*.png"))
+
+
+def _hash_in(stem: str) -> str:
+    """Return the hash at the end of the name of an image."""
+    return stem.rpartition("-")[2]
 
 
 def require_keepable(manifest: Mapping[str, Any]) -> None:

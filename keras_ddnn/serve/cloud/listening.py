@@ -1,4 +1,4 @@
-"""What a service needs before it serves: a port, a token, a certificate, descriptors."""
+"""What a service needs before it serves, a port and a token among it; and how it serves."""
 
 import argparse
 import resource
@@ -8,11 +8,14 @@ import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from keras_ddnn.files.notices import add_forms, said_as, tell_event
+from keras_ddnn.files.notices import add_forms, said_as, tell_error, tell_event
 from keras_ddnn.files.signals import ending_of, interruptible
 from keras_ddnn.serve.protocol.token_file import read_token
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 SPARE_DESCRIPTORS = 384  # for files, and connections on their way in and out
 
@@ -42,6 +45,14 @@ def add_listening_options(parser: argparse.ArgumentParser, port: int) -> None:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen at (%(default)s)")
     add("--port", type=int, default=port, help="0 takes any that is free (%(default)s)")
+    add_access_options(parser)
+    add("--tls-certificate", type=Path, help="a PEM file, to serve https")
+    add("--tls-key", type=Path, help="the PEM file of its private key")
+
+
+def add_access_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say who may ask a service, and by which names."""
+    add = parser.add_argument
     add("--token-file", type=Path, help="a file with the token to ask for")
     add("--no-token", action="store_true", help="let other machines ask without a token")
     add(
@@ -52,8 +63,6 @@ def add_listening_options(parser: argparse.ArgumentParser, port: int) -> None:
         help="names by which requests may call this service, beside its addresses, --host, "
         "localhost and this machine's own name",
     )
-    add("--tls-certificate", type=Path, help="a PEM file, to serve https")
-    add("--tls-key", type=Path, help="the PEM file of its private key")
 
 
 def until_a_signal(
@@ -74,27 +83,47 @@ def until_a_signal(
         try:
             serve(options)
         except (OSError, ValueError) as error:
-            parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+            tell_error(error)
+            parser.exit(2)
         except KeyboardInterrupt:  # uvicorn raises the signal again, once it has answered
             code, word = ending_of(received)
             tell_event("ended", f"{word}: {what} has ended", cause=word)
             parser.exit(code)
 
 
-def listening_of(options: argparse.Namespace, most: int) -> Listening:
+def serve(app: "ASGIApp", listening: Listening, said: str, **event: Any) -> None:
+    """Serve an application until a signal, and log to standard error from now on.
+
+    Args:
+        app: What is served.
+        listening: Of `listening_of`.
+        said: What the event "serving" says to people, before the URL.
+        event: Of the event, beside `url`; see `tell_event`.
+    """
+    # Imported only now, so that --help answers at once.
+    from keras_ddnn.serve.cloud.logs import log_to_stderr
+    from keras_ddnn.serve.cloud.server import server_of
+
+    log_to_stderr()
+    tell_event("serving", f"{said}, at {listening.url}", **event, url=listening.url)
+    server_of(app, most=listening.room, tls=listening.tls).run(sockets=[listening.listener])
+
+
+def listening_of(options: argparse.Namespace) -> Listening:
     """Take what the options ask for, before anything that takes long.
 
     Args:
         options: Of `add_listening_options`.
-        most: Connections at a time.
 
     Raises:
         ValueError: If other machines could ask without a token and nobody has said that they may,
             or an option is out of range.
         OSError: If a file cannot be used, or the port is taken.
     """
+    from keras_ddnn.serve.cloud.server import MAX_CONNECTIONS
+
     token = options.token_file and read_token(options.token_file)
-    tls, room = _tls(options), room_for_connections(most)
+    tls, room = _tls(options), room_for_connections(MAX_CONNECTIONS)
     listener = bound_socket(options.host, options.port)
     _require_guard(listener, options, token, tls)
     hosts = {"localhost", socket.gethostname(), options.host, *options.allow_host}
@@ -186,6 +215,15 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
     return None
 
 
+def require_token(options: argparse.Namespace, token: str | None) -> None:
+    """Raise ValueError for a service of other machines without a token, unless they may ask."""
+    if not token and not options.no_token:
+        raise ValueError(
+            f"expected --token-file where other machines can ask, at --host {options.host}; "
+            f"--no-token serves everyone"
+        )
+
+
 def _require_guard(
     listener: socket.socket,
     options: argparse.Namespace,
@@ -195,11 +233,7 @@ def _require_guard(
     """Refuse to serve other machines without a token, unless told to."""
     if ip_address(listener.getsockname()[0]).is_loopback:
         return
-    if not token and not options.no_token:
-        raise ValueError(
-            f"expected --token-file where other machines can ask, at --host {options.host}; "
-            f"--no-token serves everyone"
-        )
+    require_token(options, token)
     if token and not tls:
         print(
             "warning: the token travels unencrypted from other machines; see --tls-certificate",

@@ -8,7 +8,10 @@ MAX_KINDS = 1000  # of messages remembered
 
 
 class RepeatFilter(logging.Filter):
-    """Lets a message through once in `seconds`, with the number of its like since the last."""
+    """Lets a message through once in `seconds`, with the number of its like since the last.
+
+    Records with `EACH_TIME` always pass: whoever asks twice is answered twice.
+    """
 
     def __init__(self, seconds: float = REPEAT_SECONDS):
         super().__init__()
@@ -17,6 +20,8 @@ class RepeatFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to show a record, to which the number may be added."""
+        if getattr(record, "each_time", False):  # see `EACH_TIME`
+            return True
         now = time.monotonic()
         key = record.name, record.levelno, str(record.msg)[:80]
         seen = self._seen.get(key)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.files.manifest import CLOUD, artifact_of, model_id, read_manifest
+from keras_ddnn.files.notices import EACH_TIME
 from keras_ddnn.files.quiet import import_tensorflow, without_chatter
 from keras_ddnn.files.signature import Key
 from keras_ddnn.rules.recalibration import read_recalibrated
@@ -109,7 +110,8 @@ def served_manifest(
     try:
         return read_recalibrated(folder, manifest, verify_key)
     except (OSError, ValueError) as error:
-        log.warning("a recalibration is not taken up: %s", " ".join(str(error).split()))
+        reason = " ".join(str(error).split())
+        log.warning("a recalibration is not taken up: %s", reason, extra=EACH_TIME)
         return dict(before or manifest)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_ddnn.files.notices import EACH_TIME
 from keras_ddnn.serve.cloud.network import Network, ServedTier, as_tier
 from keras_ddnn.serve.protocol.batching import Batcher, Unavailable
 from keras_ddnn.serve.protocol.causes import WRONG_MODEL
@@ -162,7 +163,7 @@ class Versions:
             # No request is between its version and that version's queue: nothing is awaited there.
             self._by_identity = new
             self._changed()
-            log.info("serving model %s", ", ".join(new))
+            log.info("serving model %s", ", ".join(new), extra=EACH_TIME)
             await asyncio.gather(*(version.close() for version in old - {*new.values()}))
 
     def reload(self, load: Callable[[], Sequence[Served]]) -> concurrent.futures.Future[None]:
@@ -185,7 +186,8 @@ class Versions:
                 await self.replace(await asyncio.to_thread(load))
             except Exception as error:
                 reason = " ".join(str(error).split())
-                log.error("model %s is served on: %s", ", ".join(self.identities), reason)
+                served = ", ".join(self.identities)
+                log.error("model %s is served on: %s", served, reason, extra=EACH_TIME)
                 raise
 
         return asyncio.run_coroutine_threadsafe(reloaded(), self._loop)

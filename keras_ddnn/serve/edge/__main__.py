@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, get_args
@@ -25,9 +25,16 @@ with extras_of_a_command():
     from keras_ddnn.data.rows.sizes import FIT_HELP, Fit
     from keras_ddnn.files.atomic import replacing_file
     from keras_ddnn.files.checks import expect, require_count
-    from keras_ddnn.files.manifest import EDGE_GRAPHS
-    from keras_ddnn.files.notices import add_forms, said_as, standard_output
+    from keras_ddnn.files.notices import (
+        CommandParser,
+        add_forms,
+        beside_result,
+        said_as,
+        standard_output,
+        tell_error,
+    )
     from keras_ddnn.files.signals import ending_of, interruptible
+    from keras_ddnn.serve.edge.options import add_runtime_options, runtime_of
     from keras_ddnn.serve.edge.runtime import EdgeRuntime
     from keras_ddnn.serve.edge.sending.background import MAX_BYTES as SPOOL_BYTES
     from keras_ddnn.serve.edge.sending.budget import SendingBudget
@@ -35,8 +42,6 @@ with extras_of_a_command():
     from keras_ddnn.serve.edge.telling.metrics import served
     from keras_ddnn.serve.edge.telling.predictions import Format, as_text, rows_of
     from keras_ddnn.serve.edge.telling.view import Progress, read_samples, show_check, show_report
-    from keras_ddnn.serve.protocol.limits import MAX_BYTES
-    from keras_ddnn.serve.protocol.token_file import read_token
 
 
 STDOUT = "-"
@@ -52,7 +57,8 @@ def main(arguments=None) -> None:
         try:
             return _run(options, done)
         except (OSError, ValueError) as error:
-            parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+            tell_error(error)
+            parser.exit(2)
         except KeyboardInterrupt:
             code, word = ending_of(received)
             if done.outputs:
@@ -75,7 +81,7 @@ class _Done:
     @property
     def stream(self) -> TextIO | None:
         """Where people are told what happens, if not on standard output as usual."""
-        return sys.stderr if self.output == STDOUT else None
+        return beside_result() if self.output == STDOUT else None
 
     @property
     def told(self) -> str:
@@ -132,17 +138,9 @@ def _runtime_of(options) -> EdgeRuntime:
     require_count(batch=options.batch)
     if options.check and not options.cloud:
         raise ValueError("--check expects --cloud, the service to check; received none")
-    runtime = EdgeRuntime(
-        options.run,
-        options.cloud,
-        graph=options.graph,
-        deadline_s=options.deadline_ms / 1000.0,
-        token=options.token_file and read_token(options.token_file),
-        ca=options.ca,
+    runtime = runtime_of(
+        options,
         share_images=options.share_images,
-        guarded=options.guard,
-        max_bytes=options.max_bytes,
-        verify_key=options.verify_key,
         budget=SendingBudget(options.max_samples_per_minute, options.max_bytes_per_minute),
         spool=options.spool,
         spool_bytes=options.spool_bytes,
@@ -191,20 +189,21 @@ def _classify(runtime, options, done: _Done) -> None:
 
 
 def _threshold(text: str) -> float:
-    threshold = float(text)
-    if np.isnan(threshold):
-        raise ValueError
-    return threshold
+    with suppress(ValueError):
+        threshold = float(text)
+        if not np.isnan(threshold):
+            return threshold
+    raise argparse.ArgumentTypeError(f"expected a number; received {text!r}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m keras_ddnn.serve.edge",
         description="Classify images on this machine, asking a cloud service about the hard ones.",
     )
     add = parser.add_argument
     add("run", help="a run of a search, or an artefact")
-    add("--cloud", metavar="URL", help="the service; without, all is answered here")
+    add_runtime_options(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", help="a folder of images, in folders by class where known")
     source.add_argument("--dataset", help="test data by name or .npz file")
@@ -217,11 +216,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--background", metavar="COLOUR", help=f"{BACKGROUND_HELP}{AS_TRAINED}")
     add("--scale", type=float, metavar="WHITE", help=f"{SCALE_HELP}{AS_TRAINED}")
     add("--fit", choices=get_args(Fit), help=f"{FIT_HELP}{AS_TRAINED}")
-    add("--graph", choices=EDGE_GRAPHS, default="float")
-    add("--deadline-ms", type=float, default=250.0, help="for an answer (%(default)s)")
-    add("--token-file", type=Path, help="a file with the service's token")
-    add("--ca", type=Path, help="a PEM file; the service's certificate is signed by one of these")
-    add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     add("--threshold", type=_threshold, metavar="SCORE", help="offload scores from here on")
     add("--output", metavar="FILE", help="write predictions to a file; - for standard output")
     add("--format", choices=get_args(Format), help="of the predictions (csv)")
@@ -229,12 +223,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-bytes-per-minute", type=int, help="send no more; the others are answered here")
     add("--limit", type=int, help="classify the first so many images only")
     add("--batch", type=int, default=1, help="images a call (%(default)s)")
-    add(
-        "--max-bytes",
-        type=int,
-        default=MAX_BYTES,
-        help="of a request body that the service takes (%(default)s)",
-    )
     add("--share-images", action="store_true", help="show them on the page")
     add(
         "--spool",
@@ -242,7 +230,6 @@ def _parser() -> argparse.ArgumentParser:
         help="answer all here at once, and send hard images in the background, from this folder",
     )
     add("--spool-bytes", type=int, default=SPOOL_BYTES, help="of that folder (%(default)s)")
-    add("--guard", action="store_true", help="hold the local fraction, and audit what that costs")
     add("--metrics-port", type=int, help="serve counters to Prometheus at this port; 0: a free one")
     add("--metrics-host", default="127.0.0.1", help="and at this address (%(default)s)")
     add_forms(parser)

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from keras_ddnn.serve.edge.settings import Settings
-from keras_ddnn.serve.protocol.causes import Unanswered
+from keras_ddnn.serve.protocol.causes import DEFERRED, Unanswered
 from keras_ddnn.tasks.temperature import probabilities_at
 
 
@@ -59,9 +59,17 @@ class EdgeAnswer:
         return probabilities_at(self.logits, self.temperatures)
 
     @property
+    def deferred(self) -> np.ndarray:
+        """Whether the sample is on disk, to be sent in the background, bool of shape (n,)."""
+        return self.causes == DEFERRED
+
+    @property
     def fallback(self) -> np.ndarray:
-        """Whether a tier was to answer and one before it did in its place, bool of shape (n,)."""
-        return (self.causes != "") | self.fallback_behind
+        """Whether a tier was to answer and one before it did in its place, bool of shape (n,).
+
+        Nothing that is deferred: of these no answer was expected.
+        """
+        return ((self.causes != "") & ~self.deferred) | self.fallback_behind
 
 
 @dataclass(frozen=True)

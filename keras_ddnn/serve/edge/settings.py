@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ddnn.files.notices import notice
+from keras_ddnn.files.notices import EACH_TIME, notice
 from keras_ddnn.files.signature import Key, public_key
 from keras_ddnn.rules.confidence import offloads
 from keras_ddnn.rules.recalibration import path_beside, read_recalibrated
@@ -144,11 +144,12 @@ class CurrentSettings:
             self._settings = self._of(manifest, ARTIFACT if state is None else RECALIBRATION)
         except (OSError, ValueError) as error:
             self.refused += 1
-            log.warning("a recalibration is not taken up: %s", " ".join(str(error).split()))
+            reason = " ".join(str(error).split())
+            log.warning("a recalibration is not taken up: %s", reason, extra=EACH_TIME)
             return
         self.taken_up += state is not None
         threshold, source = self._settings.score_threshold, self._settings.source
-        log.info("the threshold is now %g, of the %s", threshold, source)
+        log.info("the threshold is now %g, of the %s", threshold, source, extra=EACH_TIME)
 
     def _of(self, manifest: Mapping[str, Any], source: str) -> Settings:
         guard = DriftGuard.of(manifest) if self._guarded else None

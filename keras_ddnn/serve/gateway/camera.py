@@ -1,7 +1,8 @@
-"""A camera's side: a frame sent to a gateway, and what that says of the sample."""
+"""A camera's side: frames sent to a gateway, and what that says of their samples."""
 
 import json
 import time
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,81 @@ from urllib.parse import quote
 import numpy as np
 
 from keras_ddnn.serve.protocol.causes import failure, refusal
-from keras_ddnn.serve.protocol.connection import Connection
+from keras_ddnn.serve.protocol.connection import Connection, Pool
 from keras_ddnn.serve.protocol.link import authorization, read_url
 from keras_ddnn.serve.protocol.sockets import Host, tls_context
 from keras_ddnn.serve.protocol.wire import Tensor, encode
 
 FRAME = "frame"  # the name of the tensor
+
+
+class Camera:
+    """The line of one camera to a gateway: a connection that is kept from frame to frame.
+
+    One frame is on its way at a time, whatever threads send. Use it in `with`, or close it.
+
+    Args:
+        url: "http://host:port" or "https://host:port" of the gateway.
+        camera: Number of this camera, from 0.
+        token: Bearer token of the gateway.
+        ca: A PEM file; the gateway's certificate must be signed by one of these alone.
+
+    Raises:
+        ValueError: If an argument is of another form.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        camera: int,
+        *,
+        token: str | None = None,
+        ca: Path | str | None = None,
+    ):
+        parts = read_url(url)
+        self._path, self._number = parts.path, camera
+        self._headers = authorization(token)
+        context = tls_context(ca) if parts.secure else None
+        self._pool = Pool(partial(Connection, Host(parts.host, parts.port), context), 1)
+
+    def send(self, sample: str, frame: np.ndarray, *, deadline_s: float = 1.0) -> dict[str, Any]:
+        """Send a frame and wait for the answer.
+
+        Args:
+            sample: The id that all cameras know the sample by.
+            frame: uint8 (h, w, c).
+            deadline_s: Seconds for all of it; more than the gateway gathers and its runtime takes.
+
+        Returns:
+            What the gateway says of the sample; see
+            `keras_ddnn.serve.gateway.service.make_gateway`.
+
+        Raises:
+            Unanswered: If the gateway refuses the frame, or there is no answer within the deadline;
+                its message says why.
+            ValueError: If the frame is of another form.
+        """
+        headers, body = encode([Tensor(FRAME, frame)])
+        path = f"{self._path}/samples/{quote(sample, safe='')}/cameras/{self._number}"
+        headers |= self._headers
+        try:
+            with self._pool.lend(time.monotonic() + deadline_s) as connection:
+                answer = connection.exchange(path, headers, body, method="PUT")
+            if answer.status != 200:
+                raise refusal(*answer)
+            return json.loads(answer.body)
+        except (OSError, HTTPException, ValueError) as error:
+            raise failure(error) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pool.close()
+
+    def __enter__(self) -> "Camera":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def send_frame(
@@ -28,37 +98,6 @@ def send_frame(
     ca: Path | str | None = None,
     deadline_s: float = 1.0,
 ) -> dict[str, Any]:
-    """Send a frame to a gateway, over a connection of its own, and wait for the answer.
-
-    Args:
-        url: "http://host:port" or "https://host:port" of the gateway.
-        sample: The id that all cameras know the sample by.
-        camera: Number of this camera, from 0.
-        frame: uint8 (h, w, c).
-        token: Bearer token of the gateway.
-        ca: A PEM file; the gateway's certificate must be signed by one of these alone.
-        deadline_s: Seconds for all of it; more than the gateway gathers and its runtime takes.
-
-    Returns:
-        What the gateway says of the sample; see `keras_ddnn.serve.gateway.service.make_gateway`.
-
-    Raises:
-        Unanswered: If the gateway refuses the frame, or there is no answer within the deadline; its
-            message says why.
-        ValueError: If an argument is of another form.
-    """
-    parts = read_url(url)
-    headers, body = encode([Tensor(FRAME, frame)])
-    headers |= authorization(token)
-    connection = Connection(Host(parts.host, parts.port), tls_context(ca) if parts.secure else None)
-    connection.deadline.at = time.monotonic() + deadline_s
-    path = f"{parts.path}/samples/{quote(sample, safe='')}/cameras/{camera}"
-    try:
-        answer = connection.exchange(path, headers, body, method="PUT")
-        if answer.status != 200:
-            raise refusal(*answer)
-        return json.loads(answer.body)
-    except (OSError, HTTPException, ValueError) as error:
-        raise failure(error) from error
-    finally:
-        connection.close()
+    """Send one frame over a connection of its own; see `Camera`, whose arguments it takes."""
+    with Camera(url, camera, token=token, ca=ca) as line:
+        return line.send(sample, frame, deadline_s=deadline_s)

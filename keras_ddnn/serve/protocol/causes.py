@@ -29,9 +29,9 @@ from typing import Literal, get_args
 # "deferred"         not waited for: the sample is on disk, and sent in the background
 # "not-kept"         the sample was to be sent in the background, and cannot be kept until then
 # "over-budget"      not asked: as much was sent as may be sent in a minute
-Cause = Literal[
+# These stay until somebody changes the URL, the token, the artefact or the service.
+Lasting = Literal[
     "refused-400",
-    "refused-422",
     "refused",
     "unauthorised",
     "not-found",
@@ -40,6 +40,10 @@ Cause = Literal[
     "redirected",
     "certificate",
     "not-http",
+]
+Cause = Literal[
+    Lasting,
+    "refused-422",
     "no-address",
     "connection",
     "time-out",
@@ -54,22 +58,9 @@ Cause = Literal[
     "over-budget",
 ]
 CAUSES: tuple[str, ...] = get_args(Cause)
+LASTING = frozenset(get_args(Lasting))
+DEFERRED: Cause = "deferred"  # the one that is no failure
 NOT_ASKED = frozenset({"circuit-open", "no-time", "no-cloud"})  # nothing was sent
-# These stay until somebody changes the URL, the token, the artefact or the service.
-LASTING = frozenset(
-    {
-        "refused-400",
-        "refused",
-        "unauthorised",
-        "not-found",
-        "too-long",
-        "wrong-model",
-        "redirected",
-        "certificate",
-        "not-http",
-    }
-)
-
 
 LONGEST_REASON = 200  # characters
 LONGEST_JSON = 1 << 12  # bytes of a refusal that is read as JSON

@@ -18,7 +18,7 @@ from keras_ddnn.serve.edge.sending.questions import Questions
 from keras_ddnn.serve.edge.sending.requests import RequestWriter
 from keras_ddnn.serve.edge.sending.spool import DISK, HASH, Spool
 from keras_ddnn.serve.protocol.answers import Answers
-from keras_ddnn.serve.protocol.causes import NOT_ASKED, Unanswered
+from keras_ddnn.serve.protocol.causes import DEFERRED, NOT_ASKED, Unanswered
 from keras_ddnn.serve.protocol.link import CloudLink
 from keras_ddnn.serve.protocol.wire import decode
 
@@ -109,7 +109,7 @@ class Background(Questions):
             self._log_once(failure)
             raise failure from error
         self._wake.set()
-        raise Unanswered("the sample is sent in the background", "deferred")
+        raise Unanswered("the sample is sent in the background", DEFERRED)
 
     @property
     def waiting(self) -> int:
@@ -159,7 +159,7 @@ class Background(Questions):
         self._wake.set()
         if self._worker.is_alive():
             self._worker.join()
-        super().close({cause: n for cause, n in causes.items() if cause != "deferred"})
+        super().close(causes)
         self.spool.close()
 
     def _work(self) -> None:

@@ -25,7 +25,7 @@ from keras_ddnn.serve.edge.answers import EdgeAnswer
 from keras_ddnn.serve.edge.settings import CurrentSettings
 
 LATEST = 10_000  # requests, of whose latencies percentiles are taken
-ANSWERS = ("local", "cloud", "fallback")
+ANSWERS = ("local", "cloud", "fallback", "deferred")
 PERCENTILES = (50, 95, 99)
 LAST_PORT = 65_535
 
@@ -138,10 +138,12 @@ class EdgeMetrics:
             state: State of the circuit breaker.
         """
         offloaded, causes, seconds = answer.offloaded, answer.causes, answer.seconds
-        fallback = causes != ""
+        unanswered, deferred = causes != "", answer.deferred
+        fallback = unanswered & ~deferred
         settings, guard = answer.settings, answer.settings.guard
         threshold = guard.controller.score_threshold if guard else settings.score_threshold
-        counts = (~offloaded).sum(), (offloaded & ~fallback).sum(), fallback.sum()
+        by_cloud = offloaded & ~unanswered
+        counts = (who.sum() for who in (~offloaded, by_cloud, fallback, deferred))
         with self._lock:
             for who, count in zip(ANSWERS, counts):
                 self._samples.labels(who).inc(int(count))
@@ -182,9 +184,9 @@ class EdgeMetrics:
         """Return counts of samples by who answered, bytes, and latency percentiles in seconds.
 
         Returns:
-            `local`, `cloud`, `fallback`, `fallback_behind`, `sent_bytes`, `files_bytes`,
-            `peak_memory_bytes`, and, once there was a call, `p50`, `p95` and `p99` of the latest
-            10,000.
+            `local`, `cloud`, `fallback`, `deferred`, `fallback_behind`, `sent_bytes`,
+            `files_bytes`, `peak_memory_bytes`, and, once there was a call, `p50`, `p95` and `p99`
+            of the latest 10,000.
         """
         value, samples = self.registry.get_sample_value, "ddnn_edge_samples_total"
         with self._lock:

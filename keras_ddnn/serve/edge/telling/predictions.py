@@ -19,7 +19,8 @@ Format = Literal["csv", "jsonl"]
 # probability  of the class of the answer, calibrated; empty where there is none
 # score        of the offload rule, by which the threshold decides
 # answered_by  "local", "cloud", or "tier 2" and so on for one behind the cloud
-# why          "below threshold", "threshold reached", or the cause of a fallback
+# why          "below threshold", "threshold reached", the cause of a fallback, or "deferred"
+#              where the sample is sent in the background and nobody waits
 COLUMNS = ("id", "class", "name", "probability", "score", "answered_by", "why")
 BELOW, REACHED, BEHIND = "below threshold", "threshold reached", "a tier behind did not answer"
 

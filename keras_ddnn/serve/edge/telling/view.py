@@ -17,7 +17,8 @@ from keras_ddnn.files.checks import expect, require_count
 from keras_ddnn.files.notices import progress_bar, tell_result
 from keras_ddnn.serve.edge.answers import CloudCheck
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
-from keras_ddnn.serve.edge.telling.metrics import EdgeMetrics
+from keras_ddnn.serve.edge.telling.metrics import ANSWERS, EdgeMetrics
+from keras_ddnn.serve.protocol.causes import DEFERRED
 from keras_ddnn.tasks.known import REFUSED, task_of
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 # Causes for which it is not known whether there is anybody.
 UNREACHED = ("connection", "no-address", "time-out", "no-time", "circuit-open", "no-cloud")
-ANSWERERS = ("local", "cloud", "fallback")
 UNKNOWN = "of the cloud's nothing is known"
 SAME_MODEL = {None: "the cloud's too", "wrong-model": "and the cloud serves another"}
 
@@ -143,8 +143,7 @@ class Progress:
         """Count images that are answered."""
         if self._bar.update(count):  # it is drawn a few times a second, and not at all in a file
             numbers = self._metrics.numbers()
-            told = ", ".join(f"{numbers[who]:,} {who}" for who in ANSWERERS)
-            self._bar.set_postfix_str(f"{told}, circuit breaker {self._breaker()}")
+            self._bar.set_postfix_str(f"{_counts(numbers)}, circuit breaker {self._breaker()}")
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
@@ -169,7 +168,7 @@ def show_report(
     title = f"{_answered(numbers):,} images"
     facts = _facts(metrics, numbers)
     content = {"images": _answered(numbers), **numbers, "causes": causes}
-    said = ", ".join(f"{numbers[who]:,} {who}" for who in ANSWERERS)
+    said = _counts(numbers)
     if task.refusal is not None:
         facts[REFUSED] = f"{np.sum(task.answers(outputs) == task.refusal):,}"
     if runtime.waiting:
@@ -219,7 +218,13 @@ def show_check(url: str, runtime: EdgeRuntime, found: CloudCheck, asked: int) ->
 
 
 def _answered(numbers) -> int:
-    return numbers["local"] + numbers["cloud"] + numbers["fallback"]
+    return sum(numbers[who] for who in ANSWERS)
+
+
+def _counts(numbers: Mapping[str, Any]) -> str:
+    """Return who has answered how many samples; of a device without a spool none is deferred."""
+    told = [who for who in ANSWERS if who != DEFERRED or numbers[who]]
+    return ", ".join(f"{numbers[who]:,} {who}" for who in told)
 
 
 def _print_facts(facts: Mapping[str, str], stream: TextIO | None = None) -> None:
@@ -231,7 +236,7 @@ def _print_facts(facts: Mapping[str, str], stream: TextIO | None = None) -> None
 def _facts(metrics: EdgeMetrics, numbers: Mapping[str, Any]) -> dict[str, str]:
     """Return what a device has counted, in words; what is indented is a part of the fact above."""
     n = max(_answered(numbers), 1)
-    shares = {who: f"{numbers[who]:,} ({numbers[who] / n:.1%})" for who in ANSWERERS}
+    shares = {who: f"{numbers[who]:,} ({numbers[who] / n:.1%})" for who in ANSWERS}
     facts = {"answered here": shares["local"], "answered by the cloud": shares["cloud"]}
     for tier, count in metrics.by_tier().items():
         if tier > 1:
@@ -241,6 +246,8 @@ def _facts(metrics: EdgeMetrics, numbers: Mapping[str, Any]) -> dict[str, str]:
     facts["answered here, as the cloud did not answer"] = shares["fallback"]
     for cause, count in metrics.causes().items():
         facts[f"  because of {cause}"] = f"{count:,}"
+    if numbers[DEFERRED]:
+        facts["answered here, and sent in the background"] = shares[DEFERRED]
     for source, (threshold, count) in metrics.thresholds().items():
         facts[f"threshold {threshold:.6g} ({source})"] = f"{count:,}"
     sent = numbers["sent_bytes"]
