@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from figures import (
+    cameras,
     cuts,
     diagnosis,
     exits,
@@ -40,6 +41,7 @@ FIGURES = {
             pd.read_csv(folder / "curves.csv"), pd.read_csv(folder / "table.csv")
         ),
     ),
+    "cameras.png": (("aggregation.csv",), cameras.draw),
     "honest_labels.png": (
         ("table.csv", "leakage.csv"),
         lambda folder: honest_labels.draw(pd.read_csv(folder / "table.csv")),
@@ -66,7 +68,7 @@ def main(arguments=None) -> int:
                 draw(results).savefig(results / name)
                 print(results / name)
                 drawn += 1
-        if said := say(results) | traffic.say(results):
+        if said := say(results) | traffic.say(results) | cameras.say(results):
             write_json(results / CLAIMS, said)
             print(results / CLAIMS)
         if options.table:

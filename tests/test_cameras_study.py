@@ -1,18 +1,23 @@
 """The study of several cameras: what is trained once, and the tables made of its outputs."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from figures import cameras as figure
+from figures.__main__ import main as draw_figures
+from figures.paper.table import cells, fill
 from keras_ddnn.data.datasets import Splits, as_split
 from tune import cameras
 from tune.cameras_tables import best_first, network_of
 from tune.cameras_training import MASKED, Network, output_file, stored_name
 
 CLASSES, N = 4, 40
+ROOT = Path(__file__).parent.parent
 SURE, UNSURE = 9.0, 1.0  # of the largest logit: entropies of 0.00 and 0.93
 
 
@@ -30,6 +35,11 @@ def logits(right, sure):
     answers = np.where(place < right, labels, (labels + 1) % CLASSES)
     size = np.where(place < sure, SURE, UNSURE)
     return (size[:, None] * np.eye(CLASSES)[answers]).astype(np.float16)
+
+
+@pytest.fixture
+def nothing_trained(monkeypatch):
+    monkeypatch.setattr(cameras, "train_network", lambda *_: pytest.fail("trained a network"))
 
 
 @pytest.fixture
@@ -54,12 +64,12 @@ def keep(options, network, local, cloud=N, seed=0):
 
 def tell(options, *seeds):
     """Write the tables of what is there; nothing is trained."""
-    arguments = ["--output", str(options.output), "--work", str(options.work)]
-    network = Network(absent=MASKED).name
-    assert cameras.main([*arguments, "--networks", network, "--seeds", *map(str, seeds)]) == 0
+    arguments = ["--output", str(options.output), "--work", str(options.work), "--tables-only"]
+    assert cameras.main([*arguments, "--seeds", *map(str, seeds)]) == 0
     return lambda name: pd.read_csv(options.output / f"{name}.csv")
 
 
+@pytest.mark.usefixtures("nothing_trained")
 def test_tables_come_from_what_the_networks_said(options):
     for network in (Network(), Network(absent=MASKED)):
         keep(options, network, 30)
@@ -102,6 +112,105 @@ def test_several_seeds_give_an_interval(options):
     table = tell(options, 0, 1)("thresholds").set_index("threshold")
     assert table.loc[1.0, "accuracy"] == 75.0  # of 70 and 80
     assert table.loc[1.0, "accuracy_low"] < 70.0 < 80.0 < table.loc[1.0, "accuracy_high"]
+
+
+def keep_whole_study(options, *seeds):
+    """Write a study in which the half that is sure stays and is right; the cloud knows the rest.
+
+    Overall, all cameras are right on 40 of 40, the best alone on 20, and two on 38. A camera that
+    fails costs 4.
+    """
+    for seed in seeds:
+        for network in (*cameras.PAIRS, Network(absent=MASKED)):
+            keep(options, network, 30, seed=seed)
+        for camera, right in enumerate((10, 20, 16)):
+            keep(options, Network(cameras=(camera,)), right, right, seed)
+        for pair in ((0, 1), (0, 2), (1, 2)):
+            keep(options, Network(cameras=pair), 28, 38, seed)
+
+
+def test_bars_are_differences_and_shares_of_the_gain_over_the_best_camera_alone(options):
+    keep_whole_study(options, 0)
+    table = tell(options, 0)("bars").set_index(["bar", "network", "failed"])["value"]
+    for network in ("max-concatenation", "max-concatenation-masked"):
+        assert table["local_over_best", network, "none"] == 25.0  # 30 and 20 of 40
+        assert table["system_over_best", network, "none"] == 50.0  # 40 and 20 of 40
+        for failed in ("0", "1", "2", "mean"):
+            assert table["over_trained_on_others", network, failed] == -5.0  # 36 and 38 of 40
+            assert table["gain_kept", network, failed] == 80.0  # 16 of 20
+
+
+def test_bars_are_paired_by_seed_and_leave_out_what_is_not_there(options):
+    keep_whole_study(options, 0)
+    keep(options, Network(), 34, seed=1)
+    keep(options, Network(cameras=(1, 2)), 28, 36, seed=1)
+    table = tell(options, 0, 1)("bars").set_index(["bar", "network", "failed"])
+    gain = table.loc[("local_over_best", "max-concatenation", "none")]
+    assert (gain["value"], gain["seeds"]) == (25.0, 1)  # the best alone has seed 0 only
+    fails = table.loc[("over_trained_on_others", "max-concatenation", "0")]
+    assert (fails["value"], fails["seeds"]) == (-2.5, 2)  # -5 and 0
+    assert fails["value_low"] == pytest.approx(-2.5 - 12.706 * 2.5, rel=1e-3)
+    assert table.loc[("over_trained_on_others", "max-concatenation", "mean"), "seeds"] == 1
+
+
+def test_what_the_tables_say_is_laid_into_the_claims_and_drawn(options, capsys):
+    keep_whole_study(options, 0, 1)
+    tell(options, 0, 1)
+    text = (ROOT / "docs" / "cameras.md").read_text()
+    filled = fill(text, figure.say(options.output))  # raises where a claim has no row
+    said = {row[0]: row[3] for row in map(cells, filled.split("\n")) if len(row) > 3}
+    assert said["T = 1.0"] == "100.0% (100.0 … 100.0); 75.0% (75.0 … 75.0); 16 B (16 … 16)"
+    assert said["best threshold"].startswith("50.0% (50.0 … 50.0); 100.0%")
+    assert said["frame against messages"].endswith("; 16.0 times at T = 1")  # 256 and 16 bytes
+    assert said["overall, by aggregation"].startswith("max: 100.0 to 100.0%; mean:")
+    assert said["each camera alone, local exit"].startswith("camera 0: 25.0% (25.0 … 25.0); camera")
+    claim = "local exit over the best camera alone, trained with absences"
+    assert said[claim] == "+25.0 points (25.0 … 25.0), met"
+    claim = "one camera fails, over a network of the others, trained with absences"
+    assert said[claim].startswith("camera 0: -5.0 points (-5.0 … -5.0), missed; camera 1:")
+    assert said["two cameras fail, trained with absences: overall"].startswith("mean of 3 pairs 80")
+    told = {row[0]: row[3] for row in map(cells, text.split("\n")) if len(row) > 3}
+    alone = [claim for claim, ours in said.items() if ours == told[claim] and "---" not in ours]
+    assert alone == ["Claim", "memory of a device's network", "filters of a device: 1, 2, 4, 8"]
+
+    panels = figure.draw(options.output).axes
+    assert [axes.get_title().partition(" (")[0] for axes in panels] == [
+        "How cameras are combined",
+        "Thresholds of the entropy",
+        "One camera and more",
+        "One camera fails",
+        "None, one and two cameras absent",
+    ]
+    x, y = panels[1].lines[0].get_data()
+    assert (x[-1], y[-1]) == (100.0, 75.0)
+    for name in ("thresholds", "added", "failing", "missing", "bars"):
+        (options.output / f"{name}.csv").unlink()
+    page = options.output / "page.md"
+    claims = ["overall, by aggregation", "local exit, by aggregation"]
+    claims += ["best threshold", "accuracy of local exit; of cloud"]
+    page.write_text("\n".join(f"| {claim} | – | – | ? | | |" for claim in claims))
+    assert draw_figures(["--results", str(options.output), "--table", str(page)]) == 0
+    assert "cameras.png" in capsys.readouterr().out
+    assert "?" not in page.read_text()
+
+
+def test_one_seed_is_said_once_and_holds_no_bar(tmp_path):
+    row = {"bar": "gain_kept", "network": "max-concatenation", "needed": 60.0, "seeds": 1}
+    rows = [row | {"failed": failed, "value": 80.0} for failed in ("0", "1", "mean")]
+    table = pd.DataFrame(rows).assign(value_low=np.nan, value_high=np.nan)
+    table.to_csv(tmp_path / "bars.csv", index=False)
+    assert figure.say(tmp_path) == {
+        "one camera fails, share kept of the gain, trained without absences": "camera 0: 80.0%, "
+        "open; camera 1: 80.0%, open; mean: 80.0%, open (1 seed)"
+    }
+    table.assign(seeds=2, value_low=60.0, value_high=100.0).to_csv(tmp_path / "bars.csv")
+    assert "mean: 80.0% (60.0 … 100.0), met" in next(iter(figure.say(tmp_path).values()))
+    assert figure.say(tmp_path / "elsewhere") == {}
+
+
+def test_the_page_says_what_the_tables_of_the_repository_say():
+    text = (ROOT / "docs" / "cameras.md").read_text()
+    assert text == fill(text, figure.say(ROOT / "results" / "cameras"))
 
 
 def test_which_camera_is_best_is_known_once_all_were_alone(options):

@@ -24,6 +24,7 @@ from tune.cameras_tables import (
     Said,
     added,
     aggregation,
+    bars,
     best_first,
     failing,
     missing,
@@ -52,7 +53,8 @@ def _run(options: argparse.Namespace) -> None:
     known = dict.fromkeys(network.name for network in every)
     for name in options.networks or ():
         require_choice("network", name, known)
-    for network, seed in _jobs(options, cameras, partial(_read, options, splits)):
+    jobs = _jobs(options, cameras, partial(_read, options, splits))
+    for network, seed in () if options.tables_only else jobs:
         wanted = options.networks is None or network.name in options.networks
         if wanted and not output_file(options, network, seed).exists():
             train_network(network, seed, splits, options)
@@ -83,8 +85,8 @@ def _read(
     options: argparse.Namespace, splits: Splits, network: Network, absent: tuple[int, ...] = ()
 ) -> list[Said]:
     """Return what a network said, of those seeds that are there."""
-    files = (output_file(options, network, seed) for seed in options.seeds)
-    return [Said.read(file, splits, absent) for file in files if file.exists()]
+    files = {seed: output_file(options, network, seed) for seed in options.seeds}
+    return [Said.read(f, splits, seed, absent) for seed, f in files.items() if f.exists()]
 
 
 def _tell(options: argparse.Namespace, cameras: int, read) -> None:
@@ -95,6 +97,7 @@ def _tell(options: argparse.Namespace, cameras: int, read) -> None:
         "added": added(cameras, read),
         "failing": failing(cameras, FAILING, read),
         "missing": missing(cameras, FAILING, read),
+        "bars": bars(cameras, FAILING, read),
     }
     for name, table in tables.items():
         if len(table):
@@ -108,7 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--networks", nargs="+", help="names of networks, as max-mean or max-concatenation-of0+2")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    add = parser.add_mutually_exclusive_group().add_argument
     add("--no-tables", action="store_true", help="train alone")
+    add("--tables-only", action="store_true", help="train nothing: tables of what is there")
     return parser
 
 

@@ -24,6 +24,13 @@ from tune.cameras_training import Network, stored_name
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SCORE_BYTES = 4  # of each class, which every device always sends to the local aggregator
 COLUMNS = ("local", "cloud", "overall")
+# The least that each should be: points of accuracy, and percent of what more cameras gain.
+BARS = {
+    "local_over_best": 10.0,  # local exit of all cameras, less that of the best alone
+    "system_over_best": 10.0,  # overall, less the local exit of the best alone
+    "over_trained_on_others": -1.5,  # a camera fails, less a network that never had it
+    "gain_kept": 60.0,  # where a camera fails, of the gain over the best alone
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +40,16 @@ class Said:
     Attributes:
         val, test: Its samples.
         facts: What it cost; see `train_network`.
+        seed: Of its training, by which differences are paired.
     """
 
     val: Bank
     test: Bank
     facts: dict
+    seed: int
 
     @classmethod
-    def read(cls, path: Path, splits: Splits, absent: tuple[int, ...] = ()) -> "Said":
+    def read(cls, path: Path, splits: Splits, seed: int, absent: tuple[int, ...] = ()) -> "Said":
         """Read it from the files of a network."""
         with np.load(path, allow_pickle=False) as content:
             banks = {
@@ -50,7 +59,8 @@ class Said:
                 )
                 for part in ("val", "test")
             }
-        return cls(**banks, facts=json.loads(path.with_suffix(".json").read_text()))
+        facts = json.loads(path.with_suffix(".json").read_text())
+        return cls(**banks, facts=facts, seed=seed)
 
     def at(self, threshold: float, part: str = "test") -> tuple[float, float]:
         """Return the local fraction and the accuracy in percent at a threshold of the entropy."""
@@ -107,15 +117,17 @@ def thresholds(network: Network, read: Reader) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def best_first(cameras: int, read: Reader) -> list[int] | None:
-    """Return the cameras by how accurate each alone is on validation samples, the best first.
+def best_first(cameras: int, read: Reader, tier: str = "cloud") -> list[int] | None:
+    """Return the cameras by how accurate a tier of each alone is on validation samples.
 
-    None until all of them are there.
+    The best comes first. None until all of them are there.
     """
     alone = [read(Network(cameras=(camera,))) for camera in range(cameras)]
     if not all(alone):
         return None
-    accuracy = [np.mean([s.val.cloud_correct.mean() for s in seeds]) for seeds in alone]
+    accuracy = [
+        np.mean([getattr(s.val, f"{tier}_correct").mean() for s in seeds]) for seeds in alone
+    ]
     return sorted(range(cameras), key=lambda camera: -accuracy[camera])
 
 
@@ -144,14 +156,18 @@ def failing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataF
     """
     rows = []
     for failed in range(cameras):
-        others = tuple(camera for camera in range(cameras) if camera != failed)
         for network in networks:
             rows += _absent_row(
                 {"failed": failed, "network": network.name}, network, [failed], read
             )
-        if others and (seeds := read(network_of(others, cameras))):
+        if seeds := read(_without(failed, cameras)):
             rows.append({"failed": failed, "network": "trained on the others"} | _row(seeds))
     return pd.DataFrame(rows)
+
+
+def _without(failed: int, cameras: int) -> Network:
+    """Return the network that was trained on the other cameras."""
+    return network_of([camera for camera in range(cameras) if camera != failed], cameras)
 
 
 def missing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFrame:
@@ -164,6 +180,53 @@ def missing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataF
                 head["absent"] = "+".join(map(str, absent))
                 rows += _absent_row(head, network, absent, read)
     return pd.DataFrame(rows)
+
+
+def bars(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFrame:
+    """Return what the study is held against: a row a bar, network and camera that fails.
+
+    Each value is paired by seed, so its interval is not that of two means. `needed` is the least
+    that it should be. The best camera is chosen on validation samples, as each exit alone sees it.
+    """
+    rows: list[dict] = []
+
+    def tell(bar: str, network: Network, failed: str, values: pd.Series) -> None:
+        if len(values := values.dropna()):
+            head = {"bar": bar, "network": network.name, "failed": failed}
+            head |= {"needed": BARS[bar], "seeds": len(values)}
+            rows.append(head | _means("value", values.to_list()))
+
+    best_local, best = (
+        _by_seed(Network(cameras=(order[0],)), column, read) if order else pd.Series(dtype=float)
+        for column, order in (
+            ("local", best_first(cameras, read, "local")),
+            ("overall", best_first(cameras, read)),
+        )
+    )
+    for network in networks:
+        whole = _by_seed(network, "overall", read)
+        tell("local_over_best", network, "none", _by_seed(network, "local", read) - best_local)
+        tell("system_over_best", network, "none", whole - best_local)
+        gain = (whole - best).where(lambda points: points > 0)  # of none no share can be kept
+        gains, kept = {}, {}
+        for failed in range(cameras):
+            left = _by_seed(network, "overall", read, (failed,))
+            gains[str(failed)] = left - _by_seed(_without(failed, cameras), "overall", read)
+            kept[str(failed)] = 100 * (left - best) / gain
+        for bar, each in (("over_trained_on_others", gains), ("gain_kept", kept)):
+            mean = pd.DataFrame(each).mean(axis=1, skipna=False)
+            for name, values in (each | {"mean": mean}).items():
+                tell(bar, network, name, values)
+    return pd.DataFrame(rows)
+
+
+def _by_seed(
+    network: Network, column: str, read: Reader, absent: tuple[int, ...] = ()
+) -> pd.Series:
+    """Return an accuracy of each seed, at the thresholds of all cameras."""
+    pairs = zip(read(network), read(network, absent), strict=True)
+    values = {said.seed: said.accuracies(whole.threshold)[column] for whole, said in pairs}
+    return pd.Series(values, dtype=float)
 
 
 def _absent_row(head: dict, network: Network, absent: Sequence[int], read: Reader) -> list[dict]:

@@ -1,0 +1,315 @@
+"""Several cameras that see one object: aggregation, thresholds, more cameras, and fewer."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.style import CLOUD_COLOUR, LOCAL_COLOUR, label, new_figure
+
+TIERS = {"local": "local exit", "cloud": "cloud", "overall": "overall, by a threshold"}
+TIER_STYLES = {  # where all samples go to the cloud, overall lies on the cloud: it is hollow
+    "local": {"c": LOCAL_COLOUR, "marker": "o"},
+    "cloud": {"c": CLOUD_COLOUR, "marker": "s"},
+    "overall": {"c": "#000000", "marker": "o", "mfc": "none", "ms": 9},
+}
+PLAIN, MASKED, OTHERS = "max-concatenation", "max-concatenation-masked", "trained on the others"
+NETWORKS = {
+    PLAIN: ("trained without absences", "#0072B2", "o"),
+    MASKED: ("trained with absences", "#D55E00", "s"),
+    OTHERS: (OTHERS, "#000000", "D"),
+}
+SCHEMES = {"max": "max", "mean": "mean", "concatenation": "concat"}
+ACCURACY = "accuracy (%), test data"
+ACROSS = 3  # panels beside each other
+WORDS = {"cameras": str, "absent": str, "failed": str}  # numbers of cameras, which are names
+
+
+def draw(results: Path) -> Figure:
+    """Draw the tables of `tune.cameras` that are there; bars are 95% t intervals over seeds."""
+    found = [(table, panel) for name, panel in PANELS.items() if len(table := _read(results, name))]
+    rows = [found[at : at + ACROSS] for at in range(0, len(found), ACROSS)]
+    figure = new_figure(14.0, 4.9 * len(rows))
+    for part, row in zip(np.atleast_1d(figure.subfigures(len(rows), 1, hspace=0.03)), rows):
+        for axes, (table, panel) in zip(np.atleast_1d(part.subplots(1, len(row))), row):
+            panel(axes, table)
+    return figure
+
+
+def _read(results: Path, name: str) -> pd.DataFrame:
+    """Return a table of a folder of results; an empty one if it is not there."""
+    path = results / f"{name}.csv"
+    return pd.read_csv(path, dtype=WORDS) if path.exists() else pd.DataFrame()
+
+
+def _points(axes: Axes, x, table: pd.DataFrame, value: str, **style) -> None:
+    """Draw means with intervals, where there are several seeds."""
+    ends = [table[value] - table[f"{value}_low"], table[f"{value}_high"] - table[value]]
+    known = np.nan_to_num(np.array(ends, float)) if (table["seeds"] > 1).any() else None
+    axes.errorbar(x, table[value], yerr=known, **({"capsize": 3, "ls": "none", "lw": 1.4} | style))
+
+
+def _tiers(axes: Axes, x, table: pd.DataFrame, ls: str = "none", named: bool = True) -> None:
+    """Draw the accuracy of each exit, and overall beside that of the cloud."""
+    for tier, name in TIERS.items():
+        shift = 0.15 if tier == "overall" else 0.0
+        style = TIER_STYLES[tier] | {"ls": "none" if tier == "overall" else ls}
+        _points(axes, x + shift, table, tier, label=name if named else None, **style)
+
+
+def _head(axes: Axes, at: float, text: str) -> None:
+    """Write above a group of points what they have in common."""
+    axes.text(at, 1.01, text, ha="center", transform=axes.get_xaxis_transform(), fontsize=10)
+
+
+def _aggregation(axes: Axes, table: pd.DataFrame) -> None:
+    wide = len(SCHEMES) + 1
+    x = wide * table["cloud_scheme"].map([*SCHEMES].index)
+    x += table["local_scheme"].map([*SCHEMES].index)
+    _tiers(axes, x, table)
+    axes.set_xticks(x, table["local_scheme"].map(SCHEMES), rotation=45)
+    for place, scheme in enumerate(SCHEMES.values()):
+        _head(axes, wide * place + 1, f"cloud: {scheme}")
+    label(axes, "local aggregation", ACCURACY)
+    axes.set_title(f"How cameras are combined{_seeds(table)}", fontsize=12, pad=20)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _thresholds(axes: Axes, table: pd.DataFrame) -> None:
+    style = {"c": "#000000", "marker": "o", "ls": "-", "ms": 4}
+    _points(axes, table["local_percent"], table, "accuracy", **style)
+    for row in table[table["threshold"] >= 0.3].to_dict("records"):
+        at = row["local_percent"], row["accuracy"]
+        axes.annotate(f"{row['threshold']:g}", at, (5, 4), textcoords="offset points", fontsize=9)
+    # Bytes fall evenly with the share: c + (1 - l) · f.
+    most, least = table["bytes"].max(), table["bytes"].min()
+    low, high = table["local_percent"].min(), table["local_percent"].max()
+    if high > low:
+        slope = (least - most) / (high - low)
+        axes.secondary_xaxis(
+            "top", (lambda x: most + slope * (x - low), lambda b: low + (b - most) / slope)
+        ).set_xlabel(f"bytes of a device and sample; a frame: {table['frame_bytes'].iloc[0]:,}")
+    label(axes, "samples kept local (%)", ACCURACY)
+    axes.set_title(f"Thresholds of the entropy{_seeds(table)}", fontsize=12)
+
+
+def _added(axes: Axes, table: pd.DataFrame) -> None:
+    grown, alone = table[table["kind"] == "added"], table[table["kind"] == "alone"]
+    wide = len(alone)
+    ticks = dict(enumerate(alone["cameras"]))
+    _tiers(axes, np.arange(wide), alone)
+    if len(grown):
+        x = wide + grown["count"]
+        added = ["+" * (count > 1) + c[-1] for count, c in zip(grown["count"], grown["cameras"])]
+        ticks |= dict(zip(x, added))
+        _tiers(axes, x, grown, ls="-", named=False)
+        _head(axes, (x.min() + x.max()) / 2, "added, the best first")
+    axes.set_xticks([*ticks], [*ticks.values()])
+    _head(axes, (wide - 1) / 2, "each alone")
+    label(axes, "camera", ACCURACY)
+    axes.set_title(f"One camera and more{_seeds(table)}", fontsize=12, pad=20)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _failing(axes: Axes, table: pd.DataFrame) -> None:
+    shown = [name for name in NETWORKS if name in set(table["network"])]
+    for place, network in enumerate(shown):
+        name, colour, marker = NETWORKS[network]
+        rows = table[table["network"] == network]
+        x = rows["failed"].astype(int) + 0.16 * (place - (len(shown) - 1) / 2)
+        _points(axes, x, rows, "overall", label=name, c=colour, marker=marker)
+    cameras = sorted(set(table["failed"]))
+    axes.set_xticks([int(camera) for camera in cameras], [f"camera {c}" for c in cameras])
+    label(axes, "which fails", f"overall {ACCURACY}")
+    axes.set_title(f"One camera fails{_seeds(table)}", fontsize=12)
+    axes.legend(frameon=False, fontsize=9, loc="best")
+
+
+def _missing(axes: Axes, table: pd.DataFrame) -> None:
+    """Each choice of cameras is a small mark; the line is the mean over choices."""
+    for place, (network, rows) in enumerate(table.groupby("network", sort=False)):
+        name, colour, marker = NETWORKS[network]
+        shift = 0.12 * (2 * place - 1)
+        x = rows["missing"] + shift
+        _points(axes, x, rows, "overall", c=colour, marker=marker, ms=3.5, alpha=0.6, lw=0.9)
+        mean = rows.groupby("missing")["overall"].mean()
+        axes.plot(mean.index + shift, mean, c=colour, lw=1.8, label=f"{name}: mean of choices")
+        for row in rows[rows["missing"] == 1].to_dict("records"):
+            at = row["missing"] + shift, row["overall"]
+            side = {
+                "xytext": (-6 if place == 0 else 6, -3),
+                "ha": "right" if place == 0 else "left",
+            }
+            axes.annotate(
+                row["absent"], at, textcoords="offset points", fontsize=8, color=colour, **side
+            )
+    axes.set_xticks(sorted(set(table["missing"])))
+    label(axes, "cameras that are absent", f"overall {ACCURACY}")
+    axes.set_title(f"None, one and two cameras absent{_seeds(table)}", fontsize=12)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    """Return in words how many seeds a table has."""
+    least, most = table["seeds"].min(), table["seeds"].max()
+    count = f"{least}" if least == most else f"{least} to {most}"
+    return f" ({count} seed{'s' if most > 1 else ''})"
+
+
+PANELS: dict[str, Callable[[Axes, pd.DataFrame], None]] = {
+    "aggregation": _aggregation,
+    "thresholds": _thresholds,
+    "added": _added,
+    "failing": _failing,
+    "missing": _missing,
+}
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+BARS = {  # bar of `bars.csv` -> claim of the page, unit
+    "local_over_best": ("local exit over the best camera alone", " points"),
+    "system_over_best": ("system over the best camera alone", " points"),
+    "over_trained_on_others": ("one camera fails, over a network of the others", " points"),
+    "gain_kept": ("one camera fails, share kept of the gain", "%"),
+}
+TRAINED = {network: NETWORKS[network][0] for network in (PLAIN, MASKED)}
+OF_THE_PAPER = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of its authors' files
+ONE = " (1 seed)"
+
+
+def say(results: Path) -> dict[str, str]:
+    """Return what the tables of `tune.cameras` say to the claims of `docs/cameras.md`.
+
+    Args:
+        results: Folder of results; of tables that are not there nothing is said.
+
+    Returns:
+        Claim → our figures, means over seeds with 95% t intervals.
+    """
+    said: dict[str, str] = {}
+    for name, of_table in SAYS.items():
+        if len(table := _read(results, name)):
+            said |= of_table(table)
+    return {claim: _once(text) for claim, text in said.items()}
+
+
+def _once(text: str) -> str:
+    """Say once that there is one seed, where none of several values has an interval."""
+    several = text.count(ONE) > 1 and " … " not in text
+    return text.replace(ONE, "") + ONE if several else text
+
+
+def _value(row: Mapping, column: str, digits: int = 1, unit: str = "%", sign: str = "") -> str:
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    ends = f" ({low:.{digits}f} … {high:.{digits}f})" if low == low else ONE
+    return f"{row[column]:{sign}.{digits}f}{unit}{ends}"
+
+
+def _each(rows: pd.DataFrame, column: str, names: Sequence[str]) -> str:
+    told = zip(names, rows.to_dict("records"), strict=True)
+    return "; ".join(f"{name}: {_value(row, column)}" for name, row in told)
+
+
+def _say_aggregation(table: pd.DataFrame) -> dict[str, str]:
+    said = {}
+    for end, column in (("cloud", "overall"), ("local", "local")):
+        scheme = f"{end}_scheme"
+        ranges = (
+            f"{name}: {table.loc[table[scheme] == name, column].min():.1f} to "
+            f"{table.loc[table[scheme] == name, column].max():.1f}%"
+            for name in SCHEMES
+            if name in set(table[scheme])
+        )
+        said[f"{TIERS[column].partition(',')[0]}, by aggregation"] = "; ".join(ranges)
+    usual = (table["local_scheme"] == "max") & (table["cloud_scheme"] == "concatenation")
+    for row in table[usual].to_dict("records"):
+        values = "; ".join(_value(row, column) for column in ("local", "cloud"))
+        said["accuracy of local exit; of cloud"] = values
+        parts = _value(row, "local_percent"), _value(row, "overall"), _value(row, "bytes", 0, " B")
+        said["best threshold"] = "; ".join(parts)
+    return said
+
+
+def _say_thresholds(table: pd.DataFrame) -> dict[str, str]:
+    said = {}
+    for row in table.to_dict("records"):
+        if row["threshold"] in OF_THE_PAPER:
+            parts = (_value(row, name) for name in ("local_percent", "accuracy"))
+            said[f"T = {row['threshold']:.1f}"] = "; ".join((*parts, _value(row, "bytes", 0, " B")))
+    ends = table.iloc[[0, -1]]
+    times = ends["frame_bytes"] / ends["bytes"]
+    said["frame against messages"] = "; ".join(
+        f"{ratio:.1f} times at T = {at:g}" for ratio, at in zip(times, ends["threshold"])
+    )
+    return said
+
+
+def _say_added(table: pd.DataFrame) -> dict[str, str]:
+    said = {}
+    alone = table[table["kind"] == "alone"].sort_values("local")
+    if len(alone):
+        names = [f"camera {camera}" for camera in alone["cameras"]]
+        said["each camera alone, local exit"] = _each(alone, "local", names)
+        said["each camera alone, overall"] = _each(alone, "overall", names)
+    grown = table[table["kind"] == "added"]
+    for tier in TIERS if len(grown) else ():
+        said[f"cameras added, {TIERS[tier].partition(',')[0]}"] = _each(
+            grown, tier, [*grown["cameras"]]
+        )
+    return said
+
+
+def _say_failing(table: pd.DataFrame) -> dict[str, str]:
+    said = {}
+    for network, (trained, *_) in NETWORKS.items():
+        rows = table[table["network"] == network]
+        for tier in TIERS if len(rows) else ():
+            claim = f"one camera fails, {trained}: {TIERS[tier].partition(',')[0]}"
+            said[claim] = _each(rows, tier, [f"camera {camera}" for camera in rows["failed"]])
+    return said
+
+
+def _say_missing(table: pd.DataFrame) -> dict[str, str]:
+    said = {}
+    for network, rows in table[table["missing"] == 2].groupby("network"):
+        worst = rows.loc[rows["overall"].idxmin()]
+        text = (
+            f"mean of {len(rows)} pairs {rows['overall'].mean():.1f}%; worst, {worst['absent']}: "
+        )
+        said[f"two cameras fail, {TRAINED[network]}: overall"] = text + _value(worst, "overall")
+    return said
+
+
+def _say_bars(table: pd.DataFrame) -> dict[str, str]:
+    said = {}
+    for (bar, network), rows in table.groupby(["bar", "network"]):
+        claim, unit = BARS[bar]
+        said[f"{claim}, {TRAINED[network]}"] = "; ".join(_held(rows, unit))
+    return said
+
+
+def _held(rows: pd.DataFrame, unit: str) -> Iterator[str]:
+    """Say each value of a bar and whether it is met: with its whole interval, or missed so."""
+    for row in rows.to_dict("records"):
+        name = {"none": "", "mean": "mean: "}.get(row["failed"], f"camera {row['failed']}: ")
+        verdict = "open"
+        if row["value_low"] >= row["needed"]:
+            verdict = "met"
+        elif row["value_high"] < row["needed"]:
+            verdict = "missed"
+        sign = "" if unit == "%" else "+"
+        yield f"{name}{_value(row, 'value', 1, unit, sign)}, {verdict}"
+
+
+SAYS: dict[str, Callable[[pd.DataFrame], dict[str, str]]] = {
+    "aggregation": _say_aggregation,
+    "thresholds": _say_thresholds,
+    "added": _say_added,
+    "failing": _say_failing,
+    "missing": _say_missing,
+    "bars": _say_bars,
+}
