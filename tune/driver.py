@@ -223,7 +223,7 @@ def _run_trials(search, splits, workspace, failed, loggers) -> list[dict]:
         search=search,
         workspace=workspace,
         images={"train": splits.train.images, "val": splits.val.images},
-        num_classes=splits.num_classes,
+        num_classes=len(splits.classes),
     )
     runs = HeadRuns(loggers, stacks, search, workspace, done)
     with report.TrialProgress(stacks or [[None] * todo]) as progress:

@@ -15,7 +15,7 @@ from keras_ddnn.evaluation.diagnostics import Diagnosis, diagnose
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.labels.gates import two_ends
 from keras_ddnn.networks.cascade import Cascade
-from keras_ddnn.pipeline import make_report
+from keras_ddnn.pipeline import make_report, output_names
 from keras_ddnn.rules.confidence import Gate, OffloadRule
 from tune.space import SearchConfig
 from tune.specs import Trial
@@ -88,7 +88,7 @@ class KeptNetwork:
             network.val_bank,
             network.test_bank,
             self.search.target_fraction,
-            class_names=splits.class_names,
+            class_names=output_names(splits, self.search.answers()),
             behind=self.behind,
             prices=network.prices,
         )
@@ -128,7 +128,7 @@ class KeptNetwork:
             self.trial.ddnn if of_paper else None,
             self.heads[name],
             float(report.table.set_index("rule").loc[name, "score_threshold"]),
-            self.splits.class_names,
+            output_names(self.splits, self.search.answers()),
             classes=self.splits.classes,
             reading=self.splits.reading,
             later=tuple(self.behind.values()),

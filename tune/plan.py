@@ -166,7 +166,7 @@ def make_plan(
         left = [sum(trial not in done for trial in stack) for stack in search.stacks()]
 
     specs = [backbone.architecture() for backbone in missing]
-    networks = measure(splits.train.images.shape[1:], splits.num_classes, specs) if missing else {}
+    networks = measure(splits.train.images.shape[1:], len(splits.classes), specs) if missing else {}
     to_train = [(backbone, networks[spec]) for backbone, spec in zip(missing, specs)]
     # Forward, gradient of the inputs, gradient of the weights: three passes' worth a step.
     work = [

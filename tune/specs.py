@@ -7,6 +7,8 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checks import require_count, require_positive
 from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config
 
+CLASSES = ("classification",)  # the task that needs no words
+
 # The fields of SearchConfig that hold choices. "network" is one name or several, "at" one layer or
 # several; then come fields of DDNNConfig alone, and those of HeadConfig; "seed" is that of both.
 OF_CONFIGS = ("lambda_local", "bottleneck")
@@ -61,11 +63,13 @@ class Cut:
         at: Names of the layers whose outputs travel, with commas between them: an exit is put
             behind each. None for a network that is whole, one tier of a chain.
         recipe: Preset that was named for it; None for that of the search.
+        task: What its answers are, in the words of `SearchConfig.task`.
     """
 
     network: str
     at: str | None
     recipe: str | None = None
+    task: tuple[str, ...] = CLASSES
 
     def name(self) -> str:
         """Return the name as it was asked for."""

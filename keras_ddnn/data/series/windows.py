@@ -1,18 +1,21 @@
 """Series as samples: a window of the past, and the number that comes after it; split by time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from keras_ddnn.data.rows.computed import Computed
+from keras_ddnn.data.rows.fingerprint import fingerprint
 from keras_ddnn.data.rows.view import Rows
 from keras_ddnn.data.series.series import Series
 from keras_ddnn.data.splits import Split
 from keras_ddnn.files.checks import expect, require_count, require_fraction
+from keras_ddnn.tasks.arrays import Numbers
 
 DAY = 24 * 60 * 60  # seconds
 WEEK = 7 * DAY
+PARTS = ("train", "val", "test")
 SHARES = (0.6, 0.2, 0.2)  # of the steps: training, validation, test
 
 
@@ -42,12 +45,27 @@ class SeriesSplits:
     length: int
     horizon: int
 
-    reading = None  # as of `Splits`: no files of images
+    reading = drawn_by = None  # as of `Splits`: no files of images, and nothing is drawn
 
     def require_measurable(self) -> None:
         """Raise ValueError unless `val` and `test` have the two windows that intervals need."""
         for what, split in (("val", self.val), ("test", self.test)):
             expect(len(split) > 1, what, "at least two windows to measure by", len(split))
+
+    def read_by(self, reader: Numbers) -> "SeriesSplits":
+        """Return the same data as those of a task, with its `target_reader`."""
+        parts = {part: replace(getattr(self, part), classes=reader) for part in PARTS}
+        return replace(self, **parts)
+
+    @property
+    def classes(self) -> Numbers | None:
+        """What reads the targets; None before `read_by`."""
+        return self.train.classes
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hex, of every array's shape, dtype and contents."""
+        splits = (getattr(self, part) for part in PARTS)
+        return fingerprint([array for s in splits for array in (s.images, s.labels)])
 
     def series_of(self, rows: np.ndarray) -> np.ndarray:
         """Return which series the samples of a part belong to: int (n,) in 0..s-1."""
@@ -83,7 +101,7 @@ def split_by_time(
     expect(whole, "shares of the steps", "three whose sum is 1", tuple(shares))
     steps, parts = len(series), {}
     ends = [0, *(round(steps * share) for share in np.cumsum(shares))]
-    for part, first, end in zip(("train", "val", "test"), ends, ends[1:]):
+    for part, first, end in zip(PARTS, ends, ends[1:]):
         needed = length + horizon
         wanted = f"{needed} steps or more, a window and its horizon"
         expect(end - first >= needed, f"{part} steps of {name}", wanted, end - first)
