@@ -76,7 +76,7 @@ def run(
     heads = heads or {"head": HeadConfig.of_task(task)}
     if taken := sorted({*untrained_rules(task), "oracle"} & set(heads)):
         raise ValueError(f"heads need names of their own; received {', '.join(taken)}")
-    names = output_names(splits, task)
+    names = _output_names(splits, task)
     splits.require_measurable()
     require_utf8("the name of the splits", splits.name)  # which an artefact keeps
     config = resolve_config(ddnn)
@@ -149,7 +149,7 @@ def _blank(network: Cascade, columns: int) -> TierOutputs:
     return TierOutputs(np.zeros((2, columns)), features, inputs, task=network.task)
 
 
-def output_names(splits: Splits | SeriesSplits, task: Task) -> tuple[str, ...]:
+def _output_names(splits: Splits | SeriesSplits, task: Task) -> tuple[str, ...]:
     """Return a name an output; ValueError, in one line, unless the data are of the task."""
     reader, of_series = task.target_reader, isinstance(splits, SeriesSplits)
     if of_series != (reader is not None):

@@ -15,7 +15,7 @@ from keras_ddnn.evaluation.diagnostics import Diagnosis, diagnose
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.labels.gates import two_ends
 from keras_ddnn.networks.cascade import Cascade
-from keras_ddnn.pipeline import make_report, output_names
+from keras_ddnn.pipeline import make_report
 from keras_ddnn.rules.confidence import Gate, OffloadRule
 from tune.space import SearchConfig
 from tune.specs import Trial
@@ -88,7 +88,7 @@ class KeptNetwork:
             network.val_bank,
             network.test_bank,
             self.search.target_fraction,
-            class_names=output_names(splits, self.search.answers()),
+            class_names=splits.class_names,
             behind=self.behind,
             prices=network.prices,
         )
@@ -106,13 +106,15 @@ class KeptNetwork:
         prices, learned = network.prices, {}
         for name, head in self.heads.items():
             learned[name] = [head, *(gate.rule for gate in self.gates[name].values())]
-        rules = learned | untrained_chain_rules(len(prices))
+        rules = learned | untrained_chain_rules(len(prices), network.val_bank.task)
         budgets = np.linspace(prices[0], sum(prices), BUDGETS)
         table = compare_plans(rules, network.val_bank, network.test_bank, prices, budgets)
         return table.assign(chain=" → ".join(network.test_bank.tiers))
 
-    def diagnosis(self) -> Diagnosis:
-        """Say whether learning helps at the device."""
+    def diagnosis(self) -> Diagnosis | None:
+        """Say whether learning helps at the device; None where answers are not right or wrong."""
+        if not self.network.val_bank.task.measure.higher_is_better:
+            return None
         banks = (self._from_device(bank) for bank in (self.network.bank, self.network.val_bank))
         return diagnose(*banks, self.heads, local_fraction=self.search.target_fraction)
 
@@ -128,7 +130,7 @@ class KeptNetwork:
             self.trial.ddnn if of_paper else None,
             self.heads[name],
             float(report.table.set_index("rule").loc[name, "score_threshold"]),
-            output_names(self.splits, self.search.answers()),
+            self.splits.class_names,
             classes=self.splits.classes,
             reading=self.splits.reading,
             later=tuple(self.behind.values()),

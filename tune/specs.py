@@ -1,11 +1,13 @@
 """What is trained: the networks and the head trials of a search."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checks import require_count, require_positive
 from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config
+from keras_ddnn.tasks.task import ACCURACY, COST
 
 CLASSES = ("classification",)  # the task that needs no words
 
@@ -52,6 +54,15 @@ class Training:
 
 
 DEFAULT_TRAINING = Training()
+
+
+def audc_of(metrics: Mapping[str, float]) -> float:
+    """Return the AUDC of the metrics of a trial, by which trials are ranked: higher is better.
+
+    Metrics have it, or where costs are told the mean cost, which is 1 less it; see `Measure`.
+    """
+    told = next(measure for measure in (ACCURACY, COST) if f"val_{measure.area}" in metrics)
+    return told.of_audc(metrics[f"val_{told.area}"])
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ class SeriesSplits:
         """What reads the targets; None before `read_by`."""
         return self.train.classes
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the outputs, as of `Splits`; none before `read_by`."""
+        return () if self.classes is None else self.classes.names
+
     def fingerprint(self) -> str:
         """Return the SHA-256, in hex, of every array's shape, dtype and contents."""
         splits = (getattr(self, part) for part in PARTS)
