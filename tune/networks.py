@@ -49,6 +49,8 @@ def _addresses(search: SearchConfig, sample: Split) -> dict[tuple[str, int], str
             for spec, cascade in zip(specs, cascades):
                 require_network(cascade, sample, spec.ddnn)
             whole = in_a_row(cascades)
+            for head in {trial.head for trial in search.grid()}:
+                head.require_fits(whole.blank_device())
             for place in range(len(whole.sent)):
                 require_keepable(whole.hop(place))
     return found

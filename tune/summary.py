@@ -65,17 +65,17 @@ def show(
     # (heading, how a row of the report is written)
     columns = (
         ("rule", lambda row: row.rule),
-        (f"{area}{unit}", lambda row: f"{percent * _of(row, measure.area):.{digits}f}"),
+        (f"{area}{unit}", lambda row: f"{percent * getattr(row, measure.area):.{digits}f}"),
         (
             "95%",
             lambda row: "–".join(
-                f"{percent * _of(row, f'{measure.area}_{end}'):.{digits - 1}f}"
+                f"{percent * getattr(row, f'{measure.area}_{end}'):.{digits - 1}f}"
                 for end in ("low", "high")
             ),
         ),
         ("APGR", lambda row: f"{row.apgr:.3f}"),
         ("local %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
-        (f"{short}{unit}", lambda row: f"{percent * _of(row, measure.name):.{digits}f}"),
+        (f"{short}{unit}", lambda row: f"{percent * getattr(row, measure.name):.{digits}f}"),
         ("oracle %", lambda row: f"{100 * row.decision_accuracy:.1f}"),
         ("bytes", lambda row: f"{row.bytes_sent:,.0f}"),
         ("MACs", lambda row: _multiply_adds(row.multiply_adds, facts)),
@@ -86,9 +86,9 @@ def show(
         table.add_row(*(write(row) for _, write in columns))
     console.print(table)
     console.print(
-        f"\n95%: of the {area}, over samples; oracle %: decisions that are the oracle's; bytes: sent "
-        "on average over all samples; MACs: multiply-adds of the rule alone, [red]red[/red] where "
-        "dearer than the cloud"
+        f"\n95%: of the {area}, over samples; oracle %: decisions that are the oracle's; "
+        "bytes: sent on average over all samples; MACs: multiply-adds of the rule alone, "
+        "[red]red[/red] where dearer than the cloud"
     )
 
     _show_classes(report)
@@ -145,10 +145,6 @@ def _show_classes(report: Report) -> None:
 def _told(measure: Measure, value: float) -> str:
     """Return a mean as people read it: an accuracy in percent, a cost as it is."""
     return f"{value:.2%}" if measure.higher_is_better else f"{value:.4g}"
-
-
-def _of(row: tuple, column: str) -> float:
-    return getattr(row, column)
 
 
 def _show_networks(results: pd.DataFrame, measure: Measure) -> None:

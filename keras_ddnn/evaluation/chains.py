@@ -39,8 +39,9 @@ def compare_plans(
 
     Returns:
         A row for each budget and rule, the best of a budget first: `rule`, `budget`, `accuracy`, or
-        `cost` where the task reports that, and `price` on test samples, `share_…` of each tier, the samples that end there,
-        and `threshold_…` of each gate. The first K rows are the exits alone, the protocol
+        `cost` where the task reports that, and `price` on test samples, `share_…` of each tier, the
+        samples that end there, and `threshold_…` of each gate. The first K rows are the exits
+        alone, the protocol
         "anytime": their `rule` is "exit" and the tier, and their budget what it costs.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -133,15 +134,23 @@ def _windows(series: Series, scale: np.ndarray, length: int, horizon: int) -> Sp
     ends = np.arange(length, len(series) - horizon + 1)  # one past the last step of a window
     n = len(ends) * count
 
-    def make(rows: slice | np.ndarray) -> np.ndarray:
-        places, which = np.divmod(np.arange(n)[rows], count)
-        steps = places[:, None] + np.arange(length)
-        window = values[steps, which[:, None]][..., None]
-        return np.concatenate([window, clock[steps]], axis=2)
-
+    make = partial(_window_rows, values, clock, length, n)
     inputs = Rows(Computed((n, length, 1 + clock.shape[1]), np.float32, make))
     targets = (series.values / scale)[ends + horizon - 1].ravel()
     return Split(inputs, targets, gap=(length + horizon) * count)
+
+
+def _window_rows(
+    values: np.ndarray, clock: np.ndarray, length: int, n: int, rows: slice | np.ndarray
+) -> np.ndarray:
+    """Return rows of the n windows of values (t, s), with the clock (t, c) beside.
+
+    Not inside `_windows`: a search hands its data to other processes.
+    """
+    places, which = np.divmod(np.arange(n)[rows], values.shape[1])
+    steps = places[:, None] + np.arange(length)
+    window = values[steps, which[:, None]][..., None]
+    return np.concatenate([window, clock[steps]], axis=2)
 
 
 def _clock(series: Series) -> np.ndarray:
