@@ -79,6 +79,13 @@ def test_networks_of_series_are_trained_ranked_by_cost_and_kept(table, tmp_path,
     assert len(policy.predict(np.asarray(splits.test.images[:4]))[0]) == 4
 
 
+def test_each_network_of_several_chains_of_series_is_trained_once(table):
+    search = searched(table, "--network", "lstm_small+tcn_large", "tcn_small+tcn_large")
+    assert len(search.backbones()) == 3
+    assert len(search.grid()) == 2 * 2 * 2
+
+
+@pytest.mark.slow
 def test_a_plan_of_series_needs_no_training(table, tmp_path):
     search = searched(table, "--network", "lstm_small+tcn_large", "tcn_small+tcn_large")
     plan = plan_search(search, tmp_path / "out")
@@ -107,12 +114,24 @@ def test_trials_are_ranked_by_the_audc_which_is_one_less_the_mean_cost():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--input", "logits_rich"], "logits_rich' needs probabilities; received outputs of the"),
+        (["--cost", "true_class"], "cost of a head"),
+    ],
+)
+def test_a_head_that_cannot_read_numbers_is_refused_before_any_training(table, options, message):
+    search = searched(table, "--network", "tcn_small+lstm_small", *options)
+    sample = load_data(search).train.take([0])
+    with pytest.raises(ValueError, match=message):
+        networks._addresses(search, sample)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         (["--dataset", "cell_traffic"], "pass --task regression, or --preset series"),
         (["--task", "regression"], "the network of the paper learns plain classes; received"),
         (["--preset", "series", "--task", "regression", "under"], "arguments as FIELD=VALUE"),
         (["--preset", "series", "--task", "regresion"], "regresion"),
-        (["--preset", "series", "--input", "logits_rich"], "needs probabilities"),
-        (["--preset", "series", "--cost", "true_class"], "cost of a head"),
         (["--length", "12"], "options of series: expected a task of numbers, received length"),
     ],
 )
