@@ -46,6 +46,7 @@ HEADS = {
     "head_of_quantiles": _head(input="logits"),
     "head_of_window": _head(input="outputs_inputs", depth=2, batch_size=512),
 }
+CHEAP = "head_of_quantiles"
 # As the first one, taught by what happened and not by what the cloud expects.
 OF_TRUTH = {"head_of_truth": _head(input="logits", target="benefit")}
 CEILINGS = ("best_of_device", "oracle")
@@ -203,9 +204,10 @@ def table_of(seeds: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return a row a rule, with 95% intervals over seeds.
 
     Returns:
-        `mean_cost` over local fractions; what the learned rule saves of it (`saved`), in percent of
-        the cloud's cost, paired by seed; the penalty with half of the decisions local (`at_50`);
-        and for each penalty that validation data foresee, the share that stays local and the
+        `mean_cost` over local fractions; what the learned rule saves of it (`saved`), and what the
+        head of quantiles does (`cheap_saved`), in percent of the cloud's cost, paired by seed; the
+        penalty with half of the decisions local (`at_50`); and for each penalty that validation
+        data foresee, the share that stays local and the
         penalty that this has on test data; `multiply_adds` a sample on top of the device's network,
         empty for the ceilings. All but costs are in percent. Intervals are of Student's t; those of
         shares end at 0 and 100%, beyond which no share is. Lower is better of costs and
@@ -214,17 +216,14 @@ def table_of(seeds: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     rows = []
     for rule in seeds[0]["rules"]:
         told = [seed["rules"][rule] for seed in seeds]
-        saved = [
-            100 * (own["mean_cost"] - seed["rules"][LEARNED]["mean_cost"]) / own["curve"][0]
-            for own, seed in zip(told, seeds)
-        ]
         added = seeds[0]["multiply_adds"].get(rule)
         row = {"rule": rule, "seeds": len(seeds), "multiply_adds": added}
         for column, values in (
             ("cloud", [own["curve"][0] for own in told]),
             ("local", [own["curve"][-1] for own in told]),
             ("mean_cost", [own["mean_cost"] for own in told]),
-            ("saved", saved),
+            ("saved", _saved(seeds, LEARNED, rule)),
+            ("cheap_saved", _saved(seeds, CHEAP, rule)),
             (f"at_{HALF}", [100 * (own["curve"][HALF] / own["curve"][0] - 1) for own in told]),
             *(
                 (
@@ -242,6 +241,12 @@ def table_of(seeds: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             row |= {column: interval.mean, f"{column}_low": low, f"{column}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _saved(seeds: Sequence[Mapping[str, Any]], rule: str, other: str) -> list[float]:
+    """Return what a rule saves of the mean cost of another, in percent of the cloud's, a seed."""
+    pairs = ((seed["rules"][rule], seed["rules"][other]) for seed in seeds)
+    return [100 * (b["mean_cost"] - a["mean_cost"]) / b["curve"][0] for a, b in pairs]
 
 
 def curves_of(seeds: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
