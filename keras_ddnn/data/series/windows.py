@@ -35,6 +35,7 @@ class SeriesSplits:
         names: Of the s series.
         length: Steps of a window.
         horizon: Steps from the last one of a window to its target.
+        classes: What reads the targets; None before `read_by`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class SeriesSplits:
     names: tuple[str, ...]
     length: int
     horizon: int
+    classes: Numbers | None = None
 
     reading = drawn_by = None  # as of `Splits`: no files of images, and nothing is drawn
 
@@ -56,12 +58,7 @@ class SeriesSplits:
     def read_by(self, reader: Numbers) -> "SeriesSplits":
         """Return the same data as those of a task, with its `target_reader`."""
         parts = {part: replace(getattr(self, part), classes=reader) for part in PARTS}
-        return replace(self, **parts)
-
-    @property
-    def classes(self) -> Numbers | None:
-        """What reads the targets; None before `read_by`."""
-        return self.train.classes
+        return replace(self, classes=reader, **parts)
 
     @property
     def class_names(self) -> tuple[str, ...]:
