@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from keras_ddnn.data.bank import Bank
@@ -70,7 +71,7 @@ def _row(
     return {
         "rule": rule,
         "budget": budget,
-        measure.name: float(measure.of(plan.cost, 1)),
+        measure.name: float(measure.of(np.asarray(plan.cost), 1)),
         "price": plan.price,
         **{f"share_{name}": share for name, share in zip(names, plan.shares)},
         **{f"threshold_{name}": threshold for name, threshold in zip(names, plan.thresholds)},

@@ -117,10 +117,8 @@ def split_by_time(
         "a mean above 0 over the training steps, by which it is divided",
         f"{scale.min():g}",
     )
-    splits = {part: _windows(each, scale, length, horizon) for part, each in parts.items()}
-    return SeriesSplits(
-        name, **splits, scale=scale, names=series.names, length=length, horizon=horizon
-    )
+    train, val, test = (_windows(parts[part], scale, length, horizon) for part in PARTS)
+    return SeriesSplits(name, train, val, test, scale, series.names, length, horizon)
 
 
 def _windows(series: Series, scale: np.ndarray, length: int, horizon: int) -> Split:
