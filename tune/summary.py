@@ -14,7 +14,7 @@ from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.notices import tell_result
-from keras_ddnn.tasks.task import Measure
+from keras_ddnn.tasks.task import ACCURACY, Measure
 from tune.failures import grouped
 
 console = Console()
@@ -147,7 +147,7 @@ def _told(measure: Measure, value: float) -> str:
     return f"{value:.2%}" if measure.higher_is_better else f"{value:.4g}"
 
 
-def _show_networks(results: pd.DataFrame, measure: Measure) -> None:
+def _show_networks(results: pd.DataFrame, measure: Measure = ACCURACY) -> None:
     """Compare the networks of a search that has several, with what an offloaded sample sends."""
     choices = ("network", "at", "lambda_local", "bottleneck", "seed")
     names = [name for name in choices if name in results]
