@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.config.presets import resolve_config
@@ -12,7 +11,6 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.data.series.windows import SeriesSplits
-from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.deploy.artifact import require_keepable, save_policy
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.evaluation.curves import compare_rules
@@ -96,7 +94,7 @@ def run(
     require_samples(sources, task.strata(splits.train.labels), names)
     if network is not None:
         for head in heads.values():
-            head.require_fits(_blank(network, count))
+            head.require_fits(network.blank_device())
     if artifact is not None:
         require_writable(artifact)
         if network is not None:
@@ -140,13 +138,6 @@ def run(
         metrics = {f"val_{name}": float(best[name]) for name in told}
         save_policy(policy, artifact, metrics, val_bank=fitted.val_bank, dataset=splits.name)
     return report, policy
-
-
-def _blank(network: Cascade, columns: int) -> TierOutputs:
-    """Return what the device of a network knows of two samples, all of it zeros."""
-    shapes = network.tiers[0].model.output["features"].shape[1:], network.reads.shape
-    features, inputs = (np.zeros((2, *(size or 1 for size in shape))) for shape in shapes)
-    return TierOutputs(np.zeros((2, columns)), features, inputs, task=network.task)
 
 
 def _output_names(splits: Splits | SeriesSplits, task: Task) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tune.space import SearchConfig
-from tune.specs import DIMENSIONS, Trial
+from tune.specs import DIMENSIONS, Trial, audc_of
 
 
 def asked_of_tune(
@@ -38,7 +38,7 @@ def asked_of_tune(
     algorithm = OptunaSearch(
         seed=search.seed[0],
         points_to_evaluate=points or None,
-        evaluated_rewards=[record["metrics"]["val_audc"] for record in done.values()] or None,
+        evaluated_rewards=[audc_of(record["metrics"]) for record in done.values()] or None,
     )
     choices = {name: tune.choice(getattr(search, name)) for name in DIMENSIONS}
     return {"choices": choices}, algorithm, search.trials - len(done), []

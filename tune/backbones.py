@@ -67,10 +67,11 @@ def train_backbone(
         )
     )
     shape, networks = splits.train.images.shape[1:], workspace.networks
-    network = untrained(backbone, shape, splits.num_classes, networks)
+    network = untrained(backbone, shape, len(splits.classes), networks)
     file = workspace.backbone(backbone).with_suffix(STATE)
     checkpoint = Checkpoint(file, save_seconds, keep=True)
-    options = {"network": network, "num_classes": splits.num_classes, "verbose": 0}
+    # The data carry their classes, or what reads their numbers.
+    options = {"network": network, "num_classes": None, "verbose": 0}
     options["checkpoint"] = checkpoint
     with sealed_folder(workspace.backbone(backbone)) as new:
         record = {"ddnn": as_json(backbone.ddnn), "fold": backbone.fold}

@@ -16,7 +16,8 @@ from keras_ddnn.files.checksums import (
 from keras_ddnn.files.records import as_json, differences
 from keras_ddnn.labels.sources import FOLDS
 from keras_ddnn.rules.confidence import Gate
-from tune.specs import NetworkSpec, Trial
+from keras_ddnn.tasks.known import task_as_json, task_from_words
+from tune.specs import CLASSES, NetworkSpec, Trial
 
 # Raised when the meaning of a configuration changes, so that older results are not taken for new.
 # An address names what differs from the defaults alone: a default that changes changes a meaning.
@@ -41,6 +42,8 @@ def backbone_key(fingerprint: str, backbone: NetworkSpec, network: str | None = 
         # Neither the name of the network nor options of the paper's: they make no difference.
         content |= {"network": network, "at": backbone.cut.at}
         content["recipe"] = _content(backbone.ddnn.recipe)
+        if backbone.cut.task != CLASSES:
+            content["task"] = task_as_json(task_from_words(backbone.cut.task))
     content["fold"] = None if backbone.fold is None else [backbone.fold, FOLDS]
     content["along"] = backbone.along and _content(backbone.along)
     return sha256_of_json(content)[:ADDRESS]

@@ -223,7 +223,7 @@ def _run_trials(search, splits, workspace, failed, loggers) -> list[dict]:
         search=search,
         workspace=workspace,
         images={"train": splits.train.images, "val": splits.val.images},
-        num_classes=splits.num_classes,
+        num_classes=len(splits.classes),
     )
     runs = HeadRuns(loggers, stacks, search, workspace, done)
     with report.TrialProgress(stacks or [[None] * todo]) as progress:
@@ -246,14 +246,16 @@ def _run_trials(search, splits, workspace, failed, loggers) -> list[dict]:
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         ).fit()
-    recorded = workspace.trials(search)
+    recorded, measure = workspace.trials(search), search.answers().measure
     for asked, result in zip(progress.trials, results, strict=True):
         for trial in asked_trials(asked.config, stacks, search):
             if trial not in recorded:
                 status = "failed" if result.error else "stopped"
                 reason = reason_of(result.error) if result.error else "stopped early"
-                val_audc, key = result.metrics.get("val_audc"), workspace.key(trial)
-                unfinished[trial] = _unfinished(key, trial, status, reason, val_audc)
+                audc, key = result.metrics.get("val_audc"), workspace.key(trial)
+                area = None if audc is None else measure.of_audc(audc)
+                row = _unfinished(key, trial, status, reason)
+                unfinished[trial] = row | {f"val_{measure.area}": area}
     return list(unfinished.values())
 
 
@@ -271,7 +273,7 @@ def _without_backbone(search, workspace, failed: dict[NetworkSpec, str]) -> dict
     return rows
 
 
-def _unfinished(key: str, trial: Trial, status: str, reason: str, val_audc=None) -> dict:
+def _unfinished(key: str, trial: Trial, status: str, reason: str) -> dict:
     """Return the row of a trial that did not finish."""
     row = {"trial": key, "status": status, "reason": reason}
-    return row | trial.choices() | {"val_audc": val_audc}
+    return row | trial.choices()

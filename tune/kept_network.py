@@ -106,13 +106,15 @@ class KeptNetwork:
         prices, learned = network.prices, {}
         for name, head in self.heads.items():
             learned[name] = [head, *(gate.rule for gate in self.gates[name].values())]
-        rules = learned | untrained_chain_rules(len(prices))
+        rules = learned | untrained_chain_rules(len(prices), network.val_bank.task)
         budgets = np.linspace(prices[0], sum(prices), BUDGETS)
         table = compare_plans(rules, network.val_bank, network.test_bank, prices, budgets)
         return table.assign(chain=" → ".join(network.test_bank.tiers))
 
-    def diagnosis(self) -> Diagnosis:
-        """Say whether learning helps at the device."""
+    def diagnosis(self) -> Diagnosis | None:
+        """Say whether learning helps at the device; None where answers are not right or wrong."""
+        if not self.network.val_bank.task.measure.higher_is_better:
+            return None
         banks = (self._from_device(bank) for bank in (self.network.bank, self.network.val_bank))
         return diagnose(*banks, self.heads, local_fraction=self.search.target_fraction)
 

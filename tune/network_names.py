@@ -6,6 +6,7 @@ from pathlib import Path
 from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.data.outputs import TIERS
 from keras_ddnn.files.checks import require_choice
+from keras_ddnn.rules.inputs import DEVICE_INPUTS
 from tune.specs import Cut
 
 PAPER = "paper"  # the network that needs no name
@@ -93,8 +94,9 @@ def require_inputs(
     """
     longer = [layers for layers in at if layers and "," in layers]
     longer += ["+".join(cut.name() for cut in cuts) for cuts in networks if len(cuts) > len(TIERS)]
-    if longer and "image" in inputs:
+    read = next((name for name in inputs if name in DEVICE_INPUTS), None)
+    if longer and read:
         raise ValueError(
             f"heads of all gates of {longer[0]!r} read the same, and gates behind the device have "
-            "no image; received input='image': take logits, or features"
+            f"no image; received input={read!r}: take logits, or features"
         )

@@ -6,6 +6,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from keras_ddnn.data.datasets import Split, Splits
+from keras_ddnn.tasks.known import task_from_words
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec
 
@@ -48,6 +49,8 @@ def _addresses(search: SearchConfig, sample: Split) -> dict[tuple[str, int], str
             for spec, cascade in zip(specs, cascades):
                 require_network(cascade, sample, spec.ddnn)
             whole = in_a_row(cascades)
+            for head in {trial.head for trial in search.grid()}:
+                head.require_fits(whole.blank_device())
             for place in range(len(whole.sent)):
                 require_keepable(whole.hop(place))
     return found
@@ -89,9 +92,10 @@ def untrained(
             f"the network {name!r} is another one than when the search began: its code has "
             "changed, or makes other weights each time; run the search again"
         )
+    task = task_from_words(spec.cut.task)
     if spec.cut.at is None:  # a tier of a chain, which takes the data in a size of its own
-        return chain({CLOUD: model}, input_shape=shape)
-    return as_network(model, spec.cut.layers)
+        return chain({CLOUD: model}, input_shape=shape, task=task)
+    return as_network(model, spec.cut.layers, task=task)
 
 
 def built(spec: NetworkSpec, shape: Sequence[int], num_classes: int) -> "Cascade":

@@ -10,7 +10,8 @@ from pathlib import Path
 from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.data.formats.archives import available_memory
 from keras_ddnn.data.rows.view import in_memory
-from keras_ddnn.data.series.load import EMBEDDED
+from keras_ddnn.data.series.load import EMBEDDED, load_series
+from keras_ddnn.files.checks import expect
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
 from tune.cache import trained
@@ -89,18 +90,28 @@ class Plan:
 
 
 def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) -> Splits:
-    """Load the data of a search; ValueError if they are bad, or too few for what is searched."""
-    if search.dataset in EMBEDDED:
-        raise ValueError(
-            f"a search is of classes; received the series {search.dataset!r}, whose answers are "
-            "numbers: use keras_ddnn.run(keras_ddnn.load_series(...), task=..., network=...)"
-        )
+    """Load the data of a search; ValueError if they are bad, or too few for what is searched.
+
+    Those of a task of numbers are series, see `load_series`.
+    """
+    task, reading = search.answers(), dict(reading or {})
+    of_series = {name: reading.pop(name, None) for name in ("length", "horizon", "columns")}
+    given = {name: value for name, value in of_series.items() if value is not None}
+    if task.target_reader is None:
+        expect(not given, "options of series", "a task of numbers", f"{', '.join(given)}")
+        instead = f"the series {search.dataset!r}: pass --task regression, or --preset series"
+        expect(search.dataset not in EMBEDDED, "a search of classes", "images", instead)
     try:
-        splits = load(search.dataset, data_dir, search.data_seed, **(reading or {}))
+        if task.target_reader is None:
+            splits = load(search.dataset, data_dir, search.data_seed, **reading)
+        else:
+            splits = load_series(search.dataset, seed=search.data_seed, **given)
+            splits = splits.read_by(task.target_reader)
     except OSError as error:
         raise ValueError(f"the dataset {search.dataset} cannot be read: {error}") from error
     splits.require_measurable()
-    require_samples(search.labels, splits.train.labels, splits.class_names)
+    strata = task.strata(splits.train.labels)
+    require_samples(search.labels, strata, splits.class_names)
     return splits
 
 
@@ -166,7 +177,7 @@ def make_plan(
         left = [sum(trial not in done for trial in stack) for stack in search.stacks()]
 
     specs = [backbone.architecture() for backbone in missing]
-    networks = measure(splits.train.images.shape[1:], splits.num_classes, specs) if missing else {}
+    networks = measure(splits.train.images.shape[1:], len(splits.classes), specs) if missing else {}
     to_train = [(backbone, networks[spec]) for backbone, spec in zip(missing, specs)]
     # Forward, gradient of the inputs, gradient of the weights: three passes' worth a step.
     work = [

@@ -25,6 +25,8 @@ from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.files.notices import tell_result
 from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.files.records import as_json
+from keras_ddnn.rules.confidence import untrained_rules
+from keras_ddnn.tasks.task import Measure, Task
 from tune import cluster, summary, tradeoff
 from tune.failures import grouped
 from tune.plan import Plan, gigabytes
@@ -32,6 +34,7 @@ from tune.space import SearchConfig
 from tune.specs import DIMENSIONS, NetworkSpec, Trial
 from tune.stored import StoredNetwork
 from tune.summary import console
+from tune.trial import GAINS_OVER
 from tune.workspace import TENSORBOARD, Workspace
 
 if TYPE_CHECKING:
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
 # In the logs of Keras, behind the name of a tier; that of a network alone has no name.
 ACCURACY_LOG = re.compile(r"val_(?:(\w+)_)?accuracy")
 PLANS = "plans.csv"
-HPARAMS_METRICS = ("val_audc", "val_apgr", "val_gain_over_margin")
 
 
 def show_plan(plan: Plan) -> None:
@@ -176,7 +178,8 @@ def write(
         | networks[trial.members]
         for trial, record in records.items()
     ]
-    results = _write_results(rows + unfinished, output)
+    measure = search.answers().measure
+    results = _write_results(rows + unfinished, output, measure)
     finished = results[results["status"] == "finished"]
     if finished.empty:
         reasons = grouped(row["reason"] for row in unfinished)
@@ -195,20 +198,24 @@ def write(
     plans = kept.plans()
     with replacing_file(output / PLANS) as file:
         plans.to_csv(file, index=False, float_format="%.8g")
-    exits.draw(plans, [*kept.heads, "margin"], kept.unit).savefig(output / "plans.png")
-    diagnosis = kept.diagnosis()
-    write_json(output / DIAGNOSIS, diagnosis.as_json())
-    diagnosis_figure.draw(diagnosis.as_json()).savefig(output / "diagnosis.png")
+    shown = [*kept.heads, _plain_rule(search.answers())]
+    exits.draw(plans, shown, kept.unit).savefig(output / "plans.png")
+    if diagnosis := kept.diagnosis():
+        write_json(output / DIAGNOSIS, diagnosis.as_json())
+        diagnosis_figure.draw(diagnosis.as_json()).savefig(output / "diagnosis.png")
     best = finished.iloc[0]
-    metrics = {name: float(best[name]) for name in ("val_audc", "val_apgr", "val_accuracy")}
+    told = (f"val_{name}" for name in (measure.area, "apgr", measure.name))
+    metrics = {name: float(best[name]) for name in told}
     policy, told = kept.policy(report), {"val_bank": kept.network.val_bank, "dataset": splits.name}
     if kept.behind:
         _save_hops(policy, output / "artifact", **told)
     else:  # one hop, which is the artefact itself
         save_policy(policy, output / "artifact", metrics, **told)
     _write_tensorboard(search, workspace, figure)
-    recommended = machines and tradeoff.write(
-        ranked, splits, workspace, machines, search.target_fraction
+    # It weighs points of accuracy.
+    compared = machines if measure.higher_is_better else None
+    recommended = compared and tradeoff.write(
+        ranked, splits, workspace, compared, search.target_fraction
     )
     summary.show(report, results, output, recommended)
     return report
@@ -227,18 +234,19 @@ def _save_hops(policy: "OffloadPolicy", folder: Path, val_bank: Bank, dataset: s
 
 
 def _measure(backbone: StoredNetwork) -> dict:
-    """Return accuracies of a backbone on validation data, and bytes of an offloaded sample."""
+    """Return how good a backbone is on validation data, and the bytes of an offloaded sample."""
     if not backbone.exists:  # one that failed now, after trials of an earlier run
         return {}
-    bank = backbone.val_bank
-    right = (bank.costs() == 0).mean(axis=0)
+    bank, measure = backbone.val_bank, backbone.val_bank.task.measure
+    means = measure.of(bank.costs().sum(axis=0), len(bank))
     return {
-        f"val_{tier}_accuracy": float(share) for tier, share in zip(bank.tiers, right, strict=True)
+        f"val_{tier}_{measure.name}": float(mean)
+        for tier, mean in zip(bank.tiers, means, strict=True)
     } | {f"val_bytes_{form}": getattr(backbone.payload, form) for form in FORMS}
 
 
-def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
-    """Write one row a trial, best validation AUDC first.
+def _write_results(rows: list[dict], output: Path, measure: Measure) -> pd.DataFrame:
+    """Write one row a trial, the best on validation data first.
 
     Wall times stay in the records: the same command must write the same table twice.
     """
@@ -253,8 +261,9 @@ def _write_results(rows: list[dict], output: Path) -> pd.DataFrame:
     results["bottleneck"] = results["bottleneck"].map(
         lambda c: "none" if pd.isna(c) else str(int(c))
     )
-    if "val_audc" in results:
-        results = results.sort_values(["val_audc", "trial"], ascending=[False, True])
+    if (ranked_by := f"val_{measure.area}") in results:
+        order = [not measure.higher_is_better, True]
+        results = results.sort_values([ranked_by, "trial"], ascending=order)
     results = results.reset_index(drop=True)
     with replacing_file(output / "results.csv") as file:
         results.to_csv(file, index=False, float_format="%.8g")
@@ -274,4 +283,12 @@ def _write_tensorboard(search, workspace, figure):
             write_text(log, "network", {"network": backbone.name()} | as_json(backbone.ddnn))
     write_figure(root, "accuracy against local fraction", figure)
     choices = {name: list(getattr(search, name)) for name in DIMENSIONS}
-    write_hparams_experiment(root, choices, HPARAMS_METRICS)
+    task = search.answers()
+    metrics = (f"val_{task.measure.area}", "val_apgr", f"val_gain_over_{_plain_rule(task)}")
+    write_hparams_experiment(root, choices, metrics)
+
+
+def _plain_rule(task: Task) -> str:
+    """Return the confidence rule that learned ones are compared with, of those a task allows."""
+    known = untrained_rules(task)
+    return next(name for name in (*GAINS_OVER[1:], "random") if name in known)

@@ -16,7 +16,7 @@ from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import HEAD_INPUTS
-from keras_ddnn.tasks.classification import COSTS
+from keras_ddnn.tasks.known import COST_NAMES
 from tune.config_file import read_config
 from tune.failures import run_command
 from tune.network_names import read_network
@@ -97,7 +97,8 @@ def _search_config(options) -> SearchConfig:
 
 
 def _data(options) -> dict:
-    reading = reading_of(options)
+    series = {name: getattr(options, name) for name in ("length", "horizon", "columns")}
+    reading = reading_of(options) | series
     return {"data_dir": options.data_dir, "reading": reading, "backbones": options.backbones}
 
 
@@ -132,6 +133,15 @@ def _parser() -> argparse.ArgumentParser:
     add = group.add_argument
     add("--dataset", help=f"{', '.join(DATASETS)}, {DATASET_HELP}")
     add_reading(group)
+    add("--length", type=int, help="steps of a window of series; 24 if not given")
+    add("--horizon", type=int, help="steps from a window to what is predicted; 1 if not given")
+    add("--columns", nargs="+", metavar="NAME", help="the series that are wanted of a table")
+    add(
+        "--task",
+        nargs="+",
+        metavar="WORD",
+        help="what the answers are, such as regression under=4 quantiles=0.1,0.5,0.9",
+    )
     add("--data-seed", type=int, help="seed of splits that are drawn and of generated data")
     add("--ddnn", choices=PRESETS, help="training recipe of the backbones")
     add("--epochs", type=int, help="epochs of each backbone")
@@ -172,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--depth", type=int, nargs="+", metavar="DEPTH", help="1 to 4")
     add("--target", choices=TARGETS, nargs="+", help="what a head learns")
     add("--loss", choices=LOSSES, nargs="+")
-    add("--cost", choices=COSTS, nargs="+", help="whose difference is the benefit B_k")
+    add("--cost", choices=COST_NAMES, nargs="+", help="whose difference is the benefit B_k")
     add("--labels", choices=LABEL_SOURCES, nargs="+", help="what labels the training samples")
     add("--anchored", type=_boolean, nargs="+", metavar="yes|no", help="correct a confidence rule")
     add("--oversample", type=_boolean, nargs="+", metavar="yes|no")

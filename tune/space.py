@@ -22,8 +22,10 @@ from keras_ddnn.files.checks import (
 from keras_ddnn.labels.sources import LABEL_SOURCES, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
+from keras_ddnn.tasks.known import task_from_words
+from keras_ddnn.tasks.task import Task
 from tune.network_names import parts_of, read_network, require_inputs, require_layers
-from tune.specs import DIMENSIONS, OF_NETWORKS, NetworkSpec, Trial
+from tune.specs import CLASSES, DIMENSIONS, OF_NETWORKS, NetworkSpec, Trial
 
 ALONE = (DDNNConfig.lambda_local,)  # λ of networks that have no exit to weigh
 MEMBERS = 16  # of a stack at most: two cores want two stacks
@@ -38,7 +40,8 @@ class SearchConfig:
     """A search: a dataset, the recipe of its backbones, and the choices of every dimension.
 
     Attributes:
-        dataset, data_seed: As of `keras_ddnn.load`.
+        dataset, data_seed: As of `keras_ddnn.load`; of a task of numbers as of `load_series`.
+        task: What the answers are, see `task_from_words`.
         ddnn: Preset of the backbones; `epochs` and `local_dropout` replace what it says of them.
         class_weight: Of every backbone, as of `DDNNConfig`.
         stages: Late epochs every backbone keeps, if the labels do not ask for more.
@@ -69,6 +72,7 @@ class SearchConfig:
 
     dataset: str = "cluttered_digits"
     data_seed: int = 0
+    task: tuple[str, ...] = CLASSES
     ddnn: str = "quickstart"
     epochs: int | None = None
     local_dropout: float | None = None
@@ -105,6 +109,8 @@ class SearchConfig:
             object.__setattr__(self, name, choices)
         object.__setattr__(self, "class_weight", class_weight_pairs(self.class_weight))
         require_choice("preset", self.ddnn, PRESETS)
+        object.__setattr__(self, "task", tuple(self.task))
+        self.answers()  # raises where the words are of no task
         self._require_networks()
         for labels in self.labels:
             require_choice("label source", labels, LABEL_SOURCES)
@@ -129,6 +135,11 @@ class SearchConfig:
         networks = [*map(read_network, self.network)]
         layers = (at if at is None else ",".join(parts_of(at, ",")) for at in self.at)
         object.__setattr__(self, "at", tuple(dict.fromkeys(layers)))
+        if self.task != CLASSES and () in networks:
+            raise ValueError(
+                f"the network of the paper learns plain classes; received the task "
+                f"{' '.join(self.task)}: name other networks, such as tcn_small+tcn_large"
+            )
         require_inputs(networks, self.at, self.input)
         names = ("+".join(cut.name() for cut in cuts) or None for cuts in networks)
         object.__setattr__(self, "network", tuple(dict.fromkeys(names)))
@@ -146,6 +157,10 @@ class SearchConfig:
                 f"lambda_local={self.lambda_local} for {named!r}: leave it out"
             )
 
+    def answers(self) -> Task:
+        """Return the task."""
+        return task_from_words(self.task)
+
     def members(self, choices: Mapping) -> tuple[NetworkSpec, ...]:
         """Return what is trained for a choice in every dimension of `OF_NETWORKS`, and a seed.
 
@@ -153,6 +168,7 @@ class SearchConfig:
         network nor a layer nor a bottleneck.
         """
         cuts = read_network(choices.get("network", self.network[0]))
+        cuts = tuple(replace(cut, task=self.task) for cut in cuts)
         weight, seed = choices["lambda_local"], choices["seed"]
         if not cuts:
             return (NetworkSpec(self.backbone(weight, seed, choices.get("bottleneck"))),)
@@ -252,6 +268,18 @@ SEARCH_PRESETS = {
         anchored=(False, True),
     ),
     "cifar10": _cifar10,
+    # Of series: how much is to be provided, by a network on the device and one in the cloud.
+    "series": SearchConfig(
+        dataset="cell_traffic",
+        task=("regression", "under=4", "penalty=0.5", "quantiles=0.1,0.5,0.9", "level=0.9"),
+        ddnn="series",
+        network=("tcn_small+tcn_large",),
+        lambda_local=ALONE,
+        input=("logits", "outputs_inputs"),
+        target=("expected_benefit",),
+        cost=("provisioning",),
+        anchored=(False, True),
+    ),
     # The paper's own networks, recipe and heads.
     "paper": replace(_cifar10, ddnn="paper", architecture=("paper_mlp",), loss=("bce",)),
 }

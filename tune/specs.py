@@ -1,11 +1,15 @@
 """What is trained: the networks and the head trials of a search."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from keras_ddnn.config.head import HeadConfig
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checks import require_count, require_positive
 from keras_ddnn.labels.sources import LABEL_SOURCES, fold_config
+from keras_ddnn.tasks.task import ACCURACY, COST
+
+CLASSES = ("classification",)  # the task that needs no words
 
 # The fields of SearchConfig that hold choices. "network" is one name or several, "at" one layer or
 # several; then come fields of DDNNConfig alone, and those of HeadConfig; "seed" is that of both.
@@ -52,6 +56,15 @@ class Training:
 DEFAULT_TRAINING = Training()
 
 
+def audc_of(metrics: Mapping[str, float]) -> float:
+    """Return the AUDC of the metrics of a trial, by which trials are ranked: higher is better.
+
+    Metrics have it, or where costs are told the mean cost, which is 1 less it; see `Measure`.
+    """
+    told = next(measure for measure in (ACCURACY, COST) if f"val_{measure.area}" in metrics)
+    return told.of_audc(metrics[f"val_{told.area}"])
+
+
 @dataclass(frozen=True)
 class Cut:
     """What a network is that is not the paper's, and where it is cut.
@@ -61,11 +74,13 @@ class Cut:
         at: Names of the layers whose outputs travel, with commas between them: an exit is put
             behind each. None for a network that is whole, one tier of a chain.
         recipe: Preset that was named for it; None for that of the search.
+        task: What its answers are, in the words of `SearchConfig.task`.
     """
 
     network: str
     at: str | None
     recipe: str | None = None
+    task: tuple[str, ...] = CLASSES
 
     def name(self) -> str:
         """Return the name as it was asked for."""

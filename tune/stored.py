@@ -58,7 +58,7 @@ class StoredNetwork:
     ) -> "StoredNetwork":
         """Return the stored backbone with all images, those of the test data too: for a report."""
         images = {name: getattr(splits, name).images for name in ("train", "val", "test")}
-        return cls(workspace, members, images, splits.num_classes)
+        return cls(workspace, members, images, len(splits.classes))
 
     @property
     def ddnn(self) -> DDNNConfig:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.evaluation.diagnose_command import DIAGNOSIS
 from keras_ddnn.evaluation.report import Report
 from keras_ddnn.files.notices import tell_result
+from keras_ddnn.tasks.task import ACCURACY, Measure
 from tune.failures import grouped
 
 console = Console()
@@ -31,12 +33,14 @@ def show(
         output: Folder of the search.
         recommended: What `tune.tradeoff.write` has said, and drawn, of several networks.
     """
-    facts = report.facts
+    facts, measure = report.facts, report.measure
     exits = facts["exits"]
-    right = ", ".join(f"{tier} {told['accuracy']:.2%}" for tier, told in exits.items())
+    told = partial(_told, measure)
+    each = ", ".join(f"{tier} {told(own[measure.name])}" for tier, own in exits.items())
+    what = "" if measure.higher_is_better else f", {measure.title}"
     console.print(
-        f"\n{facts['dataset']}, {facts['samples']:,} test samples: {right}, one of them "
-        f"{facts['either_correct']:.2%}"
+        f"\n{facts['dataset']}, {facts['samples']:,} test samples{what}: {each}, one of them "
+        f"{told(facts[measure.least])}"
     )
     if "splits" in facts:
         console.print(facts["splits"], markup=False)
@@ -53,15 +57,25 @@ def show(
         f"{payload['image_png'] or math.nan:,.0f} as PNG"
     )
     console.print(f"{payload['verdict']}\n")
-    _show_networks(results)
+    _show_networks(results, measure)
+    percent, unit = (100, " %") if measure.higher_is_better else (1, "")
+    digits = 2 if measure.higher_is_better else 4
+    area = "AUDC" if measure.higher_is_better else f"{measure.area} (lower is better)"
+    short = "acc" if measure.higher_is_better else measure.name
     # (heading, how a row of the report is written)
     columns = (
         ("rule", lambda row: row.rule),
-        ("AUDC %", lambda row: f"{100 * row.audc:.2f}"),
-        ("95%", lambda row: f"{100 * row.audc_low:.1f}–{100 * row.audc_high:.1f}"),
+        (f"{area}{unit}", lambda row: f"{percent * getattr(row, measure.area):.{digits}f}"),
+        (
+            "95%",
+            lambda row: "–".join(
+                f"{percent * getattr(row, f'{measure.area}_{end}'):.{digits - 1}f}"
+                for end in ("low", "high")
+            ),
+        ),
         ("APGR", lambda row: f"{row.apgr:.3f}"),
         ("local %", lambda row: f"{100 * row.realised_local_fraction:.1f}"),
-        ("acc %", lambda row: f"{100 * row.accuracy:.2f}"),
+        (f"{short}{unit}", lambda row: f"{percent * getattr(row, measure.name):.{digits}f}"),
         ("oracle %", lambda row: f"{100 * row.decision_accuracy:.1f}"),
         ("bytes", lambda row: f"{row.bytes_sent:,.0f}"),
         ("MACs", lambda row: _multiply_adds(row.multiply_adds, facts)),
@@ -72,9 +86,9 @@ def show(
         table.add_row(*(write(row) for _, write in columns))
     console.print(table)
     console.print(
-        "\n95%: of the AUDC, over samples; oracle %: decisions that are the oracle's; bytes: sent "
-        "on average over all samples; MACs: multiply-adds of the rule alone, [red]red[/red] where "
-        "dearer than the cloud"
+        f"\n95%: of the {area}, over samples; oracle %: decisions that are the oracle's; "
+        "bytes: sent on average over all samples; MACs: multiply-adds of the rule alone, "
+        "[red]red[/red] where dearer than the cloud"
     )
 
     _show_classes(report)
@@ -83,7 +97,8 @@ def show(
     status = results["status"].value_counts()
     console.print(", ".join(f"{count} trials {name}" for name, count in status.items()))
     drawn = ["tradeoff.png"] if recommended else []
-    written = ("results.csv", "curve.png", "plans.csv", "plans.png", *drawn, DIAGNOSIS)
+    said = [DIAGNOSIS] if (output / DIAGNOSIS).exists() else []
+    written = ("results.csv", "curve.png", "plans.csv", "plans.png", *drawn, *said)
     for name in (*written, "report", "artifact"):
         console.print(f"  {output / name}", soft_wrap=True)
     logs = output / "tensorboard"
@@ -127,12 +142,18 @@ def _show_classes(report: Report) -> None:
     )
 
 
-def _show_networks(results: pd.DataFrame) -> None:
+def _told(measure: Measure, value: float) -> str:
+    """Return a mean as people read it: an accuracy in percent, a cost as it is."""
+    return f"{value:.2%}" if measure.higher_is_better else f"{value:.4g}"
+
+
+def _show_networks(results: pd.DataFrame, measure: Measure = ACCURACY) -> None:
     """Compare the networks of a search that has several, with what an offloaded sample sends."""
     choices = ("network", "at", "lambda_local", "bottleneck", "seed")
     names = [name for name in choices if name in results]
     networks = results.drop_duplicates(names)
-    networks = networks.dropna(subset="val_cloud_accuracy") if len(networks) > 1 else ()
+    last = f"val_cloud_{measure.name}"
+    networks = networks.dropna(subset=last) if len(networks) > 1 else ()
     if len(networks) == 0:
         return
     # (heading, column, how it is written)
@@ -142,7 +163,10 @@ def _show_networks(results: pd.DataFrame) -> None:
         ("λ", "lambda_local", str),
         ("bottleneck", "bottleneck", str),
         ("seed", "seed", str),
-        *((tier, f"val_{tier}_accuracy", _share) for tier in _tiers(networks)),
+        *(
+            (tier, f"val_{tier}_{measure.name}", partial(_share, measure))
+            for tier in _tiers(networks, measure)
+        ),
         ("bytes", "val_bytes_sent", "{:,.0f}".format),
         ("codes, zlib", "val_bytes_codes_zlib", "{:,.0f}".format),
         ("image", "val_bytes_image", "{:,.0f}".format),
@@ -155,16 +179,17 @@ def _show_networks(results: pd.DataFrame) -> None:
     console.print(table, "")
 
 
-def _tiers(networks: pd.DataFrame) -> list[str]:
-    """Return the names of all tiers that a table has accuracies of, in order."""
-    found = (re.fullmatch(r"val_(local|tier\d+|cloud)_accuracy", name) for name in networks)
+def _tiers(networks: pd.DataFrame, measure: Measure) -> list[str]:
+    """Return the names of all tiers that a table has means of, in order."""
+    column = rf"val_(local|tier\d+|cloud)_{measure.name}"
+    found = (re.fullmatch(column, name) for name in networks)
     names = [name[1] for name in found if name]
     return sorted(names, key=tier_names(len(names)).index)
 
 
-def _share(value: float) -> str:
-    """Return a share in percent; "–" where a network has no such tier."""
-    return "–" if value != value else f"{value:.2%}"
+def _share(measure: Measure, value: float) -> str:
+    """Return a mean as `_told` does; "–" where a network has no such tier."""
+    return "–" if value != value else _told(measure, value)
 
 
 def _name(name: str | float | None) -> str:

@@ -57,7 +57,7 @@ def _points(
     for trial in ranked:
         best.setdefault(trial.members, trial)
     plain = [part for trial in best.values() for part in _architecture(trial)]
-    costs = measure_networks(splits.train.images.shape[1:], splits.num_classes, plain)
+    costs = measure_networks(splits.train.images.shape[1:], len(splits.classes), plain)
     points = []
     for members, trial in best.items():
         device, *others = (work for part in _architecture(trial) for work in costs[part].tiers)

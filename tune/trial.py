@@ -11,12 +11,15 @@ from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.gates import two_ends
 from keras_ddnn.rules.confidence import Gate, untrained_rules
 from tune.space import SearchConfig
-from tune.specs import Trial
+from tune.specs import Trial, audc_of
 from tune.stored import StoredNetwork
 from tune.workspace import Workspace
 
 if TYPE_CHECKING:
     from keras_ddnn.heads.fit import HeadRule
+
+RANKED_BY = "val_audc"  # what Tune is told of every trial; higher is better
+GAINS_OVER = ("entropy", "margin", "width")  # confidence rules
 
 
 def head_trials(
@@ -46,7 +49,8 @@ def head_trials(
     records = workspace.records
     recorded = {key: record for key in trials if (record := records.read(key))}
     if recorded.keys() == trials.keys():  # optuna may ask for the same trial twice
-        tune.report(next(iter(recorded.values()))["metrics"])
+        metrics = next(iter(recorded.values()))["metrics"]
+        tune.report(metrics | {RANKED_BY: audc_of(metrics)})
         return
 
     import_tensorflow()
@@ -96,7 +100,8 @@ def head_trials(
         )
     if error:
         raise error
-    tune.report(max(measured.values(), key=lambda metrics: metrics["val_audc"]))
+    best = max(measured.values(), key=audc_of)
+    tune.report(best | {RANKED_BY: audc_of(best)})
 
 
 def asked_trials(config: dict, stacks: list[list[Trial]], search: SearchConfig) -> list[Trial]:
@@ -121,16 +126,18 @@ def _measure(
 
 def _compared(rules: Mapping[str, "HeadRule"], bank: Bank, target_fraction: float) -> dict:
     """Return the metrics of heads of the device that have the same gates behind them."""
-    all_rules = {**rules, **untrained_rules()}
-    table = compare_rules(all_rules, bank, bank, target_fraction)[0].set_index("rule")
+    measure, plain = bank.task.measure, untrained_rules(bank.edge)
+    table = compare_rules({**rules, **plain}, bank, bank, target_fraction)[0].set_index("rule")
+    told = (measure.area, "apgr", measure.name, "decision_accuracy")
+    better, area = 1 if measure.higher_is_better else -1, table[measure.area]
     return {
         key: {
-            "val_audc": float(table.loc[key, "audc"]),
-            "val_apgr": float(table.loc[key, "apgr"]),
-            "val_accuracy": float(table.loc[key, "accuracy"]),
-            "val_decision_accuracy": float(table.loc[key, "decision_accuracy"]),
-            "val_gain_over_entropy": float(table.loc[key, "audc"] - table.loc["entropy", "audc"]),
-            "val_gain_over_margin": float(table.loc[key, "audc"] - table.loc["margin", "audc"]),
+            **{f"val_{name}": float(table.loc[key, name]) for name in told},
+            **{
+                f"val_gain_over_{name}": float(better * (area[key] - area[name]))
+                for name in GAINS_OVER
+                if name in plain
+            },
             "score_threshold": float(table.loc[key, "score_threshold"]),
             "head_multiply_adds": head.multiply_adds,
             "epochs_run": len(head.history["loss"]),

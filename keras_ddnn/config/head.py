@@ -109,11 +109,14 @@ class HeadConfig:
     def of_task(cls, task: Task) -> "HeadConfig":
         """Return the default head of a task: of plain classes that of no arguments.
 
-        Where another cost counts, it learns what a sample gains of that from the outputs alone.
+        Where another cost counts, it learns from the outputs alone what a sample gains of that: as
+        the cloud expects it, if its outputs are quantiles.
         """
         if task.benefit_cost == cls.cost:
             return cls()
-        return cls(input="logits", target="benefit", cost=task.benefit_cost)
+        targets = ("expected_benefit", "benefit")
+        target = next(name for name in targets if task.gives.issuperset(TARGETS[name].needs))
+        return cls(input="logits", target=target, cost=task.benefit_cost)
 
     def require_fits(self, tier: TierOutputs) -> None:
         """Raise ValueError, in one line, unless a tier has what the head reads and learns.

@@ -29,6 +29,8 @@ PRESETS = {
     "modern_long": replace(_muon, epochs=64),
     # For the embedded cluttered_digits, whose classes a mirror image would confuse.
     "quickstart": replace(_one_cycle, epochs=5, batch_size=128, augmentation="crop"),
+    # Networks of windows of series, which no augmentation fits.
+    "series": replace(_one_cycle, epochs=20),
 }
 
 

@@ -10,8 +10,9 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.gate_costs import share_paid
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import TrainedNetwork
-from keras_ddnn.rules.confidence import Gate, MaxProb, OffloadRule
+from keras_ddnn.rules.confidence import Gate, MaxProb, OffloadRule, Random, Width
 from keras_ddnn.rules.plans import ScoredChain
+from keras_ddnn.tasks.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,8 @@ def fit_gates(
             samples, `val_bank`, choose thresholds.
         prices: What it adds to reach each tier; see `ScoredChain`.
         budget: Mean price of a sample.
-        start: The rule of gates that are not learned yet; `MaxProb()` by default.
+        start: The rule of gates that are not learned yet; by default `MaxProb()` of classes,
+            `Width()` of quantiles, and `Random()` of a number alone.
 
     Returns:
         One gate for each tier but the last, the first tier's first: the first rule and threshold of
@@ -121,7 +123,7 @@ def fit_gates(
             "Banks(bank, val_bank), two halves of the validation samples if there are no others"
         )
     names = [*network.bank.tiers][:-1]
-    rules: list[OffloadRule] = [start or MaxProb()] * len(names)
+    rules: list[OffloadRule] = [start or _first_rule(network.val_bank.task)] * len(names)
     # It raises before anything is learned.
     gates = choose_gates(network.val_bank, rules, prices, budget)
     for place, name in reversed([*enumerate(names)]):
@@ -129,6 +131,11 @@ def fit_gates(
         rules[place] = fit(GateOfNetwork(network, name, behind))
         gates = choose_gates(network.val_bank, rules, prices, budget)
     return gates
+
+
+def _first_rule(task: Task) -> OffloadRule:
+    rules = MaxProb(), Width(), Random()
+    return next(rule for rule in rules if task.gives.issuperset(rule.needs))
 
 
 def choose_gates(

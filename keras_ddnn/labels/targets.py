@@ -76,6 +76,14 @@ def _distilled(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
     return np.stack([probabilities[rows, a] for a in answers], axis=1).astype(np.float32)
 
 
+def _expected(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
+    *_, cloud = bank.tiers.values()
+    known, task = cloud.require("quantiles", "the target 'expected_benefit'"), bank.task
+    measure = task.bounded_cost if cost == task.reported else task.costs[cost]
+    each = (measure(bank.edge.outputs, y) - measure(cloud.outputs, y) for y in known.points.T)
+    return (sum(each) / known.points.shape[1])[:, None].astype(np.float32)
+
+
 def _only(outputs: np.ndarray, xp: ModuleType = np) -> np.ndarray:
     return outputs[:, 0]
 
@@ -94,6 +102,11 @@ TARGETS = {
     "hard": Target(_hard, _only, 1, ("bce", "weighted_bce", "focal"), ("cost", "local_fraction")),
     # B_k itself; its expectation is the right score at every L0.
     "benefit": Target(_benefit, _only, 1, ("mse", "huber"), ("cost",)),
+    # B_k as the cloud expects it by its own quantiles. It needs no truth, whose noise is most of
+    # B_k, and so it teaches from samples that trained the networks, too.
+    "expected_benefit": Target(
+        _expected, _only, 1, ("mse", "huber"), ("cost",), needs=("quantiles",)
+    ),
     # P(local right) and P(cloud right); offloading is right iff their difference exceeds its price.
     "correctness": Target(_correctness, _difference, 2, ("bce", "focal"), needs=("probabilities",)),
     # The same two as the cloud sees them: its probabilities of either answer, which say by how much

@@ -4,11 +4,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.data.splits import InputType
+from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.folding import fold, twin
 from keras_ddnn.networks.layers import SimulatedQuantisation
@@ -154,6 +156,14 @@ class Cascade:
             on_device = {layer.name for layer in self.tiers[0].model.layers}
             self._folded[weights] = replace(self, model=fold(self.model, on_device))
         return self._folded[weights]
+
+    def blank_device(self) -> TierOutputs:
+        """Return what the device knows of two samples, all of it zeros: to try heads on."""
+        first = self.tiers[0].model.output
+        shapes = first["features"].shape[1:], self.reads.shape
+        features, inputs = (np.zeros((2, *(size or 1 for size in shape))) for shape in shapes)
+        columns = next(iter(self.model.output.values())).shape[-1]
+        return TierOutputs(np.zeros((2, columns)), features, inputs, task=self.task)
 
     def copy(self) -> "Cascade":
         """Return a cascade of the same weights and of layers of its own."""

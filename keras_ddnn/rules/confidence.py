@@ -227,6 +227,7 @@ class Patience(OffloadRule):
     """
 
     fits_graph = False
+    needs = ("probabilities",)
 
     def score(self, edge):
         """Return minus the number of tiers right before this one that gave its answer, (n,)."""

@@ -28,6 +28,15 @@ def logits(edge: TierOutputs) -> np.ndarray:
     return edge.outputs
 
 
+def outputs_inputs(edge: TierOutputs) -> np.ndarray:
+    """Return the outputs and all that the device reads, float32 (n, d): of windows, and of tables.
+
+    A dense head takes it; of images it would be large.
+    """
+    read = edge.xp.asarray(whole(edge.require("inputs", "the head input 'outputs_inputs'")))
+    return _columns(edge, edge.outputs, edge.xp.reshape(read, (-1, prod(read.shape[1:]))))
+
+
 def logits_plus(edge: TierOutputs) -> np.ndarray:
     """Return logits, normalised entropy and top-2 gap, float32 (n, num_classes + 2)."""
     known = edge.require("probabilities", "the head input 'logits_plus'")
@@ -86,6 +95,7 @@ HEAD_INPUTS = {
     "features": features,
     "image": image,
     "logits": logits,
+    "outputs_inputs": outputs_inputs,
     "logits_plus": logits_plus,
     "logits_rich": logits_rich,
     "logits_features": logits_features,
@@ -93,3 +103,6 @@ HEAD_INPUTS = {
 
 # Those a convolution can read; the others are vectors.
 MAP_INPUTS = ("features", "image")
+
+# Those that only the device has, and no tier behind it.
+DEVICE_INPUTS = ("image", "outputs_inputs")

@@ -1,11 +1,13 @@
 """The tasks that files name, and the names of all their costs."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from keras_ddnn.files.checks import require_choice
+from keras_ddnn.files.checks import expect, require_choice
 from keras_ddnn.tasks import regression
 from keras_ddnn.tasks.classification import CLASSIFICATION, COSTS
 from keras_ddnn.tasks.prices import PricedClasses
@@ -44,6 +46,32 @@ def task_from_json(content: Mapping[str, Any]) -> Task:
         return TASKS[name](**content["config"])
     except (TypeError, ValueError) as error:  # TypeError of arguments that it does not have
         raise ValueError(f"task {name!r}: {error}") from None
+
+
+def task_from_words(words: Sequence[str]) -> Task:
+    """Return the task that a person has named on a command line or in a file of a search.
+
+    Args:
+        words: Its name, then arguments of it: ("regression", "under=4", "quantiles=0.1,0.5,0.9").
+
+    Raises:
+        ValueError: In one line, if the task is unknown, a word is none of these, or as the task.
+    """
+    name, *given = words
+    config: dict[str, Any] = {}
+    for word in given:
+        field, _, text = word.partition("=")
+        expect(bool(text), f"task {name!r}", "arguments as FIELD=VALUE", repr(word))
+        config[field] = _value(text)
+    return task_from_json({"name": name, "config": config})
+
+
+def _value(text: str) -> Any:
+    """Return what a text stands for: JSON, numbers with commas between them, or itself."""
+    for content in (text, f"[{text}]"):
+        with suppress(ValueError):
+            return json.loads(content)
+    return text
 
 
 def task_of(manifest: Mapping[str, Any]) -> Task:

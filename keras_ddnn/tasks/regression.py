@@ -226,7 +226,7 @@ class Regression:
         self, outputs: np.ndarray, xp: ModuleType, precision: str
     ) -> QuantileDistribution:
         """Return the quantiles of outputs (n, q)."""
-        return QuantileDistribution(outputs, xp, precision, self._place)
+        return QuantileDistribution(outputs, xp, precision, self._place, self.quantiles)
 
     def checked(
         self, outputs: Mapping[str, Any], targets: Any

@@ -1,18 +1,22 @@
 """Series as samples: a window of the past, and the number that comes after it; split by time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from keras_ddnn.data.rows.computed import Computed
+from keras_ddnn.data.rows.fingerprint import fingerprint
 from keras_ddnn.data.rows.view import Rows
 from keras_ddnn.data.series.series import Series
 from keras_ddnn.data.splits import Split
 from keras_ddnn.files.checks import expect, require_count, require_fraction
+from keras_ddnn.tasks.arrays import Numbers
 
 DAY = 24 * 60 * 60  # seconds
 WEEK = 7 * DAY
+PARTS = ("train", "val", "test")
 SHARES = (0.6, 0.2, 0.2)  # of the steps: training, validation, test
 
 
@@ -31,6 +35,7 @@ class SeriesSplits:
         names: Of the s series.
         length: Steps of a window.
         horizon: Steps from the last one of a window to its target.
+        classes: What reads the targets; None before `read_by`.
     """
 
     name: str
@@ -41,13 +46,29 @@ class SeriesSplits:
     names: tuple[str, ...]
     length: int
     horizon: int
+    classes: Numbers | None = None
 
-    reading = None  # as of `Splits`: no files of images
+    reading = drawn_by = None  # as of `Splits`: no files of images, and nothing is drawn
 
     def require_measurable(self) -> None:
         """Raise ValueError unless `val` and `test` have the two windows that intervals need."""
         for what, split in (("val", self.val), ("test", self.test)):
             expect(len(split) > 1, what, "at least two windows to measure by", len(split))
+
+    def read_by(self, reader: Numbers) -> "SeriesSplits":
+        """Return the same data as those of a task, with its `target_reader`."""
+        parts = {part: replace(getattr(self, part), classes=reader) for part in PARTS}
+        return replace(self, classes=reader, **parts)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the outputs, as of `Splits`; none before `read_by`."""
+        return () if self.classes is None else self.classes.names
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hex, of every array's shape, dtype and contents."""
+        splits = (getattr(self, part) for part in PARTS)
+        return fingerprint([array for s in splits for array in (s.images, s.labels)])
 
     def series_of(self, rows: np.ndarray) -> np.ndarray:
         """Return which series the samples of a part belong to: int (n,) in 0..s-1."""
@@ -83,7 +104,7 @@ def split_by_time(
     expect(whole, "shares of the steps", "three whose sum is 1", tuple(shares))
     steps, parts = len(series), {}
     ends = [0, *(round(steps * share) for share in np.cumsum(shares))]
-    for part, first, end in zip(("train", "val", "test"), ends, ends[1:]):
+    for part, first, end in zip(PARTS, ends, ends[1:]):
         needed = length + horizon
         wanted = f"{needed} steps or more, a window and its horizon"
         expect(end - first >= needed, f"{part} steps of {name}", wanted, end - first)
@@ -96,10 +117,8 @@ def split_by_time(
         "a mean above 0 over the training steps, by which it is divided",
         f"{scale.min():g}",
     )
-    splits = {part: _windows(each, scale, length, horizon) for part, each in parts.items()}
-    return SeriesSplits(
-        name, **splits, scale=scale, names=series.names, length=length, horizon=horizon
-    )
+    train, val, test = (_windows(parts[part], scale, length, horizon) for part in PARTS)
+    return SeriesSplits(name, train, val, test, scale, series.names, length, horizon)
 
 
 def _windows(series: Series, scale: np.ndarray, length: int, horizon: int) -> Split:
@@ -110,15 +129,23 @@ def _windows(series: Series, scale: np.ndarray, length: int, horizon: int) -> Sp
     ends = np.arange(length, len(series) - horizon + 1)  # one past the last step of a window
     n = len(ends) * count
 
-    def make(rows: slice | np.ndarray) -> np.ndarray:
-        places, which = np.divmod(np.arange(n)[rows], count)
-        steps = places[:, None] + np.arange(length)
-        window = values[steps, which[:, None]][..., None]
-        return np.concatenate([window, clock[steps]], axis=2)
-
+    make = partial(_window_rows, values, clock, length, n)
     inputs = Rows(Computed((n, length, 1 + clock.shape[1]), np.float32, make))
     targets = (series.values / scale)[ends + horizon - 1].ravel()
     return Split(inputs, targets, gap=(length + horizon) * count)
+
+
+def _window_rows(
+    values: np.ndarray, clock: np.ndarray, length: int, n: int, rows: slice | np.ndarray
+) -> np.ndarray:
+    """Return rows of the n windows of values (t, s), with the clock (t, c) beside.
+
+    Not inside `_windows`: a search hands its data to other processes.
+    """
+    places, which = np.divmod(np.arange(n)[rows], values.shape[1])
+    steps = places[:, None] + np.arange(length)
+    window = values[steps, which[:, None]][..., None]
+    return np.concatenate([window, clock[steps]], axis=2)
 
 
 def _clock(series: Series) -> np.ndarray:
