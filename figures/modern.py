@@ -1,5 +1,7 @@
 """What networks of today reach: accuracy against the device's multiply-adds, and bytes sent."""
 
+from pathlib import Path
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,6 +9,9 @@ from matplotlib.figure import Figure
 from figures.style import label, new_figure
 
 COLOURS = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+# Pairs whose accuracy is drawn along the share kept local → colours.
+SHARES = {"modern_small+modern_large": "#0072B2", "modern_tiny+modern_large": "#D55E00"}
+PAPER, PAPER_RULE = "cifar10_search/report/curves.csv", "logits_plus"
 SHOWN = (0.0, 0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel, from the cloud alone
 
 
@@ -30,6 +35,36 @@ def draw(table: pd.DataFrame) -> Figure:
     marks = right.get_legend_handles_labels()
     figure.legend(*marks, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     return figure
+
+
+def draw_shares(folder: Path) -> Figure:
+    """Draw the `accuracies.csv` of `tune.modern`, and the best of the paper's network beside it.
+
+    Args:
+        folder: Of the results; the paper's network is read from the search beside it, if it is
+            there.
+    """
+    table = pd.read_csv(folder / "accuracies.csv")
+    figure = new_figure(7.0, 4.4)
+    axes = figure.subplots()
+    for name in SHARES:
+        rows = table[table["pair"] == name]
+        if len(rows):
+            x, y = 100 * rows["local_fraction"], rows["accuracy"]
+            axes.plot(x, y, c=SHARES[name], lw=2, label=_words(name))
+    if (beside := folder.parent / PAPER).exists():
+        rows = pd.read_csv(beside)
+        x, y = 100 * rows["local_fraction"], 100 * rows[PAPER_RULE]
+        axes.plot(x, y, c="#999999", lw=2, label="the paper's network, by its best head")
+    label(axes, "samples kept local (%)", "accuracy (%), test data")
+    axes.legend(frameon=False, fontsize=10, loc="lower left")
+    axes.margins(x=0.01)
+    return figure
+
+
+def _words(pair: str) -> str:
+    device, cloud = (name.removeprefix("modern_") for name in pair.split("+"))
+    return f"{device} device, {cloud} cloud"
 
 
 def _line(

@@ -10,7 +10,7 @@ from importlib import import_module
 
 from keras_ddnn.files.extras import extras_named
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> file
 _FILE_OF = {

@@ -111,5 +111,5 @@ def test_a_network_by_its_name_is_cut_for_the_task_that_is_given():
 
 
 def test_a_search_of_a_series_says_what_to_use_before_anything_is_read():
-    with pytest.raises(ValueError, match="a search is of classes; received the series 'cell_traf"):
+    with pytest.raises(ValueError, match="series 'cell_traffic': pass --task regression"):
         load_data(SearchConfig(dataset="cell_traffic"))

@@ -23,7 +23,7 @@ NETWORKS = {
     "55c475d718f7c9e1": NetworkSpec(PLAIN),
     "816eb5cd03eec0dc": NetworkSpec(OTHER),
     "6e939522f6c1cfda": NetworkSpec(PLAIN).of_fold(1),
-    "b60fdefc8960102e": NetworkSpec(PLAIN, along=HeadConfig(depth=2)),
+    "b60fdefc8960102e": NetworkSpec(PLAIN, along=HeadConfig(depth=2, target="distilled")),
 }
 SEARCH = SearchConfig(bottleneck=(None, 4), depth=(1, 2))
 # Those of its trials, in the order of its grid.

@@ -32,7 +32,8 @@ def table(tmp_path_factory):
 
 
 def searched(table, *options):
-    given = ["--preset", "series", "--dataset", str(table), "--epochs", "1", *options]
+    given = ["--preset", "series", "--dataset", str(table), "--epochs", "1", "--depth", "1"]
+    given += ["--loss", "mse", *options]
     return _search_config(_parser().parse_args(given))
 
 

@@ -18,7 +18,7 @@ from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import FOLDS
 from tune.modern_cases import CASES, USUAL
 from tune.modern_outputs import LABELS, OUTPUTS, PARTS, Pair, name_of, seeds_of
-from tune.modern_tables import Scored, certificates, gaps, pareto, points, table
+from tune.modern_tables import Scored, accuracies, certificates, gaps, pareto, points, table
 from tune.modern_training import RECIPES, Job, output_file, train_network, write_arrays
 from tune.study import run_study, study_parser
 
@@ -39,7 +39,13 @@ WORLDS = (
     ("modern_tiny-noise", "modern_small-noise"),
     ("modern_tiny-shift", "modern_small-shift"),
 )
-TABLES = {"table": table, "points": points, "gaps": gaps, "certificates": certificates}
+TABLES = {
+    "table": table,
+    "points": points,
+    "gaps": gaps,
+    "certificates": certificates,
+    "accuracies": accuracies,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -196,6 +196,17 @@ def certificates(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def accuracies(name: str, seeds: Sequence[Scored], rule: str = DEFAULT) -> pd.DataFrame:
+    """Return a row a local fraction: the mean accuracy over seeds, in percent."""
+    curves = [scored.curve(rule) for scored in seeds]
+    rows = [
+        {"pair": name, "rule": rule, "seeds": len(seeds), "local_fraction": fraction}
+        | {"accuracy": 100 * float(np.mean([curve.at(fraction) for curve in curves]))}
+        for fraction in np.linspace(0.0, 1.0, 101)
+    ]
+    return pd.DataFrame(rows)
+
+
 def pareto(pairs: Mapping[str, Sequence[Scored]], rule: str = DEFAULT) -> pd.DataFrame:
     """Return what each pair reaches at several local fractions, and what that takes.
 

@@ -125,9 +125,13 @@ class HeadConfig:
             tier: Any samples of it.
         """
         require_choice("cost of a head", self.cost, tier.task.costs)
+        self.require_target(tier)
+        HEAD_INPUTS[self.input](tier)
+
+    def require_target(self, tier: TierOutputs) -> None:
+        """Raise ValueError, in one line, unless a tier has what the target is made of."""
         for need in TARGETS[self.first_target].needs:
             tier.require(need, f"the target {self.first_target!r}")
-        HEAD_INPUTS[self.input](tier)
 
     def stack_key(self) -> tuple | None:
         """Return what heads that `fit_heads` trains together agree on; None if trained alone."""

@@ -174,7 +174,7 @@ def settled(config: HeadConfig, backbone: TrainedNetwork) -> HeadConfig:
     """Return a configuration with the precision of this machine, and the target that is learned."""
     target = config.target
     if target is None and backbone.val_bank is not None:
-        config.require_fits(backbone.val_bank.edge)
+        config.require_target(backbone.val_bank.edge)
         target = choose_target(backbone.val_bank)
     return replace(config, precision=resolve_precision(config.precision), target=target)
 
