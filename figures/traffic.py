@@ -42,8 +42,8 @@ def draw(curves: pd.DataFrame, table: pd.DataFrame) -> Figure:
         style = {"c": COLOURS.get(rule, colour(rule)), "ls": dash(rule), "lw": 1.8}
         left.plot(100 * curves["local_fraction"], shown, label=NAMES.get(rule, rule), **style)
     left.axhline(0.0, c="#BBBBBB", lw=1)
-    highest = 100 * (curves[rules].iloc[-1].max() - 1.0)
-    left.set_ylim(-0.6 * highest, 1.1 * highest)
+    seen = 100 * (curves[[rule for rule in rules if rule != "oracle"]] - 1.0)
+    left.set_ylim(1.1 * min(seen.min().min(), 0.0), 1.1 * seen.max().max())
     label(left, "decisions that stay local (%)", "mean cost above the cloud's (%)")
     lowest = 100 * (curves["oracle"].min() - 1.0)
     left.set_title(f"lower is better; the oracle goes down to {lowest:.0f}%", fontsize=11)
