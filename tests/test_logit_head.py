@@ -1,6 +1,7 @@
 """A learned rule on logits alone, and the small file that keeps a rule."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from keras_ddnn.labels.logit_head import LogitHead, choose_target
 from keras_ddnn.labels.rule_file import LOGIT_RULES, SavedRule, load_rule
 from keras_ddnn.rules.calibration import for_accuracy_drop, for_local_fraction
 from keras_ddnn.rules.confidence import RULES, OffloadRule, Random, untrained_rules
+from keras_ddnn.tasks.prices import PricedClasses
 
 UNSURE = [0.4, 0.3, 0.3]
 
@@ -108,6 +110,18 @@ class TestALogitHead:
         assert LogitHead.fit(bank).target == "distilled"
         assert choose_target(bank) == "distilled"
         assert choose_target(sure_and_wrong(9)) == "distilled"  # too few to be told
+
+    def test_the_task_says_whether_answers_are_right_and_not_the_samples_at_hand(self):
+        bank = sure_and_wrong(300)
+        # A mistake of class 1, which is not here, would cost 10.
+        priced = replace(bank, task=PricedClasses([[0, 1, 1], [10, 0, 10], [1, 1, 0]]))
+        assert {*np.unique(priced.costs())} == {0.0, 1.0}
+        assert LogitHead.fit(priced).target == choose_target(priced) == "distilled"
+
+    def test_refused_samples_are_no_class_to_learn_from(self):
+        refusing = PricedClasses.with_refusal(1 - np.eye(3), 0.3)
+        with pytest.raises(ValueError, match=r"refused: take HeadConfig.of_task"):
+            LogitHead.fit(replace(misleading(60), task=refusing))
 
     def test_comes_out_the_same_twice(self, head):
         assert LogitHead.fit(misleading(600)).get_config() == head.get_config()

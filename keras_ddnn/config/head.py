@@ -32,7 +32,7 @@ class HeadConfig:
         depth: 1 to 4. Of an MLP on a vector, the first so many of the widths 256, 128, 64, 32; on a
             map, so many dense layers of 128; of "conv", the convolutions a block.
         target: A key of `TARGETS`, what is learned; by default that of `PROBABILITY_TARGETS` which
-            a `LogitHead` of the validation samples chooses.
+            a `LogitHead` of the validation samples chooses, where answers are right or wrong.
         loss: A key of `LOSSES` that fits the target; the target's first by default.
         cost: A cost of the task, whose benefit is learned; one of `COST_NAMES`.
         labels: A key of `LABEL_SOURCES`, which label the training samples.
@@ -78,7 +78,10 @@ class HeadConfig:
         if self.loss is None:
             object.__setattr__(self, "loss", losses[0])
         require_choice("head loss", self.loss, LOSSES)
-        require_choice(f"loss of the target {self.first_target!r}", self.loss, losses)
+        taught = (
+            "a head that names no target" if self.target is None else f"the target {self.target!r}"
+        )
+        require_choice(f"loss of {taught}", self.loss, losses)
         require_choice("cost", self.cost, COST_NAMES)
         require_choice("label source", self.labels, LABEL_SOURCES)
         require_choice("precision", self.precision, get_args(Precision))

@@ -126,15 +126,6 @@ def share_paid(prices: Sequence[float], sent_on: Sequence[np.ndarray]) -> np.nda
     return np.asarray(prices) @ arrived / total if total else np.ones(arrived.shape[1])
 
 
-def are_right_or_wrong(samples: CostsAtGate) -> bool:
-    """Return whether all answers of n samples cost 0 or 1, as those that are right or wrong."""
-    return not _between(np.stack([samples.stay, samples.go])).any()
-
-
-def _between(costs: np.ndarray) -> np.ndarray:
-    return (costs != 0) & (costs != 1)
-
-
 def right_answers(samples: CostsAtGate, reader: str) -> tuple[np.ndarray, np.ndarray]:
     """Return whether the local and the cloud's answers are right, bool (n,) each.
 
@@ -146,7 +137,7 @@ def right_answers(samples: CostsAtGate, reader: str) -> tuple[np.ndarray, np.nda
         ValueError: If a cost is neither 0 nor 1: answers are then not right or wrong.
     """
     costs = np.stack([samples.stay, samples.go])
-    between = _between(costs)
+    between = (costs != 0) & (costs != 1)
     if between.any():
         raise ValueError(
             f"{reader} needs answers that are right or wrong, which cost 0 or 1; received a cost "

@@ -93,7 +93,7 @@ class TierOutputs:
             given = ", ".join(sorted(self.task.gives))
             raise ValueError(
                 f"{reader} needs {name}; received outputs of the task {self.task.name!r}, which "
-                f"give {given}: take one that needs no {name}"
+                f"give {given}: take one that needs no {name}, of heads HeadConfig.of_task(task)"
             )
         array = getattr(self, name)
         if array is None:

@@ -173,7 +173,7 @@ def fit_head(
 def settled(config: HeadConfig, backbone: TrainedNetwork) -> HeadConfig:
     """Return a configuration with the precision of this machine, and the target that is learned."""
     target = config.target
-    if target is None and backbone.val_bank is not None:
+    if target is None and backbone.val_bank:
         config.require_target(backbone.val_bank.edge)
         target = choose_target(backbone.val_bank)
     return replace(config, precision=resolve_precision(config.precision), target=target)
@@ -201,7 +201,7 @@ def head_materials(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> l
 
     The inputs are made once and shared: features of augmented views take more than a gigabyte.
     """
-    if backbone.val_bank is None:
+    if not backbone.val_bank:  # none, or one of no samples
         raise ValueError("a head needs validation samples; received a DDNN fitted without any")
     # Before it trains any fold.
     require_samples([configs[0].labels], backbone.bank.strata)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from keras_ddnn.data.bank import Bank
-from keras_ddnn.data.gate_costs import are_right_or_wrong
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.evaluation.blend import Anchor, AnchoredRule, surely_best
 from keras_ddnn.files.checks import require_choice
@@ -106,7 +105,9 @@ class LogitHead(AnchoredRule):
                 "samples, or take a rule that needs no training"
             )
         if target is None:
-            targets = PROBABILITY_TARGETS if are_right_or_wrong(bank) else PROBABILITY_TARGETS[:1]
+            # Of the task, not of these samples: others may cost what these happen not to.
+            told = bank.task.measure.higher_is_better  # answers are right or wrong
+            targets = PROBABILITY_TARGETS if told else PROBABILITY_TARGETS[:1]
         else:
             targets = (target,)
         held_out = [cls._held_out(bank, input, each, seed) for each in targets]

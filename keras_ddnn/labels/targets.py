@@ -72,7 +72,12 @@ def _correctness(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
 
 def _distilled(bank: Bank, cost: str, local_fraction: float) -> np.ndarray:
     rows, probabilities = np.arange(len(bank)), bank.cloud_probabilities
-    answers = map(bank.task.answers, (bank.edge.outputs, bank.cloud_logits))
+    answers = [bank.task.answers(outputs) for outputs in (bank.edge.outputs, bank.cloud_logits)]
+    if max(each.max(initial=0) for each in answers) >= probabilities.shape[1]:
+        raise ValueError(
+            "the target 'distilled' needs answers that are classes; received samples that are "
+            "refused: take HeadConfig.of_task(task), which learns what answers cost"
+        )
     return np.stack([probabilities[rows, a] for a in answers], axis=1).astype(np.float32)
 
 
