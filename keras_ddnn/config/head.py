@@ -78,9 +78,8 @@ class HeadConfig:
         if self.loss is None:
             object.__setattr__(self, "loss", losses[0])
         require_choice("head loss", self.loss, LOSSES)
-        taught = (
-            "a head that names no target" if self.target is None else f"the target {self.target!r}"
-        )
+        named = f"the target {self.target!r}"
+        taught = "a head that names no target" if self.target is None else named
         require_choice(f"loss of {taught}", self.loss, losses)
         require_choice("cost", self.cost, COST_NAMES)
         require_choice("label source", self.labels, LABEL_SOURCES)

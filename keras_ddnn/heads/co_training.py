@@ -23,8 +23,8 @@ class CoTrainedHead(keras.callbacks.Callback):
 
     Args:
         train, val: `Split`s.
-        config: A `HeadConfig`, whose labels are "final_epoch" and whose epochs do not count. Without
-            a target it learns what the cloud's probabilities say, in every epoch.
+        config: A `HeadConfig`, whose labels are "final_epoch" and whose epochs do not count.
+            Without a target it learns what the cloud's probabilities say, in every epoch.
         start: First epoch of the DDNN, counted from 0, after which the head is trained.
 
     Attributes:
