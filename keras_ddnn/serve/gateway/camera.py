@@ -2,7 +2,6 @@
 
 import json
 import time
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from urllib.parse import quote
 import numpy as np
 
 from keras_ddnn.serve.protocol.causes import failure, refusal
-from keras_ddnn.serve.protocol.connection import Connection, Pool
-from keras_ddnn.serve.protocol.link import authorization, read_url
-from keras_ddnn.serve.protocol.sockets import Host, tls_context
+from keras_ddnn.serve.protocol.connection import Pool
+from keras_ddnn.serve.protocol.link import line_to
 from keras_ddnn.serve.protocol.wire import Tensor, encode
 
 FRAME = "frame"  # the name of the tensor
@@ -27,7 +25,8 @@ class Camera:
     Args:
         url: "http://host:port" or "https://host:port" of the gateway.
         camera: Number of this camera, from 0.
-        token: Bearer token of the gateway.
+        token: Bearer token of the gateway. It is said once, in the log, if it travels unencrypted
+            to another machine.
         ca: A PEM file; the gateway's certificate must be signed by one of these alone.
 
     Raises:
@@ -42,11 +41,9 @@ class Camera:
         token: str | None = None,
         ca: Path | str | None = None,
     ):
-        parts = read_url(url)
-        self._path, self._number = parts.path, camera
-        self._headers = authorization(token)
-        context = tls_context(ca) if parts.secure else None
-        self._pool = Pool(partial(Connection, Host(parts.host, parts.port), context), 1)
+        line = line_to(url, token, ca)
+        self._path, self._headers, self._number = line.path, line.headers, camera
+        self._pool = Pool(line.connection, 1)
 
     def send(self, sample: str, frame: np.ndarray, *, deadline_s: float = 1.0) -> dict[str, Any]:
         """Send a frame and wait for the answer.
