@@ -689,8 +689,13 @@ def run_command(monkeypatch, capsys):
 
 
 def test_the_command_refuses_in_one_line_before_it_serves(run_command, artifact, tmp_path):
-    assert "gather_ms must be positive; received 0" in run_command(artifact, "--gather-ms", 0)
-    assert "max_open must be a positive" in run_command(artifact, "--max-open", 0)
+    for option, expected in {
+        "--gather-ms": "a number above 0",
+        "--keep-ms": "a number above 0",
+        "--max-open": "an integer above 0",
+    }.items():
+        said = run_command(artifact, option, 0)
+        assert f"argument {option}: expected {expected}; received '0'" in said
     assert "expected --token-file" in run_command(artifact, "--host", "0.0.0.0")
     assert "none" in run_command(tmp_path / "none")
     with FaultServer("wrong_token") as cloud:
