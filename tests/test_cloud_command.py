@@ -88,6 +88,11 @@ def test_a_number_out_of_range_is_one_line(run_command, arguments, why):
     assert why in run_command("--port", 0, *arguments)
 
 
+def test_all_paths_are_looked_at_before_the_first_is_loaded(run_command, monkeypatch):
+    monkeypatch.setattr(cloud, "load_cloud", lambda *_: pytest.fail("it is loaded"))
+    assert "nothere/artifact holds no readable" in run_command("nothere", "--port", 0)
+
+
 @pytest.mark.parametrize("text", ["", "päss", "two\nlines"])
 def test_a_token_that_no_header_can_carry_is_one_line(run_command, tmp_path, text):
     (tmp_path / "token").write_text(text)

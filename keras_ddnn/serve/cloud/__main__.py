@@ -25,7 +25,7 @@ from pathlib import Path
 from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
-    from keras_ddnn.files.manifest import artifact_of, model_id
+    from keras_ddnn.files.manifest import artifact_of, model_id, read_manifest
     from keras_ddnn.files.notices import (
         CommandParser,
         count,
@@ -41,7 +41,7 @@ with extras_of_a_command():
         serve,
         until_a_signal,
     )
-    from keras_ddnn.serve.cloud.network import load_cloud, served_manifest
+    from keras_ddnn.serve.cloud.network import load_cloud, require_graphs, served_manifest
     from keras_ddnn.serve.cloud.service import (
         MAX_BATCH,
         MAX_DELAY,
@@ -71,6 +71,8 @@ def _serve(options: argparse.Namespace) -> None:
     _when_told_to_reload(signal.SIG_IGN)  # else the signal ends what is not serving yet
     keep = options.keep and KeptSamples(options.keep, options.keep_bytes or MAX_KEPT)
     load = _loader(options)
+    for run in options.run[1:]:  # the first is checked as it is loaded, which takes seconds
+        require_graphs(artifact_of(run), read_manifest(artifact_of(run), options.verify_key))
     (network, manifest, identity), *others = load()
     app = make_app(
         network,
