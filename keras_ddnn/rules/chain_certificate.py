@@ -32,11 +32,12 @@ class CertifiedPlan:
     def promise(self) -> str:
         """The promise in plain words."""
         points, probability = f"{100 * self.max_drop:.2f} points", probability_of(self.delta)
-        samples = f"{self.n:,} sample{'s' * (self.n != 1)}"
+        samples = "1 sample" if self.n == 1 else f"{self.n:,} samples"
         if self.plan == self.dearest:
             return (
-                f"everything goes to the last tier, for {samples} certif{'y' if self.n != 1 else 'ies'} no plan at a "
-                f"drop of {points} with probability {probability}"
+                f"everything goes to the last tier, for {samples} "
+                f"{'certifies' if self.n == 1 else 'certify'} no plan at a drop of {points} with "
+                f"probability {probability}"
             )
         return (
             f"with probability {probability} or more, accuracy is at most {points} below the last "
@@ -122,5 +123,6 @@ def _require_zero_one(chain: ScoredChain) -> None:
     if other.any():
         raise ValueError(
             "the exact test counts answers that are right or wrong: expected costs of 0 and 1; "
-            f"received {float(chain.costs[other][0])!r}; score the chain by such a cost, like 'zero_one'"
+            f"received {float(chain.costs[other][0])}; score the chain by such a cost, like "
+            "'zero_one'"
         )
