@@ -112,6 +112,19 @@ def test_where_nothing_is_certified_everything_goes_to_the_last_tier_and_the_pro
     )
 
 
+def test_a_promise_of_one_sample_is_in_the_singular():
+    assert "for 1 sample certifies no plan" in for_chain_drop(population(2, 0)).promise
+
+
+@pytest.mark.parametrize(
+    ("delta", "probability"),
+    [(0.1, "90.0%"), (0.05, "95.0%"), (0.9999, "0.01%"), (1e-9, "99.9999999%")],
+)
+def test_the_probability_of_a_promise_is_never_0_nor_100_percent(delta, probability):
+    promise = certified_plan([], three_exits(0, 0), 0.01, delta).promise
+    assert promise.endswith(f"with probability {probability}")
+
+
 def test_the_certificate_of_two_tiers_is_for_the_chain_of_two():
     u = np.arange(1000) / 1000
     chain = ScoredChain([u], np.stack([u > 0.5, u > 2], axis=1), [0, 1])
@@ -127,8 +140,10 @@ def test_the_certificate_of_two_tiers_is_for_the_chain_of_two():
         ({"chain": population(1, 0)}, "expected two samples or more, .* received 1"),
         (
             {"chain": ScoredChain([np.arange(3)], np.full((3, 2), 0.5), [1, 1])},
-            r"expected costs of 0 and 1; received .*0\.5.*; score the chain by such a cost",
+            r"expected costs of 0 and 1; received 0\.5; score the chain by such a cost",
         ),
+        ({"max_drop": np.float64(1.5)}, r"max_drop must lie in \(0, 1\); received 1\.5"),
+        ({"chain": "a bank"}, r"expected a ScoredChain, as ScoredChain\.of\(bank, .*received str"),
     ],
 )
 def test_what_cannot_be_certified_is_refused(change, message):

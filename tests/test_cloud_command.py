@@ -75,14 +75,22 @@ def test_a_certificate_that_cannot_serve_is_one_line(run_command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (("--max-bytes", 0), "max_bytes must be a positive integer"),
-        (("--queue", 0), "queue must be a positive integer"),
-        (("--max-wait-ms", "nan"), "max_wait_ms must be at least 0"),
-        (("--max-delay-ms", -1), "max_delay_ms must be positive"),
+        (("--max-bytes", 0), "argument --max-bytes: expected an integer above 0; received '0'"),
+        (("--queue", 0), "argument --queue: expected an integer above 0; received '0'"),
+        (("--max-wait-ms", "nan"), "argument --max-wait-ms: expected a number from 0 on"),
+        (("--max-delay-ms", -1), "argument --max-delay-ms: expected a number above 0"),
+        (("--keep", "k", "--keep-bytes", 0), "argument --keep-bytes: expected an integer above 0"),
+        (("--keep-bytes", 10), "expected --keep beside --keep-bytes; received --keep-bytes alone"),
+        (("--port", "x"), "argument --port: expected an integer; received 'x'"),
     ],
 )
 def test_a_number_out_of_range_is_one_line(run_command, arguments, why):
     assert why in run_command("--port", 0, *arguments)
+
+
+def test_all_paths_are_looked_at_before_the_first_is_loaded(run_command, monkeypatch):
+    monkeypatch.setattr(cloud, "load_cloud", lambda *_: pytest.fail("it is loaded"))
+    assert "nothere/artifact holds no readable" in run_command("nothere", "--port", 0)
 
 
 @pytest.mark.parametrize("text", ["", "päss", "two\nlines"])

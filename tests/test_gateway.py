@@ -443,8 +443,10 @@ def sends_another_shape(gateway, pixels):
 
 
 def sends_another_type(gateway, pixels):
-    with pytest.raises(Unanswered, match=r"HTTP 400: .*received float32 of shape"):
-        gateway.send("a", 3, np.full(pixels.shape, np.nan, np.float32)).result()
+    headers, body = encode([Tensor("frame", np.full(pixels.shape, np.nan, np.float32))])
+    refused = gateway.put(body, **headers)
+    assert refused.status_code == 400
+    assert "received float32 of shape" in refused.json()["error"]
     return [3]
 
 
@@ -467,8 +469,9 @@ def sends_garbage(gateway, pixels):
 
 def sends_by_no_number(gateway, pixels):
     for number in (4, 10**30, -1):
-        with pytest.raises(Unanswered, match=r"HTTP 400: camera: expected a number in 0\.\.3"):
-            gateway.send("a", number, pixels).result()
+        refused = gateway.put(pixels.tobytes(), f"/samples/a/cameras/{number}")
+        assert refused.status_code == 400
+        assert "camera: expected a number in 0..3" in refused.json()["error"]
     return [3]
 
 
@@ -638,6 +641,33 @@ def test_a_gateway_that_is_not_there_is_one_line(frames):
     assert error.value.cause == "connection"
 
 
+PIXELS = np.ones((2, 2, 1), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"frame": PIXELS.tolist()}, r"frame: expected an array, uint8 of .*received list"),
+        ({"frame": PIXELS.astype(int)}, r"frame: expected .*received int64 of shape \(2, 2, 1\)"),
+        ({"frame": PIXELS[0]}, r"frame: expected .*received uint8 of shape \(2, 1\)"),
+        ({"sample": 7}, "the id of a sample: expected a string .*received 7"),
+        ({"deadline_s": float("nan")}, "deadline_s must be positive; received nan"),
+        *(({"camera": wrong}, f"camera: expected .*received {wrong}") for wrong in (-1, True, 1.0)),
+    ],
+)
+def test_what_no_gateway_would_take_is_refused_before_it_is_sent(changed, words):
+    """Nobody listens there, so that sending would be `Unanswered`."""
+    with pytest.raises(ValueError, match=words):
+        send_frame(**{"url": NOWHERE, "sample": "a", "camera": 0, "frame": PIXELS} | changed)
+
+
+def test_a_closed_camera_sends_nothing():
+    with Camera(NOWHERE, 0) as camera:
+        pass
+    with pytest.raises(ValueError, match="expected a camera that is open"):
+        camera.send("a", PIXELS)
+
+
 # --- the command --------------------------------------------------------------------------------
 
 
@@ -659,8 +689,13 @@ def run_command(monkeypatch, capsys):
 
 
 def test_the_command_refuses_in_one_line_before_it_serves(run_command, artifact, tmp_path):
-    assert "gather_ms must be positive; received 0" in run_command(artifact, "--gather-ms", 0)
-    assert "max_open must be a positive" in run_command(artifact, "--max-open", 0)
+    for option, expected in {
+        "--gather-ms": "a number above 0",
+        "--keep-ms": "a number above 0",
+        "--max-open": "an integer above 0",
+    }.items():
+        said = run_command(artifact, option, 0)
+        assert f"argument {option}: expected {expected}; received '0'" in said
     assert "expected --token-file" in run_command(artifact, "--host", "0.0.0.0")
     assert "none" in run_command(tmp_path / "none")
     with FaultServer("wrong_token") as cloud:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier, Event
 
@@ -17,6 +18,7 @@ from certificates import make_certificate
 from fault_server import FaultServer
 from toy_service import Server, app_of
 
+from keras_ddnn.serve.gateway.camera import Camera
 from keras_ddnn.serve.protocol.breaker import JITTER, LONGEST_REST, Breaker
 from keras_ddnn.serve.protocol.causes import CAUSES, LASTING
 from keras_ddnn.serve.protocol.link import CloudLink, Unanswered
@@ -660,6 +662,8 @@ def test_a_file_without_certificates_is_refused(tmp_path, content):
         CloudLink("https://cloud.test", ca=tmp_path / "ca.pem")
     with pytest.raises(ValueError, match="expected an https URL with a file of CAs"):
         CloudLink("http://cloud.test", ca=tmp_path / "ca.pem")
+    with pytest.raises(ValueError, match="expected an https URL with a file of CAs"):
+        Camera("http://cloud.test", 0, ca=tmp_path / "ca.pem")
 
 
 # ---- arguments
@@ -717,13 +721,14 @@ def test_a_slash_at_the_end_of_a_url_is_left_out():
             link.close()
 
 
-def test_a_token_that_travels_unencrypted_is_told_once(caplog):
+@pytest.mark.parametrize("line_to", [CloudLink, partial(Camera, camera=0)])
+def test_a_token_that_travels_unencrypted_is_told_once(caplog, line_to):
     caplog.set_level(logging.WARNING)
-    CloudLink("http://cloud.test:8000", "secret")
+    line_to("http://cloud.test:8000", token="secret")
     (record,) = caplog.records
     assert record.getMessage() == "the token travels unencrypted to cloud.test: use https"
     caplog.clear()
     for url in ("http://127.0.0.1", "http://[::1]:80", "http://localhost", "https://cloud.test"):
-        CloudLink(url, "secret")
-    CloudLink("http://cloud.test:8000")
+        line_to(url, token="secret")
+    line_to("http://cloud.test:8000")
     assert not caplog.records

@@ -216,6 +216,32 @@ def test_classes_of_a_folder_are_found_by_name_though_some_are_missing(artifact,
     assert manifest["calibration"]["numbers"]["validation"] == pytest.approx(expected.after.outcome)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--delta", "0.1"], "--delta: expected --max-drop or --max-increase beside it"),
+        (["--delta", "0.1", "--local-fraction", "0.5"], "--delta: expected a certificate"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_data_are_read(capsys, options, words):
+    assert main(["no-such-run", "--dataset", "no-such.npz", *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--max-drop", "2"], "argument --max-drop: expected a number above 0 and below 1"),
+        (["--local-fraction", "nan"], "argument --local-fraction: expected a number from 0 to 1"),
+    ],
+)
+def test_a_number_out_of_range_names_its_option(capsys, options, words):
+    with pytest.raises(SystemExit):
+        main(["no-such-run", "--dataset", "no-such.npz", *options])
+    assert words in capsys.readouterr().err
+
+
 def test_data_of_other_classes_or_shapes_are_refused_in_one_line(artifact, tmp_path, capsys):
     other = folder_of(tmp_path / "other", NEW.take(np.arange(12)), ("a", "b", "horse"))
     np.savez(tmp_path / "labels.npz", x=NEW.images, y=NEW.labels + 1)

@@ -216,6 +216,8 @@ def test_an_output_folder_that_cannot_be_written_is_refused(refused, tmp_path, t
         (["--anchored", "maybe"], "yes or no"),
         (["--searcher", "guess"], "optuna"),
         (["--scheduler", "late"], "asha"),
+        (["--lambda-local", "x"], 'argument --lambda-local: expected a number or "random"; rec'),
+        (["--bottleneck", "x"], 'argument --bottleneck: expected an integer or "none"; received'),
         (["--oversample", "maybe"], "yes or no"),
     ],
 )

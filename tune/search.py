@@ -11,7 +11,7 @@ from keras_ddnn.config.presets import PRESETS
 from keras_ddnn.data.datasets import DATASET_HELP, DATASETS
 from keras_ddnn.deploy.cuts_command import add_machines, machines_of
 from keras_ddnn.files.manifest import hops_of, sign_artifact
-from keras_ddnn.files.notices import CommandParser, add_forms, said_as
+from keras_ddnn.files.notices import CommandParser, add_forms, of_option, said_as
 from keras_ddnn.files.signature import private_key
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, TARGETS
@@ -215,18 +215,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@of_option('a number or "random"')
 def _lambda(text: str):
     return text if text == "random" else float(text)
 
 
+@of_option('an integer or "none"')
 def _channels(text: str) -> int | None:
     return None if text == "none" else int(text)
 
 
+@of_option("yes or no")
 def _boolean(text: str) -> bool:
-    if text not in ("yes", "no"):
-        raise argparse.ArgumentTypeError(f"expected yes or no; received {text!r}")
-    return text == "yes"
+    return ("no", "yes").index(text) == 1
 
 
 if __name__ == "__main__":

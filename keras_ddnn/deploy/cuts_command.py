@@ -21,7 +21,16 @@ from keras_ddnn.evaluation.cut_latency import (
     read_rate,
 )
 from keras_ddnn.files.atomic import replacing_file
-from keras_ddnn.files.notices import CommandParser, add_forms, said_as, tell_error, tell_result
+from keras_ddnn.files.notices import (
+    CommandParser,
+    add_forms,
+    count,
+    not_negative,
+    positive,
+    said_as,
+    tell_error,
+    tell_result,
+)
 from keras_ddnn.files.quiet import import_tensorflow
 
 UNKNOWN = "unknown"
@@ -167,23 +176,6 @@ def _draw(rows: Sequence[CutLatency], path: Path) -> None:
     draw(pd.DataFrame(map(asdict, rows))).savefig(path)
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0; received {text}")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    return 0.0 if float(text) == 0 else _positive(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer above 0; received {text}")
-    return int(text)
-
-
 def add_machines(
     parser: argparse._ActionsContainer, defaults: Mapping[str, float] | None = None
 ) -> None:
@@ -204,13 +196,13 @@ def add_machines(
 
     device = parser.add_mutually_exclusive_group(required="device_gmacs" not in defaults)
     unit = "10^9 multiply-adds per second"
-    number(device, "device_gmacs", _positive, f"{unit} of the device")
+    number(device, "device_gmacs", positive, f"{unit} of the device")
     device.add_argument(
         "--rate", type=Path, metavar="FILE", help="what `serve.edge --benchmark` has measured"
     )
-    number(parser, "cloud_gmacs", _positive, f"{unit} of the cloud")
-    number(parser, "bandwidth_mbps", _positive, "10^6 bits per second of the line")
-    number(parser, "round_trip_ms", _not_negative, "of the line")
+    number(parser, "cloud_gmacs", positive, f"{unit} of the cloud")
+    number(parser, "bandwidth_mbps", positive, "10^6 bits per second of the line")
+    number(parser, "round_trip_ms", not_negative, "of the line")
 
 
 def machines_of(options: argparse.Namespace) -> Machines:
@@ -239,8 +231,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL",
         help="package.module:function, a .keras file, a model of keras.applications, or paper",
     )
-    add("--input-shape", type=_count, nargs="+", metavar="N", help="of one sample, as 96 96 3")
-    add("--classes", type=_count, help="of a model that is known by its name")
+    add("--input-shape", type=count, nargs="+", metavar="N", help="of one sample, as 96 96 3")
+    add("--classes", type=count, help="of a model that is known by its name")
     add_machines(parser)
     add("--local-fraction", type=float, default=0.5, help="answered by the device (%(default)s)")
     add("--sent-as", choices=SENT_AS, default=SENT_AS[0], help="form of features (%(default)s)")

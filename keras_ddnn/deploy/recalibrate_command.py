@@ -17,13 +17,15 @@ from keras_ddnn.data.datasets import DATASET_HELP, DATASETS, as_split, load_part
 from keras_ddnn.data.formats.archives import read_npz
 from keras_ddnn.data.formats.found import WORDS
 from keras_ddnn.data.splits import InputType, Split
-from keras_ddnn.files.checks import expect
+from keras_ddnn.files.checks import expect, require_fraction, require_probability
 from keras_ddnn.files.extras import extras_of_a_command
 from keras_ddnn.files.manifest import SIGNATURE, artifact_of, read_manifest
 from keras_ddnn.files.notices import (
     CommandParser,
     add_forms,
     notice,
+    of_option,
+    positive,
     said_as,
     tell_error,
     tell_result,
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    calibrate = _calibrate(options)
     manifest = read_manifest(artifact_of(options.run), options.verify_key)
     if options.sign is None and (artifact_of(options.run) / SIGNATURE).exists():
         notice("the artefact is signed: devices that ask for that need --sign here, too")
@@ -61,7 +64,7 @@ def _run(options: argparse.Namespace) -> None:
         options.run,
         inputs,
         labels,
-        calibrate=_calibrate(options),
+        calibrate=calibrate,
         dataset=Path(options.dataset).stem,
         verify_key=options.verify_key,
         sign=options.sign,
@@ -149,6 +152,18 @@ def _labels_by_name(split: Split, names: Sequence[str], manifest: Mapping[str, A
     return labels
 
 
+@of_option("a number above 0 and below 1")
+def _probability(text: str) -> float:
+    require_probability(number=float(text))
+    return float(text)
+
+
+@of_option("a number from 0 to 1")
+def _fraction(text: str) -> float:
+    require_fraction("number", float(text))
+    return float(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="keras-ddnn recalibrate",
@@ -163,10 +178,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--part", choices=PARTS, help="of the data; default: the first of these that they have")
     promise = parser.add_mutually_exclusive_group()
-    promise.add_argument("--local-fraction", type=float, help="the share to keep local")
-    promise.add_argument("--max-drop", type=float, help="certify at most this drop of accuracy")
-    promise.add_argument("--max-increase", type=float, help="certify at most this rise of the cost")
-    add("--delta", type=float, help="the probability that a certificate is wrong (0.1)")
+    promise.add_argument("--local-fraction", type=_fraction, help="the share to keep local")
+    promise.add_argument(
+        "--max-drop", type=_probability, help="certify at most this drop of accuracy"
+    )
+    promise.add_argument(
+        "--max-increase", type=positive, help="certify at most this rise of the cost"
+    )
+    add("--delta", type=_probability, help="the probability that a certificate is wrong (0.1)")
     add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     add("--sign", type=Path, help="PEM file of the private key that signs the result")
     add_forms(parser)

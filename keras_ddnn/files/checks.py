@@ -24,6 +24,11 @@ def is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, Integral)
 
 
+def _plain(value: object) -> object:
+    """Return a number of NumPy as Python's, which shows no type; anything else as it is."""
+    return value.item() if is_number(value) and hasattr(value, "item") else value
+
+
 def require_choice(what: str, name, known) -> None:
     """Raise ValueError, listing the known names, unless `name` is one of them."""
     if name not in known:
@@ -34,34 +39,34 @@ def require_fraction(what: str, value) -> None:
     """Raise ValueError unless `value` is a number in [0, 1]."""
     # A comparison with NaN is false, so NaN is refused too.
     if not is_number(value) or not 0.0 <= value <= 1.0:
-        raise ValueError(f"{what} must lie in [0, 1]; received {value!r}")
+        raise ValueError(f"{what} must lie in [0, 1]; received {_plain(value)!r}")
 
 
 def require_probability(**values) -> None:
     """Raise ValueError unless every keyword's value is a number in (0, 1)."""
     for what, value in values.items():
         if not is_number(value) or not 0.0 < value < 1.0:
-            raise ValueError(f"{what} must lie in (0, 1); received {value!r}")
+            raise ValueError(f"{what} must lie in (0, 1); received {_plain(value)!r}")
 
 
 def require_positive(**values) -> None:
     """Raise ValueError unless every keyword's value is a finite number above zero."""
     for what, value in values.items():
         if not is_number(value) or not 0 < value < float("inf"):
-            raise ValueError(f"{what} must be positive; received {value!r}")
+            raise ValueError(f"{what} must be positive; received {_plain(value)!r}")
 
 
 def require_count(**values) -> None:
     """Raise ValueError unless every keyword's value is an integer above zero."""
     for what, value in values.items():
         if not is_integer(value) or value < 1:
-            raise ValueError(f"{what} must be a positive integer; received {value!r}")
+            raise ValueError(f"{what} must be a positive integer; received {_plain(value)!r}")
 
 
 def require_seed(what: str, value) -> None:
     """Raise ValueError unless `value` is an integer that every library takes for a seed."""
     if not is_integer(value) or not 0 <= value < 2**32:
-        raise ValueError(f"{what} must be an integer in 0..2**32-1; received {value!r}")
+        raise ValueError(f"{what} must be an integer in 0..2**32-1; received {_plain(value)!r}")
 
 
 def require_inputs(inputs, shape, dtype: str = "uint8") -> None:

@@ -13,11 +13,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+
+from keras_ddnn.files.checks import expect, require_count, require_positive
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+Value = TypeVar("Value")
 log = logging.getLogger("keras_ddnn.data")
 # `extra` of a record that answers what a person has just done: it is shown each time.
 EACH_TIME = {"each_time": True}
@@ -81,8 +85,70 @@ FORMS = {
 _form, _stdout = FORMS["text"], None  # of the command that runs; None is today's standard output
 
 
+def of_option(expected: str) -> Callable[[Callable[[str], Value]], Callable[[str], Value]]:
+    """Return a decorator for what reads an option: its ValueError becomes what is expected.
+
+    The parser says it beside the name of the option, as the user has typed it.
+    """
+
+    def decorated(read: Callable[[str], Value]) -> Callable[[str], Value]:
+        @wraps(read)
+        def checked(text: str) -> Value:
+            try:
+                return read(text)
+            except ValueError:
+                told = f"expected {expected}; received {text!r}"
+                raise argparse.ArgumentTypeError(told) from None
+
+        return checked
+
+    return decorated
+
+
+@of_option("a number above 0")
+def positive(text: str) -> float:
+    """Return the number of an option; `type` of one that is above 0."""
+    require_positive(number=float(text))
+    return float(text)
+
+
+@of_option("a number from 0 on")
+def not_negative(text: str) -> float:
+    """Return the number of an option; `type` of one that is 0 or above."""
+    expect(0 <= float(text) < math.inf, "an option", "a number from 0 on", text)
+    return float(text)
+
+
+@of_option("an integer above 0")
+def count(text: str) -> int:
+    """Return the number of an option; `type` of one that counts something."""
+    require_count(number=int(text))
+    return int(text)
+
+
+def require_beside(
+    options: argparse.Namespace, option: str, other: str, *, without: bool = False
+) -> None:
+    """Raise ValueError if an option is given that needs another one, or does not go with it.
+
+    Args:
+        options: Of a command; None, False and an empty text are options that are not given.
+        option, other: As "--keep-bytes" and "--keep".
+        without: Whether `other` must not be given.
+    """
+    given, beside = (getattr(options, o[2:].replace("-", "_")) for o in (option, other))
+    if given not in (None, False, "") and (beside not in (None, False, "")) is without:
+        expected = f"expected {'no ' if without else ''}{other} beside {option}"
+        raise ValueError(f"{expected}; received {'both' if without else f'{option} alone'}")
+
+
 class CommandParser(argparse.ArgumentParser):
     """A parser whose errors are one line, as all errors of a command are."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.register("type", int, of_option("an integer")(int))
+        self.register("type", float, of_option("a number")(float))
 
     def error(self, message: str) -> NoReturn:
         """End the command with exit code 2."""

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from keras_ddnn.data.gate_costs import CostsAtGate, right_answers, threshold_for_fraction
-from keras_ddnn.rules.certificate import certified_threshold
+from keras_ddnn.rules.certificate import certified_threshold, probability_of
 from keras_ddnn.rules.cost_certificate import certified_cost_threshold
 from keras_ddnn.rules.outcome import FORMATS, checked_scores, outcome_of
 from keras_ddnn.rules.plans import ScoredChain
@@ -262,7 +262,7 @@ def for_budget(
 
 def _certified(name, threshold, scores, samples, limits, options, words):
     validation, n = outcome_of(threshold, scores, samples), len(samples)
-    probability, (promised, asked) = f"{1 - options['delta']:.1%}", words
+    probability, (promised, asked) = probability_of(options["delta"]), words
     promise = (
         f"with probability {probability} or more, {promised} "
         f"({validation['local_fraction']:.1%} of {n:,} samples stay local)"

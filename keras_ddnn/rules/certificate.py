@@ -1,12 +1,20 @@
 """The proof behind a promise: how much can stay local without losing more than a given accuracy."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from functools import lru_cache
 
 import numpy as np
 from scipy.stats import binom
 
 from keras_ddnn.files.checks import require_count, require_probability
+
+
+def probability_of(delta: float) -> str:
+    """Return 1 - `delta`, in (0, 1), as a promise says it: never as 0% nor as 100%."""
+    exact = Decimal(str(float(delta)))
+    digits = max(1, -(100 * min(exact, 1 - exact)).adjusted())
+    return f"{1 - exact:.{digits}%}"
 
 
 def certified_threshold(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_ddnn.files.checks import require_probability
-from keras_ddnn.rules.certificate import most_losses
+from keras_ddnn.files.checks import expect, require_probability
+from keras_ddnn.rules.certificate import most_losses, probability_of
 from keras_ddnn.rules.plans import Plan, ScoredChain
 
 
@@ -31,16 +31,18 @@ class CertifiedPlan:
     @property
     def promise(self) -> str:
         """The promise in plain words."""
-        points, probability = f"{100 * self.max_drop:.2f} points", f"{1 - self.delta:.1%}"
+        points, probability = f"{100 * self.max_drop:.2f} points", probability_of(self.delta)
+        samples = "1 sample" if self.n == 1 else f"{self.n:,} samples"
         if self.plan == self.dearest:
             return (
-                f"everything goes to the last tier, for {self.n:,} samples certify no plan at a "
-                f"drop of {points} with probability {probability}"
+                f"everything goes to the last tier, for {samples} "
+                f"{'certifies' if self.n == 1 else 'certify'} no plan at a drop of {points} with "
+                f"probability {probability}"
             )
         return (
             f"with probability {probability} or more, accuracy is at most {points} below the last "
             f"tier's (mean price {self.plan.price:,.4g} instead of {self.dearest.price:,.4g} on "
-            f"{self.n:,} samples)"
+            f"{samples})"
         )
 
 
@@ -65,10 +67,12 @@ def for_chain_drop(
         CertifiedPlan: If nothing is certified, everything goes to the last tier.
 
     Raises:
-        ValueError: If `max_drop` or `delta` lies outside (0, 1), a cost is neither 0 nor 1, or
-            there are fewer than two samples.
+        ValueError: If `chain` is none, `max_drop` or `delta` lies outside (0, 1), a cost is neither
+            0 nor 1, or there are fewer than two samples.
     """
     require_probability(max_drop=max_drop, delta=delta)
+    scored = "a ScoredChain, as ScoredChain.of(bank, rules, prices) makes one"
+    expect(isinstance(chain, ScoredChain), "chain", scored, type(chain).__name__)
     if len(chain) < 2:
         raise ValueError(
             f"expected two samples or more, to choose and to certify; received {len(chain)}"
@@ -119,5 +123,6 @@ def _require_zero_one(chain: ScoredChain) -> None:
     if other.any():
         raise ValueError(
             "the exact test counts answers that are right or wrong: expected costs of 0 and 1; "
-            f"received {chain.costs[other][0]!r}; score the chain by such a cost, like 'zero_one'"
+            f"received {float(chain.costs[other][0])}; score the chain by such a cost, like "
+            "'zero_one'"
         )

@@ -22,7 +22,15 @@ from urllib.request import urlopen
 
 from keras_ddnn.files.checks import require_positive
 from keras_ddnn.files.manifest import EDGE_GRAPHS, hops_of, read_manifest
-from keras_ddnn.files.notices import CommandParser, add_forms, form_flags, said_as, tell_error
+from keras_ddnn.files.notices import (
+    CommandParser,
+    add_forms,
+    count,
+    form_flags,
+    positive,
+    said_as,
+    tell_error,
+)
 from keras_ddnn.files.signals import ENDINGS, ending_of, interruptible
 from keras_ddnn.serve.slow_link import SlowLink
 
@@ -228,9 +236,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset", help="whose test data the device sees; default: that of the search")
     add("--bandwidth-mbps", type=float, help="of each link, either way; default: no limit")
     add("--round-trip-ms", type=float, default=0.0, help="of each link")
-    add("--deadline-ms", type=float, default=250.0, help="for an answer")
+    add("--deadline-ms", type=positive, default=250.0, help="for an answer")
     add("--graph", choices=EDGE_GRAPHS, default="float", help="of the device")
-    add("--limit", type=int, help="classify the first so many images only")
+    add("--limit", type=count, help="classify the first so many images only")
     add(
         "--port",
         type=int,

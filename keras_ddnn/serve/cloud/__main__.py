@@ -25,9 +25,14 @@ from pathlib import Path
 from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
-    from keras_ddnn.files.checks import require_count, require_positive
-    from keras_ddnn.files.manifest import artifact_of, model_id
-    from keras_ddnn.files.notices import CommandParser
+    from keras_ddnn.files.manifest import artifact_of, model_id, read_manifest
+    from keras_ddnn.files.notices import (
+        CommandParser,
+        count,
+        not_negative,
+        positive,
+        require_beside,
+    )
     from keras_ddnn.serve.cloud.kept import MAX_BYTES as MAX_KEPT
     from keras_ddnn.serve.cloud.kept import KeptSamples
     from keras_ddnn.serve.cloud.listening import (
@@ -36,7 +41,7 @@ with extras_of_a_command():
         serve,
         until_a_signal,
     )
-    from keras_ddnn.serve.cloud.network import load_cloud, served_manifest
+    from keras_ddnn.serve.cloud.network import load_cloud, require_graphs, served_manifest
     from keras_ddnn.serve.cloud.service import (
         MAX_BATCH,
         MAX_DELAY,
@@ -60,17 +65,14 @@ def main() -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    require_count(max_batch=options.max_batch, queue=options.queue)
-    require_positive(max_delay_ms=options.max_delay_ms)
-    if not 0.0 <= options.max_wait_ms < float("inf"):
-        raise ValueError(f"max_wait_ms must be at least 0; received {options.max_wait_ms}")
-    if options.max_bytes is not None:
-        require_count(max_bytes=options.max_bytes)
+    require_beside(options, "--keep-bytes", "--keep")
     listening = listening_of(options)
     # All that can be refused at once has been, for this takes seconds.
     _when_told_to_reload(signal.SIG_IGN)  # else the signal ends what is not serving yet
-    keep = options.keep and KeptSamples(options.keep, options.keep_bytes)
+    keep = options.keep and KeptSamples(options.keep, options.keep_bytes or MAX_KEPT)
     load = _loader(options)
+    for run in options.run[1:]:  # the first is checked as it is loaded, which takes seconds
+        require_graphs(artifact_of(run), read_manifest(artifact_of(run), options.verify_key))
     (network, manifest, identity), *others = load()
     app = make_app(
         network,
@@ -162,22 +164,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--verify-key", type=Path, help="PEM file of whom the artefact must be signed by")
     add(
         "--max-bytes",
-        type=int,
+        type=count,
         help=f"of a request's body (by default a full batch, at least {MAX_BYTES})",
     )
-    add("--max-batch", type=int, default=MAX_BATCH, help="samples (%(default)s)")
+    add("--max-batch", type=count, default=MAX_BATCH, help="samples (%(default)s)")
     add(
         "--max-wait-ms",
-        type=float,
+        type=not_negative,
         default=1000 * MAX_WAIT,
         help="how long a sample may wait for others (%(default)s)",
     )
     add("--keep", metavar="FOLDER", help="for images that devices send in the background, by class")
-    add("--keep-bytes", type=int, default=MAX_KEPT, help="of that folder (%(default)s)")
-    add("--queue", type=int, default=MAX_QUEUE, help="samples that may wait (%(default)s)")
+    add("--keep-bytes", type=count, help=f"of that folder ({MAX_KEPT})")
+    add("--queue", type=count, default=MAX_QUEUE, help="samples that may wait (%(default)s)")
     add(
         "--max-delay-ms",
-        type=float,
+        type=positive,
         default=1000 * MAX_DELAY,
         help="refuse what would wait longer for its turn (%(default)s)",
     )
@@ -188,13 +190,13 @@ def _parser() -> argparse.ArgumentParser:
     behind("--upstream-ca", type=Path, help="a PEM file that signs that service's certificate")
     behind(
         "--upstream-deadline-ms",
-        type=float,
+        type=positive,
         default=200.0,
         help="for its answer, to requests that do not say how long they wait (%(default)s)",
     )
     behind(
         "--reserve-ms",
-        type=float,
+        type=not_negative,
         default=50.0,
         help="of what a request waits, for the ways between it and this service (%(default)s)",
     )

@@ -115,6 +115,12 @@ def served_manifest(
         return dict(before or manifest)
 
 
+def require_graphs(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise ValueError unless an artefact holds the cloud's network."""
+    if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
+        raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")
+
+
 def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     """Load the cloud's network of an artefact, after verifying all of it.
 
@@ -134,9 +140,7 @@ def load_cloud(run, verify_key: Key | None = None) -> tuple[Network, dict, str]:
     """
     folder = artifact_of(run)
     manifest = served_manifest(folder, verify_key)
-    if not any(name.startswith(f"{CLOUD}/") for name in manifest["sha256"]):
-        raise ValueError(f"{folder} was saved without graphs; it holds no folder {CLOUD}/")
-
+    require_graphs(folder, manifest)
     import_tensorflow()
     from keras_ddnn.deploy.cloud_graph import load_step
     from keras_ddnn.networks.batched import BUCKETS, run_in_batches

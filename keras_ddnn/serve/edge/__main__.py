@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, get_args
@@ -24,11 +24,14 @@ with extras_of_a_command():
     from keras_ddnn.data.readers import BACKGROUND_HELP, SCALE_HELP
     from keras_ddnn.data.rows.sizes import FIT_HELP, Fit
     from keras_ddnn.files.atomic import replacing_file
-    from keras_ddnn.files.checks import expect, require_count
+    from keras_ddnn.files.checks import expect
     from keras_ddnn.files.notices import (
         CommandParser,
         add_forms,
         beside_result,
+        count,
+        of_option,
+        require_beside,
         said_as,
         standard_output,
         tell_error,
@@ -135,7 +138,10 @@ def _run(options, done: _Done) -> None:
 
 
 def _runtime_of(options) -> EdgeRuntime:
-    require_count(batch=options.batch)
+    require_beside(options, "--format", "--output")
+    require_beside(options, "--spool-bytes", "--spool")
+    require_beside(options, "--spool", "--cloud")
+    require_beside(options, "--spool", "--guard", without=True)
     if options.check and not options.cloud:
         raise ValueError("--check expects --cloud, the service to check; received none")
     runtime = runtime_of(
@@ -143,7 +149,7 @@ def _runtime_of(options) -> EdgeRuntime:
         share_images=options.share_images,
         budget=SendingBudget(options.max_samples_per_minute, options.max_bytes_per_minute),
         spool=options.spool,
-        spool_bytes=options.spool_bytes,
+        spool_bytes=options.spool_bytes or SPOOL_BYTES,
     )
     if options.threshold is not None:
         runtime.score_threshold = options.threshold
@@ -188,12 +194,10 @@ def _classify(runtime, options, done: _Done) -> None:
         runtime.flush()
 
 
+@of_option("a number")
 def _threshold(text: str) -> float:
-    with suppress(ValueError):
-        threshold = float(text)
-        if not np.isnan(threshold):
-            return threshold
-    raise argparse.ArgumentTypeError(f"expected a number; received {text!r}")
+    expect(not np.isnan(float(text)), "threshold", "a number", text)
+    return float(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -219,17 +223,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--threshold", type=_threshold, metavar="SCORE", help="offload scores from here on")
     add("--output", metavar="FILE", help="write predictions to a file; - for standard output")
     add("--format", choices=get_args(Format), help="of the predictions (csv)")
-    add("--max-samples-per-minute", type=int, help="send no more; the others are answered here")
-    add("--max-bytes-per-minute", type=int, help="send no more; the others are answered here")
-    add("--limit", type=int, help="classify the first so many images only")
-    add("--batch", type=int, default=1, help="images a call (%(default)s)")
+    add("--max-samples-per-minute", type=count, help="send no more; the others are answered here")
+    add("--max-bytes-per-minute", type=count, help="send no more; the others are answered here")
+    add("--limit", type=count, help="classify the first so many images only")
+    add("--batch", type=count, default=1, help="images a call (%(default)s)")
     add("--share-images", action="store_true", help="show them on the page")
     add(
         "--spool",
         metavar="FOLDER",
         help="answer all here at once, and send hard images in the background, from this folder",
     )
-    add("--spool-bytes", type=int, default=SPOOL_BYTES, help="of that folder (%(default)s)")
+    add("--spool-bytes", type=count, help=f"of that folder ({SPOOL_BYTES})")
     add("--metrics-port", type=int, help="serve counters to Prometheus at this port; 0: a free one")
     add("--metrics-host", default="127.0.0.1", help="and at this address (%(default)s)")
     add_forms(parser)

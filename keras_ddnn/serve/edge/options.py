@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_ddnn.files.manifest import EDGE_GRAPHS
+from keras_ddnn.files.notices import count, positive
 from keras_ddnn.serve.edge.runtime import EdgeRuntime
 from keras_ddnn.serve.protocol.limits import MAX_BYTES
 from keras_ddnn.serve.protocol.token_file import read_token
@@ -26,10 +27,10 @@ def add_runtime_options(parser: argparse.ArgumentParser, of_cloud: str = "") -> 
     ):
         stored = f"cloud_{name.replace('-', '_')}"
         add(f"--{of_cloud}{name}", dest=stored, metavar="FILE", type=Path, help=what)
-    add("--deadline-ms", type=float, default=250.0, help="for its answer (%(default)s)")
+    add("--deadline-ms", type=positive, default=250.0, help="for its answer (%(default)s)")
     add(
         "--max-bytes",
-        type=int,
+        type=count,
         default=MAX_BYTES,
         help="of a request body that the service takes (%(default)s)",
     )

@@ -11,8 +11,7 @@ import argparse
 from keras_ddnn.files.extras import extras_of_a_command
 
 with extras_of_a_command():
-    from keras_ddnn.files.checks import require_positive
-    from keras_ddnn.files.notices import CommandParser
+    from keras_ddnn.files.notices import CommandParser, count, positive
     from keras_ddnn.serve.cloud.listening import (
         add_listening_options,
         listening_of,
@@ -33,7 +32,6 @@ def main() -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    require_positive(gather_ms=options.gather_ms)
     listening = listening_of(options)
     runtime = runtime_of(options)
     if options.cloud:
@@ -63,18 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     add_runtime_options(parser, of_cloud="cloud-")
     add(
         "--gather-ms",
-        type=float,
+        type=positive,
         default=1000 * GATHER,
         help="that the other cameras are waited for after the first frame (%(default)s)",
     )
-    add("--max-open", type=int, default=MAX_OPEN, help="samples that may wait (%(default)s)")
+    add("--max-open", type=count, default=MAX_OPEN, help="samples that may wait (%(default)s)")
     add(
         "--keep-ms",
-        type=float,
+        type=positive,
         default=1000 * KEPT_SECONDS,
         help="that an answer is kept for late frames (%(default)s)",
     )
-    add("--max-kept", type=int, default=MAX_KEPT, help="answers kept at most (%(default)s)")
+    add("--max-kept", type=count, default=MAX_KEPT, help="answers kept at most (%(default)s)")
     add_listening_options(parser, port=8080)
     return parser
 

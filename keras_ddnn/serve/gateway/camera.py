@@ -2,21 +2,27 @@
 
 import json
 import time
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
+from keras_ddnn.files.checks import expect, is_integer, require_positive
 from keras_ddnn.serve.protocol.causes import failure, refusal
-from keras_ddnn.serve.protocol.connection import Connection, Pool
-from keras_ddnn.serve.protocol.link import authorization, read_url
-from keras_ddnn.serve.protocol.sockets import Host, tls_context
-from keras_ddnn.serve.protocol.wire import Tensor, encode
+from keras_ddnn.serve.protocol.connection import Pool
+from keras_ddnn.serve.protocol.link import line_to
+from keras_ddnn.serve.protocol.wire import MAX_ID, Tensor, encode
 
 FRAME = "frame"  # the name of the tensor
+
+
+def require_sample(sample: str) -> None:
+    """Raise ValueError unless a sample has an id, by which all cameras know it."""
+    is_id = isinstance(sample, str) and 1 <= len(sample) <= MAX_ID
+    expect(is_id, "the id of a sample", f"a string of 1 to {MAX_ID} characters", brief(sample))
 
 
 class Camera:
@@ -27,7 +33,8 @@ class Camera:
     Args:
         url: "http://host:port" or "https://host:port" of the gateway.
         camera: Number of this camera, from 0.
-        token: Bearer token of the gateway.
+        token: Bearer token of the gateway. It is said once, in the log, if it travels unencrypted
+            to another machine.
         ca: A PEM file; the gateway's certificate must be signed by one of these alone.
 
     Raises:
@@ -42,18 +49,18 @@ class Camera:
         token: str | None = None,
         ca: Path | str | None = None,
     ):
-        parts = read_url(url)
-        self._path, self._number = parts.path, camera
-        self._headers = authorization(token)
-        context = tls_context(ca) if parts.secure else None
-        self._pool = Pool(partial(Connection, Host(parts.host, parts.port), context), 1)
+        number = is_integer(camera) and not isinstance(camera, bool) and camera >= 0
+        expect(number, "camera", "its number, an integer from 0 on", repr(camera))
+        line = line_to(url, token, ca)
+        self._path, self._headers, self._number = line.path, line.headers, camera
+        self._pool, self._closed = Pool(line.connection, 1), False
 
     def send(self, sample: str, frame: np.ndarray, *, deadline_s: float = 1.0) -> dict[str, Any]:
         """Send a frame and wait for the answer.
 
         Args:
-            sample: The id that all cameras know the sample by.
-            frame: uint8 (h, w, c).
+            sample: The id that all cameras know the sample by, of 1 to 128 characters.
+            frame: uint8 (h, w, c), of the size that the gateway's artefact reads.
             deadline_s: Seconds for all of it; more than the gateway gathers and its runtime takes.
 
         Returns:
@@ -61,10 +68,17 @@ class Camera:
             `keras_ddnn.serve.gateway.service.make_gateway`.
 
         Raises:
-            Unanswered: If the gateway refuses the frame, or there is no answer within the deadline;
-                its message says why.
-            ValueError: If the frame is of another form.
+            Unanswered: If the gateway refuses the frame, as one of another size, or there is no
+                answer within the deadline; its message says why.
+            ValueError: If an argument is of another form, or the camera is closed.
         """
+        expect(not self._closed, "Camera.send", "a camera that is open", "a closed one: make anew")
+        require_sample(sample)
+        is_frame = isinstance(frame, np.ndarray)
+        received = f"{frame.dtype} of shape {frame.shape}" if is_frame else type(frame).__name__
+        fits = is_frame and frame.dtype == np.uint8 and frame.ndim == 3 and frame.size
+        expect(fits, "frame", "an array, uint8 of shape (h, w, c)", received)
+        require_positive(deadline_s=deadline_s)
         headers, body = encode([Tensor(FRAME, frame)])
         path = f"{self._path}/samples/{quote(sample, safe='')}/cameras/{self._number}"
         headers |= self._headers
@@ -78,7 +92,8 @@ class Camera:
             raise failure(error) from error
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; no frame can be sent after it."""
+        self._closed = True
         self._pool.close()
 
     def __enter__(self) -> "Camera":

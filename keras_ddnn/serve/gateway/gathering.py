@@ -16,9 +16,9 @@ import numpy as np
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect, require_count, require_positive
 from keras_ddnn.serve.edge.answers import EdgeAnswer
+from keras_ddnn.serve.gateway.camera import require_sample
 from keras_ddnn.serve.protocol.batching import Unavailable
 from keras_ddnn.serve.protocol.link import CONNECTIONS
-from keras_ddnn.serve.protocol.wire import MAX_ID
 
 log = logging.getLogger(__name__)
 
@@ -221,9 +221,7 @@ class Gathering:
         self.close()
 
     def _require(self, sample, camera, frame) -> None:
-        wanted = f"a string of 1 to {MAX_ID} characters"
-        is_id = isinstance(sample, str) and 1 <= len(sample) <= MAX_ID
-        expect(is_id, "the id of a sample", wanted, brief(sample))
+        require_sample(sample)
         is_camera = isinstance(camera, Integral) and 0 <= camera < self.cameras
         expect(is_camera, "camera", f"a number in 0..{self.cameras - 1}", brief(camera))
         is_frame = isinstance(frame, np.ndarray)

@@ -64,19 +64,12 @@ class CloudLink:
         clock: Callable[[], float] = time.monotonic,
     ):
         require_count(connections=connections)
-        parts = read_url(url)
-        if ca is not None and not parts.secure:
-            raise ValueError(f"expected an https URL with a file of CAs; received {url!r}")
-        self._headers = authorization(token)
-        if token is not None and not parts.secure and not _is_loopback(parts.host):
-            log.warning("the token travels unencrypted to %s: use https", parts.host)
-        context = tls_context(ca) if parts.secure else None
-        self._path = parts.path + PATH
-        self._secure = parts.secure
+        line = line_to(url, token, ca)
+        self._headers, self._secure = line.headers, line.secure
+        self._path = line.path + PATH
         self._probed = False
         self._on_send = on_send
-        host = Host(parts.host, parts.port)
-        self._pool = Pool(partial(Connection, host, context), connections)
+        self._pool = Pool(line.connection, connections)
         self._breaker = Breaker(failures, rest, clock)
 
     @property
@@ -146,6 +139,44 @@ class Url(NamedTuple):
     host: str
     port: int
     path: str  # without a slash at its end
+
+
+class Line(NamedTuple):
+    """How a service is reached.
+
+    Attributes:
+        connection: Makes a connection that is not open yet.
+        headers: Of each request; they carry the token.
+        path: That the protocol's own paths follow, without a slash at its end.
+        secure: Whether it is https.
+    """
+
+    connection: Callable[[], Connection]
+    headers: dict[str, str]
+    path: str
+    secure: bool
+
+
+def line_to(url: str, token: str | None = None, ca: Path | str | None = None) -> Line:
+    """Return how a service is reached; a token that travels unencrypted is said in the log.
+
+    Args:
+        url: See `read_url`.
+        token: Of the service; None for none.
+        ca: A PEM file of those who may sign its certificate; None for those the system trusts.
+
+    Raises:
+        ValueError: If an argument is of another form, or `ca` is given and the URL is not https.
+    """
+    parts = read_url(url)
+    if ca is not None and not parts.secure:
+        raise ValueError(f"expected an https URL with a file of CAs; received {url!r}")
+    headers = authorization(token)
+    if token is not None and not parts.secure and not _is_loopback(parts.host):
+        log.warning("the token travels unencrypted to %s: use https", parts.host)
+    context = tls_context(ca) if parts.secure else None
+    connection = partial(Connection, Host(parts.host, parts.port), context)
+    return Line(connection, headers, parts.path, parts.secure)
 
 
 def read_url(url: str) -> Url:

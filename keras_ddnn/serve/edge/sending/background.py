@@ -59,7 +59,8 @@ class Background(Questions):
     ):
         super().__init__(requests, link, budget)
         least = 2 * (HASH + 4096 + requests.longest)
-        expect(max_bytes >= least, "spool_bytes", f"at least {least}, two requests", max_bytes)
+        enough = f"at least {least}, two requests (--spool-bytes)"
+        expect(max_bytes >= least, "spool_bytes", enough, max_bytes)
         new = partial(Counter, registry=registry)
         self._dropped = new(
             "ddnn_edge_dropped_samples",

@@ -74,7 +74,7 @@ class RequestWriter:
         if self.samples < 1:
             raise ValueError(
                 f"expected max_bytes of at least {self.header_bytes + self.sample_bytes}, for one "
-                f"sample of this artefact; received {max_bytes}"
+                f"sample of this artefact; received {max_bytes}: raise it (--max-bytes)"
             )
         if budget is not None:
             self.samples = budget.most(self.samples, self.header_bytes, self.sample_bytes)

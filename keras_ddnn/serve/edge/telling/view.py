@@ -99,6 +99,7 @@ def read_samples(
         _, test, _ = load_part(dataset, ("test",), trained, **reading)
         return _first(test, limit)
     root, passed = Path(folder), Counter()
+    expect(root.is_dir(), "--images", "a folder", f"{folder}, which is none")
     files = list(images_below(root, passed))
     if not files:
         raise ValueError(f"expected images in {root}; received none")
