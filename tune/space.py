@@ -14,6 +14,7 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checks import (
     ClassWeight,
     class_weight_pairs,
+    expect,
     require_choice,
     require_count,
     require_fraction,
@@ -110,7 +111,9 @@ class SearchConfig:
         object.__setattr__(self, "class_weight", class_weight_pairs(self.class_weight))
         require_choice("preset", self.ddnn, PRESETS)
         object.__setattr__(self, "task", tuple(self.task))
-        self.answers()  # raises where the words are of no task
+        of_classes = self.answers().target_reader is None  # raises where the words are of no task
+        said, wanted = " ".join(self.task), "a task of classes"
+        expect(of_classes or self.class_weight is None, "class_weight", wanted, f"{said!r}")
         self._require_networks()
         for labels in self.labels:
             require_choice("label source", labels, LABEL_SOURCES)
