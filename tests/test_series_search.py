@@ -134,6 +134,17 @@ def test_a_head_that_cannot_read_numbers_is_refused_before_any_training(table, o
         (["--preset", "series", "--task", "regression", "under"], "arguments as FIELD=VALUE"),
         (["--preset", "series", "--task", "regresion"], "regresion"),
         (["--length", "12"], "options of series: expected a task of numbers, received length"),
+        (
+            ["--preset", "series", "--scale", "1", "--skip-unreadable"],
+            "received scale, skip_unreadable: leave",
+        ),
+        (["--preset", "series", "--data-dir", "d"], "options of images: expected a search of"),
+        (["--preset", "series", "--columns", "a"], "columns: expected a .csv or .parquet table"),
+        (
+            ["--preset", "series", "--task", "regression", "under=4", "under=9"],
+            "task 'regression': expected one under, received 'under=9' as well",
+        ),
+        (["--preset", "series", "--task", "regression", "unde=4"], "ramp, bound, received 'unde=4"),
     ],
 )
 def test_what_does_not_fit_numbers_is_refused_in_one_line(options, message, tmp_path, capsys):

@@ -16,6 +16,7 @@ from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
 from tune.cache import trained
 from tune.networks import built
+from tune.reading import require_of_series
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec
 from tune.workspace import Workspace
@@ -101,6 +102,8 @@ def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) 
         expect(not given, "options of series", "a task of numbers", f"{', '.join(given)}")
         instead = f"the series {search.dataset!r}: pass --task regression, or --preset series"
         expect(search.dataset not in EMBEDDED, "a search of classes", "images", instead)
+    else:
+        require_of_series(reading | {"data_dir": data_dir})
     try:
         if task.target_reader is None:
             splits = load(search.dataset, data_dir, search.data_seed, **reading)

@@ -23,7 +23,7 @@ from keras_ddnn.files.checks import (
 from keras_ddnn.labels.sources import LABEL_SOURCES, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
-from keras_ddnn.tasks.known import task_from_words
+from keras_ddnn.tasks.known import as_words, task_from_words
 from keras_ddnn.tasks.task import Task
 from tune.network_names import parts_of, read_network, require_inputs, require_layers
 from tune.specs import CLASSES, DIMENSIONS, OF_NETWORKS, NetworkSpec, Trial
@@ -110,7 +110,7 @@ class SearchConfig:
             object.__setattr__(self, name, choices)
         object.__setattr__(self, "class_weight", class_weight_pairs(self.class_weight))
         require_choice("preset", self.ddnn, PRESETS)
-        object.__setattr__(self, "task", tuple(self.task))
+        object.__setattr__(self, "task", as_words(self.task))
         of_classes = self.answers().target_reader is None  # raises where the words are of no task
         said, wanted = " ".join(self.task), "a task of classes"
         expect(of_classes or self.class_weight is None, "class_weight", wanted, f"{said!r}")
