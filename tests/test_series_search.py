@@ -12,7 +12,7 @@ from tune import backbones, networks, report, trial
 from tune.driver import plan_search
 from tune.plan import load_data
 from tune.search import _parser, _search_config, main
-from tune.space import SEARCH_PRESETS
+from tune.space import SEARCH_PRESETS, SearchConfig
 from tune.specs import audc_of
 from tune.workspace import Workspace
 
@@ -117,6 +117,7 @@ def test_trials_are_ranked_by_the_audc_which_is_one_less_the_mean_cost():
     [
         (["--input", "logits_rich"], "logits_rich' needs probabilities; received outputs of the"),
         (["--cost", "true_class"], "cost of a head"),
+        (["--target", "distilled", "--loss", "bce"], "target 'distilled' needs probabilities"),
     ],
 )
 def test_a_head_that_cannot_read_numbers_is_refused_before_any_training(table, options, message):
@@ -124,6 +125,14 @@ def test_a_head_that_cannot_read_numbers_is_refused_before_any_training(table, o
     sample = load_data(search).train.take([0])
     with pytest.raises(ValueError, match=message):
         networks._addresses(search, sample)
+
+
+def test_heads_learn_the_cost_of_the_task_unless_another_is_given(table):
+    words = "--task", "regression", "reported=absolute", "quantiles=0.1,0.5"
+    assert searched(table).cost == ("provisioning",)
+    assert searched(table, *words).cost == ("absolute",)
+    assert searched(table, *words, "--cost", "pinball").cost == ("pinball",)
+    assert SearchConfig().cost == ("true_class",)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +148,7 @@ def test_a_head_that_cannot_read_numbers_is_refused_before_any_training(table, o
             "received scale, skip_unreadable: leave",
         ),
         (["--preset", "series", "--data-dir", "d"], "options of images: expected a search of"),
+        (["--preset", "series", "--labels", "augmented"], "the labels 'augmented' expect images"),
         (["--preset", "series", "--columns", "a"], "columns: expected a .csv or .parquet table"),
         (
             ["--preset", "series", "--task", "regression", "under=4", "under=9"],

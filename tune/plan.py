@@ -11,9 +11,10 @@ from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.data.formats.archives import available_memory
 from keras_ddnn.data.rows.view import in_memory
 from keras_ddnn.data.series.load import EMBEDDED, load_series
+from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect
 from keras_ddnn.files.quiet import import_tensorflow
-from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
+from keras_ddnn.labels.sources import FOLDS, VIEWS, require_images, require_samples
 from tune.cache import trained
 from tune.networks import built
 from tune.reading import require_of_series
@@ -114,6 +115,9 @@ def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) 
         raise ValueError(f"the dataset {search.dataset} cannot be read: {error}") from error
     splits.require_measurable()
     strata = task.strata(splits.train.labels)
+    images = splits.train.images
+    holds_images = InputType(tuple(images.shape[1:]), str(images.dtype)).holds_images
+    require_images(search.labels, holds_images)
     require_samples(search.labels, strata, splits.class_names)
     return splits
 
