@@ -87,10 +87,11 @@ def test_each_network_of_several_chains_of_series_is_trained_once(table):
 
 
 @pytest.mark.slow
-def test_a_plan_of_series_needs_no_training(table, tmp_path):
+def test_a_plan_of_series_needs_no_training(table, tmp_path, capfd):
     search = searched(table, "--network", "lstm_small+tcn_large", "tcn_small+tcn_large")
     plan = plan_search(search, tmp_path / "out")
     assert (plan.backbones, plan.trials) == (3, 2 * 2 * 2)
+    assert not capfd.readouterr().err  # of the process that makes the networks
 
 
 def test_a_task_is_named_in_words_and_makes_another_network(table):
