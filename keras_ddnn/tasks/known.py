@@ -57,8 +57,8 @@ def as_words(given: object) -> tuple[str, ...]:
         ValueError: If it is anything else, or no word.
     """
     words = given.split() if isinstance(given, str) else given
-    are_many = isinstance(words, list | tuple) and len(words) > 0
-    expect(are_many, "task", f"words such as {WORDS!r}", repr(given))
+    if not isinstance(words, list | tuple) or not words:
+        raise ValueError(f"task: expected words such as {WORDS!r}, received {given!r}")
     odd = [word for word in words if not isinstance(word, str)]
     told = f"{odd[:1]}: put quotes around a word with commas"
     expect(not odd, "task", f"texts such as {WORDS.split()}", told)
@@ -79,11 +79,12 @@ def task_from_words(words: str | Sequence[str]) -> Task:
     name, *given = as_words(words)
     require_choice("task", name, TASKS)
     known, subject = [*signature(TASKS[name]).parameters], f"task {name!r}"
+    wanted = f"arguments among {', '.join(known)}" if known else "no arguments"
     config: dict[str, Any] = {}
     for word in given:
         field, _, text = word.partition("=")
         expect(bool(text), subject, "arguments as FIELD=VALUE", repr(word))
-        expect(field in known, subject, f"arguments among {', '.join(known) or 'none'}", repr(word))
+        expect(field in known, subject, wanted, repr(word))
         expect(field not in config, subject, f"one {field}", f"{word!r} as well")
         config[field] = _value(text)
     return task_from_json({"name": name, "config": config})
