@@ -23,7 +23,7 @@ from keras_ddnn.files.checks import require_fraction, require_utf8
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.gates import two_ends
-from keras_ddnn.labels.sources import require_samples, staged_config
+from keras_ddnn.labels.sources import require_images, require_samples, staged_config
 from keras_ddnn.networks.architectures.named_models import as_network
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
@@ -93,6 +93,7 @@ def run(
     sources = {head.labels for head in heads.values()}
     require_samples(sources, task.strata(splits.train.labels), names)
     if network is not None:
+        require_images(sources, network.reads.holds_images)
         for head in heads.values():
             head.require_fits(network.blank_device())
     if artifact is not None:

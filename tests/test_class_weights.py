@@ -12,8 +12,10 @@ from keras_ddnn.data.classes import Classes
 from keras_ddnn.data.datasets import Split
 from keras_ddnn.evaluation.per_class import by_class
 from keras_ddnn.evaluation.report import Report
+from keras_ddnn.tasks.arrays import Numbers
 from keras_ddnn.training.joint import joint_batches
 from keras_ddnn.training.recipe.sample_weights import sample_weights
+from tune.space import SearchConfig
 
 PETS = Classes(("cat", "dog"))
 LABELS = np.array([0, 0, 0, 1])
@@ -61,6 +63,15 @@ def test_weights_that_mean_nothing_are_refused(class_weight, sample_weight, expe
     config = DDNNConfig(class_weight=class_weight)
     with pytest.raises(ValueError, match=expected):
         sample_weights(TRAIN, config.class_weight, sample_weight)
+
+
+def test_numbers_are_no_classes_that_weigh():
+    numbers = Split(TRAIN.images, LABELS / 3, Numbers(1))
+    with pytest.raises(ValueError, match=r"class_weight: expected classes, .* that are numbers"):
+        sample_weights(numbers, "balanced")
+    np.testing.assert_array_equal(sample_weights(numbers, None, [1, 2, 3, 4]), [1, 2, 3, 4])
+    with pytest.raises(ValueError, match="class_weight: expected a task of classes, received"):
+        SearchConfig(task=("regression",), network=("a+b",), class_weight="balanced")
 
 
 @pytest.mark.parametrize("bad", ["even", {}, {1.5: 1}, {"cat": -1}, {"cat": np.nan}, 3, [1, 2]])

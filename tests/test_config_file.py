@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from keras_ddnn.tasks.regression import Regression
 from tune import search
 from tune.config_file import read_config
 from tune.search import main
@@ -37,6 +38,15 @@ def test_yaml_names_what_differs_from_the_defaults_and_options_come_last(tmp_pat
 
 
 @pytest.mark.parametrize(
+    "task",
+    ["regression quantiles=0.5", "[regression, quantiles=0.5]", "['regression', quantiles=.5]"],
+)
+def test_a_task_is_one_text_or_several(task, tmp_path):
+    (path := tmp_path / "mine.yaml").write_text(f"task: {task}\nnetwork: a+b\ntarget: [benefit]\n")
+    assert read_config(path).answers() == Regression(quantiles=(0.5,))
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.json", "{", "Expecting property name"),
@@ -44,6 +54,15 @@ def test_yaml_names_what_differs_from_the_defaults_and_options_come_last(tmp_pat
         ("a.yaml", "- 1", "expected a mapping of choices, received list"),
         ("a.json", '{"sed": [1]}', r"received \['sed'\]"),
         ("a.json", '{"seed": [-1]}', "seed"),
+        (
+            "a.yaml",
+            "task: [regression, under=4, quantiles=0.5,0.8]",
+            r"received \[0.8\]: put quotes",
+        ),
+        ("a.yaml", "task: []", r"task: expected words such as 'regression under=4 .*received \(\)"),
+        ("a.yaml", "task:", "task: expected words .* received None"),
+        ("a.yaml", "task: {regression: 4}", "task: expected words .* received {'regression': 4}"),
+        ("a.yaml", "task: regresion", "unknown task 'regresion'; known: classification"),
         ("a.txt", "{}", "a file .json or .yaml or .yml"),
         ("none.json", None, "No such file or directory: name a file of a search"),
     ],

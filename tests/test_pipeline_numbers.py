@@ -1,5 +1,7 @@
 """One call from a series to a report and a policy, whose answers are numbers."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -71,10 +73,18 @@ def test_one_call_leads_from_a_series_to_a_report_of_costs_and_a_policy(tmp_path
     [
         ({"network": network}, "are of numbers, the task 'classification' is of classes"),
         ({"task": TASK}, "the network of the paper learns plain classes; received the task 'reg"),
-        ({"head": HeadConfig()}, "unknown cost of a head 'true_class'; known: squared, absolute"),
+        ({"head": HeadConfig()}, "the target 'distilled' needs probabilities"),
+        (
+            {"head": HeadConfig(target="benefit")},
+            "unknown cost of a head 'true_class'; known: squared, absolute",
+        ),
         (
             {"head": HeadConfig(cost="absolute")},
             "the target 'distilled' needs probabilities; received outputs of the task 'regression'",
+        ),
+        (
+            {"head": replace(HeadConfig.of_task(TASK), labels="augmented")},
+            "the labels 'augmented' expect images",
         ),
         (
             {"head": HeadConfig(cost="absolute", target="benefit")},

@@ -136,7 +136,7 @@ class TestFiles:
     def test_days_may_come_first_where_one_of_them_is_no_month(self, first, tmp_path, recwarn):
         days = [f"{day:02}/03/2024" for day in range(first, first + 3)]
         path = tmp_path / "load.csv"
-        path.write_text("t,a\n" + "".join(f"{day},{5**k}\n" for k, day in enumerate(days)))
+        path.write_text("t,a\n" + "".join(f"{day},{5**k % 7}\n" for k, day in enumerate(days)))
         assert read_table(path).times[0] == np.datetime64(f"2024-03-{first}")
         assert not recwarn.list
 
@@ -154,8 +154,14 @@ class TestFiles:
             ("t,a\n01/03/2024 00:00,1\n01/03/2024 01:00,2\n", "write the year first"),
             ("t\n2024-01-01\n", "a column of numbers, one a series"),
             ("t,a,b\n2024-01-01,1,2\n2024-01-02,abc,3\n", "at most one column of times"),
-            (",a\n0,5\n1,3\n2,9\n", "which rise by equal steps"),
-            ("time,a\n3600,5\n7200,3\n10800,9\n", "which rise by equal steps"),
+            (",a\n0,5\n1,3\n2,9\n", "a clock or an index: name the series by columns="),
+            ("s,a\n.5,5\n1,3\n1.5,9\n", r"\['s'\], by name or steps"),
+            ("start,a\n3600,5\n7200,3\n14400,9\n", r"\['start'\], by name or steps a clock"),
+            ("Unix_time,a\n5,5\n5,3\n", r"\['Unix_time'\], by name"),
+            ("hour,a\n23,5\n0,3\n", r"\['hour'\], by name"),
+            ("date,a\n20240101,5\n20240101,3\n", r"\['date'\], by name"),
+            ("", "load.csv: expected a table, .csv, received No columns"),
+            ("a,b\n", "load.csv: expected a row a step"),
             ("t;a\n1;2,5\n", "columns parted by commas"),
             ("2024-01-01,4\n2024-01-02,5\n", "a first row with the names"),
             ("a,a\n1,2\n5,3\n", "a name of its own for each column"),
@@ -166,6 +172,34 @@ class TestFiles:
         with pytest.raises(ValueError, match=message) as error:
             read_table(path)
         assert "\n" not in str(error.value)
+
+    def test_a_file_that_is_no_text_is_named(self, tmp_path):
+        for name in ("load.csv", "load.parquet"):
+            (path := tmp_path / name).write_bytes(b"\x89PNG\xff\x00\n")
+            with pytest.raises(ValueError, match=f"{name}: expected a table"):
+                read_table(path)
+
+    def test_what_is_read_as_series_is_told_unless_it_was_named(self, tmp_path, caplog):
+        (path := tmp_path / "load.csv").write_text("t,a,b\n2024-01-01,1,2\n2024-01-02,1,3\n")
+        read_table(path)
+        read_table(path, ["a"])
+        assert caplog.messages == [f"{path}: series are a, b; times are 't'"]
+
+    def test_named_series_need_no_mending_of_the_other_columns(self, tmp_path):
+        rows = "".join(f"north {k},Mon,2024-01-0{k},{k},1{k}\n" for k in (1, 2, 3))
+        (path := tmp_path / "load.csv").write_text("region,day,t,hour,a\n" + rows)
+        read = read_table(path, ["a", "hour"])
+        assert read.values.tolist() == [[11, 1], [12, 2], [13, 3]]
+        assert read.times[2] == np.datetime64("2024-01-03")
+        with pytest.raises(ValueError, match=r"columns among hour, a, received \['zzz'\]"):
+            read_table(path, ["zzz"])
+        path.write_text("t,a\n2024-01-31,1\nsoon,2\n2024-02-02,2\n")
+        with pytest.raises(ValueError, match=r"received 'soon'$"):  # a mistake in times
+            read_table(path, ["a"])
+
+    def test_columns_are_those_of_a_table(self):
+        with pytest.raises(ValueError, match=r"columns: expected a \.csv or .parquet table"):
+            load_series("cell_traffic", columns=["cell_00"])
 
     def test_the_grid_of_milano_is_summed_over_countries_and_hours(self, tmp_path):
         begin = 1383260400000  # 1 November 2013, 0 h in Milano

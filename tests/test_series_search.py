@@ -12,7 +12,7 @@ from tune import backbones, networks, report, trial
 from tune.driver import plan_search
 from tune.plan import load_data
 from tune.search import _parser, _search_config, main
-from tune.space import SEARCH_PRESETS
+from tune.space import SEARCH_PRESETS, SearchConfig
 from tune.specs import audc_of
 from tune.workspace import Workspace
 
@@ -87,10 +87,11 @@ def test_each_network_of_several_chains_of_series_is_trained_once(table):
 
 
 @pytest.mark.slow
-def test_a_plan_of_series_needs_no_training(table, tmp_path):
+def test_a_plan_of_series_needs_no_training(table, tmp_path, capfd):
     search = searched(table, "--network", "lstm_small+tcn_large", "tcn_small+tcn_large")
     plan = plan_search(search, tmp_path / "out")
     assert (plan.backbones, plan.trials) == (3, 2 * 2 * 2)
+    assert not capfd.readouterr().err  # of the process that makes the networks
 
 
 def test_a_task_is_named_in_words_and_makes_another_network(table):
@@ -117,6 +118,7 @@ def test_trials_are_ranked_by_the_audc_which_is_one_less_the_mean_cost():
     [
         (["--input", "logits_rich"], "logits_rich' needs probabilities; received outputs of the"),
         (["--cost", "true_class"], "cost of a head"),
+        (["--target", "distilled", "--loss", "bce"], "target 'distilled' needs probabilities"),
     ],
 )
 def test_a_head_that_cannot_read_numbers_is_refused_before_any_training(table, options, message):
@@ -124,6 +126,14 @@ def test_a_head_that_cannot_read_numbers_is_refused_before_any_training(table, o
     sample = load_data(search).train.take([0])
     with pytest.raises(ValueError, match=message):
         networks._addresses(search, sample)
+
+
+def test_heads_learn_the_cost_of_the_task_unless_another_is_given(table):
+    words = "--task", "regression", "reported=absolute", "quantiles=0.1,0.5"
+    assert searched(table).cost == ("provisioning",)
+    assert searched(table, *words).cost == ("absolute",)
+    assert searched(table, *words, "--cost", "pinball").cost == ("pinball",)
+    assert SearchConfig().cost == ("true_class",)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +144,18 @@ def test_a_head_that_cannot_read_numbers_is_refused_before_any_training(table, o
         (["--preset", "series", "--task", "regression", "under"], "arguments as FIELD=VALUE"),
         (["--preset", "series", "--task", "regresion"], "regresion"),
         (["--length", "12"], "options of series: expected a task of numbers, received length"),
+        (
+            ["--preset", "series", "--scale", "1", "--skip-unreadable"],
+            "received scale, skip_unreadable: leave",
+        ),
+        (["--preset", "series", "--data-dir", "d"], "options of images: expected a search of"),
+        (["--preset", "series", "--labels", "augmented"], "the labels 'augmented' expect images"),
+        (["--preset", "series", "--columns", "a"], "columns: expected a .csv or .parquet table"),
+        (
+            ["--preset", "series", "--task", "regression", "under=4", "under=9"],
+            "task 'regression': expected one under, received 'under=9' as well",
+        ),
+        (["--preset", "series", "--task", "regression", "unde=4"], "ramp, bound, received 'unde=4"),
     ],
 )
 def test_what_does_not_fit_numbers_is_refused_in_one_line(options, message, tmp_path, capsys):

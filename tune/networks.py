@@ -6,6 +6,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from keras_ddnn.data.datasets import Split, Splits
+from keras_ddnn.files.quiet import import_tensorflow
 from keras_ddnn.tasks.known import task_from_words
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec
@@ -31,6 +32,7 @@ def addresses(search: SearchConfig, splits: Splits) -> dict[tuple[str, int], str
 
 
 def _addresses(search: SearchConfig, sample: Split) -> dict[tuple[str, int], str]:
+    import_tensorflow()  # in a process of its own, which would print its lines
     from keras_ddnn.deploy.artifact import require_keepable
     from keras_ddnn.networks.architectures.named_models import address_of
     from keras_ddnn.networks.compose import in_a_row

@@ -11,11 +11,13 @@ from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.data.formats.archives import available_memory
 from keras_ddnn.data.rows.view import in_memory
 from keras_ddnn.data.series.load import EMBEDDED, load_series
+from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.checks import expect
 from keras_ddnn.files.quiet import import_tensorflow
-from keras_ddnn.labels.sources import FOLDS, VIEWS, require_samples
+from keras_ddnn.labels.sources import FOLDS, VIEWS, require_images, require_samples
 from tune.cache import trained
 from tune.networks import built
+from tune.reading import require_of_series
 from tune.space import SearchConfig
 from tune.specs import NetworkSpec
 from tune.workspace import Workspace
@@ -101,6 +103,8 @@ def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) 
         expect(not given, "options of series", "a task of numbers", f"{', '.join(given)}")
         instead = f"the series {search.dataset!r}: pass --task regression, or --preset series"
         expect(search.dataset not in EMBEDDED, "a search of classes", "images", instead)
+    else:
+        require_of_series(reading | {"data_dir": data_dir})
     try:
         if task.target_reader is None:
             splits = load(search.dataset, data_dir, search.data_seed, **reading)
@@ -111,6 +115,9 @@ def load_data(search: SearchConfig, data_dir=None, reading: dict | None = None) 
         raise ValueError(f"the dataset {search.dataset} cannot be read: {error}") from error
     splits.require_measurable()
     strata = task.strata(splits.train.labels)
+    images = splits.train.images
+    holds_images = InputType(tuple(images.shape[1:]), str(images.dtype)).holds_images
+    require_images(search.labels, holds_images)
     require_samples(search.labels, strata, splits.class_names)
     return splits
 

@@ -92,6 +92,8 @@ def _search_config(options) -> SearchConfig:
     networks = [read_network(name) for name in given.get("network", ())]
     if networks and all(len(cuts) > 1 for cuts in networks):
         given.setdefault("lambda_local", ALONE)  # those of the preset are not asked for
+    if "task" in given:
+        given.setdefault("cost", None)  # that of the preset is of another task
     start = read_config(options.config) if options.config else SEARCH_PRESETS[options.preset]
     return replace(start, **given)
 

@@ -14,6 +14,7 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.files.checks import (
     ClassWeight,
     class_weight_pairs,
+    expect,
     require_choice,
     require_count,
     require_fraction,
@@ -22,7 +23,7 @@ from keras_ddnn.files.checks import (
 from keras_ddnn.labels.sources import LABEL_SOURCES, staged_config
 from keras_ddnn.labels.targets import LOSSES, TARGETS
 from keras_ddnn.rules.inputs import MAP_INPUTS
-from keras_ddnn.tasks.known import task_from_words
+from keras_ddnn.tasks.known import as_words, task_from_words
 from keras_ddnn.tasks.task import Task
 from tune.network_names import parts_of, read_network, require_inputs, require_layers
 from tune.specs import CLASSES, DIMENSIONS, OF_NETWORKS, NetworkSpec, Trial
@@ -53,10 +54,10 @@ class SearchConfig:
         lambda_local, bottleneck, seed: One backbone is trained for each three of them. A bottleneck
             of None is none. Networks of a chain have a seed alone.
         local_fraction, input, architecture, depth, target, loss, cost, labels, anchored,
-            oversample: Choices of `HeadConfig`. Where a choice has no meaning (a convolution on a
-            vector, oversampling of a map, a loss that does not fit the target, an L0 of a target
-            that has no b*) the plain one takes its place. Of more tiers than two every gate has a
-            head of the same choices.
+            oversample: Choices of `HeadConfig`. A cost of None is that of the task. Where a choice
+            has no meaning (a convolution on a vector, oversampling of a map, a loss that does not
+            fit the target, an L0 of a target that has no b*) the plain one takes its place. Of more
+            tiers than two every gate has a head of the same choices.
         patience: Of every head, as of `HeadConfig`.
         target_fraction: The local fraction at which decisions are reported. The thresholds of gates
             behind the device are those of the plan whose mean price is that of keeping as much at
@@ -89,7 +90,7 @@ class SearchConfig:
     depth: tuple[int, ...] = (1,)
     target: tuple[str, ...] = ("hard",)
     loss: tuple[str, ...] = ("bce",)
-    cost: tuple[str, ...] = ("true_class",)
+    cost: tuple[str, ...] | None = None
     labels: tuple[str, ...] = ("final_epoch",)
     anchored: tuple[bool, ...] = (False,)
     oversample: tuple[bool, ...] = (False,)
@@ -102,6 +103,10 @@ class SearchConfig:
     def __post_init__(self):
         if self.network is None or isinstance(self.network, str):
             object.__setattr__(self, "network", (self.network,))
+        object.__setattr__(self, "task", as_words(self.task))
+        task = self.answers()  # raises where the words are of no task
+        if self.cost is None:
+            object.__setattr__(self, "cost", (task.benefit_cost,))
         for name in DIMENSIONS:
             choices = tuple(dict.fromkeys(getattr(self, name)))
             if not choices:
@@ -109,8 +114,9 @@ class SearchConfig:
             object.__setattr__(self, name, choices)
         object.__setattr__(self, "class_weight", class_weight_pairs(self.class_weight))
         require_choice("preset", self.ddnn, PRESETS)
-        object.__setattr__(self, "task", tuple(self.task))
-        self.answers()  # raises where the words are of no task
+        of_classes = task.target_reader is None
+        said, wanted = " ".join(self.task), "a task of classes"
+        expect(of_classes or self.class_weight is None, "class_weight", wanted, f"{said!r}")
         self._require_networks()
         for labels in self.labels:
             require_choice("label source", labels, LABEL_SOURCES)
@@ -279,7 +285,6 @@ SEARCH_PRESETS = {
         depth=(1, 2, 3),
         target=("expected_benefit",),
         loss=("mse", "huber"),
-        cost=("provisioning",),
         anchored=(False, True),
     ),
     # The paper's own networks, recipe and heads.

@@ -126,8 +126,8 @@ class HeadConfig:
         Args:
             tier: Any samples of it.
         """
-        require_choice("cost of a head", self.cost, tier.task.costs)
         self.require_target(tier)
+        require_choice("cost of a head", self.cost, tier.task.costs)
         HEAD_INPUTS[self.input](tier)
 
     def require_target(self, tier: TierOutputs) -> None:

@@ -85,12 +85,14 @@ class LabelSource:
         folds: Further DDNNs to be trained, each without one of `FOLDS` folds.
         stages: Late epochs the DDNN must have kept; `DDNNConfig.stages`.
         samples: The fewest training samples it can choose from.
+        of_images: Whether it makes new samples of images, and of nothing else.
     """
 
     training_data: Callable[[TrainedNetwork], HeadTrainingData]
     folds: int = 0
     stages: int = 0
     samples: int = 1
+    of_images: bool = False
 
 
 def final_epoch(backbone: TrainedNetwork) -> HeadTrainingData:
@@ -147,7 +149,7 @@ def _folds(backbone: TrainedNetwork, folds: Sequence[Predictions]) -> HeadTraini
 
 LABEL_SOURCES = {
     "final_epoch": LabelSource(final_epoch),
-    "augmented": LabelSource(augmented),
+    "augmented": LabelSource(augmented, of_images=True),
     "held_out": LabelSource(held_out, folds=1, samples=HELD_OUT),
     "cross_fitted": LabelSource(cross_fitted, folds=FOLDS),
     "stage_averaged": LabelSource(stage_averaged, stages=STAGES),
@@ -168,6 +170,16 @@ def staged_config(config, sources: Iterable[str]):
 def fold_config(config):
     """Return the `DDNNConfig` of a fold's network: that of the deployed one, at half its epochs."""
     return replace(config, epochs=math.ceil(config.epochs / 2), stages=0)
+
+
+def require_images(sources: Iterable[str], holds_images: bool) -> None:
+    """Raise ValueError if a label source is of images, and the samples are none."""
+    for source in sources:
+        if LABEL_SOURCES[source].of_images and not holds_images:
+            raise ValueError(
+                f"the labels {source!r} expect images; received other samples: choose other "
+                "labels, like 'final_epoch'"
+            )
 
 
 def require_samples(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     PricedClasses.name: PricedClasses,
     Regression.name: Regression,
 }
+WORDS = "regression under=4 quantiles=0.1,0.5,0.8"
 REFUSED = "no answer"  # in words
 COST_NAMES = (*COSTS, PricedClasses.reported, *regression.COSTS)
 
@@ -48,20 +50,42 @@ def task_from_json(content: Mapping[str, Any]) -> Task:
         raise ValueError(f"task {name!r}: {error}") from None
 
 
-def task_from_words(words: Sequence[str]) -> Task:
+def as_words(given: object) -> tuple[str, ...]:
+    """Return the words of a task, of one text with blanks or of several texts.
+
+    Raises:
+        ValueError: If it is anything else, or no word.
+    """
+    words = given.split() if isinstance(given, str) else given
+    if not isinstance(words, list | tuple) or not words:
+        raise ValueError(f"task: expected words such as {WORDS!r}, received {given!r}")
+    odd = [word for word in words if not isinstance(word, str)]
+    told = f"{odd[:1]}: put quotes around a word with commas"
+    expect(not odd, "task", f"texts such as {WORDS.split()}", told)
+    return tuple(words)
+
+
+def task_from_words(words: str | Sequence[str]) -> Task:
     """Return the task that a person has named on a command line or in a file of a search.
 
     Args:
-        words: Its name, then arguments of it: ("regression", "under=4", "quantiles=0.1,0.5,0.9").
+        words: Its name, then arguments of it: ("regression", "under=4", "quantiles=0.1,0.5,0.9"),
+            or the same as one text.
 
     Raises:
-        ValueError: In one line, if the task is unknown, a word is none of these, or as the task.
+        ValueError: In one line, if the task is unknown, a word is none of these or comes twice, or
+            as the task.
     """
-    name, *given = words
+    name, *given = as_words(words)
+    require_choice("task", name, TASKS)
+    known, subject = [*signature(TASKS[name]).parameters], f"task {name!r}"
+    wanted = f"arguments among {', '.join(known)}" if known else "no arguments"
     config: dict[str, Any] = {}
     for word in given:
         field, _, text = word.partition("=")
-        expect(bool(text), f"task {name!r}", "arguments as FIELD=VALUE", repr(word))
+        expect(bool(text), subject, "arguments as FIELD=VALUE", repr(word))
+        expect(field in known, subject, wanted, repr(word))
+        expect(field not in config, subject, f"one {field}", f"{word!r} as well")
         config[field] = _value(text)
     return task_from_json({"name": name, "config": config})
 

@@ -49,8 +49,8 @@ class Regression:
 
     Attributes:
         reported: The cost of reports and of B_k, one of `COSTS`.
-        quantiles: Levels of the columns of outputs, rising, in (0, 1); empty if a network predicts
-            one number.
+        quantiles: Levels of the columns of outputs, rising, in (0, 1), or one of them; empty if a
+            network predicts one number.
         level: Level of the quantile that answers, one of `quantiles`; the τ of "pinball". By
             default the one that is optimal for the reported cost without a penalty.
         over: Cost of a unit provided and not used.
@@ -84,7 +84,7 @@ class Regression:
             require_positive(penalty=self.penalty)
         if self.bound is not None:
             require_positive(bound=self.bound)
-        levels = tuple(float(level) for level in self.quantiles)
+        levels = tuple(np.atleast_1d(np.asarray(self.quantiles, np.float64)).tolist())
         if list(levels) != sorted({*levels}) or not all(0 < level < 1 for level in levels):
             raise ValueError(f"quantiles must rise within (0, 1); received {self.quantiles}")
         object.__setattr__(self, "quantiles", levels)

@@ -1,5 +1,6 @@
 """Series in files: a table of one column a series, and the grid of Milano as it is published."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ import numpy as np
 
 from keras_ddnn.data.series.series import Series
 from keras_ddnn.files.checks import expect
+from keras_ddnn.files.notices import notice
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +20,12 @@ MILANO = "sms-call-internet-mi-*.txt"  # a file a day
 # Of a line: square, beginning of ten minutes (ms), country, then SMS, calls and internet.
 COLUMNS = {0: "square", 1: "time", 7: "internet"}
 EXAMPLE = "2024-03-13 14:00"
+# Of names of columns that are clocks or keys, and nothing that was measured.
+CLOCK_WORDS = {
+    *("unix", "epoch", "timestamp", "time", "datetime", "date", "year", "month", "week", "weekday"),
+    *("day", "hour", "minute", "second", "of", "utc", "gmt", "ms", "ns", "id"),
+}
+SHOWN = 8  # names that a notice lists before it leaves some out
 TEN_MINUTES, HOUR, DAY = 600, 3600, 24 * 3600  # seconds
 
 
@@ -25,7 +33,8 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
     """Read a `.csv` or `.parquet` table of one column a series, and perhaps one of times.
 
     The one column that is no number is that of the times, which any date that pandas knows may
-    stand for; where it could be of two days, as 01/03/2024, it is refused.
+    stand for; where it could be of two days, as 01/03/2024, it is refused. Where series are named,
+    columns of other text are left out. What nobody has named is told in one line.
 
     Args:
         path: The file.
@@ -35,26 +44,20 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
         Series: In the order of the columns.
 
     Raises:
-        ValueError: If the file is of another kind, a column is missing or holds no numbers, several
-            columns hold none, two have one name, a column of numbers looks like an index or a clock
-            and `columns` does not name those that are wanted, or as `Series`.
+        ValueError: If the file is of another kind or no table, a column is missing or holds no
+            numbers, several columns hold none, two have one name, a column of numbers looks like an
+            index or a clock and `columns` does not name those that are wanted, or as `Series`.
         OSError: If the file cannot be read.
     """
-    import pandas as pd
-
     path = Path(path)
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-    }
-    expect(path.suffix in readers, str(path), "a .csv or .parquet file", path.suffix or "no ending")
-    table = readers[path.suffix](path)
+    table = _table(path)
     _require_names(path, list(table.columns), with_header=path.suffix == ".csv")
     numbers = table.select_dtypes("number").columns
     others = [name for name in table.columns if name not in set(numbers)]
     wanted = list(numbers) if columns is None else list(columns)
     missing = [name for name in wanted if name not in table.columns]
-    expect(not missing, str(path), f"the columns {', '.join(map(str, wanted))}", f"no {missing}")
+    held = f"columns among {', '.join(map(str, numbers)) or 'none of numbers'}"
+    expect(not missing, str(path), held, f"{missing}")
     odd = [name for name in wanted if name in others]
     expect(not odd, str(path), "columns of numbers", f"{odd}")
     expect(wanted, str(path), "a column of numbers, one a series", f"{list(table.columns)}")
@@ -62,11 +65,47 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> Series
         # A cell that is no number would silently cost its series, and a counter become one.
         texts = f"{others}: mend cells that hold no number, or name the series by columns="
         expect(len(others) < 2, str(path), "at most one column of times, the others numbers", texts)
-        counters = [str(name) for name in wanted if _counts(table[name].to_numpy(np.float64))]
-        told = f"{counters}, which rise by equal steps: name the series by columns="
-        expect(not counters, str(path), "columns of measurements, and times as dates", told)
+        clocks = [str(name) for name in wanted if _is_clock(str(name), table[name].to_numpy(float))]
+        told = f"{clocks}, by name or steps a clock or an index: name the series by columns="
+        expect(not clocks, str(path), "columns of measurements, and times as dates", told)
+    else:
+        others = [name for name in others if _holds_dates(table[name])]
+        expect(len(others) < 2, str(path), "at most one column of times", f"{others}: drop one")
     times = _times(f"{path}, column {others[0]!r}", table[others[0]]) if others else None
-    return Series(table[wanted].to_numpy(np.float64), tuple(map(str, wanted)), times)
+    series = Series(table[wanted].to_numpy(np.float64), tuple(map(str, wanted)), times)
+    if columns is None:
+        more = f" and {len(wanted) - SHOWN} more" if len(wanted) > SHOWN else ""
+        clock = f"times are {others[0]!r}" if others else "there are no times"
+        notice(f"{path}: series are {', '.join(series.names[:SHOWN])}{more}; {clock}")
+    return series
+
+
+def _table(path: Path) -> "pd.DataFrame":
+    """Return a table as it is in its file."""
+    import pandas as pd
+
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+    }
+    expect(path.suffix in readers, str(path), "a .csv or .parquet file", path.suffix or "no ending")
+    try:
+        table = readers[path.suffix](path)
+    except ValueError as error:  # those of both libraries, and of text that is no UTF-8
+        expect(False, str(path), f"a table, {path.suffix}", " ".join(str(error).split()))
+    expect(len(table), str(path), "a row a step", "no row: give another file")
+    return table
+
+
+def _holds_dates(column: "pd.Series") -> bool:
+    """Whether most cells are dates: the others then are mistakes, and the column no other text."""
+    import pandas as pd
+
+    text = column.astype(str)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        dates = pd.to_datetime(text, utc=True, errors="coerce", dayfirst=True, format="mixed")
+    return bool((dates.notna() & text.str.contains(r"\d")).mean() > 0.5)
 
 
 def _times(subject: str, column: "pd.Series") -> np.ndarray:
@@ -118,10 +157,15 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _counts(values: np.ndarray) -> bool:
-    """Whether values rise by one and the same step, as an index or seconds do."""
+def _is_clock(name: str, values: np.ndarray) -> bool:
+    """Whether a column is named as a clock, or rises as one, or as an index."""
+    words = re.findall(r"[a-z]+", name.lower())
+    if words and CLOCK_WORDS.issuperset(words):
+        return True
     steps = np.diff(values)
-    return len(steps) > 1 and bool(steps[0] > 0 and (steps == steps[0]).all())
+    # A row may be missing: steps of whole numbers need not be equal.
+    alike = bool((values == np.rint(values)).all() or (steps == steps[:1]).all())
+    return len(steps) > 1 and alike and bool((steps > 0).all())
 
 
 def read_milano(folder: str | Path, squares: Iterable[int], *, hourly: bool = True) -> Series:

@@ -7,6 +7,7 @@ from keras_ddnn.data.series import cell_traffic
 from keras_ddnn.data.series.files import read_table
 from keras_ddnn.data.series.series import Series
 from keras_ddnn.data.series.windows import SHARES, SeriesSplits, split_by_time
+from keras_ddnn.files.checks import expect
 
 EMBEDDED = {"cell_traffic": cell_traffic.generate}
 
@@ -37,6 +38,8 @@ def load_series(
     Raises:
         ValueError: As `read_table` and `split_by_time`.
     """
+    is_table = not isinstance(source, Series) and source not in EMBEDDED
+    expect(is_table or columns is None, "columns", "a .csv or .parquet table", "other series")
     if isinstance(source, Series):
         series, name = source, "series"
     elif source in EMBEDDED:

@@ -22,11 +22,14 @@ def sample_weights(
         sample_weight: Numbers from 0 on, of shape (n,); None for 1.
 
     Raises:
-        ValueError: A class is unknown, or weights have another shape, are negative, not finite or
-            all 0.
+        ValueError: A class is unknown, targets are numbers and have none, or weights have another
+            shape, are negative, not finite or all 0.
     """
     if class_weight is None and sample_weight is None:
         return None
+    wanted = "classes, as numbers have none; pass sample_weight, or leave it out"
+    numbers = class_weight is not None and train.labels.dtype.kind == "f"
+    expect(not numbers, "class_weight", wanted, "targets that are numbers")
     from sklearn.utils.class_weight import compute_sample_weight
 
     if class_weight is not None and class_weight != "balanced":
