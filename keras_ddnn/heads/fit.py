@@ -135,7 +135,7 @@ def fit_head(
         ValueError: If there are no validation samples, too few training samples for the labels, or
             `backbone` cannot provide them.
     """
-    config = settled(config or HeadConfig(), backbone)
+    (config,) = settled([config or HeadConfig()], backbone)
     (material,) = head_materials(backbone, [config])
     inputs, values = material.inputs, material.values
     head = initial_head(inputs, config)
@@ -170,13 +170,20 @@ def fit_head(
     return HeadRule(head, config, history.history, anchor)
 
 
-def settled(config: HeadConfig, backbone: TrainedNetwork) -> HeadConfig:
-    """Return a configuration with the precision of this machine, and the target that is learned."""
-    target = config.target
-    if target is None and backbone.val_bank:
-        config.require_target(backbone.val_bank.edge)
-        target = choose_target(backbone.val_bank)
-    return replace(config, precision=resolve_precision(config.precision), target=target)
+def settled(configs: Sequence[HeadConfig], backbone: TrainedNetwork) -> list[HeadConfig]:
+    """Return configurations with the precision of this machine, and the target that is learned.
+
+    Validation samples choose it once, for all that name none.
+    """
+    chosen, val_bank = None, backbone.val_bank
+    open_ones = [config for config in configs if config.target is None]
+    if open_ones and val_bank:
+        open_ones[0].require_target(val_bank.edge)
+        chosen = choose_target(val_bank)
+    return [
+        replace(c, precision=resolve_precision(c.precision), target=c.target or chosen)
+        for c in configs
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,7 @@ def fit_heads(backbone: TrainedNetwork, configs: Sequence[HeadConfig]) -> list[H
     Raises:
         ValueError: As `fit_head`.
     """
-    configs = [settled(config, backbone) for config in configs]
+    configs = settled(configs, backbone)
     stacks = {}
     for place, config in enumerate(configs):
         stacks.setdefault(config.stack_key() or place, []).append(place)
