@@ -24,7 +24,7 @@ from keras_ddnn.files.notices import (
     CommandParser,
     add_forms,
     notice,
-    of_option,
+    option_type,
     positive,
     said_as,
     tell_error,
@@ -152,16 +152,10 @@ def _labels_by_name(split: Split, names: Sequence[str], manifest: Mapping[str, A
     return labels
 
 
-@of_option("a number above 0 and below 1")
-def _probability(text: str) -> float:
-    require_probability(number=float(text))
-    return float(text)
-
-
-@of_option("a number from 0 to 1")
-def _fraction(text: str) -> float:
-    require_fraction("number", float(text))
-    return float(text)
+_probability = option_type(
+    "a number above 0 and below 1", float, lambda x: require_probability(number=x)
+)
+_fraction = option_type("a number from 0 to 1", float, lambda x: require_fraction("number", x))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -105,25 +105,33 @@ def of_option(expected: str) -> Callable[[Callable[[str], Value]], Callable[[str
     return decorated
 
 
-@of_option("a number above 0")
-def positive(text: str) -> float:
-    """Return the number of an option; `type` of one that is above 0."""
-    require_positive(number=float(text))
-    return float(text)
+def option_type(
+    expected: str, read: Callable[[str], Value], require: Callable[[Value], object]
+) -> Callable[[str], Value]:
+    """Return what reads an option, a `type` of argparse.
+
+    Args:
+        expected: What the option must be, for the message.
+        read: Text → value.
+        require: Raises ValueError for a value that is not as expected.
+    """
+
+    @of_option(expected)
+    def checked(text: str) -> Value:
+        value = read(text)
+        require(value)
+        return value
+
+    return checked
 
 
-@of_option("a number from 0 on")
-def not_negative(text: str) -> float:
-    """Return the number of an option; `type` of one that is 0 or above."""
-    expect(0 <= float(text) < math.inf, "an option", "a number from 0 on", text)
-    return float(text)
+def _require_not_negative(number: float) -> None:
+    expect(0 <= number < math.inf, "an option", "a number from 0 on", number)
 
 
-@of_option("an integer above 0")
-def count(text: str) -> int:
-    """Return the number of an option; `type` of one that counts something."""
-    require_count(number=int(text))
-    return int(text)
+positive = option_type("a number above 0", float, lambda x: require_positive(number=x))
+not_negative = option_type("a number from 0 on", float, _require_not_negative)
+count = option_type("an integer above 0", int, lambda x: require_count(number=x))
 
 
 def require_beside(
