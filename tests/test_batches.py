@@ -66,6 +66,32 @@ def test_an_image_is_cropped_and_then_mirrored_as_each_alone_would_do():
     np.testing.assert_array_equal(both, augmentation("flip")(cropped, SEED))
 
 
+def test_each_image_is_mirrored_in_every_other_epoch_and_shifted_a_little():
+    images = np.random.default_rng(0).integers(0, 100, (200, 16, 16, 1), dtype=np.uint8)
+    images[:, :, 8:] += 100  # brighter on the right
+    augment, steps = augmentation("shift_alternate", steps=10), (0, 9, 10, 25, 39)
+    mirrored, moves = [], set()
+    for step in steps:
+        seen = augment(tf.constant(images), tf.constant([0, step], tf.int64)).numpy()
+        mirrored.append(seen[:, :, :6].mean((1, 2, 3)) > seen[:, :, 10:].mean((1, 2, 3)))
+        back = np.where(mirrored[-1][:, None, None, None], seen[:, :, ::-1], seen)
+        # What is unchanged but for its place: 2 pixels of padding each way hold all of it.
+        padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="reflect")
+        found = [
+            {(r, c) for r in range(5) for c in range(5) if (p[r : r + 16, c : c + 16] == b).all()}
+            for p, b in zip(padded, back)
+        ]
+        assert all(found)
+        moves |= set.union(*found)
+    first, again, second, third, fourth = mirrored
+    assert 60 < first.sum() < 140
+    np.testing.assert_array_equal(first, again)  # batches of one epoch
+    np.testing.assert_array_equal(first, ~second)
+    np.testing.assert_array_equal(first, third)
+    np.testing.assert_array_equal(first, ~fourth)
+    assert len(moves) == 25
+
+
 def test_cutout_hides_one_square_of_each_image_and_changes_nothing_else():
     cropped, cut = (
         augmentation(name)(tf.constant(IMAGES), SEED).numpy()

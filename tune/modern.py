@@ -17,7 +17,7 @@ from keras_ddnn.data.datasets import load
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import FOLDS
 from tune.modern_cases import CASES, USUAL
-from tune.modern_outputs import LABELS, OUTPUTS, PARTS, Pair, name_of, seeds_of
+from tune.modern_outputs import LABELS, OUTPUTS, PARTS, Pair, name_of, networks, seeds_of
 from tune.modern_tables import Scored, accuracies, certificates, gaps, pareto, points, table
 from tune.modern_training import RECIPES, Job, output_file, train_network, write_arrays
 from tune.study import run_study, study_parser
@@ -80,6 +80,8 @@ def _tell(options: argparse.Namespace) -> None:
     if every:
         of_the_data = {name_of(*pair) for pair in PAIRS} & {*every}
         found["pareto"] = [pareto({name: every[name] for name in every if name in of_the_data})]
+    if len(alone := networks(folder)):
+        found["networks"] = [alone]
     for name, tables in found.items():
         if tables:
             with replacing_file(options.output / f"{name}.csv") as file:

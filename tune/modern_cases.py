@@ -1,16 +1,21 @@
 """The worlds of `tune.modern`: the data as they are, and others in which learned rules should pay.
 
+Beside them are the recipes that change one thing, to see what it is worth.
+
 Source: Jitkrittum et al., "When Does Confidence-Based Cascade Deferral Suffice?", 2023.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_ddnn.data.splits import Split, Splits
 from tune.modern_outputs import PARTS
+
+if TYPE_CHECKING:
+    import keras
 
 NOISE = 0.5  # chance that the label of a noisy class is drawn at random
 BLOCK = 4  # pixels of a broken camera that have one colour
@@ -26,6 +31,8 @@ class Case:
         codes: Codes of each patch that it reads in place of the image, see `code_patches`.
         goes_on: Whether it begins with the weights of the usual network.
         recipe: Fields of the configuration that differ; None for no training.
+        options: Fields of the architecture that differ.
+        prepared: Changes a network that is made, before its training.
     """
 
     trained: Callable[[Splits, int], Splits]
@@ -33,6 +40,8 @@ class Case:
     codes: int | None = None
     goes_on: bool = False
     recipe: Mapping[str, Any] | None = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prepared: "Callable[[keras.Model], None] | None" = None
 
 
 def usual(splits: Splits, seed: int) -> Splits:
@@ -89,6 +98,16 @@ def of_broken_cameras(splits: Splits, seed: int) -> Splits:
     return replace(splits, **{part: coarse(getattr(splits, part)) for part in PARTS})
 
 
+def learn_first_layer(model: "keras.Model") -> None:
+    """Train the layer that whitens patches like the other convolutions, from random weights."""
+    layer = model.get_layer("whitening")
+    rng = np.random.default_rng(0)
+    kernel, bias = layer.get_weights()
+    bound = np.sqrt(3 / np.prod(kernel.shape[:-1]))
+    layer.set_weights([rng.uniform(-bound, bound, kernel.shape), bias])
+    layer.trainable = True
+
+
 USUAL = "usual"
 CASES = {
     USUAL: Case(usual, usual),
@@ -100,6 +119,20 @@ CASES = {
         usual, usual, codes=24, goes_on=True, recipe={"epochs": 4, "learning_rate": 0.03}
     ),
 }
+
+ADAM = {"optimizer": "adam", "learning_rate": 3e-3, "schedule": "one_cycle", "batch_size": 256}
+ABLATIONS = {
+    "adam": Case(usual, usual, recipe=ADAM),
+    "unwhitened": Case(usual, usual, prepared=learn_first_layer),
+    "unsmoothed": Case(usual, usual, recipe={"label_smoothing": 0.0}),
+    "alternating": Case(usual, usual, recipe={"augmentation": "shift_alternate"}),
+    "flipped": Case(usual, usual, recipe={"augmentation": "flip"}),
+    "relu": Case(usual, usual, options={"activation": "relu"}),
+    "silu": Case(usual, usual, options={"activation": "silu"}),
+    "deep": Case(usual, usual, options={"widths": (16, 32, 64), "depth": 3}),
+    "wide": Case(usual, usual, options={"widths": (96, 320, 320)}),
+}
+CASES |= ABLATIONS
 
 
 def name_in(case: str, network: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.outputs import TIERS, tier_names
@@ -105,6 +106,22 @@ class Chain:
         ]
         facts = [json.loads((folder / f"{stem}.json").read_text()) for stem in stems]
         return cls(*banks, tuple(fact["multiply_adds"] for fact in facts))
+
+
+# What is told of each network alone.
+FACTS = ("multiply_adds", "parameters", "petaflop", "minutes")
+ACCURACIES = ("val_accuracy", "val_augmented_accuracy")  # in percent, of one view and of six
+
+
+def networks(folder: Path) -> pd.DataFrame:
+    """Return a row a network and seed: what it costs, and its accuracy on validation images."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        name, _, seed = path.stem.rpartition("-seed")
+        facts = json.loads(path.read_text())
+        row = {"network": name, "seed": int(seed), "epochs": facts.get("recipe", {}).get("epochs")}
+        rows.append(row | {fact: facts.get(fact) for fact in (*FACTS, *ACCURACIES)})
+    return pd.DataFrame(rows)
 
 
 def name_of(device: str, cloud: str) -> str:

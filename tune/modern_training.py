@@ -165,17 +165,25 @@ def _weights(job: Job, options: argparse.Namespace) -> Path:
     return options.work / f"{job.name}.weights.h5"
 
 
-def _network(job: Job, splits: Splits, options: argparse.Namespace) -> "Cascade | None":
+def _network(job: Job, splits: Splits, given: argparse.Namespace) -> "Cascade | None":
     """Return a network to train: a tier of a chain, or None for that of the paper."""
     if job.network not in NETWORKS_OF_TODAY:
         return None
-    from keras_ddnn.networks.architectures.named_models import named_network
+    import keras
+
+    from keras_ddnn.networks.architectures.named_models import NETWORKS
     from keras_ddnn.networks.compose import chain
 
-    shape, case = splits.train.images.shape[1:], CASES[job.case]
-    network = chain({CLOUD: named_network(job.network, shape, splits.num_classes, job.seed)})
+    shape, case, row = splits.train.images.shape[1:], CASES[job.case], NETWORKS[job.network]
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(job.seed)
+    options = replace(row.options, **case.options)
+    model = row.build(shape, splits.num_classes, options, DDNNConfig.precision)
+    if case.prepared:
+        case.prepared(model)
+    network = chain({CLOUD: model})
     if case.goes_on:
-        before = _weights(replace(job, case=USUAL), options)
+        before = _weights(replace(job, case=USUAL), given)
         if not before.exists():
             raise ValueError(
                 f"{job.name} goes on from {before}; received no such file: train it first, with "

@@ -18,7 +18,7 @@ from keras_ddnn.files.checks import (
 # Names whose implementations import Keras, which `--help` must not; a test compares the two.
 Schedule = Literal["plateau", "one_cycle", "linear"]
 Optimizer = Literal["adam", "muon"]
-Augmentation = Literal["none", "crop", "flip", "crop_flip", "crop_flip_cutout"]
+Augmentation = Literal["none", "crop", "flip", "crop_flip", "crop_flip_cutout", "shift_alternate"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 NARROW_EPOCH_SHARE = 0.5  # share of the epochs that are trained with a bottleneck
@@ -40,7 +40,8 @@ class TrainingConfig:
             zero; "linear" falls from it to zero.
         label_smoothing: Share of each target that is spread evenly over the classes, in [0, 1].
         augmentation: "crop" pads by 4 pixels of reflection and crops at random; "flip" mirrors half
-            of the images; "crop_flip" does both; "crop_flip_cutout" then hides a square of each.
+            of the images; "crop_flip" does both; "crop_flip_cutout" then hides a square of each;
+            "shift_alternate" shifts by up to 2 pixels and mirrors each image every other epoch.
         precision: Compute type; weights, logits and losses stay float32. "auto" takes bfloat16
             where the hardware multiplies it natively, float16 on older GPUs and float32 elsewhere.
         stages: Last epochs whose mean probabilities on the training data are kept, for the labels

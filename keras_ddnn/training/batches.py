@@ -13,6 +13,7 @@ from keras_ddnn.data.rows.view import Array, Rows
 
 Augment = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # images and a seed (2,) → images
 PAD = 4
+LITTLE_PAD = 2  # of few epochs, in which there is less to learn by heart
 CUT = 8  # side of the square that is cut out
 GREY = 127  # of what is cut out
 VIEW_BATCH = 1000
@@ -100,10 +101,15 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     return max(1, n // batch_size)
 
 
-def augmentation(name: Augmentation) -> Augment:
+def augmentation(name: Augmentation, steps: int = 1) -> Augment:
     """Return what augments images in the graph, each frame (h, w, c) of theirs on its own.
 
-    It is given images (n, h, w, c), or frames of cameras (n, D, h, w, c), and a seed (2,).
+    It is given images (n, h, w, c), or frames of cameras (n, D, h, w, c), and a seed (2,), which
+    ends in the number of the batch.
+
+    Args:
+        name: The augmentation.
+        steps: Batches of an epoch, for what alternates by epoch.
     """
     match name:
         case "none":
@@ -116,6 +122,8 @@ def augmentation(name: Augmentation) -> Augment:
             return crop_flip
         case "crop_flip_cutout":
             return lambda images, seed: cutout(crop_flip(images, seed), seed + 3)
+        case "shift_alternate":
+            return lambda images, seed: shift_alternate(images, seed, steps)
         case _:
             assert_never(name)
 
@@ -124,12 +132,12 @@ def _of_each_frame(augment: Augment) -> Augment:
     """Return what does the same to (n, D, h, w, c), where frames of zeros stay what they are."""
 
     @wraps(augment)
-    def augmented(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def augmented(images: tf.Tensor, *given: Any) -> tf.Tensor:
         if len(images.shape) == 4:
-            return augment(images, seed)
+            return augment(images, *given)
         frames = tf.reshape(images, (-1, *images.shape[2:]))
         there = tf.reduce_any(frames != 0, axis=(1, 2, 3), keepdims=True)
-        frames = tf.where(there, augment(frames, seed), frames)
+        frames = tf.where(there, augment(frames, *given), frames)
         return tf.ensure_shape(tf.reshape(frames, tf.shape(images)), images.shape)
 
     return augmented
@@ -146,14 +154,36 @@ def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Mirror half of the images of (n, h, w, c) left to right."""
     rows = tf.broadcast_to(tf.range(images.shape[1]), (tf.shape(images)[0], images.shape[1]))
-    return _take(images, rows, _columns(images, seed))
+    return _take(images, rows, _columns(images, _drawn(images, seed)))
 
 
 @_of_each_frame
 def crop_flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Shift each image as `crop` does and mirror half of them."""
     down, right = _shifts(images, seed)
-    return _take(images, down + tf.range(images.shape[1]), right + _columns(images, seed))
+    columns = _columns(images, _drawn(images, seed))
+    return _take(images, down + tf.range(images.shape[1]), right + columns)
+
+
+@_of_each_frame
+def shift_alternate(images: tf.Tensor, seed: tf.Tensor, steps: int) -> tf.Tensor:
+    """Shift each image by up to 2 pixels, and mirror it in every other epoch.
+
+    Whether it is mirrored in the odd epochs or in the even ones, the sum of its bytes says. So
+    each image is seen both ways in every two epochs, where chance shows half of them one way.
+
+    Source: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024.
+
+    Args:
+        images: Of (n, h, w, c).
+        seed: Of the shifts; it ends in the number of the batch.
+        steps: Batches of an epoch.
+    """
+    down, right = _shifts(images, seed, LITTLE_PAD)
+    epoch = tf.cast(seed[1] // steps, tf.int32)
+    turn = tf.reduce_sum(tf.cast(images, tf.int32), axis=(1, 2, 3)) + epoch
+    columns = _columns(images, turn[:, None] % 2 == 0)
+    return _take(images, down + tf.range(images.shape[1]), right + columns)
 
 
 @_of_each_frame
@@ -176,19 +206,23 @@ def cutout(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.where(square[..., None], tf.cast(GREY, images.dtype), images)
 
 
-def _shifts(images: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
+def _shifts(images: tf.Tensor, seed: tf.Tensor, most: int = PAD) -> list[tf.Tensor]:
     """Return how far each image moves down and right, int32 of (n, 1) each."""
     shape = (2, tf.shape(images)[0], 1)
     return tf.unstack(
-        tf.random.stateless_uniform(shape, seed, maxval=2 * PAD + 1, dtype=tf.int32) - PAD
+        tf.random.stateless_uniform(shape, seed, maxval=2 * most + 1, dtype=tf.int32) - most
     )
 
 
-def _columns(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Return which column of the image comes where, int32 (n, w): mirrored in half of them."""
+def _drawn(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Return which images are mirrored, bool (n, 1): half of them, by chance."""
+    return tf.random.stateless_uniform((tf.shape(images)[0], 1), seed + 1) < 0.5
+
+
+def _columns(images: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """Return which column of the image comes where, int32 (n, w)."""
     columns = tf.range(images.shape[2])
-    mirror = tf.random.stateless_uniform((tf.shape(images)[0], 1), seed + 1) < 0.5
-    return tf.where(mirror, columns[::-1], columns)
+    return tf.where(mirrored, columns[::-1], columns)
 
 
 def _take(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
@@ -221,8 +255,8 @@ def augmented_views(images: Array, name: Augmentation, views: int, seed: int) ->
         views: Copies of each image.
         seed: Seed of the augmentation.
     """
-    augment = tf.function(augmentation(name), reduce_retracing=True)
     n = len(images)
+    augment = tf.function(augmentation(name, steps=n), reduce_retracing=True)
 
     @lru_cache(1)  # of a pass in order, each is made once
     def block(view: int, start: int) -> np.ndarray:

@@ -14,7 +14,12 @@ from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.paper import prepare_training, resolve_precision
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
-from keras_ddnn.training.batches import augmentation, batches_in_order, training_batches
+from keras_ddnn.training.batches import (
+    augmentation,
+    batches_in_order,
+    steps_per_epoch,
+    training_batches,
+)
 from keras_ddnn.training.recipe.losses import loss_of
 from keras_ddnn.training.recipe.muon import ConvolutionalMuon
 
@@ -100,7 +105,8 @@ def joint_batches(
         outputs: Names of the outputs of the network.
         first: Number of the first batch; see `training_batches`.
     """
-    augment, even = augmentation(config.augmentation), loss_weights(outputs, EVEN)
+    steps, even = steps_per_epoch(len(train), config.batch_size), loss_weights(outputs, EVEN)
+    augment = augmentation(config.augmentation, steps)
 
     def transform(batch: tuple[tf.Tensor, ...], seed: tf.Tensor) -> tuple[Any, ...]:
         images, labels, *counts = batch
