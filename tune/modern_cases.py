@@ -130,7 +130,6 @@ ABLATIONS = {
     "relu": Case(usual, usual, options={"activation": "relu"}),
     "silu": Case(usual, usual, options={"activation": "silu"}),
     "deep": Case(usual, usual, options={"widths": (16, 32, 64), "depth": 3}),
-    "wide": Case(usual, usual, options={"widths": (96, 320, 320)}),
 }
 CASES |= ABLATIONS
 

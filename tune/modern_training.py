@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # Network → the fields of its configuration, and its preset.
 RECIPES = {
+    "modern_wide": ("modern", {"epochs": 15, "augmentation": "shift_alternate"}),
     "modern_large": ("modern", {}),
     "modern_medium": ("modern", {}),
     "modern_small": ("modern_long", {"epochs": 40}),
