@@ -27,16 +27,23 @@ from tune.cameras_tables import (
     bars,
     best_first,
     failing,
+    knows_absences,
     missing,
-    network_of,
     thresholds,
 )
-from tune.cameras_training import EPOCHS, MASKED, Network, output_file, train_network
+from tune.cameras_training import EPOCHS, Network, output_file, train_network
 from tune.study import run_study, study_parser
 
 SCHEMES = ("max", "mean", "concatenation")
 PAIRS = tuple(Network(*pair) for pair in product(SCHEMES, SCHEMES))
-FAILING = (Network(), Network(absent=MASKED))  # without and with absent cameras in training
+# What meets a camera that fails: the pair of the source, without and with frames that are black in
+# training; and the pair that is best at the local exit on validation samples, with them.
+FAILING = (
+    Network(),
+    Network(absent=0.1),
+    Network("mean", absent=0.1),
+    Network("mean", absent=0.25),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
     splits = load(options.dataset, options.data_dir)
     cameras = _cameras_of(splits)
     subsets = [s for k in range(1, cameras) for s in combinations(range(cameras), k)]
-    every = (*PAIRS, *FAILING, *(Network(cameras=subset) for subset in subsets))
+    every = (*PAIRS, *FAILING, *(like.of(s, cameras) for like in FAILING for s in subsets))
     known = dict.fromkeys(network.name for network in every)
     for name in options.networks or ():
         require_choice("network", name, known)
@@ -73,11 +80,15 @@ def _cameras_of(splits: Splits) -> int:
 def _jobs(options: argparse.Namespace, cameras: int, read) -> Iterator[tuple[Network, int]]:
     """Return what is to be trained. Which cameras come first, those alone say."""
     alone = [Network(cameras=(camera,)) for camera in range(cameras)]
-    others = [network_of(chosen, cameras) for chosen in combinations(range(cameras), cameras - 1)]
+    others = [
+        like.of(chosen, cameras)
+        for like in FAILING
+        for chosen in combinations(range(cameras), cameras - 1)
+    ]
     networks = dict.fromkeys((*FAILING, *PAIRS, *alone, *others))
     yield from product(networks, options.seeds)
     order = best_first(cameras, read) or []
-    between = [network_of(order[:count], cameras) for count in range(2, len(order) - 1)]
+    between = [Network().of(order[:count], cameras) for count in range(2, len(order) - 1)]
     yield from product(between, options.seeds)
 
 
@@ -97,6 +108,7 @@ def _tell(options: argparse.Namespace, cameras: int, read) -> None:
         "added": added(cameras, read),
         "failing": failing(cameras, FAILING, read),
         "missing": missing(cameras, FAILING, read),
+        "absences": knows_absences(cameras, FAILING, read),
         "bars": bars(cameras, FAILING, read),
     }
     for name, table in tables.items():

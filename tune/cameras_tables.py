@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,12 @@ SCORE_BYTES = 4  # of each class, which every device always sends to the local a
 COLUMNS = ("local", "cloud", "overall")
 # The least that each should be: points of accuracy, and percent of what more cameras gain.
 BARS = {
-    "local_over_best": 10.0,  # local exit of all cameras, less that of the best alone
-    "system_over_best": 10.0,  # overall, less the local exit of the best alone
+    "over_best": 10.0,  # all cameras, less the local exit of the best alone
     "over_trained_on_others": -1.5,  # a camera fails, less a network that never had it
     "gain_kept": 60.0,  # where a camera fails, of the gain over the best alone
 }
+# What is compared, and with which exit of the best camera alone.
+EXITS = {"local": ("local", "local"), "system": ("overall", "local"), "overall": ("overall",) * 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +78,10 @@ class Said:
         """
         return max(THRESHOLDS, key=lambda threshold: (self.at(threshold, "val")[1], threshold))
 
-    def accuracies(self, threshold: float | None = None) -> dict[str, float]:
-        """Return the accuracies of `COLUMNS` on test samples, in percent."""
-        local, cloud = self.test.local_correct, self.test.cloud_correct
-        overall = self.at(self.threshold if threshold is None else threshold)[1]
+    def accuracies(self, threshold: float | None = None, part: str = "test") -> dict[str, float]:
+        """Return the accuracies of `COLUMNS`, on test samples if not said otherwise, in percent."""
+        local, cloud = getattr(self, part).local_correct, getattr(self, part).cloud_correct
+        overall = self.at(self.threshold if threshold is None else threshold, part)[1]
         values = 100 * float(local.mean()), 100 * float(cloud.mean()), overall
         return dict(zip(COLUMNS, values))
 
@@ -138,15 +139,10 @@ def added(cameras: int, read: Reader) -> pd.DataFrame:
     sets += [("added", tuple(order[:count])) for count in range(1, len(order) + 1)]
     rows = []
     for kind, chosen in sets:
-        if seeds := read(network_of(chosen, cameras)):
+        if seeds := read(Network().of(chosen, cameras)):
             said = "+".join(map(str, chosen))
             rows.append({"kind": kind, "cameras": said, "count": len(chosen)} | _row(seeds))
     return pd.DataFrame(rows)
-
-
-def network_of(chosen: Sequence[int], cameras: int) -> Network:
-    """Return the network of some of the cameras."""
-    return Network(cameras=None if len(chosen) == cameras else tuple(sorted(chosen)))
 
 
 def failing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFrame:
@@ -160,14 +156,37 @@ def failing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataF
             rows += _absent_row(
                 {"failed": failed, "network": network.name}, network, [failed], read
             )
-        if seeds := read(_without(failed, cameras)):
-            rows.append({"failed": failed, "network": "trained on the others"} | _row(seeds))
+        for network in dict.fromkeys(_without(failed, like, cameras) for like in networks):
+            if seeds := read(network):
+                name = f"{network.local}-{network.cloud}, trained on the others"
+                rows.append({"failed": failed, "network": name} | _row(seeds))
     return pd.DataFrame(rows)
 
 
-def _without(failed: int, cameras: int) -> Network:
+def _without(failed: int, like: Network, cameras: int) -> Network:
     """Return the network that was trained on the other cameras."""
-    return network_of([camera for camera in range(cameras) if camera != failed], cameras)
+    return like.of([camera for camera in range(cameras) if camera != failed], cameras)
+
+
+def knows_absences(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFrame:
+    """Return a row a network: accuracies on validation samples, by which one of them is chosen.
+
+    They are means over none and each of the cameras absent, at the threshold of all cameras.
+    """
+    rows = []
+    for network in networks:
+        present = read(network)
+        met = zip(*(read(network, absent) for absent in [(), *((c,) for c in range(cameras))]))
+        said = [
+            pd.DataFrame([each.accuracies(whole.threshold, "val") for each in seed]).mean()
+            for whole, seed in zip(present, met, strict=True)
+        ]
+        if said:
+            row = {"network": network.name, "seeds": len(said)}
+            for column in COLUMNS:
+                row |= _means(f"val_{column}", [each[column] for each in said])
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def missing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFrame:
@@ -183,40 +202,41 @@ def missing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataF
 
 
 def bars(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFrame:
-    """Return what the study is held against: a row a bar, network and camera that fails.
+    """Return what the study is held against: a row a bar, exit, network and camera that fails.
 
     Each value is paired by seed, so its interval is not that of two means. `needed` is the least
-    that it should be. The best camera is chosen on validation samples, as each exit alone sees it.
+    that it should be. The best camera is chosen on validation samples, as each exit alone sees it;
+    "system" compares all exits of a network with the local one of that camera.
     """
     rows: list[dict] = []
 
-    def tell(bar: str, network: Network, failed: str, values: pd.Series) -> None:
+    def tell(bar: str, exit: str, network: Network, failed: str, values: pd.Series) -> None:
         if len(values := values.dropna()):
-            head = {"bar": bar, "network": network.name, "failed": failed}
+            head = {"bar": bar, "exit": exit, "network": network.name, "failed": failed}
             head |= {"needed": BARS[bar], "seeds": len(values)}
             rows.append(head | _means("value", values.to_list()))
 
-    best_local, best = (
-        _by_seed(Network(cameras=(order[0],)), column, read) if order else pd.Series(dtype=float)
-        for column, order in (
-            ("local", best_first(cameras, read, "local")),
-            ("overall", best_first(cameras, read)),
-        )
-    )
-    for network in networks:
-        whole = _by_seed(network, "overall", read)
-        tell("local_over_best", network, "none", _by_seed(network, "local", read) - best_local)
-        tell("system_over_best", network, "none", whole - best_local)
-        gain = (whole - best).where(lambda points: points > 0)  # of none no share can be kept
-        gains, kept = {}, {}
+    alone = {
+        column: _by_seed(Network(cameras=(order[0],)), column, read)
+        if (order := best_first(cameras, read, tier))
+        else pd.Series(dtype=float)
+        for column, tier in (("local", "local"), ("overall", "cloud"))
+    }
+    for network, (exit, (column, of_best)) in product(networks, EXITS.items()):
+        gain = _by_seed(network, column, read) - alone[of_best]
+        if of_best == "local":
+            tell("over_best", exit, network, "none", gain)
+        gain, less, kept = gain.where(gain > 0), {}, {}  # of none no share can be kept
         for failed in range(cameras):
-            left = _by_seed(network, "overall", read, (failed,))
-            gains[str(failed)] = left - _by_seed(_without(failed, cameras), "overall", read)
-            kept[str(failed)] = 100 * (left - best) / gain
-        for bar, each in (("over_trained_on_others", gains), ("gain_kept", kept)):
+            left, name = _by_seed(network, column, read, (failed,)), str(failed)
+            others = _without(failed, network, cameras)
+            less[name] = left - _by_seed(others, column, read)
+            kept[name] = 100 * (left - alone[of_best]) / gain
+        told = {"gain_kept": kept} | ({} if exit == "system" else {"over_trained_on_others": less})
+        for bar, each in told.items():
             mean = pd.DataFrame(each).mean(axis=1, skipna=False)
             for name, values in (each | {"mean": mean}).items():
-                tell(bar, network, name, values)
+                tell(bar, exit, network, name, values)
     return pd.DataFrame(rows)
 
 

@@ -2,8 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from math import prod
 from pathlib import Path
@@ -19,7 +19,6 @@ from keras_ddnn.files.atomic import write_json
 from tune.modern_training import clock, multiply_adds_of, write_arrays
 
 SCHEME = "max", "concatenation"  # of devices that are added or fail, as in the source
-MASKED = 0.1  # share of the frames that are made black in a training that knows absent cameras
 PRESET, EPOCHS = "quickstart", 20
 PRECISION = "float32"  # whatever the machine: maps are so small that others are no faster
 PARTS = ("val", "test")
@@ -44,12 +43,17 @@ class Network:
     @property
     def name(self) -> str:
         """Stem of its files, to which the seed is added."""
-        masked = "-masked" if self.absent else ""
-        return f"{self.local}-{self.cloud}{masked}{'' if self.cameras is None else self._of}"
+        absent = f"-absent{round(100 * self.absent)}" if self.absent else ""
+        return f"{self.local}-{self.cloud}{absent}{'' if self.cameras is None else self._of}"
 
     @property
     def _of(self) -> str:
         return "-of" + "+".join(map(str, self.cameras or ()))
+
+    def of(self, chosen: Sequence[int], cameras: int) -> "Network":
+        """Return the network of some of the cameras, which never had the others."""
+        whole = len(chosen) == cameras
+        return replace(self, absent=0.0, cameras=None if whole else tuple(sorted(chosen)))
 
     def data(self, split: Split) -> Split:
         """Return a split of its cameras alone."""
@@ -61,9 +65,10 @@ class Network:
     def absences(self, cameras: int) -> Iterator[tuple[int, ...]]:
         """Return which cameras are made black for the report: none, each and each pair.
 
-        Of the scheme with all cameras alone: others are not asked about it.
+        Of networks with all cameras that have the scheme of the source, or know absences: others
+        are not asked about it.
         """
-        asked = (self.local, self.cloud) == SCHEME and self.cameras is None
+        asked = self.cameras is None and ((self.local, self.cloud) == SCHEME or self.absent > 0)
         for count in range(min(3, cameras) if asked else 1):
             yield from combinations(range(cameras), count)
 
