@@ -8,6 +8,7 @@ import pandas as pd
 
 from figures import (
     cameras,
+    cameras_said,
     cuts,
     diagnosis,
     exits,
@@ -69,7 +70,7 @@ def main(arguments=None) -> int:
                 draw(results).savefig(results / name)
                 print(results / name)
                 drawn += 1
-        if said := say(results) | traffic.say(results) | cameras.say(results):
+        if said := say(results) | traffic.say(results) | cameras_said.say(results):
             write_json(results / CLAIMS, said)
             print(results / CLAIMS)
         if options.table:

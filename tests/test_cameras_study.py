@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from figures import cameras as figure
+from figures import cameras_said
 from figures.__main__ import main as draw_figures
 from figures.paper.table import cells, fill
 from keras_ddnn.data.datasets import Splits, as_split
@@ -157,7 +158,7 @@ def test_what_the_tables_say_is_laid_into_the_claims_and_drawn(options, capsys):
     keep_whole_study(options, 0, 1)
     tell(options, 0, 1)
     text = (ROOT / "docs" / "cameras.md").read_text()
-    filled = fill(text, figure.say(options.output))  # raises where a claim has no row
+    filled = fill(text, cameras_said.say(options.output))  # raises where a claim has no row
     said = {row[0]: row[3] for row in map(cells, filled.split("\n")) if len(row) > 3}
     assert said["T = 1.0"] == "100.0% (100.0 … 100.0); 75.0% (75.0 … 75.0); 16 B (16 … 16)"
     assert said["best threshold"].startswith("50.0% (50.0 … 50.0); 100.0%")
@@ -199,18 +200,18 @@ def test_one_seed_is_said_once_and_holds_no_bar(tmp_path):
     rows = [row | {"failed": failed, "value": 80.0} for failed in ("0", "1", "mean")]
     table = pd.DataFrame(rows).assign(value_low=np.nan, value_high=np.nan)
     table.to_csv(tmp_path / "bars.csv", index=False)
-    assert figure.say(tmp_path) == {
+    assert cameras_said.say(tmp_path) == {
         "one camera fails, share kept of the gain, trained without absences": "camera 0: 80.0%, "
         "open; camera 1: 80.0%, open; mean: 80.0%, open (1 seed)"
     }
     table.assign(seeds=2, value_low=60.0, value_high=100.0).to_csv(tmp_path / "bars.csv")
-    assert "mean: 80.0% (60.0 … 100.0), met" in next(iter(figure.say(tmp_path).values()))
-    assert figure.say(tmp_path / "elsewhere") == {}
+    assert "mean: 80.0% (60.0 … 100.0), met" in next(iter(cameras_said.say(tmp_path).values()))
+    assert cameras_said.say(tmp_path / "elsewhere") == {}
 
 
 def test_the_page_says_what_the_tables_of_the_repository_say():
     text = (ROOT / "docs" / "cameras.md").read_text()
-    assert text == fill(text, figure.say(ROOT / "results" / "cameras"))
+    assert text == fill(text, cameras_said.say(ROOT / "results" / "cameras"))
 
 
 def test_which_camera_is_best_is_known_once_all_were_alone(options):
