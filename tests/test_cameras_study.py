@@ -14,8 +14,8 @@ from figures.__main__ import main as draw_figures
 from figures.paper.table import cells, fill
 from keras_ddnn.data.datasets import Splits, as_split
 from tune import cameras
-from tune.cameras_tables import best_first, network_of
-from tune.cameras_training import MASKED, Network, output_file, stored_name
+from tune.cameras_tables import best_first
+from tune.cameras_training import Network, output_file, stored_name
 
 CLASSES, N = 4, 40
 ROOT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ def tell(options, *seeds):
 
 @pytest.mark.usefixtures("nothing_trained")
 def test_tables_come_from_what_the_networks_said(options):
-    for network in (Network(), Network(absent=MASKED)):
+    for network in (Network(), Network(absent=0.1)):
         keep(options, network, 30)
     for camera, right in enumerate((10, 30, 20)):
         keep(options, Network(cameras=(camera,)), right, right)
@@ -100,7 +100,7 @@ def test_tables_come_from_what_the_networks_said(options):
 
     table = read("failing").set_index(["failed", "network"])
     assert table.loc[(0, "max-concatenation"), "cloud"] == 90.0
-    assert table.loc[(0, "trained on the others"), "cloud"] == 95.0
+    assert table.loc[(0, "max-concatenation, trained on the others"), "cloud"] == 95.0
     table = read("missing")
     assert list(table["missing"]) == 2 * [0, 1, 1, 1, 2, 2, 2]
     assert table.loc[table["missing"] == 2, "cloud"].eq(80.0).all()
@@ -108,7 +108,7 @@ def test_tables_come_from_what_the_networks_said(options):
 
 def test_several_seeds_give_an_interval(options):
     for seed, right in enumerate((28, 32)):
-        keep(options, Network(absent=MASKED), right, seed=seed)
+        keep(options, Network(absent=0.1), right, seed=seed)
         keep(options, Network(), right, seed=seed)
     table = tell(options, 0, 1)("thresholds").set_index("threshold")
     assert table.loc[1.0, "accuracy"] == 75.0  # of 70 and 80
@@ -122,36 +122,53 @@ def keep_whole_study(options, *seeds):
     fails costs 4.
     """
     for seed in seeds:
-        for network in (*cameras.PAIRS, Network(absent=MASKED)):
+        for network in (*cameras.PAIRS, *cameras.FAILING[1:]):
             keep(options, network, 30, seed=seed)
         for camera, right in enumerate((10, 20, 16)):
             keep(options, Network(cameras=(camera,)), right, right, seed)
         for pair in ((0, 1), (0, 2), (1, 2)):
-            keep(options, Network(cameras=pair), 28, 38, seed)
+            for local in ("max", "mean"):
+                keep(options, Network(local, cameras=pair), 28, 38, seed)
 
 
 def test_bars_are_differences_and_shares_of_the_gain_over_the_best_camera_alone(options):
     keep_whole_study(options, 0)
-    table = tell(options, 0)("bars").set_index(["bar", "network", "failed"])["value"]
-    for network in ("max-concatenation", "max-concatenation-masked"):
-        assert table["local_over_best", network, "none"] == 25.0  # 30 and 20 of 40
-        assert table["system_over_best", network, "none"] == 50.0  # 40 and 20 of 40
+    table = tell(options, 0)("bars").set_index(["bar", "exit", "network", "failed"])["value"]
+    for network in ("max-concatenation", "max-concatenation-absent10"):
+        assert table["over_best", "local", network, "none"] == 25.0  # 30 and 20 of 40
+        assert table["over_best", "system", network, "none"] == 50.0  # 40 and 20 of 40
+        assert ("over_best", "overall", network, "none") not in table.index
         for failed in ("0", "1", "2", "mean"):
-            assert table["over_trained_on_others", network, failed] == -5.0  # 36 and 38 of 40
-            assert table["gain_kept", network, failed] == 80.0  # 16 of 20
+            less = table["over_trained_on_others"]
+            assert less["local", network, failed] == -5.0  # 26 and 28 of 40
+            assert less["overall", network, failed] == -5.0  # 36 and 38 of 40
+            kept = table["gain_kept"]
+            assert kept["local", network, failed] == 60.0  # 6 of 10
+            assert kept["system", network, failed] == 80.0  # 16 of 20
+            assert kept["overall", network, failed] == 80.0  # 16 of 20
+
+
+def test_validation_samples_choose_how_many_frames_are_absent(options):
+    for network, right in ((Network(absent=0.1), 30), (Network("mean", absent=0.25), 34)):
+        keep(options, network, right)
+    table = tell(options, 0)("absences").set_index("network")["val_local"]
+    # Of 40 samples, a camera that is absent costs 4; none, or one of three, is.
+    assert table["max-concatenation-absent10"] == 100 * (30 + 3 * 26) / 4 / N
+    assert table["mean-concatenation-absent25"] == 100 * (34 + 3 * 30) / 4 / N
 
 
 def test_bars_are_paired_by_seed_and_leave_out_what_is_not_there(options):
     keep_whole_study(options, 0)
     keep(options, Network(), 34, seed=1)
     keep(options, Network(cameras=(1, 2)), 28, 36, seed=1)
-    table = tell(options, 0, 1)("bars").set_index(["bar", "network", "failed"])
-    gain = table.loc[("local_over_best", "max-concatenation", "none")]
+    table = tell(options, 0, 1)("bars").set_index(["bar", "exit", "network", "failed"])
+    gain = table.loc[("over_best", "local", "max-concatenation", "none")]
     assert (gain["value"], gain["seeds"]) == (25.0, 1)  # the best alone has seed 0 only
-    fails = table.loc[("over_trained_on_others", "max-concatenation", "0")]
+    fails = table.loc[("over_trained_on_others", "overall", "max-concatenation", "0")]
     assert (fails["value"], fails["seeds"]) == (-2.5, 2)  # -5 and 0
     assert fails["value_low"] == pytest.approx(-2.5 - 12.706 * 2.5, rel=1e-3)
-    assert table.loc[("over_trained_on_others", "max-concatenation", "mean"), "seeds"] == 1
+    mean = table.loc[("over_trained_on_others", "overall", "max-concatenation", "mean")]
+    assert mean["seeds"] == 1
 
 
 def test_what_the_tables_say_is_laid_into_the_claims_and_drawn(options, capsys):
@@ -165,11 +182,14 @@ def test_what_the_tables_say_is_laid_into_the_claims_and_drawn(options, capsys):
     assert said["frame against messages"].endswith("; 16.0 times at T = 1")  # 256 and 16 bytes
     assert said["overall, by aggregation"].startswith("max: 100.0 to 100.0%; mean:")
     assert said["each camera alone, local exit"].startswith("camera 0: 25.0% (25.0 … 25.0); camera")
-    claim = "local exit over the best camera alone, trained with absences"
+    claim = "over the best camera alone, mean, with absences: local exit"
     assert said[claim] == "+25.0 points (25.0 … 25.0), met"
-    claim = "one camera fails, over a network of the others, trained with absences"
-    assert said[claim].startswith("camera 0: -5.0 points (-5.0 … -5.0), missed; camera 1:")
-    assert said["two cameras fail, trained with absences: overall"].startswith("mean of 3 pairs 80")
+    claim = "one camera fails, over a network of the others, max, with absences: overall"
+    assert said[claim] == (
+        "-5.0 points (-5.0 … -5.0), missed; worst, camera 0: -5.0 points (-5.0 … -5.0)"
+    )
+    claim = "two cameras fail, max, with absences: overall"
+    assert said[claim].startswith("mean of 3 pairs 80")
     told = {row[0]: row[3] for row in map(cells, text.split("\n")) if len(row) > 3}
     alone = [claim for claim, ours in said.items() if ours == told[claim] and "---" not in ours]
     assert alone == ["Claim", "memory of a device's network", "filters of a device: 1, 2, 4, 8"]
@@ -196,16 +216,16 @@ def test_what_the_tables_say_is_laid_into_the_claims_and_drawn(options, capsys):
 
 
 def test_one_seed_is_said_once_and_holds_no_bar(tmp_path):
-    row = {"bar": "gain_kept", "network": "max-concatenation", "needed": 60.0, "seeds": 1}
-    rows = [row | {"failed": failed, "value": 80.0} for failed in ("0", "1", "mean")]
-    table = pd.DataFrame(rows).assign(value_low=np.nan, value_high=np.nan)
+    row = {"bar": "gain_kept", "exit": "local", "network": "max-concatenation", "needed": 60.0}
+    rows = [row | {"failed": f, "value": v} for f, v in (("0", 70.0), ("1", 90.0), ("mean", 80.0))]
+    table = pd.DataFrame(rows).assign(seeds=1, value_low=np.nan, value_high=np.nan)
     table.to_csv(tmp_path / "bars.csv", index=False)
+    claim = "one camera fails, share kept of the gain, max, without absences: local exit"
     assert cameras_said.say(tmp_path) == {
-        "one camera fails, share kept of the gain, trained without absences": "camera 0: 80.0%, "
-        "open; camera 1: 80.0%, open; mean: 80.0%, open (1 seed)"
+        claim: "80.0%, open; worst, camera 0: 70.0% (1 seed)",
     }
     table.assign(seeds=2, value_low=60.0, value_high=100.0).to_csv(tmp_path / "bars.csv")
-    assert "mean: 80.0% (60.0 … 100.0), met" in next(iter(cameras_said.say(tmp_path).values()))
+    assert "80.0% (60.0 … 100.0), met" in cameras_said.say(tmp_path)[claim]
     assert cameras_said.say(tmp_path / "elsewhere") == {}
 
 
@@ -225,8 +245,9 @@ def test_which_camera_is_best_is_known_once_all_were_alone(options):
 
     assert best_first(3, read) is None
     assert best_first(2, read) == [1, 0]
-    assert network_of((2, 0), 3).name == "max-concatenation-of0+2"
-    assert network_of((1, 0, 2), 3) == Network()
+    assert Network().of((2, 0), 3).name == "max-concatenation-of0+2"
+    assert Network("mean", absent=0.1).of((2, 0), 3).name == "mean-concatenation-of0+2"
+    assert Network().of((1, 0, 2), 3) == Network()
 
 
 @pytest.mark.slow
