@@ -72,7 +72,8 @@ def search(toy_npz):
 def output(search, tmp_path_factory):
     """A finished search, which no test may change."""
     ray = pytest.importorskip("ray")
-    yield run_search(search, tmp_path_factory.mktemp("run") / "out", num_cpus=2)
+    # On one core, as other tests run on the other; the slow ones train side by side.
+    yield run_search(search, tmp_path_factory.mktemp("run") / "out", num_cpus=1)
     ray.shutdown()
 
 
