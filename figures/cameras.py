@@ -20,7 +20,7 @@ TIER_STYLES = {  # where all samples go to the cloud, overall lies on the cloud:
 PLAIN, KNOWS, MEAN = (
     "max-concatenation",
     "max-concatenation-absent10",
-    "mean-concatenation-absent25",
+    "mean-concatenation-absent10",
 )
 NETWORKS = {
     PLAIN: ("max, without absences", "#0072B2", "o"),
