@@ -64,6 +64,9 @@ def main(arguments=None) -> int:
     parser.add_argument("--table", type=Path, help="claims of the paper, filled in")
     options = parser.parse_args(arguments)
     results, drawn = options.results, 0
+    if options.table and not options.table.is_file():
+        tell_error(f"{options.table}: expected a page to fill in, received no such file")
+        return 2
     try:
         for name, (needed, draw) in FIGURES.items():
             if all((results / part).exists() for part in needed):

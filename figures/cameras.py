@@ -84,7 +84,8 @@ def _aggregation(axes: Axes, table: pd.DataFrame) -> None:
         _head(axes, wide * place + 1, f"cloud: {scheme}")
     label(axes, "local aggregation", ACCURACY)
     axes.set_title(f"How cameras are combined{_seeds(table)}", fontsize=12, pad=20)
-    axes.legend(frameon=False, fontsize=9)
+    axes.margins(y=0.15)
+    axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower center", columnspacing=1)
 
 
 def _thresholds(axes: Axes, table: pd.DataFrame) -> None:

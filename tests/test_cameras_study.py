@@ -279,3 +279,50 @@ def test_what_is_no_study_of_cameras_is_refused_in_one_line(options, monkeypatch
     error = capsys.readouterr().err
     assert "expected images of several cameras" in error
     assert error.count("\n") == 1
+
+
+def told(options, capsys, *arguments):
+    """Return the exit code of a run that trains nothing, and its one line on standard error."""
+    arguments = ["--output", str(options.output), "--work", str(options.work), *arguments]
+    code = cameras.main([*arguments, "--tables-only"])
+    return code, capsys.readouterr().err
+
+
+def test_seeds_that_are_not_there_are_named_and_no_table_of_others_is_left(options, capsys):
+    code, said = told(options, capsys, "--seeds", "7")
+    assert code == 2
+    assert "expected outputs of the seeds 7 in" in said
+    assert "run python -m tune.cameras first" in said
+    keep(options, Network(), 30)
+    keep(options, Network("mean"), 30, seed=1)
+    assert told(options, capsys, "--seeds", "0")[0] == 0
+    assert (options.output / "thresholds.csv").exists()
+    assert told(options, capsys, "--seeds", "1")[0] == 0
+    assert not (options.output / "thresholds.csv").exists()  # of the scheme of the source alone
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no facts", "other rows"])
+def test_a_damaged_file_is_named_with_the_remedy(options, capsys, damage):
+    keep(options, Network(), 30)
+    path = output_file(options, Network(), 0)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    elif damage == "no facts":
+        path.with_suffix(".json").write_text("{}")
+    else:
+        np.savez(path, **{name: array[:5] for name, array in np.load(path).items()})
+    code, said = told(options, capsys, "--seeds", "0")
+    assert code == 2
+    assert f"{path} and its .json cannot be read" in said
+    assert "delete them" in said
+
+
+def test_a_network_without_its_facts_is_trained_again(options, monkeypatch):
+    keep(options, Network(), 30)
+    output_file(options, Network(), 0).with_suffix(".json").unlink()
+    trained = []
+    monkeypatch.setattr(cameras, "train_network", lambda network, *_: trained.append(network.name))
+    arguments = ["--output", str(options.output), "--work", str(options.work), "--no-tables"]
+    arguments += ["--networks", "max-concatenation", "--seeds", "0"]
+    assert cameras.main(arguments) == 0
+    assert trained == ["max-concatenation"]

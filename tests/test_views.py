@@ -177,9 +177,11 @@ def test_multiply_adds_agree_with_hand_arithmetic():
     [
         ((16, 16, 1), {}, r"\(camera, height, width, channels\).*received \(16, 16, 1\)"),
         ((2, 16, 3, 1), {}, r"at least 8 pixels.*received \(2, 16, 3, 1\)"),
-        (SHAPE, {"filters": (4, 3)}, "even number.*received"),
+        (SHAPE, {"filters": (4, 3)}, r"the last of them even.*received \(4, 3\)"),
+        (SHAPE, {"filters": 16}, "filters: expected a tuple of positive integers, received 16"),
         (SHAPE, {"cloud": "sum"}, "unknown cloud 'sum'; known: max, mean, concatenation"),
         (SHAPE, {"absent": -0.1}, r"absent must lie in \[0, 1\]; received -0.1"),
+        (SHAPE, {"absent": 1.0}, "absent: expected less than 1, .*, received 1.0"),
     ],
 )
 def test_what_makes_no_network_is_refused_in_one_line(shape, options, words):
@@ -287,6 +289,13 @@ def by_brightness(split) -> Bank:
     there = np.asarray(split.images)[:, 0].any(axis=(1, 2, 3))
     right = 2 * np.eye(CLASSES, dtype=np.float32)[split.labels]
     return Bank.from_outputs({"local": right * there[:, None], "cloud": right}, split.labels)
+
+
+def test_fewer_cameras_than_the_network_has_are_refused_with_the_remedy(fitted):
+    frames = np.ones((4, 1, 16, 16, 1), np.uint8)
+    split = Split(frames, np.zeros(4, np.int64), fitted.classes)
+    with pytest.raises(ValueError, match=r"shape of \(n, 2, 16, 16, 1\); give frames of zeros"):
+        fitted.capture(split)
 
 
 def test_the_worst_absent_camera_is_named():

@@ -31,7 +31,7 @@ from tune.cameras_tables import (
     missing,
     thresholds,
 )
-from tune.cameras_training import EPOCHS, Network, output_file, train_network
+from tune.cameras_training import EPOCHS, OUTPUTS, Network, is_trained, output_file, train_network
 from tune.study import run_study, study_parser
 
 SCHEMES = ("max", "mean", "concatenation")
@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace) -> None:
     jobs = _jobs(options, cameras, partial(_read, options, splits))
     for network, seed in () if options.tables_only else jobs:
         wanted = options.networks is None or network.name in options.networks
-        if wanted and not output_file(options, network, seed).exists():
+        if wanted and not is_trained(options, network, seed):
             train_network(network, seed, splits, options)
     if not options.no_tables:
         _tell(options, cameras, partial(_read, options, splits))
@@ -96,8 +96,8 @@ def _read(
     options: argparse.Namespace, splits: Splits, network: Network, absent: tuple[int, ...] = ()
 ) -> list[Said]:
     """Return what a network said, of those seeds that are there."""
-    files = {seed: output_file(options, network, seed) for seed in options.seeds}
-    return [Said.read(f, splits, seed, absent) for seed, f in files.items() if f.exists()]
+    there = [seed for seed in options.seeds if is_trained(options, network, seed)]
+    return [Said.read(output_file(options, network, s), splits, s, absent) for s in there]
 
 
 def _tell(options: argparse.Namespace, cameras: int, read) -> None:
@@ -111,10 +111,18 @@ def _tell(options: argparse.Namespace, cameras: int, read) -> None:
         "absences": knows_absences(cameras, FAILING, read),
         "bars": bars(cameras, FAILING, read),
     }
+    if not any(map(len, tables.values())):
+        raise ValueError(
+            f"expected outputs of the seeds {', '.join(map(str, options.seeds))} in "
+            f"{options.output / OUTPUTS}; received none: run python -m tune.cameras first"
+        )
     for name, table in tables.items():
+        path = options.output / f"{name}.csv"
         if len(table):
-            with replacing_file(options.output / f"{name}.csv") as file:
+            with replacing_file(path) as file:
                 pd.DataFrame(table).to_csv(file, index=False, float_format="%.6g")
+        else:
+            path.unlink(missing_ok=True)  # of other seeds, which this run does not tell of
 
 
 def _parser() -> argparse.ArgumentParser:

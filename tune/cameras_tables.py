@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from tune.cameras_training import Network, stored_name
 
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SCORE_BYTES = 4  # of each class, which every device always sends to the local aggregator
+FACTS = ("sent_bytes", "frame_bytes")  # what the tables tell of a network's costs
 COLUMNS = ("local", "cloud", "overall")
 # The least that each should be: points of accuracy, and percent of what more cameras gain.
 BARS = {
@@ -51,16 +53,30 @@ class Said:
 
     @classmethod
     def read(cls, path: Path, splits: Splits, seed: int, absent: tuple[int, ...] = ()) -> "Said":
-        """Read it from the files of a network."""
-        with np.load(path, allow_pickle=False) as content:
-            banks = {
-                part: Bank.from_outputs(
-                    {t: content[stored_name(part, t, absent)].astype(np.float32) for t in TIERS},
-                    getattr(splits, part).labels,
-                )
-                for part in ("val", "test")
-            }
-        facts = json.loads(path.with_suffix(".json").read_text())
+        """Read it from the files of a network.
+
+        Raises:
+            ValueError: If one of them is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                banks = {
+                    part: Bank.from_outputs(
+                        {
+                            t: content[stored_name(part, t, absent)].astype(np.float32)
+                            for t in TIERS
+                        },
+                        getattr(splits, part).labels,
+                    )
+                    for part in ("val", "test")
+                }
+            facts = json.loads(path.with_suffix(".json").read_text())
+            facts = {name: facts[name] for name in FACTS}
+        except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+            raise ValueError(
+                f"{path} and its .json cannot be read ({error}): delete them, and run the same "
+                "command without --tables-only"
+            ) from None
         return cls(**banks, facts=facts, seed=seed)
 
     def at(self, threshold: float, part: str = "test") -> tuple[float, float]:

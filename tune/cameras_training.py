@@ -78,6 +78,12 @@ def output_file(options: argparse.Namespace, network: Network, seed: int) -> Pat
     return options.output / OUTPUTS / f"{network.name}-seed{seed}.npz"
 
 
+def is_trained(options: argparse.Namespace, network: Network, seed: int) -> bool:
+    """Return whether both files of a network are there: its logits, and what it cost."""
+    path = output_file(options, network, seed)
+    return path.exists() and path.with_suffix(".json").exists()
+
+
 def stored_name(part: str, tier: str, absent: tuple[int, ...] = ()) -> str:
     """Return the name of logits in a file, of a part where some cameras are black."""
     return f"{part}_{tier}" + ("_without" + "+".join(map(str, absent)) if absent else "")

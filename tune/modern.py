@@ -98,7 +98,8 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
 def _parser() -> argparse.ArgumentParser:
     parser = study_parser("tune.modern", __doc__)
     add = parser.add_argument
-    add("--networks", nargs="+", choices=RECIPES, default=list(RECIPES))
+    paired = [name for name in RECIPES if any(name in pair for pair in PAIRS)]
+    add("--networks", nargs="+", choices=RECIPES, default=paired)
     add("--preset", choices=PRESETS, help="recipe of all networks; default: that of each")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     add("--fold-seeds", type=int, nargs="*", default=[], help="whose folds are trained, too")

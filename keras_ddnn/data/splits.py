@@ -1,6 +1,6 @@
 """Labelled inputs: a split, the three splits of a dataset, and a part held out of one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -48,6 +48,15 @@ class InputType(NamedTuple):
     def holds_images(self) -> bool:
         """Whether it is one image, or a frame of each camera."""
         return self.is_image or self.cameras is not None
+
+    def require_shape(self, shape: Sequence[int]) -> None:
+        """Raise ValueError unless inputs (n, ...) are of this shape, where it says a size."""
+        given = tuple(shape[1:])
+        alike = len(given) == len(self.shape) and all(
+            size in (None, there) for size, there in zip(self.shape, given)
+        )
+        absent = "; give frames of zeros for a camera that is absent" if self.cameras else ""
+        expect(alike, "inputs", f"a shape of (n, {str(self.shape)[1:-1]}){absent}", tuple(shape))
 
 
 def as_images(array: Any, subject: str) -> Array:

@@ -1,6 +1,6 @@
 """Checks of arguments, whose errors name what was expected and what was received."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Literal, TypeGuard
 
@@ -61,6 +61,15 @@ def require_count(**values) -> None:
     for what, value in values.items():
         if not is_integer(value) or value < 1:
             raise ValueError(f"{what} must be a positive integer; received {_plain(value)!r}")
+
+
+def as_counts(what: str, values) -> tuple[int, ...]:
+    """Return several integers as a tuple; raise ValueError unless they are, each above zero."""
+    several = isinstance(values, Sequence) and not isinstance(values, str)
+    expect(several, what, "a tuple of positive integers", repr(values))
+    for value in values:
+        require_count(**{what: value})
+    return tuple(values)
 
 
 def require_seed(what: str, value) -> None:

@@ -38,12 +38,13 @@ def capture(
         labels: Class numbers, int64.
 
     Raises:
-        ValueError: Batches never end, or a second pass gives them in another order; or the model
-            of a `Cascade` is given in its place.
+        ValueError: Batches never end, or a second pass gives them in another order; the model of
+            a `Cascade` is given in its place; or the inputs have another shape than it reads.
     """
     if labels is None:
         images, labels = written_once(images, "capture", repeatable=True)
     cascade = as_cascade(network).folded()
+    cascade.reads.require_shape(images.shape)
 
     def step(batch: tf.Tensor) -> list[tf.Tensor]:
         said, read = [], batch

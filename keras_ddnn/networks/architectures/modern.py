@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_ddnn.files.checks import require_choice, require_count
+from keras_ddnn.files.checks import as_counts, require_choice, require_count
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization, Whitening
 from keras_ddnn.networks.paper import compute_policy
 
@@ -40,9 +40,7 @@ class ModernOptions:
     activation: str = "gelu"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
-        for width in self.widths:
-            require_count(width=width)
+        object.__setattr__(self, "widths", as_counts("widths", self.widths))
         require_count(depth=self.depth, stride=self.stride)
         require_choice("activation", self.activation, ACTIVATIONS)
 

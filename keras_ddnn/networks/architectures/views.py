@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from keras_ddnn.data.quantisation import Quantisation
-from keras_ddnn.files.checks import require_choice, require_count, require_fraction
+from keras_ddnn.files.checks import as_counts, expect, require_choice, require_fraction
 from keras_ddnn.networks.architectures.view_layers import (
     AGGREGATIONS,
     IN_FLOAT,
@@ -52,17 +52,17 @@ class ViewsOptions:
 
     def __post_init__(self) -> None:
         for name in ("filters", "cloud_filters", "cloud_units"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            for width in getattr(self, name):
-                require_count(**{name: width})
+            object.__setattr__(self, name, as_counts(name, getattr(self, name)))
         if not self.filters or self.filters[-1] % 2:
             raise ValueError(
-                "filters must end in an even number, as two codes make a byte; received "
-                f"{self.filters}"
+                "filters must be one number or more, the last of them even, as two codes make a "
+                f"byte; received {self.filters}"
             )
         for name in ("local", "cloud"):
             require_choice(name, getattr(self, name), AGGREGATIONS)
         require_fraction("absent", self.absent)
+        absent = float(self.absent)
+        expect(absent < 1, "absent", "less than 1, so that frames are left to learn from", absent)
 
 
 def build_views(
