@@ -213,6 +213,8 @@ def test_what_the_tables_say_is_laid_into_the_claims_and_drawn(options, capsys):
     assert draw_figures(["--results", str(options.output), "--table", str(page)]) == 0
     assert "cameras.png" in capsys.readouterr().out
     assert "?" not in page.read_text()
+    assert draw_figures(["--results", str(options.output), "--table", "no_such_page.md"]) == 2
+    assert "no_such_page.md: expected a page to fill in" in capsys.readouterr().err
 
 
 def test_one_seed_is_said_once_and_holds_no_bar(tmp_path):

@@ -1,15 +1,18 @@
 """The study of networks of today: what is trained once, and the tables made of its outputs."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from keras_ddnn.data.datasets import Splits, as_split
-from tune import ceiling, exits, modern, modern_tables
+from keras_ddnn.networks.layers import Whitening
+from tune import ceiling, exits, modern, modern_tables, modern_training
 from tune.modern_cases import CASES
 from tune.modern_outputs import Pair
+from tune.modern_training import Job
 
 CLASSES, COUNTS = 4, {"train": 240, "val": 160, "test": 200}
 
@@ -60,9 +63,31 @@ def test_tables_come_from_the_outputs_alone(outputs):
     pareto = pd.read_csv(outputs / "pareto.csv").set_index("local_fraction")
     assert pareto.loc[0.5, "bytes"] == 1000.0
     assert pareto.loc[0.0, "device_multiply_adds"] == 0
+    alone = pd.read_csv(outputs / "networks.csv").set_index(["network", "seed"])
+    assert alone["multiply_adds"].to_dict() == {
+        ("modern_large", 0): 1000,
+        ("modern_large", 1): 1000,
+        ("modern_small", 0): 100,
+        ("modern_small", 1): 100,
+    }
     # Up to 70% the device loses nothing, so that fewer bytes give as much.
     assert list(pareto["of_bytes"]) == [False] * 4 + [True] * 4
     assert points.loc["margin", "at_70"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("case", ["usual", "relu", "deep", "unwhitened"])
+def test_a_recipe_differs_by_what_its_case_names(case):
+    train = as_split(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4))
+    splits = SimpleNamespace(train=train, num_classes=4)
+    model = modern_training._network(Job("modern_tiny", 0, case=case), splits, None).model
+    layers = [layer for layer in model._flatten_layers() if not hasattr(layer, "layers")]
+    convolutions = [layer for layer in layers if "conv_" in layer.name]
+    activations = {layer.activation.__name__ for layer in layers if "activation" in layer.name}
+    (whitening,) = (layer for layer in layers if isinstance(layer, Whitening))
+    assert len(convolutions) == (9 if case == "deep" else 6)
+    assert activations == {"relu" if case == "relu" else "gelu"}
+    assert whitening.trainable == (case == "unwhitened")
+    assert np.any(whitening.get_weights()[0]) == (case == "unwhitened")  # else they wait for data
 
 
 def test_a_device_that_looks_twice_pays_twice(outputs):
