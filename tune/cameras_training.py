@@ -16,7 +16,7 @@ from keras_ddnn.data.splits import Split
 from keras_ddnn.evaluation.missing_views import without_views
 from keras_ddnn.evaluation.payload import SAMPLES, png_bytes
 from keras_ddnn.files.atomic import write_json
-from tune.modern_training import clock, multiply_adds_of, write_arrays
+from tune.modern_training import clock, multiply_adds_of, new_model, write_arrays
 
 SCHEME = "max", "concatenation"  # of devices that are added or fail, as in the source
 PRESET, EPOCHS = "quickstart", 20
@@ -104,7 +104,7 @@ def train_network(network: Network, seed: int, splits: Splits, options: argparse
         train,
         None,
         config,
-        network=_new(lambda: build_views(shape, splits.num_classes, made, PRECISION), seed),
+        network=new_model(lambda: build_views(shape, splits.num_classes, made, PRECISION), seed),
         num_classes=splits.num_classes,
         callbacks=[clock()],
         checkpoint=options.work / f"{network.name}-seed{seed}.training",
@@ -134,12 +134,3 @@ def train_network(network: Network, seed: int, splits: Splits, options: argparse
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path.with_suffix(".json"), facts)
     write_arrays(path, arrays)
-
-
-def _new(make, seed: int):
-    """Return a model that is made from a seed, behind whatever was made before."""
-    import keras
-
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    return make()

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
@@ -30,6 +31,8 @@ from tune.modern_outputs import (
 )
 
 if TYPE_CHECKING:
+    import keras
+
     from keras_ddnn.networks.cascade import Cascade
 
 # Network → the fields of its configuration, and its preset.
@@ -170,16 +173,12 @@ def _network(job: Job, splits: Splits, given: argparse.Namespace) -> "Cascade | 
     """Return a network to train: a tier of a chain, or None for that of the paper."""
     if job.network not in NETWORKS_OF_TODAY:
         return None
-    import keras
-
     from keras_ddnn.networks.architectures.named_models import NETWORKS
     from keras_ddnn.networks.compose import chain
 
     shape, case, row = splits.train.images.shape[1:], CASES[job.case], NETWORKS[job.network]
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(job.seed)
-    options = replace(row.options, **case.options)
-    model = row.build(shape, splits.num_classes, options, DDNNConfig.precision)
+    options, classes = replace(row.options, **case.options), splits.num_classes
+    model = new_model(lambda: row.build(shape, classes, options, DDNNConfig.precision), job.seed)
     if case.prepared:
         case.prepared(model)
     network = chain({CLOUD: model})
@@ -192,6 +191,15 @@ def _network(job: Job, splits: Splits, given: argparse.Namespace) -> "Cascade | 
             )
         network.model.load_weights(before)
     return network if case.codes is None else chain({CLOUD: network.model}, codes=case.codes)
+
+
+def new_model(make: "Callable[[], keras.Model]", seed: int) -> "keras.Model":
+    """Return a model that is made from a seed, behind whatever was made before."""
+    import keras
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    return make()
 
 
 def multiply_adds_of(cascade: "Cascade") -> list[int]:
