@@ -58,6 +58,21 @@ def test_a_group_that_halves_by_its_stride_pays_a_quarter_there():
     assert pooled.count_params() == strided.count_params()
 
 
+def test_a_residual_group_adds_its_first_map_to_its_last():
+    network = model(ModernOptions(widths=(4, 6), depth=3, residual=True, activation="relu"))
+    start_whitening(network, images())
+    for group in (0, 1):  # the last convolution of each group says nothing
+        layer = network.get_layer(f"conv_{group}_2")
+        layer.set_weights([np.zeros(layer.kernel.shape)])
+    shallow = model(ModernOptions(widths=(4, 6), depth=1, activation="relu"))
+    for layer in shallow.layers:
+        if layer.weights:
+            layer.set_weights(network.get_layer(layer.name).get_weights())
+    said = np.asarray(network(images(), training=False))
+    np.testing.assert_allclose(said, np.asarray(shallow(images(), training=False)), atol=1e-6)
+    assert np.ptp(said) > 0
+
+
 def test_whitened_patches_are_uncorrelated_and_come_with_their_opposites():
     layer = Whitening()
     maps = images().astype("float32") / 255
@@ -122,6 +137,7 @@ def test_the_same_seed_gives_the_same_network():
         ({"widths": (4, 0)}, "width"),
         ({"activation": "tanh"}, "activation"),
         ({"stride": 0}, "stride"),
+        ({"residual": True, "depth": 1}, "at least 2 convolutions; received depth=1"),
     ],
 )
 def test_bad_options_are_refused(options, words):
@@ -228,7 +244,8 @@ def test_two_networks_of_today_train_alone_and_answer_as_a_chain(tmp_path):
 
 def test_every_named_network_says_its_options():
     assert {name for name in NETWORKS if name.startswith("modern_")} == {
-        *("modern_tiny", "modern_small", "modern_medium", "modern_large", "modern_wide")
+        *("modern_tiny", "modern_small", "modern_medium", "modern_large", "modern_wide"),
+        "modern_deep",
     }
     assert all(type(row.options).__name__.endswith("Options") for row in NETWORKS.values())
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # Network → the fields of its configuration, and its preset.
 RECIPES = {
+    "modern_deep": ("modern", {"epochs": 15, "augmentation": "shift_alternate"}),
     "modern_wide": ("modern", {"epochs": 15, "augmentation": "shift_alternate"}),
     "modern_large": ("modern", {}),
     "modern_medium": ("modern", {}),

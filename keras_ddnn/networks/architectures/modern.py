@@ -1,4 +1,4 @@
-"""Small convolutional networks of today: whitened patches, then groups of two convolutions."""
+"""Small convolutional networks of today: whitened patches, then groups of convolutions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ class ModernOptions:
     Attributes:
         widths: Channels of each group.
         depth: Convolutions of a group.
+        residual: Whether a group adds what its first convolution gave to what its last one gives.
         strided: Whether a group halves the sides of the maps by the stride of its first
             convolution, which then takes a quarter of the multiply-adds, or by max-pooling after.
         stride: Between patches of 2×2 pixels, which are whitened: 2 halves the sides of all maps.
@@ -35,6 +36,7 @@ class ModernOptions:
 
     widths: tuple[int, ...] = (64, 256, 256)
     depth: int = 2
+    residual: bool = False
     strided: bool = False
     stride: int = 1
     activation: str = "gelu"
@@ -42,6 +44,11 @@ class ModernOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", as_counts("widths", self.widths))
         require_count(depth=self.depth, stride=self.stride)
+        if self.residual and self.depth < 2:
+            raise ValueError(
+                f"residual needs groups of at least 2 convolutions; received depth={self.depth}: "
+                f"pass depth=2, or residual=False"
+            )
         require_choice("activation", self.activation, ACTIVATIONS)
 
 
@@ -80,8 +87,9 @@ def build_modern(
         return layers.Activation(options.activation, dtype=dtype)(x)
 
     def normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        norm = FusedBatchNormalization(MOMENTUM, scale=False, epsilon=1e-5, dtype=dtype, name=name)
-        return activated(norm(x))
+        return FusedBatchNormalization(
+            MOMENTUM, scale=False, epsilon=1e-5, dtype=dtype, name=name
+        )(x)
 
     images = keras.Input(input_shape, dtype="uint8", name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype=dtype, name="rescaling")(images)
@@ -98,6 +106,10 @@ def build_modern(
             if halves and not options.strided:
                 x = layers.MaxPooling2D(POOL, dtype=dtype, name=f"pool_{group}")(x)
             x = normalised(x, f"norm_{name}")
+            if options.residual and place == options.depth - 1:
+                x = layers.Add(dtype=dtype, name=f"residual_{group}")([x, first])
+            x = activated(x)
+            first = x if halves else first
     x = layers.GlobalMaxPooling2D(dtype=dtype, name="pooled")(x)
     x = layers.Dense(num_classes, use_bias=False, dtype="float32", name="scores")(x)
     logits = layers.Rescaling(1 / options.widths[-1], dtype="float32", name="logits")(x)

@@ -67,6 +67,7 @@ NETWORKS = {
     "modern_medium": _modern(64, 128, 256, strided=True),
     "modern_large": _modern(64, 256, 256),
     "modern_wide": _modern(96, 320, 320),
+    "modern_deep": _modern(64, 256, 320, depth=3, residual=True),
     # Of windows of 24 steps of a series with its clock, for a device and for the cloud. That with
     # dropout is for `MCDropout`.
     "tcn_small": _of_series(kind="tcn", width=12, blocks=3),
