@@ -17,17 +17,24 @@ TIER_STYLES = {  # where all samples go to the cloud, overall lies on the cloud:
     "overall": {"c": "#000000", "marker": "o", "mfc": "none", "ms": 9},
 }
 # Of those that know absences with the mean, the one that validation samples choose.
-PLAIN, KNOWS, MEAN = (
+PLAIN, KNOWS, MEAN, LONG = (
     "max-concatenation",
     "max-concatenation-absent10",
     "mean-concatenation-absent10",
+    "mean-concatenation-40epochs-absent10",
 )
 NETWORKS = {
     PLAIN: ("max, without absences", "#0072B2", "o"),
     KNOWS: ("max, with absences", "#D55E00", "s"),
     MEAN: ("mean, with absences", "#009E73", "^"),
+    LONG: ("mean, with absences, 40 epochs", "#CC79A7", "v"),
     "max-concatenation, trained on the others": ("max, trained on the others", "#000000", "D"),
     "mean-concatenation, trained on the others": ("mean, trained on the others", "#888888", "D"),
+    "mean-concatenation-40epochs, trained on the others": (
+        "mean, trained on the others, 40 epochs",
+        "#56B4E9",
+        "D",
+    ),
 }
 SCHEMES = {"max": "max", "mean": "mean", "concatenation": "concat"}
 ACCURACY = "accuracy (%), test data"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from figures.cameras import KNOWS, MEAN, NETWORKS, PLAIN, SCHEMES, TIERS, read_table
+from figures.cameras import KNOWS, LONG, MEAN, NETWORKS, PLAIN, SCHEMES, TIERS, read_table
 
 BARS = {  # bar of `bars.csv` -> claim of the page, unit
     "over_best": ("over the best camera alone", " points"),
@@ -13,7 +13,7 @@ BARS = {  # bar of `bars.csv` -> claim of the page, unit
     "gain_kept": ("one camera fails, share kept of the gain", "%"),
 }
 EXITS = {"local": "local exit", "system": "overall over the local exit", "overall": "overall"}
-MET = (PLAIN, KNOWS, MEAN)  # networks that meet a camera that fails
+MET = (PLAIN, KNOWS, MEAN, LONG)  # networks that meet a camera that fails
 LIKE_THE_PAPER = "max-concatenation, trained on the others"
 OF_THE_PAPER = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # thresholds of its authors' files
 ONE = " (1 seed)"

@@ -11,7 +11,7 @@ Devices", 2017.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import combinations, product
 
 import pandas as pd
@@ -31,18 +31,20 @@ from tune.cameras_tables import (
     missing,
     thresholds,
 )
-from tune.cameras_training import EPOCHS, OUTPUTS, Network, is_trained, output_file, train_network
+from tune.cameras_training import OUTPUTS, Network, is_trained, output_file, train_network
 from tune.study import run_study, study_parser
 
 SCHEMES = ("max", "mean", "concatenation")
 PAIRS = tuple(Network(*pair) for pair in product(SCHEMES, SCHEMES))
 # What meets a camera that fails: the pair of the source, without and with frames that are black in
-# training; and the pair that is best at the local exit on validation samples, with them.
+# training; the pair that is best at the local exit on validation samples, with them; and the best
+# of all these, trained for twice as long.
 FAILING = (
     Network(),
     Network(absent=0.1),
     Network("mean", absent=0.1),
     Network("mean", absent=0.25),
+    Network("mean", absent=0.1, epochs=40),
 )
 
 
@@ -66,7 +68,7 @@ def _run(options: argparse.Namespace) -> None:
         if wanted and not is_trained(options, network, seed):
             train_network(network, seed, splits, options)
     if not options.no_tables:
-        _tell(options, cameras, partial(_read, options, splits))
+        _tell(options, cameras, cache(partial(_read, options, splits)))
 
 
 def _cameras_of(splits: Splits) -> int:
@@ -79,7 +81,7 @@ def _cameras_of(splits: Splits) -> int:
 
 def _jobs(options: argparse.Namespace, cameras: int, read) -> Iterator[tuple[Network, int]]:
     """Return what is to be trained. Which cameras come first, those alone say."""
-    alone = [Network(cameras=(camera,)) for camera in range(cameras)]
+    alone = [Network().of([camera], cameras) for camera in range(cameras)]
     others = [
         like.of(chosen, cameras)
         for like in FAILING
@@ -87,9 +89,10 @@ def _jobs(options: argparse.Namespace, cameras: int, read) -> Iterator[tuple[Net
     ]
     networks = dict.fromkeys((*FAILING, *PAIRS, *alone, *others))
     yield from product(networks, options.seeds)
-    order = best_first(cameras, read) or []
-    between = [Network().of(order[:count], cameras) for count in range(2, len(order) - 1)]
-    yield from product(between, options.seeds)
+    orders = [best_first(cameras, read, tier) or [] for tier in ("cloud", "local")]
+    later = [Network().of(orders[0][:count], cameras) for count in range(2, len(orders[0]) - 1)]
+    later += [like.of(order[:1], cameras) for like in FAILING for order in orders if order]
+    yield from product(dict.fromkeys(later), options.seeds)
 
 
 def _read(
@@ -127,7 +130,7 @@ def _tell(options: argparse.Namespace, cameras: int, read) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = study_parser("tune.cameras", __doc__)
-    parser.set_defaults(dataset="cluttered_views", epochs=EPOCHS)
+    parser.set_defaults(dataset="cluttered_views")
     add = parser.add_argument
     add("--networks", nargs="+", help="names of networks, as max-mean or max-concatenation-of0+2")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])

@@ -174,7 +174,7 @@ def failing(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataF
             )
         for network in dict.fromkeys(_without(failed, like, cameras) for like in networks):
             if seeds := read(network):
-                name = f"{network.local}-{network.cloud}, trained on the others"
+                name = f"{network.schemes}, trained on the others"
                 rows.append({"failed": failed, "network": name} | _row(seeds))
     return pd.DataFrame(rows)
 
@@ -222,7 +222,8 @@ def bars(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFram
 
     Each value is paired by seed, so its interval is not that of two means. `needed` is the least
     that it should be. The best camera is chosen on validation samples, as each exit alone sees it;
-    "system" compares all exits of a network with the local one of that camera.
+    "system" compares all exits of a network with the local one of that camera. Networks that are
+    compared were trained for as many epochs.
     """
     rows: list[dict] = []
 
@@ -232,14 +233,9 @@ def bars(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFram
             head |= {"needed": BARS[bar], "seeds": len(values)}
             rows.append(head | _means("value", values.to_list()))
 
-    alone = {
-        column: _by_seed(Network(cameras=(order[0],)), column, read)
-        if (order := best_first(cameras, read, tier))
-        else pd.Series(dtype=float)
-        for column, tier in (("local", "local"), ("overall", "cloud"))
-    }
     for network, (exit, (column, of_best)) in product(networks, EXITS.items()):
-        gain = _by_seed(network, column, read) - alone[of_best]
+        alone = _best_alone(network, of_best, cameras, read)
+        gain = _by_seed(network, column, read) - alone
         if of_best == "local":
             tell("over_best", exit, network, "none", gain)
         gain, less, kept = gain.where(gain > 0), {}, {}  # of none no share can be kept
@@ -247,13 +243,19 @@ def bars(cameras: int, networks: Sequence[Network], read: Reader) -> pd.DataFram
             left, name = _by_seed(network, column, read, (failed,)), str(failed)
             others = _without(failed, network, cameras)
             less[name] = left - _by_seed(others, column, read)
-            kept[name] = 100 * (left - alone[of_best]) / gain
+            kept[name] = 100 * (left - alone) / gain
         told = {"gain_kept": kept} | ({} if exit == "system" else {"over_trained_on_others": less})
         for bar, each in told.items():
             mean = pd.DataFrame(each).mean(axis=1, skipna=False)
             for name, values in (each | {"mean": mean}).items():
                 tell(bar, exit, network, name, values)
     return pd.DataFrame(rows)
+
+
+def _best_alone(like: Network, column: str, cameras: int, read: Reader) -> pd.Series:
+    """Return an accuracy of each seed of the best camera alone, trained as long as a network."""
+    order = best_first(cameras, read, "local" if column == "local" else "cloud")
+    return _by_seed(like.of(order[:1], cameras), column, read) if order else pd.Series(dtype=float)
 
 
 def _by_seed(

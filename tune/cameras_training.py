@@ -33,25 +33,35 @@ class Network:
         local, cloud: Its aggregation schemes; see `ViewsOptions`.
         absent: Share of the frames that are made black in training.
         cameras: Which cameras it has, from 0; None for all.
+        epochs: Of its training.
     """
 
     local: str = SCHEME[0]
     cloud: str = SCHEME[1]
     absent: float = 0.0
     cameras: tuple[int, ...] | None = None
+    epochs: int = EPOCHS
 
     @property
     def name(self) -> str:
         """Stem of its files, to which the seed is added."""
         absent = f"-absent{round(100 * self.absent)}" if self.absent else ""
-        return f"{self.local}-{self.cloud}{absent}{'' if self.cameras is None else self._of}"
+        of = "" if self.cameras is None else "-of" + "+".join(map(str, self.cameras))
+        return f"{self.schemes}{absent}{of}"
 
     @property
-    def _of(self) -> str:
-        return "-of" + "+".join(map(str, self.cameras or ()))
+    def schemes(self) -> str:
+        """Its aggregation schemes, and its epochs where they are not the usual ones."""
+        longer = "" if self.epochs == EPOCHS else f"-{self.epochs}epochs"
+        return f"{self.local}-{self.cloud}{longer}"
 
     def of(self, chosen: Sequence[int], cameras: int) -> "Network":
-        """Return the network of some of the cameras, which never had the others."""
+        """Return the network of some of the cameras, which never had the others.
+
+        One camera has nothing to combine, so that it is the same network in all schemes.
+        """
+        if len(chosen) == 1:
+            return Network(cameras=tuple(chosen), epochs=self.epochs)
         whole = len(chosen) == cameras
         return replace(self, absent=0.0, cameras=None if whole else tuple(sorted(chosen)))
 
@@ -94,7 +104,8 @@ def train_network(network: Network, seed: int, splits: Splits, options: argparse
     from keras_ddnn.networks.architectures.views import ViewsOptions, build_views
     from keras_ddnn.training.fit import fit_ddnn
 
-    config = resolve_config(PRESET, seed=seed, epochs=options.epochs, precision=PRECISION)
+    epochs = network.epochs if options.epochs is None else options.epochs
+    config = resolve_config(PRESET, seed=seed, epochs=epochs, precision=PRECISION)
     print(f"{network.name}-seed{seed}: {config.epochs} epochs", flush=True)
     train, parts = network.data(splits.train), {p: network.data(getattr(splits, p)) for p in PARTS}
     made = ViewsOptions(local=network.local, cloud=network.cloud, absent=network.absent)
