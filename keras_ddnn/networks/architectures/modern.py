@@ -87,9 +87,8 @@ def build_modern(
         return layers.Activation(options.activation, dtype=dtype)(x)
 
     def normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        return FusedBatchNormalization(
-            MOMENTUM, scale=False, epsilon=1e-5, dtype=dtype, name=name
-        )(x)
+        norm = FusedBatchNormalization(MOMENTUM, scale=False, epsilon=1e-5, dtype=dtype, name=name)
+        return norm(x)
 
     images = keras.Input(input_shape, dtype="uint8", name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype=dtype, name="rescaling")(images)
@@ -97,6 +96,7 @@ def build_modern(
     x = activated(Bias(dtype=dtype, name="whitening_bias")(x))
     convolutions = []
     for group, width in enumerate(options.widths):
+        first = None  # what the first convolution of the group gives
         for place in range(options.depth):
             name, halves = f"{group}_{place}", place == 0
             given = {"padding": "same", "use_bias": False, "dtype": dtype, "name": f"conv_{name}"}
@@ -109,7 +109,7 @@ def build_modern(
             if options.residual and place == options.depth - 1:
                 x = layers.Add(dtype=dtype, name=f"residual_{group}")([x, first])
             x = activated(x)
-            first = x if halves else first
+            first = x if first is None else first
     x = layers.GlobalMaxPooling2D(dtype=dtype, name="pooled")(x)
     x = layers.Dense(num_classes, use_bias=False, dtype="float32", name="scores")(x)
     logits = layers.Rescaling(1 / options.widths[-1], dtype="float32", name="logits")(x)
