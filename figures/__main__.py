@@ -2,9 +2,11 @@
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from figures import (
     cameras,
@@ -70,7 +72,7 @@ def main(arguments=None) -> int:
     try:
         for name, (needed, draw) in FIGURES.items():
             if all((results / part).exists() for part in needed):
-                draw(results).savefig(results / name)
+                _drawn(draw, results, needed).savefig(results / name)
                 print(results / name)
                 drawn += 1
         if said := say(results) | traffic.say(results) | cameras_said.say(results):
@@ -88,6 +90,15 @@ def main(arguments=None) -> int:
         tell_error(f"{results} holds no readable report: {error}")
         return 2
     return 0
+
+
+def _drawn(draw: Callable[[Path], Figure], results: Path, needed: Sequence[str]) -> Figure:
+    """Draw a figure; what cannot be read is told with the files that it is drawn of."""
+    try:
+        return draw(results)
+    except (OSError, ValueError, KeyError) as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"{' or '.join(needed)} cannot be drawn ({text})") from None
 
 
 if __name__ == "__main__":

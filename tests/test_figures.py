@@ -96,3 +96,13 @@ def test_the_command_answers_a_folder_without_a_report_with_one_line(tmp_path, c
     assert output.out == ""
     assert output.err.startswith(f"error: {folder} holds no readable report")
     assert output.err.count("\n") == 1
+
+
+def test_a_damaged_table_is_named(tmp_path, capsys):
+    (tmp_path / "pareto.csv").write_bytes(b"")
+    (tmp_path / "cuts.csv").write_text("cut\n1\n")
+    assert main(["--results", str(tmp_path)]) == 2
+    assert "pareto.csv cannot be drawn (" in capsys.readouterr().err
+    (tmp_path / "pareto.csv").unlink()
+    assert main(["--results", str(tmp_path)]) == 2
+    assert "cuts.csv cannot be drawn (" in capsys.readouterr().err

@@ -329,7 +329,9 @@ def test_frames_are_blackened_row_by_row():
     ("images", "counts", "words"),
     [
         (np.zeros((4, 16, 16, 3), np.uint8), None, r"camera, height.*received uint8 of shape \(4,"),
-        (np.zeros((4, *SHAPE), np.uint8), (0, 2), r"absent cameras in 0\.\.1, received \[0, 2\]"),
+        (np.zeros((4, *SHAPE), np.uint8), (0, 2), r"absent cameras in 0\.\.1, received \(0, 2\)"),
+        (np.zeros((4, *SHAPE), np.uint8), 3, r"a list of .* in 0\.\.1, received 3"),
+        (np.zeros((4, *SHAPE), np.uint8), [(0,), (1,)], r"a list of .*, received \[\(0,\), \(1,"),
     ],
 )
 def test_what_has_no_cameras_to_miss_is_refused_in_one_line(images, counts, words):

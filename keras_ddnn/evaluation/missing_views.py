@@ -10,7 +10,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.rows.computed import Computed
 from keras_ddnn.data.rows.view import Array, Rows
 from keras_ddnn.data.splits import InputType, Split
-from keras_ddnn.files.checks import expect
+from keras_ddnn.files.checks import expect, is_integer
 
 MOST_MISSING = 2  # of the rows that a table has by default
 
@@ -54,8 +54,10 @@ def missing_views(
     expect(cameras, "images", wanted, f"{split.images.dtype} of shape {shape}")
     if counts is None:
         counts = range(min(MOST_MISSING + 1, cameras))
-    left = all(0 <= count < cameras for count in counts)
-    expect(left, "counts", f"numbers of absent cameras in 0..{cameras - 1}", [*counts])
+    given: object = counts
+    several = isinstance(given, Sequence) and all(map(is_integer, given))
+    left = several and all(0 <= count < cameras for count in counts)
+    expect(left, "counts", f"a list of numbers of absent cameras in 0..{cameras - 1}", counts)
     return pd.DataFrame([_row(capture, split, count, cameras) for count in counts])
 
 

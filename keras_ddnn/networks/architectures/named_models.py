@@ -185,7 +185,7 @@ def as_network(
     if not isinstance(model, keras.Model):
         raise ValueError(
             "expected a Keras model, a keras_ddnn.Cascade or the name of a network; received "
-            f"{type(model).__name__}"
+            f"{type(model).__name__}: build the model first"
         )
     several = isinstance(model, keras.Function) and len(model.outputs) > 1
     if several:
