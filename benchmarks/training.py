@@ -49,14 +49,14 @@ def main() -> None:
             for name in options.contestants:
                 (took,) = _at_once(1, name, options.threads, net)
                 seconds[name] = min(seconds[name], took)
-        rows[net] = {name: round(IMAGES / best) for name, best in seconds.items()}
+        rows[net] = {name: round(IMAGES[net] / best) for name, best in seconds.items()}
         table.add_row(net, *map(str, rows[net].values()))
         print(net, json.dumps(rows[net]), flush=True)
     Console(width=120).print(table)
     slowest = min(
         max(_at_once(options.threads, "ours", 1, options.nets[0])) for _ in range(options.rounds)
     )
-    at_once = round(options.threads * IMAGES / slowest)
+    at_once = round(options.threads * IMAGES[options.nets[0]] / slowest)
     print(f"{options.threads} at once on a thread each: {at_once} images/s in all")
     ratios = {
         net: {name: round(speed["ours"] / other, 2) for name, other in speed.items()}
@@ -99,7 +99,7 @@ def _ours(precision):
 
         epochs = _epoch_timer()
         fit_ddnn(
-            data(),
+            data(net),
             network=_modern(precision) if net == MODERN else None,
             num_classes=10,
             callbacks=[epochs],
@@ -156,7 +156,7 @@ def _fit_plain_keras(net, jit_compile):
         metrics={name: ["accuracy"] for name in exits},
         jit_compile=jit_compile,
     )
-    images, labels = data()
+    images, labels = data(net)
     epochs = _epoch_timer()
     model.fit(
         images.astype(np.float32),
@@ -180,13 +180,13 @@ def _pytorch(autocast):
         networks.to(memory_format=torch.channels_last)
         trained = [weight for weight in networks.parameters() if weight.requires_grad]
         optimizer = torch.optim.Adam(trained, 1e-3, foreach=True)
-        images, labels = map(torch.from_numpy, data())
+        images, labels = map(torch.from_numpy, data(net))
         images = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         cross_entropy = torch.nn.functional.cross_entropy
         seconds = []
         for _ in range(EPOCHS):
             start, right = time.perf_counter(), 0
-            for rows in torch.randperm(IMAGES).split(BATCH):
+            for rows in torch.randperm(IMAGES[net]).split(BATCH):
                 batch, target = images[rows].float() / 127.5 - 1, labels[rows]
                 with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                     features = before(batch)

@@ -2,18 +2,18 @@
 
 import numpy as np
 
-IMAGES = 10_240
 DROPOUT, SLOPE, MOMENTUM = 0.25, 0.1, 0.9
 PAPER_NETS = ("pooled", "unpooled")  # the local network's map
 MODERN = "modern"  # the cloud network of today, alone
+IMAGES = {**dict.fromkeys(PAPER_NETS, 10_240), MODERN: 1_280}  # of an epoch
 WIDTHS, MODERN_MOMENTUM, EPSILON = (64, 256, 256), 0.6, 1e-5
 
 
-def data() -> tuple[np.ndarray, np.ndarray]:
-    """Return images of noise, uint8 (n, 32, 32, 3), and their labels (n,)."""
+def data(net: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images of noise for a network, uint8 (n, 32, 32, 3), and their labels (n,)."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
-    return images, rng.integers(0, 10, IMAGES)
+    images = rng.integers(0, 256, (IMAGES[net], 32, 32, 3), dtype=np.uint8)
+    return images, rng.integers(0, 10, IMAGES[net])
 
 
 def keras_model(net: str):
