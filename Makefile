@@ -29,7 +29,7 @@ lock: $(VENV)/installed              ## the versions that were tested, into cons
 		--exclude wheel > constraints/$$($(BIN)/python -c \
 		'import sys; print("py{}{}.txt".format(*sys.version_info))')
 
-slow-test: $(VENV)/installed         ## the tests that train for minutes
+slow-test: $(VENV)/installed         ## the tests that train
 	$(BIN)/python -m pytest -m slow
 
 docs: $(VENV)/docs-installed         ## the site, into site/; without network once it is installed

@@ -113,6 +113,7 @@ def chained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_images_that_travel_are_sent_once_though_they_are_shown(chained):
     network, manifest, identity = load_cloud(chained)
     app = make_app(network, manifest, identity=identity)
@@ -266,6 +267,7 @@ def test_a_network_that_is_not_the_manifest_s_is_refused(chained, tmp_path, path
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_an_artefact_of_schema_5_is_read(toy_artifact, toy_policy, tmp_path):
     folder = shutil.copytree(toy_artifact, tmp_path / "artifact")
 
@@ -314,6 +316,7 @@ def two_outputs(last: str | None = None, sent: str = "features") -> keras.Model:
     return keras.Model(table, [local, cloud], name="two")
 
 
+@pytest.mark.slow
 def test_a_model_a_file_and_a_cascade_are_trained_alike(tmp_path):
     keras.utils.set_random_seed(0)
     model = table_model()
@@ -402,6 +405,7 @@ def test_what_is_no_network_is_refused_before_training(wanted, message, monkeypa
         assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_frozen_layers_let_the_cloud_answer_as_before():
     network = split(image_model(), "block_0_project_BN", freeze=True)  # with batch normalisation
     images, labels = image_data(48)

@@ -76,6 +76,7 @@ def exported(policy, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_new_process_repeats_the_decisions_bit_for_bit(policy, folder, tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     code = (

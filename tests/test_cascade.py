@@ -200,6 +200,7 @@ def two_networks():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["split", "chain"])
 def test_another_network_is_trained_captured_and_decides_as_its_bank_says(toy_splits, kind):
     network = two_networks()[kind]

@@ -165,6 +165,7 @@ def stored(folder, splits, tmp_path_factory):
     return StoredNetwork.of(workspace, members, splits)
 
 
+@pytest.mark.slow
 def test_the_bank_of_a_chain_is_that_of_its_members_side_by_side(stored, splits):
     assert list(stored.val_bank.tiers) == ["local", "cloud"]
     joint = capture(stored.cascade(), splits.val.images, splits.val.labels)
@@ -176,6 +177,7 @@ def test_the_bank_of_a_chain_is_that_of_its_members_side_by_side(stored, splits)
     assert stored.payload.image_png > 0
 
 
+@pytest.mark.slow
 def test_folds_stages_and_views_of_a_chain_are_those_of_its_members(stored):
     judged = stored.fold(0)
     assert list(judged.outputs) == list(stored.stages.outputs) == ["local", "cloud"]

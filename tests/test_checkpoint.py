@@ -82,6 +82,7 @@ def require_same(one, other):
         np.testing.assert_array_equal(one.stages.outputs[name], other.stages.outputs[name])
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_one_that_was_not(toy_splits, tmp_path):
     file = tmp_path / "state"
     whole, _ = fit(toy_splits)

@@ -118,6 +118,7 @@ def test_weights_multiply_those_of_a_random_lambda():
         np.testing.assert_allclose(np.sort(both[output]), np.sort(factor * weights), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["class_weight", "sample_weight"])
 def test_what_does_not_count_is_not_learned(toy_splits, how):
     """Of three classes the second alone counts, so that it is the answer to everything."""

@@ -117,6 +117,7 @@ def passed(monkeypatch):
     return runs
 
 
+@pytest.mark.slow
 def test_the_local_part_runs_once_per_split_unless_a_head_reads_features(toy_splits, passed):
     config = DDNNConfig(
         epochs=1, local_filters=4, cloud_filters=((4,), (8,)), cloud_units=(8,), batch_size=32

@@ -108,6 +108,7 @@ def test_tensorboard_shows_accuracy_and_loss_of_every_exit(fitted, log):
             assert told[f"exit/{name}_loss"] == pytest.approx(-np.log(true).mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_heads_of_all_gates_learn_and_a_policy_runs_them(fitted):
     config = HeadConfig(epochs=1, input="logits_features")
     prices, budget = [1, 1, 1], 2

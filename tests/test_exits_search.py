@@ -165,6 +165,7 @@ def stored(workspace, splits):
     return StoredNetwork.of(workspace, SEARCH.networks()[0], splits)
 
 
+@pytest.mark.slow
 def test_the_stored_bank_has_what_each_exit_says_sends_and_costs(stored, splits):
     joint = capture(stored.cascade(), splits.val.images, splits.val.labels)
     assert [*stored.val_bank.tiers] == NAMES
@@ -178,6 +179,7 @@ def test_the_stored_bank_has_what_each_exit_says_sends_and_costs(stored, splits)
     assert list(stored.prices) == PRICES
 
 
+@pytest.mark.slow
 def test_a_trial_keeps_a_head_a_gate_and_is_ranked_by_accuracy_against_price(stored, workspace):
     records = workspace.trials(replace(SEARCH, depth=(1, 2)))
     assert len(records) == 2
@@ -194,6 +196,7 @@ def test_a_trial_keeps_a_head_a_gate_and_is_ranked_by_accuracy_against_price(sto
         assert behind["tier1"].score_threshold == pytest.approx(plan.thresholds[1], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_report_and_the_plans_tell_of_every_exit(stored, workspace):
     saved = Report.load(workspace.output / "report")
     right = (stored.test_bank.costs() == 0).mean(axis=0)
@@ -210,6 +213,7 @@ def test_the_report_and_the_plans_tell_of_every_exit(stored, workspace):
     assert (workspace.output / "plans.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_an_artefact_a_hop_that_decides_as_the_trial(workspace):
     results = pd.read_csv(workspace.output / "results.csv")
     assert {f"val_{name}_accuracy" for name in NAMES} < {*results}
@@ -224,6 +228,7 @@ def test_what_is_kept_is_an_artefact_a_hop_that_decides_as_the_trial(workspace):
     assert first.score_threshold == pytest.approx(told)
 
 
+@pytest.mark.slow
 def test_networks_of_two_and_three_exits_stand_in_one_table(capsys):
     shared = {"lambda_local": "0.5", "bottleneck": "none", "seed": 0, "val_local_accuracy": 0.7}
     shared |= {f"val_bytes_{name}": 9.0 for name in ("sent", "codes_zlib", "image", "image_png")}

@@ -90,7 +90,8 @@ def test_an_anchored_head_in_a_graph_is_the_head(name, weight):
 @pytest.mark.parametrize(
     ("name", "choices"),
     [
-        ("logits_features", {}),  # and logits_rich, which it begins with
+        # And logits_rich, which it begins with.
+        pytest.param("logits_features", {}, marks=pytest.mark.slow),
         pytest.param("features", {"architecture": "conv"}, marks=pytest.mark.slow),
         ("image", {"architecture": "conv"}),
         pytest.param(None, {}, marks=pytest.mark.slow),

@@ -92,6 +92,7 @@ def test_what_another_layer_reads_too_is_left_alone():
     np.testing.assert_array_equal(folded.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+@pytest.mark.slow
 def test_mobilenet_folds_all_of_its_normalisations():
     model = keras.applications.MobileNetV2(input_shape=(32, 32, 3), weights=None, classes=4)
     cascade = split(model, "block_6_project_BN").folded()

@@ -34,13 +34,8 @@ MEMBERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "maps",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("vectors", "deep", "of the paper")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["maps", "vectors", "deep", "of the paper"])
 def test_every_member_is_the_head_that_it_would_be_alone(banks, name):
     configs = MEMBERS[name]
     together = fit_heads(banks, configs)

@@ -61,6 +61,7 @@ def knowing(banks):
     return fit_head(banks, plain(input="features", local_fraction=0.7))
 
 
+@pytest.mark.slow
 def test_a_head_finds_in_the_features_what_confidence_cannot_know(banks, knowing):
     assert apgr(knowing, bank_with_a_secret(seed=2)) > 0.75
     blind = fit_head(banks, plain(local_fraction=0.7))
@@ -164,6 +165,7 @@ def test_balancing_lifts_the_scores_of_the_rare_label(banks, options, low, high)
     assert low <= np.mean(head.score(banks.val_bank.edge) > 0) <= high
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_scores(banks):
     first, again, other = (
         fit_head(banks, plain(epochs=1, seed=seed)).score(banks.val_bank.edge) for seed in (0, 0, 1)
@@ -179,6 +181,7 @@ def test_the_weights_of_the_best_epoch_on_validation_data_are_kept(banks):
     assert kept == pytest.approx(best)
 
 
+@pytest.mark.slow
 def test_a_head_that_goes_on_elsewhere_normalises_as_it_has_learnt(banks, tmp_path):
     """What it computes in memory is what its saved weights compute."""
     other = bank_with_a_secret(seed=3)

@@ -98,6 +98,7 @@ def test_stage_averages_are_means_of_probabilities(fitted):
         np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_stage_is_the_final_epoch(toy_splits):
     fitted = fit_ddnn(toy_splits.train, toy_splits.val, SMALL, stages=1, epochs=2, verbose=0)
     labels_bank = training_data_of(fitted, "stage_averaged").labels_bank

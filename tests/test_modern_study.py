@@ -90,6 +90,7 @@ def test_a_recipe_differs_by_what_its_case_names(case):
     assert np.any(whitening.get_weights()[0]) == (case == "unwhitened")  # else they wait for data
 
 
+@pytest.mark.slow
 def test_a_device_that_looks_twice_pays_twice(outputs):
     folder = outputs / "outputs"
     path = folder / "modern_small-seed0.npz"

@@ -276,6 +276,7 @@ def test_a_network_of_series_runs_on_a_device(name, tmp_path):
     np.testing.assert_array_equal(answer.offloaded[far], policy.decide(windows)[far])
 
 
+@pytest.mark.slow
 def test_an_anchored_head_of_quantiles_scores_alike_on_a_device(tmp_path):
     rng, network = np.random.default_rng(0), of_columns(QUANTILES, 3)
     inputs = rng.normal(size=(60, 6)).astype(np.float32)

@@ -69,6 +69,7 @@ def test_the_device_sees_the_pixels_and_pays_for_the_codes():
     assert not network.tiers[0].sends_inputs
 
 
+@pytest.mark.slow
 def test_training_leaves_the_codes_and_moves_the_way_back():
     data = image_data(60)
     network = coded(6, data[0])

@@ -48,6 +48,7 @@ def test_one_call_leads_from_data_to_a_report_and_a_policy(toy_splits, tmp_path)
     assert set(EDGE_GRAPHS.values()) < set(manifest["sha256"])
 
 
+@pytest.mark.slow
 def test_behind_a_bottleneck_a_policy_answers_from_codes_alone(toy_splits, tmp_path):
     narrow = replace(SMALL, bottleneck=2, epochs=1)
     heads = {"head": HeadConfig(epochs=1)}

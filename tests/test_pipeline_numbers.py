@@ -40,6 +40,7 @@ def network(task=TASK):
     return chain(models, task=task)
 
 
+@pytest.mark.slow
 def test_one_call_leads_from_a_series_to_a_report_of_costs_and_a_policy(tmp_path):
     report, policy = keras_ddnn.run(
         splits := series(), SHORT, network=network(), artifact=tmp_path / "artifact", verbose=0

@@ -74,7 +74,8 @@ def test_a_capture_asks_about_the_mirrored_images(network):
     )
 
 
-@pytest.mark.parametrize("codes", [None, pytest.param(CODES, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("codes", [None, CODES])
 def test_a_device_looks_twice_as_the_policy_does(codes, tmp_path):
     models = {"local": image_model(8), "cloud": image_model()}
     fitted = fit_ddnn(

@@ -271,6 +271,7 @@ class TestNetworks:
         other[:, 40 - reach] += 9.0
         assert np.abs(model(other) - model(windows)).max() > 0
 
+    @pytest.mark.slow
     def test_numbers_are_split_and_chained_like_classes(self):
         parts = split_by_time(two_series(120), length=8)
         keras.utils.set_random_seed(0)

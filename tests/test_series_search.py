@@ -47,6 +47,7 @@ class Queue:
         """Forget it."""
 
 
+@pytest.mark.slow
 def test_networks_of_series_are_trained_ranked_by_cost_and_kept(table, tmp_path, monkeypatch):
     tune = pytest.importorskip("ray.tune")
     search = searched(table, "--network", "tcn_small+lstm_small", "--input", "logits")

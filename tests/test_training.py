@@ -51,6 +51,7 @@ def fitted_on_arrays(toy_splits):
     return fit_ddnn(arrays, config=SMALL, epochs=1, verbose=0)
 
 
+@pytest.mark.slow
 def test_batches_train_the_network_that_arrays_train(fitted_on_arrays, toy_splits):
     pairs = tf.data.Dataset.from_tensor_slices((toy_splits.train.images, toy_splits.train.labels))
     fitted = fit_ddnn(pairs.batch(50), config=SMALL, epochs=1, verbose=0)
@@ -106,6 +107,7 @@ def test_the_joint_loss_weighs_the_two_losses_by_lambda(fitted, toy_splits):
     assert logs["loss"] == pytest.approx(0.3 * logs["local_loss"] + 0.7 * logs["cloud_loss"])
 
 
+@pytest.mark.slow
 def test_with_lambda_one_only_the_local_network_learns(toy_splits):
     trained = fit(toy_splits, lambda_local=1.0, epochs=1).model
     keras.utils.set_random_seed(SMALL.seed)
@@ -115,6 +117,7 @@ def test_with_lambda_one_only_the_local_network_learns(toy_splits):
         assert np.allclose(before, after, atol=1e-6) == (name == "cloud")
 
 
+@pytest.mark.slow
 def test_a_random_lambda_trains_both_networks(toy_splits):
     fitted = fit(toy_splits, lambda_local="random", epochs=6, learning_rate=1e-2)
     assert fitted.val_bank.local_correct.mean() > 0.6
@@ -140,6 +143,7 @@ def test_callbacks_of_the_user_are_called(fitted, epochs_seen):
     assert epochs_seen == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_bottleneck_is_put_in_on_the_way_and_callbacks_see_one_training(toy_splits):
     seen = []
 

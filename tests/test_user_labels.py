@@ -61,6 +61,7 @@ def fitted():
 # --- training -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_labels_with_gaps_train_the_network_of_their_numbers(fitted):
     plain = fit_ddnn(TRAIN, VAL, SMALL, verbose=0)
     assert (fitted.classes, plain.classes) == (TENS, Classes.numbered(3))

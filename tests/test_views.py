@@ -209,6 +209,7 @@ def test_a_network_of_cameras_learns_and_its_head_has_a_curve(fitted, served):
     assert fitted.val_bank.local_correct.mean() > 0.5
 
 
+@pytest.mark.slow
 def test_a_convolution_head_reads_the_frames_of_all_cameras(fitted):
     config = HeadConfig(input="image", architecture="conv", epochs=1, precision="float32")
     head = fit_head(fitted, config, verbose=0).model
@@ -339,6 +340,7 @@ def test_what_has_no_cameras_to_miss_is_refused_in_one_line(images, counts, word
         missing_views(by_brightness, Split(images, np.array([0, 1, 0, 1])), counts)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_tells_of_absent_cameras(fitted, monkeypatch):
     monkeypatch.setattr(pipeline, "fit_ddnn", lambda *_, **__: fitted)  # trained above
     parts = (Split(*data(n, seed)) for n, seed in ((60, 0), (30, 1), (30, 2)))
