@@ -136,13 +136,15 @@ def _failing(axes: Axes, table: pd.DataFrame) -> None:
     for place, network in enumerate(shown):
         name, colour, marker = NETWORKS[network]
         rows = table[table["network"] == network]
-        x = rows["failed"].astype(int) + 0.16 * (place - (len(shown) - 1) / 2)
+        x = rows["failed"].astype(int) + 0.75 / len(shown) * (place - (len(shown) - 1) / 2)
         _points(axes, x, rows, "overall", label=name, c=colour, marker=marker)
     cameras = sorted(set(table["failed"]))
     axes.set_xticks([int(camera) for camera in cameras], [f"camera {c}" for c in cameras])
     label(axes, "which fails", f"overall {ACCURACY}")
     axes.set_title(f"One camera fails{_seeds(table)}", fontsize=12)
-    axes.legend(frameon=False, fontsize=9, loc="best")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.25 * (high - low))  # room for the names
+    axes.legend(frameon=False, fontsize=9, loc="lower right", ncols=2)
 
 
 def _missing(axes: Axes, table: pd.DataFrame) -> None:
