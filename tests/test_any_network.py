@@ -348,12 +348,14 @@ def test_a_model_of_two_outputs_is_cut_at_its_features():
     assert fitted.bank.edge.features.shape == (30, 4)
 
 
+@pytest.mark.slow
 def test_a_model_of_keras_is_made_for_the_data():
     cascade = as_network("MobileNetV2", "block_6_project_BN", shape=(32, 32, 3), classes=4)
     assert (cascade.reads.shape, cascade.reads.dtype) == ((32, 32, 3), "uint8")
     assert cascade.model.output["cloud"].shape == (None, 4)
 
 
+@pytest.mark.slow
 def test_paper_is_the_network_of_the_configuration():
     tiny = DDNNConfig(local_filters=4, cloud_filters=((4,),), cloud_units=(4,), epochs=1)
     image = toy_split(24, 0)

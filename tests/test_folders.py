@@ -263,7 +263,9 @@ def test_scale_reaches_images_of_unknown_depth(pets):
     assert load(pets, scale=1.0).test.images[1, 0, 0].tolist() == [128] * 3
 
 
-def test_options_of_image_files_are_refused_for_other_data(tmp_path):
+def test_options_of_image_files_are_refused_for_other_data(tmp_path, monkeypatch):
+    read = {"cluttered_digits": lambda *_: pytest.fail("read before it is refused")}
+    monkeypatch.setattr("keras_ddnn.data.datasets.DATASETS", read)
     for option in ({"scale": 255}, {"background": "#000000"}):
         with pytest.raises(ValueError, match="which cluttered_digits does not hold"):
             load("cluttered_digits", **option)

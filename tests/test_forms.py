@@ -141,7 +141,7 @@ def test_the_demonstration_leaves_standard_output_to_its_device(
     assert err.startswith("the page of tier 1: http://")
 
 
-@pytest.mark.parametrize("command", ["cuts", "edge"])
+@pytest.mark.parametrize("command", [pytest.param("cuts", marks=pytest.mark.slow), "edge"])
 def test_no_library_says_a_word_in_a_quiet_command(command, asked):
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(

@@ -114,10 +114,16 @@ def test_an_anchored_head_that_knows_nothing_is_not_run_and_costs_nothing(banks)
         *(
             ("features", architecture)
             for architecture in get_args(HeadArchitecture)
-            if architecture != "mlp"
+            if architecture not in ("mlp", "conv")
         ),
-        ("image", "conv"),
-        ("image", "paper_mlp"),
+        *(
+            pytest.param(name, architecture, marks=pytest.mark.slow)
+            for name, architecture in (
+                ("features", "conv"),
+                ("image", "conv"),
+                ("image", "paper_mlp"),
+            )
+        ),
     ],
 )
 def test_every_head_scores_every_sample(banks, name, architecture):

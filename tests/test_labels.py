@@ -58,7 +58,15 @@ def training_data_of(backbone, source):
     return LABEL_SOURCES[source].training_data(backbone)
 
 
-@pytest.mark.parametrize("source", LABEL_SOURCES)
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(source, marks=pytest.mark.slow)
+        if source in ("cross_fitted", "held_out")  # which train networks of their own
+        else source
+        for source in LABEL_SOURCES
+    ],
+)
 def test_a_source_judges_training_images_or_views_of_them(fitted, toy_splits, source):
     training_data = training_data_of(fitted, source)
     assert len(training_data.bank) == len(training_data.labels_bank) == SAMPLES[source]

@@ -30,6 +30,7 @@ def logits(labels, right, rng):
 def outputs(tmp_path, monkeypatch):
     """Outputs of a device and of a cloud, two seeds: the device is right in three of four."""
     monkeypatch.setattr(modern_tables, "RESAMPLES", 49)
+    monkeypatch.setattr(modern_tables, "TREES", 20)
     folder = tmp_path / "outputs"
     folder.mkdir()
     labels = {part: (np.arange(n) % CLASSES).astype(np.uint16) for part, n in COUNTS.items()}
@@ -47,6 +48,7 @@ def outputs(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_tables_come_from_the_outputs_alone(outputs):
     code = modern.main(
         ["--output", str(outputs), "--networks", "modern_small", "modern_large", "--seeds", "0"]

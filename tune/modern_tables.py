@@ -35,6 +35,7 @@ DEFAULT, SECOND_LOOK = "default", "second_look"
 CONFIDENCE = (*CONFIDENCE_RULES, SECOND_LOOK)
 MACS = "multiply_adds"
 RESAMPLES = 499
+TREES = 150  # of what sees both networks
 
 
 def scores_of(pair: Pair, seed: int) -> tuple[dict[str, np.ndarray], set[str]]:
@@ -73,7 +74,7 @@ def _seeing_both(bank: Bank) -> np.ndarray:
     same = bank.edge.outputs.argmax(axis=1) == far.outputs.argmax(axis=1)
     seen = np.hstack([logits_rich(bank.edge), logits_rich(far), same[:, None]])
     trees = HistGradientBoostingRegressor(
-        learning_rate=0.05, max_iter=150, max_leaf_nodes=15, l2_regularization=1.0, random_state=0
+        learning_rate=0.05, max_iter=TREES, max_leaf_nodes=15, l2_regularization=1.0, random_state=0
     )
     folds = KFold(10, shuffle=True, random_state=0)
     return cross_val_predict(trees, seen, benefit(bank, "zero_one"), cv=folds)

@@ -212,11 +212,12 @@ def _load(
     require_utf8("the path of a dataset", str(name))
     colour_of(reading.get("background"))  # before anything is read
     given = {option for option, value in reading.items() if value not in (None, False, "resize")}
-    found = DATASETS[name](name, data_dir, seed) if name in DATASETS else _of_path(Path(name))
+    found = None if name in DATASETS else _of_path(Path(name))
     known = {"channels", "background", "scale"} if name not in DATASETS else {"channels"}
     known |= set() if wanted else {"image_size"}  # asked by a network, not by the user
-    if found.root is None and (odd := sorted(given - known)):
+    if (found is None or found.root is None) and (odd := sorted(given - known)):
         raise ValueError(f"{' and '.join(odd)}: expected image files, which {name} does not hold")
+    found = found or DATASETS[str(name)](str(name), data_dir, seed)
     if found.class_names is None:
         numbers, classes, how = read_labels(found.labels["train"], "train labels")
         names, called = classes.names, classes.values
