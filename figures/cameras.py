@@ -56,9 +56,16 @@ def draw(results: Path) -> Figure:
 
 
 def read_table(results: Path, name: str) -> pd.DataFrame:
-    """Return a table of a folder of results; an empty one if it is not there."""
+    """Return a table of a folder of results; an empty one if it is not there.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
     path = results / f"{name}.csv"
-    return pd.read_csv(path, dtype=WORDS) if path.exists() else pd.DataFrame()
+    try:
+        return pd.read_csv(path, dtype=WORDS) if path.exists() else pd.DataFrame()
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error})") from None
 
 
 def _points(axes: Axes, x, table: pd.DataFrame, value: str, **style) -> None:

@@ -299,14 +299,15 @@ def told(options, capsys, *arguments):
     return code, capsys.readouterr().err
 
 
-def test_seeds_that_are_not_there_are_named_and_no_table_of_others_is_left(options, capsys):
+def test_seeds_that_are_not_there_are_named_and_no_table_of_others_is_left(options, capsys, caplog):
     code, said = told(options, capsys, "--seeds", "7")
     assert code == 2
     assert "expected outputs of the seeds 7 in" in said
-    assert "run python -m tune.cameras first" in said
+    assert "run python -m tune.cameras --seeds 7 first" in said
     keep(options, Network(), 30)
     keep(options, Network("mean"), 30, seed=1)
     assert told(options, capsys, "--seeds", "0")[0] == 0
+    assert "as max-concatenation-absent10 of seed 0: rows have fewer seeds" in caplog.text
     assert (options.output / "thresholds.csv").exists()
     assert told(options, capsys, "--seeds", "1")[0] == 0
     assert not (options.output / "thresholds.csv").exists()  # of the scheme of the source alone

@@ -106,3 +106,7 @@ def test_a_damaged_table_is_named(tmp_path, capsys):
     (tmp_path / "pareto.csv").unlink()
     assert main(["--results", str(tmp_path)]) == 2
     assert "cuts.csv cannot be drawn (" in capsys.readouterr().err
+    (tmp_path / "cuts.csv").unlink()
+    (tmp_path / "bars.csv").write_bytes(b"")
+    assert main(["--results", str(tmp_path)]) == 2
+    assert "bars.csv cannot be read (" in capsys.readouterr().err

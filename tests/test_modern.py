@@ -137,6 +137,7 @@ def test_the_same_seed_gives_the_same_network():
         ({"widths": (4, 0)}, "width"),
         ({"activation": "tanh"}, "activation"),
         ({"stride": 0}, "stride"),
+        ({"depth": True}, "depth must be a positive integer"),
         ({"residual": True, "depth": 1}, "at least 2 convolutions; received depth=1"),
     ],
 )

@@ -20,6 +20,7 @@ from keras_ddnn.data.datasets import Splits, load
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.checks import expect, require_choice
+from keras_ddnn.files.notices import notice
 from tune.cameras_tables import (
     Said,
     added,
@@ -117,7 +118,15 @@ def _tell(options: argparse.Namespace, cameras: int, read) -> None:
     if not any(map(len, tables.values())):
         raise ValueError(
             f"expected outputs of the seeds {', '.join(map(str, options.seeds))} in "
-            f"{options.output / OUTPUTS}; received none: run python -m tune.cameras first"
+            f"{options.output / OUTPUTS}; received none: run python -m tune.cameras --seeds "
+            f"{' '.join(map(str, options.seeds))} first"
+        )
+    absent = [job for job in _jobs(options, cameras, read) if not is_trained(options, *job)]
+    if absent:
+        (network, seed), *_ = absent
+        notice(
+            f"{len(absent)} networks are not in {options.output / OUTPUTS}, as {network.name} of "
+            f"seed {seed}: rows have fewer seeds without them"
         )
     for name, table in tables.items():
         path = options.output / f"{name}.csv"

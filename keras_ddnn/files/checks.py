@@ -59,7 +59,7 @@ def require_positive(**values) -> None:
 def require_count(**values) -> None:
     """Raise ValueError unless every keyword's value is an integer above zero."""
     for what, value in values.items():
-        if not is_integer(value) or value < 1:
+        if not is_integer(value) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{what} must be a positive integer; received {_plain(value)!r}")
 
 
