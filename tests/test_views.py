@@ -349,3 +349,10 @@ def test_the_report_of_a_run_tells_of_absent_cameras(fitted, monkeypatch):
     rows = json.loads(json.dumps(report.facts["missing_views"]))
     assert [(row["missing"], row["choices"]) for row in rows] == [(0, 1), (1, 2)]
     assert rows[0]["local_accuracy"] == pytest.approx(report.facts["local_accuracy"])
+
+
+def test_an_array_of_counts_is_as_good_as_a_list():
+    frames = np.full((4, *SHAPE), 5, np.uint8)
+    table = missing_views(by_brightness, Split(frames, np.array([0, 1, 0, 1])), np.array([0, 1]))
+    assert list(table["missing"]) == [0, 1]
+    assert ViewsOptions(filters=np.array([4, 6])).filters == (4, 6)

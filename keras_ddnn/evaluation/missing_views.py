@@ -1,6 +1,6 @@
 """What a network of several cameras still knows where some of them are absent."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -55,7 +55,7 @@ def missing_views(
     if counts is None:
         counts = range(min(MOST_MISSING + 1, cameras))
     given: object = counts
-    several = isinstance(given, Sequence) and all(map(is_integer, given))
+    several = isinstance(given, Iterable) and all(map(is_integer, given))
     left = several and all(0 <= count < cameras for count in counts)
     expect(left, "counts", f"a list of numbers of absent cameras in 0..{cameras - 1}", counts)
     return pd.DataFrame([_row(capture, split, count, cameras) for count in counts])

@@ -1,6 +1,6 @@
 """Checks of arguments, whose errors name what was expected and what was received."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Literal, TypeGuard
 
@@ -20,8 +20,8 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Return whether a value is an integer of any library."""
-    return isinstance(value, Integral)
+    """Return whether a value is an integer of any library; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _plain(value: object) -> object:
@@ -59,13 +59,13 @@ def require_positive(**values) -> None:
 def require_count(**values) -> None:
     """Raise ValueError unless every keyword's value is an integer above zero."""
     for what, value in values.items():
-        if not is_integer(value) or isinstance(value, bool) or value < 1:
+        if not is_integer(value) or value < 1:
             raise ValueError(f"{what} must be a positive integer; received {_plain(value)!r}")
 
 
 def as_counts(what: str, values) -> tuple[int, ...]:
     """Return several integers as a tuple; raise ValueError unless they are, each above zero."""
-    several = isinstance(values, Sequence) and not isinstance(values, str)
+    several = isinstance(values, Iterable) and not isinstance(values, str)
     expect(several, what, "a tuple of positive integers", repr(values))
     for value in values:
         require_count(**{what: value})

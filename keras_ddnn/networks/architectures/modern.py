@@ -47,7 +47,7 @@ class ModernOptions:
         if self.residual and self.depth < 2:
             raise ValueError(
                 f"residual needs groups of at least 2 convolutions; received depth={self.depth}: "
-                f"pass depth=2, or residual=False"
+                "pass depth=2, or residual=False"
             )
         require_choice("activation", self.activation, ACTIVATIONS)
 

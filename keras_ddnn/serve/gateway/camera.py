@@ -49,7 +49,7 @@ class Camera:
         token: str | None = None,
         ca: Path | str | None = None,
     ):
-        number = is_integer(camera) and not isinstance(camera, bool) and camera >= 0
+        number = is_integer(camera) and camera >= 0
         expect(number, "camera", "its number, an integer from 0 on", repr(camera))
         line = line_to(url, token, ca)
         self._path, self._headers, self._number = line.path, line.headers, camera
