@@ -11,6 +11,7 @@ import h5py
 import keras
 import numpy as np
 
+from keras_ddnn.networks.architectures.modern_layers import MODERN_LAYERS
 from keras_ddnn.networks.architectures.view_layers import VIEW_LAYERS
 from keras_ddnn.networks.layers import OWN_LAYERS
 
@@ -120,7 +121,7 @@ def _is_known(content: Mapping) -> bool:
         return False
     if module is None:
         return name in PLAIN
-    if registered in OWN_LAYERS | VIEW_LAYERS:
+    if registered in OWN_LAYERS | VIEW_LAYERS | MODERN_LAYERS:
         return True
     if registered not in (None, name) or not isinstance(module, str):
         return False

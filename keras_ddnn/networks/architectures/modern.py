@@ -1,7 +1,8 @@
 """Small convolutional networks of today: whitened patches, then groups of convolutions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 
 import keras
@@ -9,11 +10,16 @@ import numpy as np
 from keras import layers
 
 from keras_ddnn.files.checks import as_counts, require_choice, require_count
+from keras_ddnn.networks.architectures.modern_layers import Gelu
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization, Whitening
 from keras_ddnn.networks.paper import compute_policy
 
 POOL = 2  # side of the max-pooling of each group
-ACTIVATIONS = ("gelu", "relu", "silu")
+ACTIVATIONS: dict[str, Callable[..., layers.Layer]] = {
+    "gelu": Gelu,
+    "relu": partial(layers.Activation, "relu"),
+    "silu": partial(layers.Activation, "silu"),
+}
 MOMENTUM = 0.6  # of batch statistics: few steps follow one another at a low learning rate
 
 
@@ -84,7 +90,7 @@ def build_modern(
     dtype = compute_policy(precision)
 
     def activated(x: keras.KerasTensor) -> keras.KerasTensor:
-        return layers.Activation(options.activation, dtype=dtype)(x)
+        return ACTIVATIONS[options.activation](dtype=dtype)(x)
 
     def normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         norm = FusedBatchNormalization(MOMENTUM, scale=False, epsilon=1e-5, dtype=dtype, name=name)
