@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_ddnn.config import DDNNConfig, HeadConfig, feature_quantisation
 from keras_ddnn.heads.architectures import build_head
 from keras_ddnn.networks import paper as models
+from keras_ddnn.networks.architectures import processor
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.costs.model_costs import describe_layers, multiply_adds
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization
@@ -82,13 +83,13 @@ def test_auto_is_bfloat16_where_a_cpu_is_faster_with_it(
     use_gpus(monkeypatch, None)
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor : 0\nvendor_id : {maker}\nflags : {flags}\n")
-    monkeypatch.setattr(models, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
     assert models.resolve_precision("auto") == expected
 
 
 def test_a_cpu_that_says_nothing_of_itself_computes_in_float32(monkeypatch, tmp_path):
     use_gpus(monkeypatch, None)
-    monkeypatch.setattr(models, "CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "none")
     assert models.resolve_precision("auto") == "float32"
 
 

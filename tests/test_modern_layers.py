@@ -4,9 +4,11 @@ from statistics import NormalDist
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from keras_ddnn.networks.architectures.modern_layers import Gelu
+from keras_ddnn.networks.architectures import modern_layers
+from keras_ddnn.networks.architectures.modern_layers import Gelu, SmallMapConv2D, kernel_gradient
 
 X = np.linspace(-6.0, 6.0, 241, dtype=np.float32)
 
@@ -44,3 +46,44 @@ def test_a_model_with_gelu_is_read_again(tmp_path):
     again = keras.models.load_model(tmp_path / "model.keras")
     x = np.ones((2, 4), np.float32)
     np.testing.assert_array_equal(again(x), model(x))
+
+
+@pytest.mark.parametrize("size", [(3, 3), (1, 5)])
+def test_the_gradient_of_a_kernel_is_that_of_tensorflow(size):
+    rng = np.random.default_rng(0)
+    maps = tf.constant(rng.normal(size=(4, 7, 5, 3)), tf.float32)
+    slope = tf.constant(rng.normal(size=(4, 7, 5, 2)), tf.float32)
+    kernel = tf.zeros((*size, 3, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        convolved = tf.nn.conv2d(maps, kernel, 1, "SAME")
+    known = tape.gradient(convolved, kernel, output_gradients=slope)
+    np.testing.assert_allclose(kernel_gradient(maps, slope, kernel.shape), known, atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "units"), [(7, True), (9, True), (7, False)])
+def test_a_convolution_of_small_maps_learns_as_that_of_keras(monkeypatch, side, units):
+    monkeypatch.setattr(modern_layers, "has_amx", lambda: units)
+    calls = []
+    monkeypatch.setattr(
+        modern_layers,
+        "kernel_gradient",
+        lambda *given: calls.append(given) or kernel_gradient(*given),
+    )
+    rng = np.random.default_rng(0)
+    maps = tf.constant(rng.normal(size=(4, side, side, 3)), tf.bfloat16)
+    given = {"padding": "same", "use_bias": False, "dtype": "mixed_bfloat16"}
+    layers = SmallMapConv2D(2, 3, **given), keras.layers.Conv2D(2, 3, **given)
+    gradients = []
+    for layer in layers:
+        layer.build(maps.shape)
+        layer.set_weights(layers[0].get_weights())
+        model = keras.Sequential([keras.Input(maps.shape[1:], dtype=maps.dtype), layer])
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            total = tf.reduce_sum(model(maps, training=True) ** 2)
+        found = tape.gradient(total, [maps, layer.kernel.value])
+        gradients.append([tf.cast(each, tf.float32) for each in found])
+    for ours, known in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, known, rtol=0.02, atol=0.02 * np.abs(known).max())
+    assert bool(calls) == (side == 7 and units)

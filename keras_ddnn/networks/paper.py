@@ -2,7 +2,6 @@
 
 import re
 from functools import partial
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -11,6 +10,7 @@ from keras import layers
 from keras_ddnn.config.network import BOTTLENECK_BLOCK, feature_quantisation
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.rows.sizes import SMALLEST_SIDE
+from keras_ddnn.networks.architectures.processor import processor
 from keras_ddnn.networks.cascade import as_cascade
 from keras_ddnn.networks.layers import (
     Bias,
@@ -20,7 +20,6 @@ from keras_ddnn.networks.layers import (
     SimulatedQuantisation,
 )
 
-CPUINFO = Path("/proc/cpuinfo")
 NEGATIVE_SLOPE = 0.1  # of LeakyReLU; the paper names none
 
 
@@ -141,12 +140,11 @@ def resolve_precision(precision: str) -> str:
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
         return "bfloat16" if capability and capability >= (8, 0) else "float16"
-    cpu = CPUINFO.read_text() if CPUINFO.exists() else ""
-    matrices = re.search(r"\b(amx_bf16|bf16)\b", cpu)
+    cpu = processor()
     # Vectors alone are not always faster: one machine without matrix units took 1.5 times as long
     # with them as in float32, AMD's cores take two thirds.
     vectors = "AuthenticAMD" in cpu and "avx512_bf16" in cpu
-    return "bfloat16" if matrices or vectors else "float32"
+    return "bfloat16" if re.search(r"\b(amx_bf16|bf16)\b", cpu) or vectors else "float32"
 
 
 def compute_policy(precision: str) -> str:
