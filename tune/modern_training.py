@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Network → the fields of its configuration, and its preset.
 RECIPES = {
-    "modern_deep": ("modern", {"epochs": 15, "augmentation": "shift_alternate"}),
+    "modern_deep": ("modern", {"epochs": 20, "augmentation": "crop_flip_cutout"}),
     "modern_wide": ("modern", {"epochs": 15, "augmentation": "shift_alternate"}),
     "modern_large": ("modern", {}),
     "modern_medium": ("modern", {}),
