@@ -355,4 +355,7 @@ def test_an_array_of_counts_is_as_good_as_a_list():
     frames = np.full((4, *SHAPE), 5, np.uint8)
     table = missing_views(by_brightness, Split(frames, np.array([0, 1, 0, 1])), np.array([0, 1]))
     assert list(table["missing"]) == [0, 1]
+    table = missing_views(by_brightness, Split(frames, np.array([0, 1, 0, 1])), iter([0, 1]))
+    assert list(table["missing"]) == [0, 1]
+    assert ViewsOptions(filters=iter([4, 6])).filters == (4, 6)
     assert ViewsOptions(filters=np.array([4, 6])).filters == (4, 6)

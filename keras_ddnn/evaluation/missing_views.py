@@ -55,10 +55,11 @@ def missing_views(
     if counts is None:
         counts = range(min(MOST_MISSING + 1, cameras))
     given: object = counts
-    several = isinstance(given, Iterable) and all(map(is_integer, given))
-    left = several and all(0 <= count < cameras for count in counts)
+    numbers = [*given] if isinstance(given, Iterable) else []  # an iterator is read but once
+    several = isinstance(given, Iterable) and all(map(is_integer, numbers))
+    left = several and all(0 <= count < cameras for count in numbers)
     expect(left, "counts", f"a list of numbers of absent cameras in 0..{cameras - 1}", counts)
-    return pd.DataFrame([_row(capture, split, count, cameras) for count in counts])
+    return pd.DataFrame([_row(capture, split, count, cameras) for count in numbers])
 
 
 def _row(

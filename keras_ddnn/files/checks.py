@@ -67,9 +67,10 @@ def as_counts(what: str, values) -> tuple[int, ...]:
     """Return several integers as a tuple; raise ValueError unless they are, each above zero."""
     several = isinstance(values, Iterable) and not isinstance(values, str)
     expect(several, what, "a tuple of positive integers", repr(values))
-    for value in values:
-        require_count(**{what: value})
-    return tuple(values)
+    counts = tuple(values)  # an iterator can be read but once
+    for count in counts:
+        require_count(**{what: count})
+    return counts
 
 
 def require_seed(what: str, value) -> None:

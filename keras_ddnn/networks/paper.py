@@ -141,10 +141,11 @@ def resolve_precision(precision: str) -> str:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability")
         return "bfloat16" if capability and capability >= (8, 0) else "float16"
     cpu = processor()
+    matrices = re.search(r"\b(amx_bf16|bf16)\b", cpu)
     # Vectors alone are not always faster: one machine without matrix units took 1.5 times as long
     # with them as in float32, AMD's cores take two thirds.
     vectors = "AuthenticAMD" in cpu and "avx512_bf16" in cpu
-    return "bfloat16" if re.search(r"\b(amx_bf16|bf16)\b", cpu) or vectors else "float32"
+    return "bfloat16" if matrices or vectors else "float32"
 
 
 def compute_policy(precision: str) -> str:

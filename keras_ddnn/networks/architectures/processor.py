@@ -1,5 +1,6 @@
 """What this machine computes with."""
 
+from functools import cache
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,6 +13,7 @@ def processor() -> str:
     return CPUINFO.read_text() if CPUINFO.exists() else ""
 
 
+@cache
 def has_amx() -> bool:
     """Return whether networks compute on a CPU with Intel's matrix units, and not on a GPU."""
     return "amx_bf16" in processor() and not tf.config.list_physical_devices("GPU")
