@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from keras_ddnn.networks.architectures import modern_layers
-from keras_ddnn.networks.architectures.modern_layers import Gelu, SmallMapConv2D, kernel_gradient
+from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
+from keras_ddnn.networks.architectures.modern_layers import Conv2D, Gelu, kernel_gradient
 
 X = np.linspace(-6.0, 6.0, 241, dtype=np.float32)
 
@@ -48,6 +49,22 @@ def test_a_model_with_gelu_is_read_again(tmp_path):
     np.testing.assert_array_equal(again(x), model(x))
 
 
+def test_weights_saved_when_the_convolutions_were_keras_own_are_read(tmp_path):
+    options = ModernOptions(widths=(4,))
+    now = build_modern((5, 5, 3), 2, options, "float32")
+
+    def of_keras(layer):
+        same = type(layer) is not Conv2D
+        return layer if same else keras.layers.Conv2D.from_config(layer.get_config())
+
+    before = keras.models.clone_model(now, clone_function=of_keras)
+    before.set_weights([weight + 1.0 for weight in now.get_weights()])
+    before.save_weights(tmp_path / "before.weights.h5")
+    now.load_weights(tmp_path / "before.weights.h5")
+    for new, old in zip(now.get_weights(), before.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
 @pytest.mark.parametrize("size", [(3, 3), (1, 5)])
 def test_the_gradient_of_a_kernel_is_that_of_tensorflow(size):
     rng = np.random.default_rng(0)
@@ -73,7 +90,7 @@ def test_a_convolution_of_small_maps_learns_as_that_of_keras(monkeypatch, side, 
     rng = np.random.default_rng(0)
     maps = tf.constant(rng.normal(size=(4, side, side, 3)), tf.bfloat16)
     given = {"padding": "same", "use_bias": False, "dtype": "mixed_bfloat16"}
-    layers = SmallMapConv2D(2, 3, **given), keras.layers.Conv2D(2, 3, **given)
+    layers = Conv2D(2, 3, **given), keras.layers.Conv2D(2, 3, **given)
     gradients = []
     for layer in layers:
         layer.build(maps.shape)

@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 
 from keras_ddnn.files.checks import as_counts, require_choice, require_count
-from keras_ddnn.networks.architectures.modern_layers import Gelu, SmallMapConv2D
+from keras_ddnn.networks.architectures.modern_layers import Conv2D, Gelu
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization, Whitening
 from keras_ddnn.networks.paper import compute_policy
 
@@ -107,7 +107,7 @@ def build_modern(
             name, halves = f"{group}_{place}", place == 0
             given = {"padding": "same", "use_bias": False, "dtype": dtype, "name": f"conv_{name}"}
             strides = POOL if halves and options.strided else 1
-            convolutions.append(SmallMapConv2D(width, 3, strides, **given))
+            convolutions.append(Conv2D(width, 3, strides, **given))
             x = convolutions[-1](x)
             if halves and not options.strided:
                 x = layers.MaxPooling2D(POOL, dtype=dtype, name=f"pool_{group}")(x)

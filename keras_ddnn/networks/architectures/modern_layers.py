@@ -28,13 +28,14 @@ class Gelu(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
-class SmallMapConv2D(keras.layers.Conv2D):
+class Conv2D(keras.layers.Conv2D):
     """A convolution whose weights learn faster from maps of few pixels.
 
     The kernel of the gradient that TensorFlow calls on Intel's matrix units (AMX) reduces 32
     pixels of a row at a time, so that of a row of 7 it wastes three quarters. Here a product of
     matrices for each place of the kernel reduces the pixels of all rows and images at once.
-    Wherever that does not pay it is Keras' layer.
+    Wherever that does not pay it is Keras' layer, whose name it has: files of weights find their
+    layers by the names of classes.
     """
 
     def convolution_op(self, inputs, kernel):
@@ -129,4 +130,4 @@ def _gelu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
 
 
 # Registered names of the layers above.
-MODERN_LAYERS = frozenset(map(keras.saving.get_registered_name, (Gelu, SmallMapConv2D)))
+MODERN_LAYERS = frozenset(map(keras.saving.get_registered_name, (Gelu, Conv2D)))
