@@ -151,6 +151,7 @@ def test_a_preset_is_named_and_its_fields_replaced():
         (["fastest"], {}, "unknown preset 'fastest'; known: paper, fast"),
         ([], {"epoch": 3}, "unknown DDNNConfig field 'epoch'; known: local_filters"),
         (["fast"], {"epochs": 0}, "epochs must be a positive integer; received 0"),
+        (["fast"], {"local_pool": "no"}, "local_pool must be True or False; received 'no'"),
     ],
 )
 def test_an_unknown_preset_or_field_or_a_bad_value_is_refused(arguments, overrides, message):

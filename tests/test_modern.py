@@ -138,6 +138,8 @@ def test_the_same_seed_gives_the_same_network():
         ({"activation": "tanh"}, "activation"),
         ({"stride": 0}, "stride"),
         ({"depth": True}, "depth must be a positive integer"),
+        ({"residual": "yes"}, "residual must be True or False; received 'yes'"),
+        ({"strided": "no"}, "strided must be True or False; received 'no'"),
         ({"residual": True, "depth": 1}, "at least 2 convolutions; received depth=1"),
     ],
 )

@@ -11,6 +11,7 @@ from keras_ddnn.files.checks import (
     require_fraction,
     require_positive,
     require_seed,
+    require_switch,
 )
 from keras_ddnn.labels.sources import LABEL_SOURCES
 from keras_ddnn.labels.targets import LOSSES, PROBABILITY_TARGETS, TARGETS
@@ -89,6 +90,7 @@ class HeadConfig:
         require_fraction("dropout", self.dropout)
         require_count(epochs=self.epochs, batch_size=self.batch_size, patience=self.patience)
         require_positive(learning_rate=self.learning_rate)
+        require_switch(anchored=self.anchored, oversample=self.oversample)
         reads_map = self.input in MAP_INPUTS
         if self.architecture == "conv" and not reads_map:
             raise ValueError(

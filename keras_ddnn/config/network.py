@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from keras_ddnn.data.quantisation import BOTTLENECK_CODES, Quantisation
-from keras_ddnn.files.checks import require_count, require_fraction
+from keras_ddnn.files.checks import require_count, require_fraction, require_switch
 
 BOTTLENECK_BLOCK = 2  # side of the square of places that a bottleneck narrows together
 
@@ -44,6 +44,7 @@ class PaperOptions:
         object.__setattr__(self, "cloud_units", tuple(self.cloud_units))
         require_fraction("local_dropout", self.local_dropout)
         require_fraction("dropout", self.dropout)
+        require_switch(local_pool=self.local_pool)
         require_count(local_filters=self.local_filters, local_units=self.local_units)
         if self.bottleneck is not None:
             require_count(bottleneck=self.bottleneck)

@@ -73,6 +73,13 @@ def as_counts(what: str, values) -> tuple[int, ...]:
     return counts
 
 
+def require_switch(**values) -> None:
+    """Raise ValueError unless every keyword's value is True or False, or equals one of them."""
+    for what, value in values.items():
+        if value not in (True, False):
+            raise ValueError(f"{what} must be True or False; received {value!r}")
+
+
 def require_seed(what: str, value) -> None:
     """Raise ValueError unless `value` is an integer that every library takes for a seed."""
     if not is_integer(value) or not 0 <= value < 2**32:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_ddnn.files.checks import as_counts, require_choice, require_count
+from keras_ddnn.files.checks import as_counts, require_choice, require_count, require_switch
 from keras_ddnn.networks.architectures.modern_layers import Conv2D, Gelu
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization, Whitening
 from keras_ddnn.networks.paper import compute_policy
@@ -50,6 +50,7 @@ class ModernOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", as_counts("widths", self.widths))
         require_count(depth=self.depth, stride=self.stride)
+        require_switch(residual=self.residual, strided=self.strided)
         if self.residual and self.depth < 2:
             raise ValueError(
                 f"residual needs groups of at least 2 convolutions; received depth={self.depth}: "
