@@ -5,12 +5,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures.style import label, new_figure
 
 COLOURS = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 # Pairs whose accuracy is drawn along the share kept local → colours.
-SHARES = {"modern_small+modern_large": "#0072B2", "modern_tiny+modern_large": "#D55E00"}
+SHARES = {"modern_small+modern_deep": "#0072B2", "modern_tiny+modern_deep": "#D55E00"}
 PAPER, PAPER_RULE = "cifar10_search/report/curves.csv", "logits_plus"
 SHOWN = (0.0, 0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel, from the cloud alone
 
@@ -18,7 +19,8 @@ SHOWN = (0.0, 0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel, from the
 def draw(table: pd.DataFrame) -> Figure:
     """Draw the `pareto.csv` of `tune.modern`: a line a pair, along rising local fractions.
 
-    Filled points have no other with more accuracy for as little.
+    Filled points have no other with more accuracy for as little, on the left at their local
+    fraction.
     """
     figure = new_figure(10.0, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -27,6 +29,9 @@ def draw(table: pd.DataFrame) -> Figure:
         _line(left, few["device_multiply_adds"] / 1e6, few, "of_multiply_adds", colour, name)
         _line(right, rows["bytes"] / 1e3, rows, "of_bytes", colour, name)
     left.set_xscale("log")
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter(NullFormatter())
     label(left, "multiply-adds of the device (millions)", "accuracy (%), test data")
     label(right, "mean bytes sent of a sample (kB)", "")
     kept = ", ".join(f"{fraction:.0%}" for fraction in SHOWN[1:])

@@ -38,7 +38,7 @@ def outputs(tmp_path, monkeypatch):
     np.savez(folder / "labels.npz", **labels)
     for seed in (0, 1):
         rng = np.random.default_rng(seed)
-        for name, wrong_of, cost in (("modern_small", 4, 100), ("modern_large", 20, 1000)):
+        for name, wrong_of, cost in (("modern_small", 4, 100), ("modern_deep", 20, 1000)):
             said = {
                 part: logits(y.astype(int), np.arange(len(y)) // CLASSES % wrong_of > 0, rng)
                 for part, y in [*labels.items(), ("train_augmented", labels["train"])]
@@ -49,14 +49,28 @@ def outputs(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_multiply_adds_are_compared_at_one_local_fraction_and_bytes_at_all():
+    def pair(accuracy, cost):  # the cloud alone has 90%
+        at = SimpleNamespace(at=lambda fraction: accuracy if fraction else 0.9)
+        said = SimpleNamespace(cloud={"png_bytes": 1000.0})
+        return [SimpleNamespace(pair=said, curve=lambda _: at, multiply_adds=lambda _: cost)]
+
+    pairs = {"cheap": pair(0.7, 1), "good": pair(0.8, 2), "bad": pair(0.6, 2)}
+    table = modern_tables.pareto(pairs).set_index(["pair", "local_fraction"])
+    half = table.xs(0.5, level="local_fraction")
+    assert dict(half["of_multiply_adds"]) == {"cheap": True, "good": True, "bad": False}
+    best = table[table["of_bytes"]].index.tolist()
+    assert best == [("cheap", 0.0), ("good", 0.0), ("good", 1.0), ("bad", 0.0)]
+
+
 @pytest.mark.slow
 def test_tables_come_from_the_outputs_alone(outputs):
     code = modern.main(
-        ["--output", str(outputs), "--networks", "modern_small", "modern_large", "--seeds", "0"]
+        ["--output", str(outputs), "--networks", "modern_small", "modern_deep", "--seeds", "0"]
     )
     assert code == 0
     table = pd.read_csv(outputs / "table.csv").set_index("rule")
-    assert set(table["pair"]) == {"modern_small+modern_large"}
+    assert set(table["pair"]) == {"modern_small+modern_deep"}
     assert set(table["seeds"]) == {2}
     assert {"default", "default/augmented"} < {*table.index}
     assert (table["local"] == 74.0).all()  # 13 of 50 groups of 4 samples are wrong
@@ -68,8 +82,8 @@ def test_tables_come_from_the_outputs_alone(outputs):
     assert pareto.loc[0.0, "device_multiply_adds"] == 0
     alone = pd.read_csv(outputs / "networks.csv").set_index(["network", "seed"])
     assert alone["multiply_adds"].to_dict() == {
-        ("modern_large", 0): 1000,
-        ("modern_large", 1): 1000,
+        ("modern_deep", 0): 1000,
+        ("modern_deep", 1): 1000,
         ("modern_small", 0): 100,
         ("modern_small", 1): 100,
     }
@@ -105,7 +119,7 @@ def test_a_device_that_looks_twice_pays_twice(outputs):
         wrong = said[part].argmax(axis=1) != labels
         said[f"{part}_mirrored"] = np.where(wrong[:, None], 0, said[part]).astype(np.float16)
     np.savez(path, **said)
-    scored = modern_tables.Scored.of(Pair.read(folder, "modern_small", "modern_large", 0), 0)
+    scored = modern_tables.Scored.of(Pair.read(folder, "modern_small", "modern_deep", 0), 0)
     table = modern_tables.table("pair", [scored]).set_index("rule")
     assert table.loc["second_look", "audc"] >= table.loc["margin", "audc"]
     assert table.loc["second_look", "device_multiply_adds"] == 2 * 100
@@ -114,7 +128,7 @@ def test_a_device_that_looks_twice_pays_twice(outputs):
 
 @pytest.mark.slow
 def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
-    pair = Pair.read(outputs / "outputs", "modern_small", "modern_large", 0)
+    pair = Pair.read(outputs / "outputs", "modern_small", "modern_deep", 0)
     scored = modern_tables.Scored.of(pair, 0)
     gaps = modern_tables.gaps("pair", [scored, scored]).set_index("rule")
     assert gaps.loc["margin", "gain"] == 0.0
@@ -122,7 +136,7 @@ def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
 
 
 def test_exits_save_what_the_networks_behind_them_would_cost(outputs, monkeypatch):
-    monkeypatch.setattr(exits, "CHAINS", (("modern_small", "modern_large"),))
+    monkeypatch.setattr(exits, "CHAINS", (("modern_small", "modern_deep"),))
     monkeypatch.setattr(exits, "BUDGETS", 4)
     monkeypatch.setattr(exits, "DROP", 0.05)  # 160 samples certify no less
     arguments = ["--modern", str(outputs), "--output", str(outputs / "exits")]
@@ -169,10 +183,10 @@ def test_folds_give_the_labels_of_a_cross_fitted_head(outputs):
     rng = np.random.default_rng(0)
     for fold in range(3):
         rows = np.arange(fold, COUNTS["train"], 3).astype(np.int32)
-        for name in ("modern_small", "modern_large"):
+        for name in ("modern_small", "modern_deep"):
             said = logits(rows % CLASSES, rows % 5 > 0, rng)
             np.savez(folder / f"{name}-seed0-fold{fold}.npz", rows=rows, train=said)
-    pair = Pair.read(folder, "modern_small", "modern_large", 0)
+    pair = Pair.read(folder, "modern_small", "modern_deep", 0)
     assert len(pair.folds) == 3
     assert "default/cross_fitted" in modern_tables.scores_of(pair, 0)[0]
 

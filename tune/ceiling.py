@@ -25,7 +25,7 @@ from tune.modern_outputs import OUTPUTS, Pair, name_of, seeds_of
 from tune.modern_tables import DEFAULT, RESAMPLES, SEES_BOTH, scores_of
 from tune.study import run_study, study_parser
 
-PAIR = ("modern_tiny", "modern_large")
+PAIR = ("modern_tiny", "modern_deep")
 HEADS = {
     "logits": HeadConfig(),
     "logits, three layers": HeadConfig(depth=3),

@@ -27,11 +27,11 @@ PAIRS = (
     ("paper", "paper"),
     ("strong", "strong"),
     ("bottleneck", "bottleneck"),
-    ("modern_small", "modern_large"),
-    ("modern_tiny", "modern_large"),
-    ("modern_tiny", "modern_large-codes"),
+    ("modern_small", "modern_deep"),
+    ("modern_tiny", "modern_deep"),
+    ("modern_tiny", "modern_deep-codes"),
     ("modern_tiny", "modern_small"),
-    ("modern_medium", "modern_large"),
+    ("modern_medium", "modern_deep"),
 )
 # The same in worlds that are not those of the data.
 WORLDS = (
