@@ -126,6 +126,17 @@ def test_a_device_that_looks_twice_pays_twice(outputs):
     assert table.loc["margin", "device_multiply_adds"] == 100
 
 
+@pytest.mark.parametrize(("seen", "share"), [(0.5, 50.0), (0.12, np.nan)])
+def test_a_share_is_told_of_a_gap_that_is_surely_there(seen, share):
+    noise = np.linspace(-0.2, 0.2, 41)  # of the trees: the gap is 0.4, or 0.02, give or take 0.2
+    audc = {name: np.full(42, 0.1) for name in ("margin", "max_prob", "entropy")}
+    audc |= {"default": np.full(42, 0.3), "sees_both": np.r_[seen, seen + noise]}
+    gaps = modern_tables.gaps("pair", [SimpleNamespace(audc=audc, scores=audc)]).set_index("rule")
+    assert gaps.loc["default", "gain"] == pytest.approx(20.0)
+    assert gaps.loc["default", "share"] == pytest.approx(share, nan_ok=True)
+    assert gaps.loc["default", ["share_low", "share_high"]].isna().all() == np.isnan(share)
+
+
 @pytest.mark.slow
 def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
     pair = Pair.read(outputs / "outputs", "modern_small", "modern_deep", 0)

@@ -161,14 +161,16 @@ def gaps(name: str, seeds: Sequence[Scored], baseline: str = "margin") -> pd.Dat
 
     Returns:
         A row a rule: its gain in AUDC over the baseline in points, over seeds and samples; the
-        worst of a seed, over the best confidence rule there; and the share of the gap it closes.
+        worst of a seed, over the best confidence rule there; and the share of the gap it closes,
+        NaN where the interval of the gap itself reaches 0.
     """
     rows = []
     for rule in seeds[0].scores:
         seen = [scored.audc for scored in seeds if rule in scored.scores]
         gains = [audc[rule] - audc[baseline] for audc in seen]
         gap = [audc[SEES_BOTH] - audc[baseline] for audc in seen]
-        share = np.mean(gains, axis=0) / np.mean(gap, axis=0)
+        gap = np.mean(gap, axis=0)
+        share = np.mean(gains, axis=0) / (gap if np.quantile(gap[1:], 0.025) > 0 else np.nan)
         row = {"pair": name, "rule": rule, "seeds": len(seen)}
         drawn = gain_of_replicates(gains) if len(gains) > 1 else _drawn(gains[0])
         row |= _with_ends("gain", drawn, 100)
