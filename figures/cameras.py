@@ -113,9 +113,10 @@ def _thresholds(axes: Axes, table: pd.DataFrame) -> None:
     low, high = table["local_percent"].min(), table["local_percent"].max()
     if high > low:
         slope = (least - most) / (high - low)
-        axes.secondary_xaxis(
-            "top", (lambda x: most + slope * (x - low), lambda b: low + (b - most) / slope)
-        ).set_xlabel(f"bytes of a device and sample; a frame: {table['frame_bytes'].iloc[0]:,}")
+        ways = (lambda x: most + slope * (x - low), lambda b: low + (b - most) / slope)
+        axes.secondary_xaxis("top", functions=ways).set_xlabel(
+            f"bytes of a device and sample; a frame: {table['frame_bytes'].iloc[0]:,}"
+        )
     label(axes, "samples kept local (%)", ACCURACY)
     axes.set_title(f"Thresholds of the entropy{_seeds(table)}", fontsize=12)
 
