@@ -247,7 +247,8 @@ class Whitening(keras.layers.Conv2D):
 class Unwhitening(keras.layers.Conv2D):
     """Maps whitened values (n, h, w, d) to the patches (n, h, w, s·s·c) that they come from.
 
-    It starts as the pseudo-inverse, see `start`, and is trained from there.
+    It is the pseudo-inverse, see `start`, and is not trained, as no normalisation follows it: Muon,
+    which keeps the norms of kernels, would change the scale of all that it gives.
 
     Args:
         whitening: Name of the `Whitening` without opposites, in the same model.
@@ -256,7 +257,7 @@ class Unwhitening(keras.layers.Conv2D):
     """
 
     def __init__(self, whitening, filters, **options):
-        known = {"kernel_initializer": "zeros"} | options
+        known = {"kernel_initializer": "zeros", "trainable": False} | options
         super().__init__(filters, known.pop("kernel_size", 1), **known)
         self.whitening = whitening
 

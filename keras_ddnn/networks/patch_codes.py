@@ -16,7 +16,7 @@ def code_patches(images: keras.KerasTensor, count: int) -> tuple[str, keras.Kera
 
     A patch of 4×4 pixels becomes its first principal components, each of variance 1 and rounded to
     four bits: 64 patches of an image of 32×32 pixels and 24 codes take 768 bytes. Both layers take
-    their weights from the first data they are trained on; the second is trained from there.
+    their weights from the first data the network is trained on, and keep them.
 
     Args:
         images: uint8 (n, h, w, c), sides whole patches.

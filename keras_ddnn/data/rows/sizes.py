@@ -7,7 +7,7 @@ from typing import Any, Literal, assert_never, get_args
 
 import numpy as np
 
-from keras_ddnn.files.checks import expect, require_choice
+from keras_ddnn.files.checks import expect, is_integer, require_choice
 
 Fit = Literal["resize", "crop_to_aspect_ratio", "pad_to_aspect_ratio"]
 Size = tuple[int, int]  # height and width
@@ -32,7 +32,7 @@ def size_of(given: int | Sequence[int] | str | None) -> Size | None:
             sides = ()
     sides = (sides,) if np.ndim(sides) == 0 else tuple(sides)
     sides = sides * 2 if len(sides) == 1 else sides
-    whole = all(isinstance(side, int | np.integer) and not isinstance(side, bool) for side in sides)
+    whole = all(map(is_integer, sides))
     wanted = f"one side, or height and width, of at least {SMALLEST_SIDE}"
     large = len(sides) == 2 and whole and min(sides) >= SMALLEST_SIDE
     expect(large, "image_size", wanted, repr(given))
