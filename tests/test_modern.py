@@ -7,6 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import keras_ddnn
 from keras_ddnn.config import DDNNConfig, resolve_config
+from keras_ddnn.data.datasets import read_training_data
 from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
 from keras_ddnn.networks.architectures.named_models import NETWORKS, named_network
 from keras_ddnn.networks.costs.model_costs import multiply_adds
@@ -16,9 +17,15 @@ from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.regression import Regression
 from keras_ddnn.training.capture import capture
 from keras_ddnn.training.recipe.losses import SmoothedCrossentropy, loss_of
-from keras_ddnn.training.recipe.muon import MATRIX_SHARE, MOMENTUM, VECTOR_SHARE, ConvolutionalMuon
+from keras_ddnn.training.recipe.muon import (
+    MATRIX_SHARE,
+    MOMENTUM,
+    VECTOR_SHARE,
+    ConvolutionalMuon,
+    unnormalised,
+)
 from keras_ddnn.training.recipe.schedules import learning_rate_of
-from keras_ddnn.training.trainable import start_whitening
+from keras_ddnn.training.trainable import require_network, start_whitening
 
 LIMITS = {"tiny": 1.5e6, "small": 12.5e6, "medium": 50e6}
 SMALL = ModernOptions(widths=(4, 6), stride=2)
@@ -187,6 +194,23 @@ def test_muon_gives_all_else_to_sgd_of_the_summed_loss(shape, share):
     optimizer.apply([gradient], [variable])
     # Nesterov's first step: gradient + 0.85 · gradient, of 10 samples.
     np.testing.assert_allclose(np.asarray(variable), -share * 0.1 * 10 * 2.0 * 1.85, rtol=1e-5)
+
+
+def test_convolutions_that_muon_is_not_made_for_are_told_of_before_training(caplog):
+    assert unnormalised(model()) == []  # behind max-pooling, too
+    inputs = keras.Input((16, 16, 3), dtype="uint8")
+    x = keras.layers.Conv2D(4, 3, name="normalised")(keras.layers.Rescaling(1 / 255)(inputs))
+    x = keras.layers.Conv2D(4, 3, name="bare")(keras.layers.BatchNormalization()(x))
+    frozen = keras.layers.Conv2D(4, 3, trainable=False)(keras.layers.ReLU()(x))
+    both = keras.layers.Conv2D(4, 3, name="also_read_bare")(frozen)
+    x = keras.layers.Add()([both, keras.layers.BatchNormalization()(both)])
+    logits = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x))
+    network = keras_ddnn.chain({"cloud": keras.Model(inputs, logits)})
+    assert unnormalised(network.model) == ["cloud_bare", "cloud_also_read_bare"]
+    train, _ = read_training_data((images(), np.arange(40) % 3), None, 3, None, None)
+    for optimizer, told in (("adam", False), ("muon", True)):
+        require_network(network, train, DDNNConfig(optimizer=optimizer))
+        assert ("received 2 without, the first 'cloud_bare'" in caplog.text) == told
 
 
 def test_muon_repeats_its_momentum_by_nesterov():

@@ -16,6 +16,7 @@ from keras_ddnn.networks.layers import Unwhitening, Whitening
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import describe
 from keras_ddnn.training.joint import exit_weights
+from keras_ddnn.training.recipe.muon import unnormalised
 
 SAMPLES = 5000  # inputs that whitening is fitted to; of each many patches are seen
 
@@ -95,6 +96,12 @@ def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
         raise ValueError(
             "a bottleneck is put into the network of the paper alone; received bottleneck="
             f"{config.bottleneck} for another"
+        )
+    if config.optimizer == "muon" and (found := unnormalised(network.model)):
+        notice(
+            "Muon keeps the norms of kernels, for convolutions with a normalisation behind each; "
+            f"received {len(found)} without, the first {found[0]!r}: pass optimizer='adam', or "
+            "put a BatchNormalization behind them"
         )
     try:
         describe(network.model)

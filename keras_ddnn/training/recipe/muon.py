@@ -3,7 +3,10 @@
 from typing import Any
 
 import keras
-from keras import ops
+from keras import layers, ops
+
+from keras_ddnn.networks.layers import Bias
+from keras_ddnn.networks.wiring import readers_of, wiring
 
 RATE = 0.24  # of the source, to which the shares and the decay belong
 NEWTON_SCHULZ_STEPS = 3
@@ -14,6 +17,8 @@ MATRIX_SHARE = 0.67 / RATE
 VECTOR_SHARE = 0.053 / RATE
 DECAY = 2e-6  # of those variables, a step and per sample of a batch, at the highest learning rate
 TINY = 1e-7
+NORMALISES = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization)
+LETS_THROUGH = (Bias, layers.MaxPooling2D, layers.AveragePooling2D)
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")
@@ -73,3 +78,33 @@ class ConvolutionalMuon(keras.optimizers.Optimizer):
         gradient = self.batch_size * (gradient + decay * variable)
         self.assign(momentum, OTHERS_MOMENTUM * momentum + gradient)
         self.assign_sub(variable, share * rate * (gradient + OTHERS_MOMENTUM * momentum))
+
+
+def unnormalised(model: keras.Model) -> list[str]:
+    """Return which convolutions Muon is not made for: nothing takes back the scale it gives them.
+
+    Args:
+        model: Functional.
+
+    Returns:
+        Names of the layers of a kernel of four axes, to be trained, whose values reach something
+            else than a normalisation.
+    """
+    readers = readers_of(wiring(model))
+    known = {layer.name: layer for layer in model.layers}
+
+    def normalised(name: str) -> bool:
+        behind = [known.get(reader) for reader in readers[name]]
+        return bool(behind) and all(
+            isinstance(layer, NORMALISES)
+            or (isinstance(layer, LETS_THROUGH) and normalised(layer.name))
+            for layer in behind
+        )
+
+    return [
+        layer.name
+        for layer in model.layers
+        if not isinstance(layer, keras.Model)
+        if any(len(weight.shape) == 4 for weight in layer.trainable_weights)
+        if not normalised(layer.name)
+    ]
