@@ -32,9 +32,9 @@ from tune.modern_outputs import OUTPUTS, Chain, seeds_of
 from tune.study import GO_ON
 
 CHAINS = (
-    ("modern_small", "modern_large"),
-    ("modern_tiny", "modern_large"),
-    ("modern_tiny", "modern_small", "modern_large"),
+    ("modern_small", "modern_deep"),
+    ("modern_tiny", "modern_deep"),
+    ("modern_tiny", "modern_small", "modern_deep"),
 )
 BUDGETS = 12
 DROP, DELTA = 0.005, 0.1  # of accuracy, below the last exit; probability of a larger one
