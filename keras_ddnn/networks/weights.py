@@ -14,6 +14,7 @@ import numpy as np
 from keras_ddnn.networks.architectures.modern_layers import MODERN_LAYERS
 from keras_ddnn.networks.architectures.view_layers import VIEW_LAYERS
 from keras_ddnn.networks.layers import OWN_LAYERS
+from keras_ddnn.networks.patch_codes import PATCH_LAYERS
 
 NUMBERS = "fiub"  # kinds of NumPy types: HDF5 has types that refer to elsewhere, too
 MAX_DESCRIPTION = 16 << 20  # bytes
@@ -121,7 +122,7 @@ def _is_known(content: Mapping) -> bool:
         return False
     if module is None:
         return name in PLAIN
-    if registered in OWN_LAYERS | VIEW_LAYERS | MODERN_LAYERS:
+    if registered in OWN_LAYERS | VIEW_LAYERS | MODERN_LAYERS | PATCH_LAYERS:
         return True
     if registered not in (None, name) or not isinstance(module, str):
         return False
