@@ -61,6 +61,7 @@ _FILE_OF = {
     "chain": "networks.compose",
     "compare_plans": "evaluation.chains",
     "compare_rules": "evaluation.curves",
+    "ensemble": "networks.compose",
     "fit_ddnn": "training.fit",
     "fit_gates": "labels.gates",
     "fit_head": "heads.fit",

@@ -1,4 +1,4 @@
-"""A DDNN of one model that is cut in parts, or of several models one after another."""
+"""A DDNN of one model that is cut in parts, or of several models one after another or at once."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.outputs import tier_names
+from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.cascade import Cascade
 from keras_ddnn.networks.inputs_and_exits import (
     Exit,
@@ -150,6 +151,44 @@ def chain(
         outputs[name] = as_output(tensors[last_operation(model).name], name)
     joint = keras.Model(inputs, outputs, name="ddnn")
     return Cascade(joint, (sent_by,) * (len(models) - 1), task, second_look)
+
+
+def ensemble(models: Sequence[keras.Model], task: Task = CLASSIFICATION) -> keras.Model:
+    """Make one model of several, whose outputs are the means of theirs: a tier of a chain.
+
+    Networks that were trained alone, from different seeds, err on different samples, so that their
+    mean is more accurate than any of them, where there is time to ask all.
+
+    Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation Using
+    Deep Ensembles", 2017; here it is the logits whose mean is taken.
+
+    Args:
+        models: Two or more functional models of the same input, and of as many class scores
+            (n, num_classes), or numbers of the task. Each is copied with its weights. A softmax at
+            the end of one is left out.
+        task: What the outputs are.
+
+    Raises:
+        ValueError: If there are fewer, they differ in their input or in their number of outputs,
+            or the outputs of one cannot be made logits.
+    """
+    columns = _columns(task)
+    models = [functional(model, columns) for model in models]
+    kinds = [(m.inputs[0].dtype, *m.inputs[0].shape[1:], "→", m.output.shape[-1]) for m in models]
+    expect(
+        len(models) > 1 and len(set(kinds)) == 1,
+        "the models of an ensemble",
+        "two or more, of one input and of as many outputs",
+        "; ".join(" ".join(map(str, kind)) for kind in kinds) or "none",
+    )
+    read = models[0].inputs[0]
+    inputs = keras.Input(read.shape[1:], dtype=read.dtype, name=read.name)
+    means = layers.Average(dtype="float32", name="means")
+    said = []
+    for place, model in enumerate(models):
+        tensors = outputs_on(inputs, model, f"member{place}_", numbers=columns is not None)
+        said.append(tensors[last_operation(model).name])
+    return keras.Model(inputs, means(said), name="ensemble")
 
 
 def _columns(task: Task) -> int | None:

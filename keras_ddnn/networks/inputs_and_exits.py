@@ -174,6 +174,11 @@ def require_logits(model: keras.Model, or_softmax: bool = False) -> str:
     last = last_operation(model)
     activation = _activation(last)
     left_out = or_softmax and activation == "softmax" and not isinstance(last, keras.Model)
+    if activation == "linear" and (made := _probabilities_behind(last, model)):
+        raise ValueError(
+            f"outputs must be logits; received what {last.name!r} makes of the softmax of "
+            f"{', '.join(map(repr, made))} in the model {model.name!r}: leave the softmax out there"
+        )
     if activation != "linear" and not left_out:
         allowed = ", or a softmax of them at the end" if or_softmax else ""
         raise ValueError(
@@ -224,6 +229,22 @@ def _activation(operation: keras.Operation) -> str:
         return "softmax"
     function = getattr(operation, "activation", keras.activations.linear)
     return getattr(function, "__name__", type(function).__name__)
+
+
+def _probabilities_behind(operation: keras.Operation, model: keras.Model) -> list[str]:
+    """Return the layers whose softmax is all that an operation without weights reads; or none."""
+    feeds, operations = wiring(model), {each.name: each for each in model.operations}
+    found, pending = {}, [operation.name]
+    while pending:
+        maker = operations.get(name := pending.pop())
+        activation = maker and _activation(maker)
+        if activation == "softmax":
+            found[name] = True
+        elif activation != "linear" or maker.weights or not feeds[name]:
+            return []
+        else:
+            pending += feeds[name]
+    return sorted(found)
 
 
 def require_free(names: Sequence[str], model: keras.Model) -> None:
