@@ -12,7 +12,7 @@ from keras_ddnn.networks.architectures.modern_layers import Gelu
 from keras_ddnn.networks.layers import Whitening
 from tune import ceiling, exits, modern, modern_tables, modern_training
 from tune.modern_cases import CASES
-from tune.modern_outputs import Pair
+from tune.modern_outputs import Pair, networks, seeds_of
 from tune.modern_training import Job
 
 CLASSES, COUNTS = 4, {"train": 240, "val": 160, "test": 200}
@@ -49,6 +49,23 @@ def outputs(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_an_ensemble_says_the_mean_of_its_members_and_costs_their_sum(outputs):
+    folder = outputs / "outputs"
+    pair = Pair.read(folder, "modern_small", "modern_ensemble", 0)
+    members = [Pair.read(folder, "modern_small", "modern_deep", seed) for seed in (0, 1)]
+    expected = np.mean([each.test_bank.cloud_logits for each in members], axis=0)
+    np.testing.assert_allclose(pair.test_bank.cloud_logits, expected, atol=1e-6)
+    device = pair.test_bank.edge.outputs
+    np.testing.assert_array_equal(device, members[0].test_bank.edge.outputs)
+    assert pair.cloud["multiply_adds"] == 2 * 1000
+    assert pair.cloud["minutes"] == 2.0
+    assert seeds_of(folder, "modern_small", "modern_ensemble") == [0]  # seed 1 needs 2 and 3
+    rows = networks(folder).set_index(["network", "seed"])
+    right = pair.val_bank.cloud_correct.mean()
+    assert rows.loc[("modern_ensemble", 0), "val_accuracy"] == pytest.approx(100 * right)
+    assert 0.5 < right < 1.0
+
+
 def test_multiply_adds_are_compared_at_one_local_fraction_and_bytes_at_all():
     def pair(accuracy, cost):  # the cloud alone has 90%
         at = SimpleNamespace(at=lambda fraction: accuracy if fraction else 0.9)
@@ -69,26 +86,28 @@ def test_tables_come_from_the_outputs_alone(outputs):
         ["--output", str(outputs), "--networks", "modern_small", "modern_deep", "--seeds", "0"]
     )
     assert code == 0
-    table = pd.read_csv(outputs / "table.csv").set_index("rule")
-    assert set(table["pair"]) == {"modern_small+modern_deep"}
-    assert set(table["seeds"]) == {2}
+    read = {name: pd.read_csv(outputs / f"{name}.csv") for name in ("table", "points", "pareto")}
+    behind = {"modern_small+modern_deep": {2}, "modern_small+modern_ensemble": {1}}
+    assert read["table"].groupby("pair")["seeds"].agg(set).to_dict() == behind
+    of_one = {name: each[each["pair"] == next(iter(behind))] for name, each in read.items()}
+    table, points = (of_one[name].set_index("rule") for name in ("table", "points"))
     assert {"default", "default/augmented"} < {*table.index}
     assert (table["local"] == 74.0).all()  # 13 of 50 groups of 4 samples are wrong
     assert table.loc["oracle", "audc"] == table["audc"].max()
     assert table.loc["random", "audc"] < table.loc["margin", "audc"]
-    points = pd.read_csv(outputs / "points.csv").set_index("rule")
-    pareto = pd.read_csv(outputs / "pareto.csv").set_index("local_fraction")
+    pareto = of_one["pareto"].set_index("local_fraction")
     assert pareto.loc[0.5, "bytes"] == 1000.0
     assert pareto.loc[0.0, "device_multiply_adds"] == 0
     alone = pd.read_csv(outputs / "networks.csv").set_index(["network", "seed"])
     assert alone["multiply_adds"].to_dict() == {
         ("modern_deep", 0): 1000,
         ("modern_deep", 1): 1000,
+        ("modern_ensemble", 0): 2000,
         ("modern_small", 0): 100,
         ("modern_small", 1): 100,
     }
     # Up to 70% the device loses nothing, so that fewer bytes give as much.
-    assert list(pareto["of_bytes"]) == [False] * 4 + [True] * 4
+    assert list(pareto["of_bytes"])[:6] == [False] * 4 + [True] * 2
     assert points.loc["margin", "at_70"] == pytest.approx(0.0, abs=1e-6)
 
 
@@ -235,8 +254,8 @@ def test_a_network_leaves_its_logits_and_its_cost_and_is_not_trained_again(tmp_p
         np.testing.assert_array_equal(shifted["val_labels"], data[1].labels)
     coded = json.loads(file.with_name("modern_tiny-codes-seed0.json").read_text())
     assert coded["sent_bytes"] == 8 * 8 * 24 // 2
-    assert coded["coding_multiply_adds"] == 8 * 8 * 48 * 24
-    assert coded["multiply_adds"] == facts["multiply_adds"] + 8 * 8 * 24 * 48  # the way back
+    assert coded["coding_multiply_adds"] == 8 * 8 * 48 * 20  # and four remainders
+    assert coded["multiply_adds"] == facts["multiply_adds"] + 8 * 8 * 20 * 48  # the way back
     without = [*arguments, "--seeds", "1", "--cases", "codes"]
     assert modern.main(without) == 2
 

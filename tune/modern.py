@@ -1,8 +1,8 @@
 """Networks of today, each trained alone and paired afterwards: `python -m tune.modern`.
 
 Every network and seed is trained once and leaves its logits on all images, of 16 bits, in a small
-file; so K devices and M clouds cost K + M trainings, and all tables are made from these files. A
-run that is killed goes on where it was.
+file; so K devices and M clouds cost K + M trainings, and all tables are made from these files. An
+ensemble is the mean of what its members said. A run that is killed goes on where it was.
 """
 
 import argparse
@@ -28,7 +28,9 @@ PAIRS = (
     ("strong", "strong"),
     ("bottleneck", "bottleneck"),
     ("modern_small", "modern_deep"),
+    ("modern_small", "modern_ensemble"),
     ("modern_tiny", "modern_deep"),
+    ("modern_tiny", "modern_ensemble"),
     ("modern_tiny", "modern_deep-codes"),
     ("modern_tiny", "modern_small"),
     ("modern_medium", "modern_deep"),

@@ -18,6 +18,11 @@ OUTPUTS = "outputs"  # their folder
 LABELS = "labels.npz"
 PARTS = ("train", "val", "test")
 AUGMENTED = "train_augmented"
+# Name of an ensemble → the network whose members it has, and how many: those of a seed are seeds
+# of their own, so that no two ensembles share one. A network alone is an ensemble of one.
+ENSEMBLES = {"modern_ensemble": ("modern_deep", 2)}
+SEEDS = 10  # of each network, from 0
+ADDED = ("multiply_adds", "all_multiply_adds", "parameters", "petaflop", "minutes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,19 +64,19 @@ class Pair(Banks):
             device, cloud: Names of the networks.
             seed: Of both.
         """
-        names = [f"{name}-seed{seed}" for name in (device, cloud)]
-        labels, (near, far) = _read(folder / LABELS), (_read(folder / f"{n}.npz") for n in names)
+        names = device, cloud
+        labels, (near, far) = _read(folder / LABELS), (_of_members(folder, n, seed) for n in names)
         labels = {part: near.get(labels_name(part), labels[part]) for part in PARTS}
         banks = [_bank(part, near, far, labels[part]) for part in PARTS]
         views, folds = None, []
         if all(any(part.startswith(AUGMENTED) for part in said) for said in (near, far)):
             views = _bank(AUGMENTED, near, far, labels["train"])
         for fold in range(FOLDS):
-            paths = [folder / f"{name}-fold{fold}.npz" for name in names]
-            if all(path.exists() for path in paths):
-                near, far = map(_read, paths)
+            part = f"-fold{fold}"
+            if all(path.exists() for name in names for path in _paths(folder, name, seed, part)):
+                near, far = (_of_members(folder, name, seed, part) for name in names)
                 folds.append(Predictions(near["rows"], _said("train", near, far)))
-        facts = (json.loads((folder / f"{name}.json").read_text()) for name in names)
+        facts = (_facts(folder, name, seed) for name in names)
         whole = tuple(folds) if len(folds) == FOLDS else ()
         return cls(*banks[:2], None, banks[2], views, whole, *facts)
 
@@ -92,8 +97,7 @@ class Chain:
     @classmethod
     def read(cls, folder: Path, names: Sequence[str], seed: int) -> "Chain":
         """Read the files of networks, the device's first, of a seed."""
-        stems = [f"{name}-seed{seed}" for name in names]
-        said, labels = [_read(folder / f"{stem}.npz") for stem in stems], _read(folder / LABELS)
+        said, labels = [_of_members(folder, name, seed) for name in names], _read(folder / LABELS)
         banks = [
             Bank.from_outputs(
                 {
@@ -104,7 +108,7 @@ class Chain:
             )
             for part in PARTS[1:]
         ]
-        facts = [json.loads((folder / f"{stem}.json").read_text()) for stem in stems]
+        facts = [_facts(folder, name, seed) for name in names]
         return cls(*banks, tuple(fact["multiply_adds"] for fact in facts))
 
 
@@ -116,11 +120,12 @@ ACCURACIES = ("val_accuracy", "val_augmented_accuracy")  # in percent, of one vi
 def networks(folder: Path) -> pd.DataFrame:
     """Return a row a network and seed: what it costs, and its accuracy on validation images."""
     rows = []
-    for path in sorted(folder.glob("*.json")):
-        name, _, seed = path.stem.rpartition("-seed")
-        facts = json.loads(path.read_text())
-        row = {"network": name, "seed": int(seed), "epochs": facts.get("recipe", {}).get("epochs")}
-        rows.append(row | {fact: facts.get(fact) for fact in (*FACTS, *ACCURACIES)})
+    alone = {path.stem.rpartition("-seed")[0] for path in folder.glob("*.json")}
+    for name in sorted(alone | {*ENSEMBLES}):
+        for seed in seeds_of(folder, name):
+            facts = _facts(folder, name, seed)
+            row = {"network": name, "seed": seed, "epochs": facts.get("recipe", {}).get("epochs")}
+            rows.append(row | {fact: facts.get(fact) for fact in (*FACTS, *ACCURACIES)})
     return pd.DataFrame(rows)
 
 
@@ -158,6 +163,37 @@ def _said(part: str, near: Mapping, far: Mapping) -> dict[str, np.ndarray]:
     return {tier: array.astype(np.float32) for tier, array in said.items()}
 
 
+def _paths(folder: Path, name: str, seed: int, part: str = "") -> list[Path]:
+    """Return the files of the members of a network of a seed."""
+    member, count = ENSEMBLES.get(name, (name, 1))
+    return [folder / f"{member}-seed{count * seed + place}{part}.npz" for place in range(count)]
+
+
+def _of_members(folder: Path, name: str, seed: int, part: str = "") -> dict[str, np.ndarray]:
+    """Return what a network said: the means of its members."""
+    first, *others = (_read(path) for path in _paths(folder, name, seed, part))
+    return {
+        key: np.mean([first[key], *(o[key] for o in others)], axis=0, dtype=np.float32)
+        if others and first[key].dtype.kind == "f"
+        else first[key]
+        for key in first
+    }
+
+
+def _facts(folder: Path, name: str, seed: int) -> dict[str, Any]:
+    """Return what a network cost, the sums of its members, and its validation accuracies."""
+    paths = _paths(folder, name, seed)
+    first, *others = (json.loads(path.with_suffix(".json").read_text()) for path in paths)
+    if not others:
+        return first
+    said, labels = _of_members(folder, name, seed), _read(folder / LABELS)["val"]
+    facts = first | {f: sum(one[f] for one in (first, *others)) for f in ADDED if f in first}
+    for fact in ACCURACIES:
+        if (part := fact.removesuffix("_accuracy")) in said:
+            facts[fact] = 100 * float(np.mean(said[part].argmax(axis=1) == labels))
+    return facts
+
+
 def _read(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as content:
         return dict(content)
@@ -165,8 +201,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def seeds_of(folder: Path, *networks: str) -> list[int]:
     """Return the seeds of which the outputs of all these networks are there, rising."""
-    of_each = [
-        {int(path.stem.rpartition("-seed")[2]) for path in folder.glob(f"{name}-seed?.npz")}
-        for name in networks
+    return [
+        seed
+        for seed in range(SEEDS)
+        if all(path.exists() for name in networks for path in _paths(folder, name, seed))
     ]
-    return sorted(set.intersection(*of_each))
