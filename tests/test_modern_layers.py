@@ -104,3 +104,12 @@ def test_a_convolution_of_small_maps_learns_as_that_of_keras(monkeypatch, side, 
     for ours, known in zip(*gradients, strict=True):
         np.testing.assert_allclose(ours, known, rtol=0.02, atol=0.02 * np.abs(known).max())
     assert bool(calls) == (side == 7 and units)
+
+
+def test_a_convolution_of_maps_of_open_sides_is_that_of_keras(monkeypatch):
+    monkeypatch.setattr(modern_layers, "has_amx", lambda: True)
+    layer = Conv2D(3, 3, padding="same", use_bias=False, dtype="bfloat16")
+    layer.build((None, None, None, 2))
+    open_sides = tf.TensorSpec((None, None, None, 2), tf.bfloat16)
+    run = tf.function(layer.call, input_signature=[open_sides])
+    assert run(tf.ones((1, 4, 6, 2), tf.bfloat16)).shape == (1, 4, 6, 3)

@@ -53,7 +53,7 @@ class Conv2D(keras.layers.Conv2D):
             and self.data_format == "channels_last"
             and all(side % 2 for side in self.kernel_size)
             and inputs.dtype == tf.bfloat16
-            and max(inputs.shape[1:3]) <= SMALL_SIDE
+            and all(side and side <= SMALL_SIDE for side in inputs.shape[1:3])
             and has_amx()
         )
 
