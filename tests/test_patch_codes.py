@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from toy_networks import RECIPE, image_data, image_model, table_model
 
 from keras_ddnn.data.quantisation import BOTTLENECK_CODES
+from keras_ddnn.deploy.export import edge_graphs
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.deploy.tiers import save_tiers
 from keras_ddnn.networks.compose import chain
@@ -33,7 +35,7 @@ def coded(count, images=None):
 
 def decoded(network, images):
     """What the cloud reads of images."""
-    sent, seen = (network.model.get_layer(name).output for name in ("features", "decoded"))
+    sent, seen = (network.model.get_layer(name).output for name in ("rounded_codes", "decoded"))
     sent, seen = keras.Model(network.model.input, [sent, seen])(images)
     return np.asarray(seen), np.asarray(sent)
 
@@ -85,6 +87,18 @@ def test_the_device_sees_the_pixels_and_pays_for_the_codes():
 
 
 @pytest.mark.slow
+def test_a_device_in_int8_sends_the_remainders_of_one_in_float32():
+    network, images = coded(12), smooth()
+    policy = OffloadPolicy(network, None, Margin(), 0.1, ("a", "b", "c"))
+    sent = {}
+    for name, graph in edge_graphs(policy, images).items():
+        run = Interpreter(model_content=graph).get_signature_runner()
+        sent[name] = np.concatenate([run(images=image[None])["features"] for image in images])
+    codes = {name: BOTTLENECK_CODES.codes(values) for name, values in sent.items()}
+    np.testing.assert_array_equal(codes["int8"], codes["float"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_training_leaves_the_codes_and_the_images_made_of_them(optimizer):
     data = image_data(60)
@@ -103,7 +117,7 @@ def test_a_network_without_codes_has_none():
 def test_three_tiers_hand_the_same_codes_on():
     models = {"local": image_model(8), "tier1": image_model(8), "cloud": image_model()}
     network = chain(models, codes=4)
-    assert network.sent == ("features", "features")
+    assert network.sent == ("rounded_codes", "rounded_codes")
     assert [tier.sends_inputs for tier in network.tiers] == [False, True, False]
     start_whitening(network.model, smooth())
     hops = [network.hop(place) for place in (0, 1)]

@@ -16,10 +16,12 @@ from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.manifest import inputs_name
 from keras_ddnn.files.quiet import without_chatter
 from keras_ddnn.networks.batched import mirror
+from keras_ddnn.networks.patch_codes import CODES, COMPONENTS
 
 IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `TierOutputs`
-SCORE = "score"  # scope of the operations that stay float32 where the local network is quantised
-IN_FLOAT = re.compile(rf"{SCORE}(_\d+)?/")  # Keras numbers the scopes of layers
+SCORE = "score"  # scope of the rule
+# Operations that stay float32 where the local network is quantised. Keras numbers scopes of layers.
+IN_FLOAT = re.compile(rf"({SCORE}|{COMPONENTS}|{CODES})(_\d+)?/")
 
 
 def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -> None:
@@ -37,8 +39,9 @@ def export_edge(policy: OffloadPolicy, path, images: np.ndarray | None = None) -
         images: Inputs of the network (n, ...), of the kind to be met. If given, the local network
             computes in int8, with ranges of these inputs (post-training quantisation), except for
             its last layer: logits of eight bits would rank samples in a few coarse steps. The rule
-            stays float32 too, and so do layers and scopes that are called, or end in, "score". A
-            network of one layer is so left as it is.
+            stays float32 too, and so do layers and scopes that are called, or end in, "score", and
+            those that make codes of patches, whose remainders are finer than eight bits. A network
+            of one layer is so left as it is.
 
     Raises:
         OSError: If the file cannot be written.

@@ -9,7 +9,8 @@ from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.layers import DepthToSpace, SimulatedQuantisation, Unwhitening, Whitening
 
 PATCH = 4  # side of a patch, pixels
-CODES, SENT = "codes", "features"  # names of the layers that make them, and round them
+# Names of the layers that make codes, and round them.
+COMPONENTS, CODES, SENT = "components", "codes", "rounded_codes"
 TWICE = 6  # one code of so many tells what the rounding of another leaves
 
 
@@ -92,10 +93,10 @@ def code_patches(images: keras.KerasTensor, count: int) -> tuple[str, keras.Kera
     given = {"dtype": "float32"}
     x = layers.Rescaling(1.0, name="pixels", **given)(images)
     twice, steps = count // TWICE, BOTTLENECK_CODES.as_json()
-    kept = {"opposites": False, "strides": PATCH, "name": "components"}
+    kept = {"opposites": False, "strides": PATCH, "name": COMPONENTS}
     x = Whitening(PATCH, count - twice, **kept, **given)(x)
     x = Remainders(twice, **steps, name=CODES, **given)(x)
     x = SimulatedQuantisation(**steps, name=SENT, **given)(x)
-    x = Remade(twice, **steps, name="rounded", **given)(x)
-    x = Unwhitening("components", values, name="patches", **given)(x)
+    x = Remade(twice, **steps, name="remade", **given)(x)
+    x = Unwhitening(COMPONENTS, values, name="patches", **given)(x)
     return SENT, DepthToSpace(PATCH, name="decoded", **given)(x)
