@@ -1,5 +1,6 @@
 """What networks of today reach: accuracy against the device's multiply-adds, and bytes sent."""
 
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -9,9 +10,18 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures.style import label, new_figure
 
-COLOURS = ("#999999", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+# Of pairs, in their order in the table; with more of them the colours begin again.
+COLOURS = (
+    *("#999999", "#0072B2", "#009E73", "#D55E00", "#CC79A7"),
+    *("#E69F00", "#56B4E9", "#000000", "#882255", "#44AA99"),
+)
 # Pairs whose accuracy is drawn along the share kept local → colours.
-SHARES = {"modern_small+modern_deep": "#0072B2", "modern_tiny+modern_deep": "#D55E00"}
+SHARES = {
+    "modern_small+modern_ensemble": "#009E73",
+    "modern_small+modern_deep": "#0072B2",
+    "modern_tiny+modern_deep": "#D55E00",
+}
+CLOUDS = {"modern_deep": "a deep network", "modern_ensemble": "two deep networks"}
 PAPER, PAPER_RULE = "cifar10_search/report/curves.csv", "logits_plus"
 SHOWN = (0.0, 0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel, from the cloud alone
 
@@ -24,7 +34,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """
     figure = new_figure(10.0, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
-    for colour, (name, rows) in zip(COLOURS, table.groupby("pair", sort=False)):
+    for colour, (name, rows) in zip(cycle(COLOURS), table.groupby("pair", sort=False)):
         few = rows[rows["local_fraction"].isin(SHOWN) & (rows["device_multiply_adds"] > 0)]
         _line(left, few["device_multiply_adds"] / 1e6, few, "of_multiply_adds", colour, name)
         _line(right, rows["bytes"] / 1e3, rows, "of_bytes", colour, name)
@@ -68,8 +78,8 @@ def draw_shares(folder: Path) -> Figure:
 
 
 def _words(pair: str) -> str:
-    device, cloud = (name.removeprefix("modern_") for name in pair.split("+"))
-    return f"{device} device, {cloud} cloud"
+    device, cloud = pair.split("+")
+    return f"{device.removeprefix('modern_')} device, {CLOUDS[cloud]} in the cloud"
 
 
 def _line(

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
-from figures import diagnosis, offload_curve
+from figures import diagnosis, modern, offload_curve
 from figures.__main__ import main
 from keras_ddnn.evaluation.curves import compare_rules
 from keras_ddnn.evaluation.diagnostics import diagnose
@@ -110,3 +111,17 @@ def test_a_damaged_table_is_named(tmp_path, capsys):
     (tmp_path / "bars.csv").write_bytes(b"")
     assert main(["--results", str(tmp_path)]) == 2
     assert "bars.csv cannot be read (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_every_pair_of_networks_of_today_has_a_line(count):
+    rows = [
+        {"pair": f"device{pair}+cloud", "local_fraction": fraction, "accuracy": 90.0 - pair}
+        | {"device_multiply_adds": 1e6 * (pair + 1), "bytes": 3000 * (1 - fraction)}
+        | {"of_multiply_adds": True, "of_bytes": False}
+        for pair in range(count)
+        for fraction in (0.0, 0.5, 1.0)
+    ]
+    left, right = modern.draw(pd.DataFrame(rows)).axes
+    assert len(right.get_legend_handles_labels()[1]) == count
+    assert {line.get_label() for line in left.lines} >= {f"device{p}+cloud" for p in range(count)}
