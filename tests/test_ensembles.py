@@ -92,30 +92,113 @@ def test_numbers_have_means_too():
     np.testing.assert_allclose(together, (said_by(first) + said_by(second)) / 2, atol=1e-6)
 
 
-@pytest.mark.parametrize("models", [(), (image_model(),), (image_model(), image_model(8))])
+@pytest.mark.parametrize("first_rescales", [True, False])
+def test_each_member_gets_images_as_it_reads_them(first_rescales):
+    def member(rescales):
+        images = keras.Input((4, 4, 3))
+        x = layers.Rescaling(1 / 255)(images) if rescales else layers.Add()([images, images])
+        return keras.Model(images, layers.Dense(3)(layers.Flatten()(x)))
+
+    keras.utils.set_random_seed(0)
+    members = [member(first_rescales), member(not first_rescales)]
+    images = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3) + np.uint8(150)  # doubled: over 255
+    network = chain({"local": member(True), "cloud": ensemble(members)})
+    expected = np.mean([said_by(each, images.astype(np.float32)) for each in members], axis=0)
+    said = np.asarray(network.tiers[1].model(images, training=False)["outputs"])
+    np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_chain_may_have_two_ensembles_of_one_size():
+    models = {name: ensemble([image_model(), image_model()]) for name in ("local", "cloud")}
+    assert len(chain(models).tiers) == 2
+
+
+@pytest.mark.parametrize(
+    "models", [(), (image_model(),), (image_model(), image_model(8)), image_model()]
+)
 def test_what_is_no_ensemble_is_refused(models):
-    with pytest.raises(ValueError, match="two or more, of one input and of as many outputs"):
+    with pytest.raises(ValueError, match="a list of two or more, of one input and of as many out"):
         ensemble(models)
 
 
-@pytest.mark.parametrize("joined", [layers.Average, layers.Maximum])
-def test_a_mean_of_probabilities_is_no_mean_of_logits(joined):
-    first, second = tables(0, 1, softmax={0, 1})
-    inputs = keras.Input(first.input.shape[1:])
-    model = keras.Model(inputs, joined(name="both")([first(inputs), second(inputs)]), name="own")
-    with pytest.raises(ValueError, match=r"what 'both' makes of the softmax of .* in .* 'own'"):
-        chain({"local": table_model(), "cloud": model})
+def two(end, second=None):
+    """Two ends on one table, one after the other or the same one twice."""
+    table = keras.Input((6,))
+    x = layers.Dense(4, activation="relu", name="hidden")(table)
+    ends = end(x), (second or end)(layers.Dense(4)(x))
+    return table, ends
+
+
+def own(table, output):
+    return keras.Model(table, output, name="own")
+
+
+def mean_of(activation):
+    def build():
+        first, second = (
+            layers.Dense(3, activation=activation),
+            layers.Dense(3, activation="softmax"),
+        )
+        table, ends = two(first, second)
+        return own(table, layers.Average()(ends))
+
+    return build
+
+
+def called_twice():
+    table, ends = two(layers.Dense(3, activation="softmax"))
+    return own(table, layers.Average()(ends))
+
+
+def within_another():
+    inner = mean_of("softmax")()
+    table = keras.Input((6,))
+    return own(table, layers.Identity()(inner(table)))
+
+
+def by_operations():
+    table, (first, second) = two(*(layers.Dense(3, activation="softmax") for _ in range(2)))
+    return own(table, (first + second) / 2.0)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [mean_of("softmax"), mean_of("sigmoid"), called_twice, within_another, by_operations],
+)
+def test_what_is_made_of_probabilities_alone_is_refused(model):
+    with pytest.raises(ValueError, match=r"makes of the probabilities of .* in the model 'own'"):
+        chain({"local": table_model(), "cloud": model()})
 
 
 def test_a_softmax_is_found_behind_what_has_no_weights():
     (model,) = tables(0, softmax={0})
     model = keras.Model(model.input, layers.Identity(name="end")(model.output))
-    with pytest.raises(ValueError, match="what 'end' makes of the softmax of"):
+    with pytest.raises(ValueError, match="what 'end' makes of the probabilities of"):
         split(model, "hidden")
 
 
-def test_scores_that_a_softmax_only_weighs_are_logits():
-    table = keras.Input((6,))
-    weights = layers.Dense(3, activation="softmax")(layers.Dense(4, name="hidden")(table))
-    model = keras.Model(table, layers.Multiply()([weights, layers.Dense(3)(table)]))
-    assert chain({"local": table_model(), "cloud": model}).tiers
+def test_a_softmax_that_is_called_twice_cannot_be_left_out():
+    table, end = keras.Input((3,)), layers.Dense(3, activation="softmax")
+    models = {"local": own(table, layers.Dense(3)(table)), "cloud": own(table, end(end(table)))}
+    with pytest.raises(ValueError, match="must be logits"):
+        chain(models)
+
+
+def weighed():
+    table, (weights, scores) = two(layers.Dense(3, activation="softmax"), layers.Dense(3))
+    return own(table, layers.Multiply()([weights, scores]))
+
+
+def halved():
+    table, (scores, _) = two(layers.Dense(3))
+    return own(table, scores / 2.0)
+
+
+def log_of_probabilities():
+    table, (probabilities, _) = two(layers.Dense(3, activation="softmax"))
+    return own(table, keras.ops.log(probabilities + 1e-6))
+
+
+@pytest.mark.parametrize("model", [weighed, halved, log_of_probabilities])
+def test_logits_are_taken_however_they_are_made(model):
+    assert chain({"local": table_model(), "cloud": model()}).tiers

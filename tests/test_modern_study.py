@@ -59,6 +59,8 @@ def test_an_ensemble_says_the_mean_of_its_members_and_costs_their_sum(outputs):
     np.testing.assert_array_equal(device, members[0].test_bank.edge.outputs)
     assert pair.cloud["multiply_adds"] == 2 * 1000
     assert pair.cloud["minutes"] == 2.0
+    assert members[0].augmented
+    assert pair.augmented is None  # of each seed it is another view
     assert seeds_of(folder, "modern_small", "modern_ensemble") == [0]  # seed 1 needs 2 and 3
     rows = networks(folder).set_index(["network", "seed"])
     right = pair.val_bank.cloud_correct.mean()

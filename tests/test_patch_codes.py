@@ -109,6 +109,15 @@ def test_training_leaves_the_codes_and_the_images_made_of_them(optimizer):
     assert fitted.cascade.quantisation == BOTTLENECK_CODES
 
 
+def test_codes_that_have_no_weights_yet_are_refused():
+    network = chain({"local": image_model(8), "cloud": image_model()}, codes=4)
+    message = "components, patches take their weights from training data; received none yet"
+    with pytest.raises(ValueError, match=message):
+        capture(network, smooth(), np.zeros(60, int))
+    with pytest.raises(ValueError, match=message):
+        OffloadPolicy(network, None, Margin(), 0.1, ("a", "b", "c"))
+
+
 def test_a_network_without_codes_has_none():
     assert chain({"local": image_model(8), "cloud": image_model()}).quantisation is None
     assert chain({"cloud": image_model()}).quantisation is None

@@ -18,10 +18,10 @@ OUTPUTS = "outputs"  # their folder
 LABELS = "labels.npz"
 PARTS = ("train", "val", "test")
 AUGMENTED = "train_augmented"
-# Name of an ensemble → the network whose members it has, and how many: those of a seed are seeds
-# of their own, so that no two ensembles share one. A network alone is an ensemble of one.
+# Name of an ensemble → what its members are, and how many. The members of seed 0 are seeds 0 and
+# 1, those of seed 1 are 2 and 3, so that no two ensembles share one.
 ENSEMBLES = {"modern_ensemble": ("modern_deep", 2)}
-SEEDS = 10  # of each network, from 0
+SEEDS = 100  # looked for of each network, from 0
 ADDED = ("multiply_adds", "all_multiply_adds", "parameters", "petaflop", "minutes")
 
 
@@ -71,10 +71,10 @@ class Pair(Banks):
         views, folds = None, []
         if all(any(part.startswith(AUGMENTED) for part in said) for said in (near, far)):
             views = _bank(AUGMENTED, near, far, labels["train"])
-        for fold in range(FOLDS):
-            part = f"-fold{fold}"
-            if all(path.exists() for name in names for path in _paths(folder, name, seed, part)):
-                near, far = (_of_members(folder, name, seed, part) for name in names)
+        for fold in () if {*names} & {*ENSEMBLES} else range(FOLDS):
+            paths = [folder / f"{name}-seed{seed}-fold{fold}.npz" for name in names]
+            if all(path.exists() for path in paths):
+                near, far = map(_read, paths)
                 folds.append(Predictions(near["rows"], _said("train", near, far)))
         facts = (_facts(folder, name, seed) for name in names)
         whole = tuple(folds) if len(folds) == FOLDS else ()
@@ -163,20 +163,24 @@ def _said(part: str, near: Mapping, far: Mapping) -> dict[str, np.ndarray]:
     return {tier: array.astype(np.float32) for tier, array in said.items()}
 
 
-def _paths(folder: Path, name: str, seed: int, part: str = "") -> list[Path]:
+def _paths(folder: Path, name: str, seed: int) -> list[Path]:
     """Return the files of the members of a network of a seed."""
     member, count = ENSEMBLES.get(name, (name, 1))
-    return [folder / f"{member}-seed{count * seed + place}{part}.npz" for place in range(count)]
+    return [folder / f"{member}-seed{count * seed + place}.npz" for place in range(count)]
 
 
-def _of_members(folder: Path, name: str, seed: int, part: str = "") -> dict[str, np.ndarray]:
-    """Return what a network said: the means of its members."""
-    first, *others = (_read(path) for path in _paths(folder, name, seed, part))
+def _of_members(folder: Path, name: str, seed: int) -> dict[str, np.ndarray]:
+    """Return what a network said: the means of its members, of the images that all of them saw.
+
+    Augmented views differ with the seed, and so do folds.
+    """
+    first, *others = (_read(path) for path in _paths(folder, name, seed))
+    if not others:
+        return first
+    alike = {*PARTS, *(fact.removesuffix("_accuracy") for fact in ACCURACIES)} & {*first}
     return {
-        key: np.mean([first[key], *(o[key] for o in others)], axis=0, dtype=np.float32)
-        if others and first[key].dtype.kind == "f"
-        else first[key]
-        for key in first
+        part: np.mean([each[part] for each in (first, *others)], axis=0, dtype=np.float32)
+        for part in alike
     }
 
 

@@ -47,8 +47,8 @@ class OffloadPolicy:
         reading: How a device reads image files, see `Splits.reading`; None leaves it to the device.
 
     Raises:
-        ValueError: If there is not one name a label, not one `Gate` for each tier but the last, or
-            a threshold is NaN.
+        ValueError: If there is not one name a label, not one `Gate` for each tier but the last, a
+            threshold is NaN, or layers wait for the training data that give them weights.
     """
 
     model: keras.Model | Cascade
@@ -67,7 +67,9 @@ class OffloadPolicy:
             object.__setattr__(self, "classes", reader)
         count = len(self.classes)
         expect(count == len(self.class_names), "class_names", f"{count} names", self.class_names)
-        tiers = as_cascade(self.model).model.output
+        network = as_cascade(self.model)
+        network.require_started()
+        tiers = network.model.output
         gates = f"a gate for each tier but the last of {', '.join(tiers)}"
         expect(len(self.gates) == len(tiers) - 1, "later", gates, f"{len(self.gates)} in all")
         others = [type(gate).__name__ for gate in self.gates if not isinstance(gate, Gate)]

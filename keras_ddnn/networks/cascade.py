@@ -13,7 +13,7 @@ from keras_ddnn.data.splits import InputType
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.folding import fold, twin
-from keras_ddnn.networks.layers import SimulatedQuantisation
+from keras_ddnn.networks.layers import SimulatedQuantisation, Unwhitening, Whitening
 from keras_ddnn.networks.weights import digest_of_weights
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -124,6 +124,19 @@ class Cascade:
         """The codes that the device sends; None if it sends inputs, or features as they are."""
         layer = self.model.get_layer(self.sent[0]) if self.sent else None
         return layer.quantisation if isinstance(layer, SimulatedQuantisation) else None
+
+    def require_started(self) -> None:
+        """Raise ValueError if a layer that takes its weights from data has none: it gives zeros."""
+        waiting = [
+            layer.name
+            for layer in self.model.layers
+            if isinstance(layer, Whitening | Unwhitening) and not np.any(layer.get_weights()[0])
+        ]
+        if waiting:
+            raise ValueError(
+                f"{', '.join(waiting)} take their weights from training data; received none yet: "
+                "train the network by fit_ddnn"
+            )
 
     def halves(self) -> tuple[keras.Model, keras.Model]:
         """Return two tiers as `split_ddnn` does those of the paper's network.

@@ -168,27 +168,36 @@ def ensemble(models: Sequence[keras.Model], task: Task = CLASSIFICATION) -> kera
             the end of one is left out.
         task: What the outputs are.
 
+    Returns:
+        keras.Model: Of inputs as a chain takes them, uint8 images or tables and tokens as they are.
+
     Raises:
         ValueError: If there are fewer, they differ in their input or in their number of outputs,
             or the outputs of one cannot be made logits.
     """
     columns = _columns(task)
-    models = [functional(model, columns) for model in models]
-    kinds = [(m.inputs[0].dtype, *m.inputs[0].shape[1:], "→", m.output.shape[-1]) for m in models]
+    listed = isinstance(models, Sequence)
+    members = [functional(model, columns) for model in models] if listed else []
+    raw = [raw_input(member) for member in members]
+    kinds = [
+        f"{tensor.dtype} of shape {tensor.shape[1:]} → {member.output.shape[-1]}"
+        for tensor, member in zip(raw, members)
+    ]
     expect(
-        len(models) > 1 and len(set(kinds)) == 1,
+        len(members) > 1 and len(set(kinds)) == 1,
         "the models of an ensemble",
-        "two or more, of one input and of as many outputs",
-        "; ".join(" ".join(map(str, kind)) for kind in kinds) or "none",
+        "a list of two or more, of one input and of as many outputs",
+        "; ".join(kinds) or type(models).__name__,
     )
-    read = models[0].inputs[0]
-    inputs = keras.Input(read.shape[1:], dtype=read.dtype, name=read.name)
-    means = layers.Average(dtype="float32", name="means")
     said = []
-    for place, model in enumerate(models):
-        tensors = outputs_on(inputs, model, f"member{place}_", numbers=columns is not None)
-        said.append(tensors[last_operation(model).name])
-    return keras.Model(inputs, means(said), name="ensemble")
+    for place, member in enumerate(members):
+        # Each has its own way from what users have to what it reads, told apart by its name.
+        member = keras.Model(member.inputs[0], member.output, name=f"member{place}")
+        read = prepared(raw[0], member, None)
+        tensors = outputs_on(read, member, f"{member.name}_", numbers=columns is not None)
+        said.append(tensors[last_operation(member).name])
+    means = layers.Average(dtype="float32", name="means")
+    return keras.Model(raw[0], means(said), name="ensemble")
 
 
 def _columns(task: Task) -> int | None:

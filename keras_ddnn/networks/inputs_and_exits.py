@@ -19,6 +19,13 @@ POOLING = {
     5: layers.GlobalAveragePooling3D,
 }
 
+PROBABILITIES = ("softmax", "sigmoid")
+# Operations of Keras that are no layers: of probabilities they make no logits.
+ARITHMETIC = (
+    *("Absolute", "Add", "Divide", "GetItem", "Maximum", "Mean", "Minimum", "Multiply"),
+    *("Power", "Reshape", "Squeeze", "Subtract", "Sum", "TrueDivide"),
+)
+
 Exit = Callable[[keras.KerasTensor], keras.KerasTensor]
 
 
@@ -174,10 +181,11 @@ def require_logits(model: keras.Model, or_softmax: bool = False) -> str:
     last = last_operation(model)
     activation = _activation(last)
     left_out = or_softmax and activation == "softmax" and not isinstance(last, keras.Model)
+    left_out &= f"{last.name} (call 1)" not in wiring(model)  # whose softmax stays
     if activation == "linear" and (made := _probabilities_behind(last, model)):
         raise ValueError(
-            f"outputs must be logits; received what {last.name!r} makes of the softmax of "
-            f"{', '.join(map(repr, made))} in the model {model.name!r}: leave the softmax out there"
+            f"outputs must be logits; received what {last.name!r} makes of the probabilities of "
+            f"{', '.join(map(repr, made))} in the model {model.name!r}: make it of the logits"
         )
     if activation != "linear" and not left_out:
         allowed = ", or a softmax of them at the end" if or_softmax else ""
@@ -232,19 +240,34 @@ def _activation(operation: keras.Operation) -> str:
 
 
 def _probabilities_behind(operation: keras.Operation, model: keras.Model) -> list[str]:
-    """Return the layers whose softmax is all that an operation without weights reads; or none."""
+    """Return the layers whose probabilities are all that an operation passes on; or none."""
     feeds, operations = wiring(model), {each.name: each for each in model.operations}
     found, pending = {}, [operation.name]
     while pending:
-        maker = operations.get(name := pending.pop())
-        activation = maker and _activation(maker)
-        if activation == "softmax":
-            found[name] = True
-        elif activation != "linear" or maker.weights or not feeds[name]:
+        label = pending.pop()
+        maker = operations[label.split(" (call ")[0]]
+        activation = _activation(maker)
+        if activation in PROBABILITIES:
+            found[maker.name] = True
+        elif isinstance(maker, keras.Model) and activation == "linear":
+            inner = functional(maker)
+            made = _probabilities_behind(last_operation(inner), inner)
+            if not made:
+                return []
+            found |= dict.fromkeys(made, True)
+        elif activation != "linear" or not feeds[label] or not _passes_on(maker):
             return []
         else:
-            pending += feeds[name]
+            pending += feeds[label]
     return sorted(found)
+
+
+def _passes_on(operation: keras.Operation) -> bool:
+    """Return whether probabilities stay such, or sums of such, in a layer or operation of Keras."""
+    if isinstance(operation, layers.Layer):
+        kept = type(operation).__module__.startswith("keras.")
+        return kept and not operation.weights and not isinstance(operation, layers.Lambda)
+    return type(operation).__name__ in ARITHMETIC
 
 
 def require_free(names: Sequence[str], model: keras.Model) -> None:

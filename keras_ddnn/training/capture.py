@@ -39,11 +39,14 @@ def capture(
 
     Raises:
         ValueError: Batches never end, or a second pass gives them in another order; the model of
-            a `Cascade` is given in its place; or the inputs have another shape than it reads.
+            a `Cascade` is given in its place; the inputs have another shape than it reads; or
+            layers wait for the training data that give them weights.
     """
     if labels is None:
         images, labels = written_once(images, "capture", repeatable=True)
-    cascade = as_cascade(network).folded()
+    cascade = as_cascade(network)
+    cascade.require_started()
+    cascade = cascade.folded()
     cascade.reads.require_shape(images.shape)
 
     def step(batch: tf.Tensor) -> list[tf.Tensor]:
