@@ -61,13 +61,13 @@ class OffloadPolicy:
     reading: Mapping[str, Any] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        network = as_cascade(self.model)
         if self.classes is None:
-            reader = as_cascade(self.model).task.target_reader
+            reader = network.task.target_reader
             reader = reader or Classes.numbered(len(self.class_names))
             object.__setattr__(self, "classes", reader)
         count = len(self.classes)
         expect(count == len(self.class_names), "class_names", f"{count} names", self.class_names)
-        network = as_cascade(self.model)
         network.require_started()
         tiers = network.model.output
         gates = f"a gate for each tier but the last of {', '.join(tiers)}"

@@ -13,7 +13,7 @@ from keras_ddnn.data.splits import InputType
 from keras_ddnn.data.tier_outputs import TierOutputs
 from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.folding import fold, twin
-from keras_ddnn.networks.layers import SimulatedQuantisation, Unwhitening, Whitening
+from keras_ddnn.networks.layers import SimulatedQuantisation, waiting_for_data
 from keras_ddnn.networks.weights import digest_of_weights
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -127,12 +127,7 @@ class Cascade:
 
     def require_started(self) -> None:
         """Raise ValueError if a layer that takes its weights from data has none: it gives zeros."""
-        waiting = [
-            layer.name
-            for layer in self.model.layers
-            if isinstance(layer, Whitening | Unwhitening) and not np.any(layer.get_weights()[0])
-        ]
-        if waiting:
+        if waiting := [layer.name for layer in waiting_for_data(self.model)]:
             raise ValueError(
                 f"{', '.join(waiting)} take their weights from training data; received none yet: "
                 "train the network by fit_ddnn"

@@ -272,6 +272,13 @@ class Unwhitening(keras.layers.Conv2D):
         self.set_weights([back[None, None], -bias @ back])
 
 
+def waiting_for_data(model: keras.Model) -> list[Whitening | Unwhitening]:
+    """Return the layers that take their weights from data and have none yet: they give zeros."""
+    kinds = Whitening | Unwhitening
+    fitted = (layer for layer in model.layers if isinstance(layer, kinds))
+    return [layer for layer in fitted if not np.any(layer.get_weights()[0])]
+
+
 # Registered names of the layers above.
 OWN_LAYERS = frozenset(
     keras.saving.get_registered_name(layer)

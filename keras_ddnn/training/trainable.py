@@ -12,7 +12,7 @@ from keras_ddnn.data.rows.view import Array, spread_rows
 from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.architectures.named_models import as_network, waits_for_data
 from keras_ddnn.networks.cascade import Cascade, as_cascade
-from keras_ddnn.networks.layers import Unwhitening, Whitening
+from keras_ddnn.networks.layers import Unwhitening, waiting_for_data
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import describe
 from keras_ddnn.training.joint import exit_weights
@@ -62,9 +62,7 @@ def start_whitening(model: keras.Model, images: Array) -> None:
         images: Training inputs (n, ...).
     """
     spread = spread_rows(len(images), SAMPLES)
-    for layer in model.layers:
-        if not isinstance(layer, Whitening | Unwhitening) or np.any(layer.get_weights()[0]):
-            continue
+    for layer in waiting_for_data(model):
         if isinstance(layer, Unwhitening):
             layer.start(model.get_layer(layer.whitening))
         else:
