@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.layers import settle
-from keras_ddnn.networks.wiring import CutPoints, as_functional, wiring
+from keras_ddnn.networks.wiring import CutPoints, as_functional, layer_of, wiring
 
 IMAGE_CHANNELS = (1, 3, 4)
 RESCALES = (layers.Rescaling, layers.Normalization)  # they take integers as they come
@@ -180,8 +180,12 @@ def require_logits(model: keras.Model, or_softmax: bool = False) -> str:
     """
     last = last_operation(model)
     activation = _activation(last)
-    left_out = or_softmax and activation == "softmax" and not isinstance(last, keras.Model)
-    left_out &= f"{last.name} (call 1)" not in wiring(model)  # whose softmax stays
+    left_out = (
+        or_softmax
+        and activation == "softmax"
+        and not isinstance(last, keras.Model)
+        and [*map(layer_of, wiring(model))].count(last.name) == 1  # an earlier call keeps its own
+    )
     if activation == "linear" and (made := _probabilities_behind(last, model)):
         raise ValueError(
             f"outputs must be logits; received what {last.name!r} makes of the probabilities of "
@@ -242,10 +246,9 @@ def _activation(operation: keras.Operation) -> str:
 def _probabilities_behind(operation: keras.Operation, model: keras.Model) -> list[str]:
     """Return the layers whose probabilities are all that an operation passes on; or none."""
     feeds, operations = wiring(model), {each.name: each for each in model.operations}
-    found, pending = {}, [operation.name]
-    while pending:
-        label = pending.pop()
-        maker = operations[label.split(" (call ")[0]]
+    found, behind = {}, [operation.name]
+    for name in behind:  # which grows
+        maker = operations[layer_of(name)]
         activation = _activation(maker)
         if activation in PROBABILITIES:
             found[maker.name] = True
@@ -255,10 +258,10 @@ def _probabilities_behind(operation: keras.Operation, model: keras.Model) -> lis
             if not made:
                 return []
             found |= dict.fromkeys(made, True)
-        elif activation != "linear" or not feeds[label] or not _passes_on(maker):
+        elif activation != "linear" or not feeds[name] or not _passes_on(maker):
             return []
         else:
-            pending += feeds[label]
+            behind += [before for before in feeds[name] if before not in behind]
     return sorted(found)
 
 

@@ -6,6 +6,8 @@ from difflib import get_close_matches
 
 import keras
 
+CALL = " (call "  # parts the name of a layer from the number of an earlier call
+
 
 @dataclass(frozen=True)
 class Address:
@@ -43,6 +45,11 @@ class LayerCall:
     def reads(self) -> list[Address]:
         """The tensors among the arguments, each once."""
         return [*_tensors(self.arguments)]
+
+
+def layer_of(name: str) -> str:
+    """Return the name of the layer of a `LayerCall.name`."""
+    return name.split(CALL)[0]
 
 
 def as_functional(model: keras.Model) -> keras.Model:
@@ -86,7 +93,7 @@ def layer_calls(config: Mapping) -> list[LayerCall]:
         name, nodes = layer["name"], layer["inbound_nodes"] or [{}]
         for number, arguments in enumerate(nodes):
             last = number == len(nodes) - 1
-            label = name if last else f"{name} (call {number + 1})"
+            label = name if last else f"{name}{CALL}{number + 1})"
             calls[name, number] = LayerCall(name, number, label, arguments)
     feeds = {
         key: [(address.layer, address.call) for address in call.reads]

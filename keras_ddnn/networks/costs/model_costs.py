@@ -12,7 +12,7 @@ from keras_ddnn.networks.costs.layer_costs import step_multiply_adds
 from keras_ddnn.networks.costs.trace import Step, Trace
 from keras_ddnn.networks.inputs_and_exits import functional, raw_input
 from keras_ddnn.networks.paper import split_ddnn
-from keras_ddnn.networks.wiring import CutPoints
+from keras_ddnn.networks.wiring import CutPoints, layer_of
 
 
 def multiply_adds(model: keras.Model, input_shape: Sequence[int] | None = None) -> int | None:
@@ -51,7 +51,7 @@ def describe_layers(model: keras.Model) -> list[dict]:
     maker = {number: name for name, numbers in trace.made.items() for number in numbers}
     records = []
     for layer in model.layers:
-        steps = [s for s in trace.steps if s.name.split("/")[0].split(" (call")[0] == layer.name]
+        steps = [s for s in trace.steps if layer_of(s.name.split("/")[0]) == layer.name]
         own = {number for step in steps for number in step.writes}
         read = {number for step in steps for number in step.reads} - own
         records.append(
