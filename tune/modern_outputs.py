@@ -71,7 +71,7 @@ class Pair(Banks):
         views, folds = None, []
         if all(any(part.startswith(AUGMENTED) for part in said) for said in (near, far)):
             views = _bank(AUGMENTED, near, far, labels["train"])
-        for fold in () if {*names} & {*ENSEMBLES} else range(FOLDS):
+        for fold in range(FOLDS):  # none of an ensemble
             paths = [folder / f"{name}-seed{seed}-fold{fold}.npz" for name in names]
             if all(path.exists() for path in paths):
                 near, far = map(_read, paths)
@@ -114,7 +114,8 @@ class Chain:
 
 # What is told of each network alone.
 FACTS = ("multiply_adds", "parameters", "petaflop", "minutes")
-ACCURACIES = ("val_accuracy", "val_augmented_accuracy")  # in percent, of one view and of six
+# In percent, of one view and of six → whose outputs they are of.
+ACCURACIES = {"val_accuracy": "val", "val_augmented_accuracy": "val_augmented"}
 
 
 def networks(folder: Path) -> pd.DataFrame:
@@ -124,6 +125,8 @@ def networks(folder: Path) -> pd.DataFrame:
     for name in sorted(alone | {*ENSEMBLES}):
         for seed in seeds_of(folder, name):
             facts = _facts(folder, name, seed)
+            if name in ENSEMBLES:
+                facts |= _accuracies(folder, name, seed)
             row = {"network": name, "seed": seed, "epochs": facts.get("recipe", {}).get("epochs")}
             rows.append(row | {fact: facts.get(fact) for fact in (*FACTS, *ACCURACIES)})
     return pd.DataFrame(rows)
@@ -177,7 +180,7 @@ def _of_members(folder: Path, name: str, seed: int) -> dict[str, np.ndarray]:
     first, *others = (_read(path) for path in _paths(folder, name, seed))
     if not others:
         return first
-    alike = {*PARTS, *(fact.removesuffix("_accuracy") for fact in ACCURACIES)} & {*first}
+    alike = {*PARTS, *ACCURACIES.values()} & {*first}
     return {
         part: np.mean([each[part] for each in (first, *others)], axis=0, dtype=np.float32)
         for part in alike
@@ -185,17 +188,24 @@ def _of_members(folder: Path, name: str, seed: int) -> dict[str, np.ndarray]:
 
 
 def _facts(folder: Path, name: str, seed: int) -> dict[str, Any]:
-    """Return what a network cost, the sums of its members, and its validation accuracies."""
+    """Return what was kept of a network beside its outputs: what its members cost is summed.
+
+    How accurate several are together their outputs tell alone, see `_accuracies`.
+    """
     paths = _paths(folder, name, seed)
     first, *others = (json.loads(path.with_suffix(".json").read_text()) for path in paths)
-    if not others:
-        return first
+    sums = {fact: sum(one[fact] for one in (first, *others)) for fact in ADDED if fact in first}
+    return first | sums | (dict.fromkeys(ACCURACIES) if others else {})
+
+
+def _accuracies(folder: Path, name: str, seed: int) -> dict[str, float]:
+    """Return the validation accuracies of what a network said, in percent."""
     said, labels = _of_members(folder, name, seed), _read(folder / LABELS)["val"]
-    facts = first | {f: sum(one[f] for one in (first, *others)) for f in ADDED if f in first}
-    for fact in ACCURACIES:
-        if (part := fact.removesuffix("_accuracy")) in said:
-            facts[fact] = 100 * float(np.mean(said[part].argmax(axis=1) == labels))
-    return facts
+    return {
+        fact: 100 * float(np.mean(said[part].argmax(axis=1) == labels))
+        for fact, part in ACCURACIES.items()
+        if part in said
+    }
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
