@@ -10,10 +10,10 @@ import pytest
 from keras_ddnn.data.datasets import Splits, as_split
 from keras_ddnn.networks.architectures.modern_layers import Gelu
 from keras_ddnn.networks.layers import Whitening
-from tune import ceiling, exits, modern, modern_tables, modern_training
+from tune import ceiling, exits, modern, modern_networks, modern_tables
 from tune.modern_cases import CASES
+from tune.modern_networks import Job
 from tune.modern_outputs import Pair, networks, seeds_of
-from tune.modern_training import Job
 
 CLASSES, COUNTS = 4, {"train": 240, "val": 160, "test": 200}
 
@@ -118,7 +118,7 @@ def test_tables_come_from_the_outputs_alone(outputs):
 def test_a_recipe_differs_by_what_its_case_names(case):
     train = as_split(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4))
     splits = SimpleNamespace(train=train, num_classes=4)
-    model = modern_training._network(Job("modern_tiny", 0, case=case), splits, None).model
+    model = modern_networks.network_of(Job("modern_tiny", 0, case=case), splits, None).model
     layers = [layer for layer in model._flatten_layers() if not hasattr(layer, "layers")]
     convolutions = [layer for layer in layers if "conv_" in layer.name]
     activated = {layer.activation.__name__ for layer in layers if "activation" in layer.name}

@@ -16,7 +16,8 @@ from keras_ddnn.data.splits import Split
 from keras_ddnn.evaluation.missing_views import without_views
 from keras_ddnn.evaluation.payload import SAMPLES, png_bytes
 from keras_ddnn.files.atomic import write_json
-from tune.modern_training import clock, multiply_adds_of, new_model, write_arrays
+from tune.modern_networks import new_model
+from tune.modern_training import clock, multiply_adds_of, write_arrays
 
 SCHEME = "max", "concatenation"  # of devices that are added or fail, as in the source
 PRESET, EPOCHS = "quickstart", 20

@@ -17,9 +17,10 @@ from keras_ddnn.data.datasets import load
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import FOLDS
 from tune.modern_cases import CASES, USUAL
+from tune.modern_networks import RECIPES, Job
 from tune.modern_outputs import LABELS, OUTPUTS, PARTS, Pair, name_of, networks, seeds_of
 from tune.modern_tables import Scored, accuracies, certificates, gaps, pareto, points, table
-from tune.modern_training import RECIPES, Job, output_file, train_network, write_arrays
+from tune.modern_training import output_file, train_network, write_arrays
 from tune.study import run_study, study_parser
 
 # Device → cloud.

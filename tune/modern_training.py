@@ -3,8 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from keras_ddnn.data.splits import Split
 from keras_ddnn.evaluation.payload import SAMPLES, Payload, png_bytes
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import fold_config
-from tune.modern_cases import CASES, USUAL, name_in
+from tune.modern_cases import CASES
+from tune.modern_networks import DEVICES, RECIPES, Job, network_of, weights_file
 from tune.modern_outputs import (
     AUGMENTED,
     OUTPUTS,
@@ -31,52 +31,10 @@ from tune.modern_outputs import (
 )
 
 if TYPE_CHECKING:
-    import keras
-
     from keras_ddnn.networks.cascade import Cascade
 
-# Network → the fields of its configuration, and its preset.
-RECIPES = {
-    "modern_deep": ("modern", {"epochs": 20, "augmentation": "crop_flip_cutout"}),
-    "modern_wide": ("modern", {"epochs": 15, "augmentation": "shift_alternate"}),
-    "modern_large": ("modern", {}),
-    "modern_medium": ("modern", {}),
-    "modern_small": ("modern_long", {"epochs": 40}),
-    "modern_tiny": ("modern_long", {}),
-    # The network of the paper, which has both tiers.
-    "paper": ("paper", {}),
-    "strong": ("strong", {}),
-    "bottleneck": ("strong", {"bottleneck": 8}),
-}
-NETWORKS_OF_TODAY = tuple(name for name in RECIPES if name.startswith("modern_"))
-DEVICES = ("modern_tiny", "modern_small", "modern_medium")
-CLOUD = "cloud"  # the tier of a network that is trained alone
 VIEWS = "augmented"  # of six views, in names of what is kept
 OPERATIONS = 6  # of a multiply-add in training: two forwards, four backwards
-
-
-@dataclass(frozen=True)
-class Job:
-    """A network to train.
-
-    Attributes:
-        network: Key of `NETWORKS`.
-        seed: Of its weights, its batches and its folds.
-        fold: The fold of the training images it is trained without, at half the epochs; None for
-            the network itself.
-        case: Key of `CASES`, the world it is trained for.
-    """
-
-    network: str
-    seed: int
-    fold: int | None = None
-    case: str = USUAL
-
-    @property
-    def name(self) -> str:
-        """Stem of its files."""
-        part = "" if self.fold is None else f"-fold{self.fold}"
-        return f"{name_in(self.case, self.network)}-seed{self.seed}{part}"
 
 
 def output_file(options: argparse.Namespace, job: Job) -> Path:
@@ -103,7 +61,7 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
     print(f"{job.name}: {config.epochs} epochs", flush=True)
     options.work.mkdir(parents=True, exist_ok=True)
     given = {
-        "network": _network(job, splits, options),
+        "network": network_of(job, splits, options),
         "callbacks": [clock()],
         "checkpoint": options.work / f"{job.name}.training",
         "verbose": 2,
@@ -156,7 +114,7 @@ def _trained(
     if CASES[job.case].recipe is None:
         return given["network"], None, {}
     fitted = fit_ddnn(train, None, config, num_classes=len(train.classes), **given)
-    save_weights(fitted.model, _weights(job, options))
+    save_weights(fitted.model, weights_file(job, options))
     seconds = sum(fitted.history["seconds"])
     operations = sum(multiply_adds_of(fitted.cascade)) * len(train) * config.epochs
     facts = {
@@ -164,43 +122,6 @@ def _trained(
         "petaflop": round(OPERATIONS * operations / 1e15, 4),
     }
     return fitted.cascade, fitted.bank, facts
-
-
-def _weights(job: Job, options: argparse.Namespace) -> Path:
-    return options.work / f"{job.name}.weights.h5"
-
-
-def _network(job: Job, splits: Splits, given: argparse.Namespace) -> "Cascade | None":
-    """Return a network to train: a tier of a chain, or None for that of the paper."""
-    if job.network not in NETWORKS_OF_TODAY:
-        return None
-    from keras_ddnn.networks.architectures.named_models import NETWORKS
-    from keras_ddnn.networks.compose import chain
-
-    shape, case, row = splits.train.images.shape[1:], CASES[job.case], NETWORKS[job.network]
-    options, classes = replace(row.options, **case.options), splits.num_classes
-    model = new_model(lambda: row.build(shape, classes, options, DDNNConfig.precision), job.seed)
-    if case.prepared:
-        case.prepared(model)
-    network = chain({CLOUD: model})
-    if case.goes_on:
-        before = _weights(replace(job, case=USUAL), given)
-        if not before.exists():
-            raise ValueError(
-                f"{job.name} goes on from {before}; received no such file: train it first, with "
-                f"--cases {USUAL}"
-            )
-        network.model.load_weights(before)
-    return network if case.codes is None else chain({CLOUD: network.model}, codes=case.codes)
-
-
-def new_model(make: "Callable[[], keras.Model]", seed: int) -> "keras.Model":
-    """Return a model that is made from a seed, behind whatever was made before."""
-    import keras
-
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    return make()
 
 
 def multiply_adds_of(cascade: "Cascade") -> list[int]:

@@ -1,0 +1,95 @@
+"""The networks of `tune.modern`: which there are, their recipes, and how each is made."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keras_ddnn.config.training import DDNNConfig
+from keras_ddnn.data.datasets import Splits
+from tune.modern_cases import CASES, USUAL, name_in
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_ddnn.networks.cascade import Cascade
+
+# Network → the fields of its configuration, and its preset.
+RECIPES = {
+    "modern_deep": ("modern", {"epochs": 20, "augmentation": "crop_flip_cutout"}),
+    "modern_wide": ("modern", {"epochs": 15, "augmentation": "shift_alternate"}),
+    "modern_large": ("modern", {}),
+    "modern_medium": ("modern", {}),
+    "modern_small": ("modern_long", {"epochs": 40}),
+    "modern_tiny": ("modern_long", {}),
+    # The network of the paper, which has both tiers.
+    "paper": ("paper", {}),
+    "strong": ("strong", {}),
+    "bottleneck": ("strong", {"bottleneck": 8}),
+}
+NETWORKS_OF_TODAY = tuple(name for name in RECIPES if name.startswith("modern_"))
+DEVICES = ("modern_tiny", "modern_small", "modern_medium")
+CLOUD = "cloud"  # the tier of a network that is trained alone
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to train.
+
+    Attributes:
+        network: Key of `NETWORKS`.
+        seed: Of its weights, its batches and its folds.
+        fold: The fold of the training images it is trained without, at half the epochs; None for
+            the network itself.
+        case: Key of `CASES`, the world it is trained for.
+    """
+
+    network: str
+    seed: int
+    fold: int | None = None
+    case: str = USUAL
+
+    @property
+    def name(self) -> str:
+        """Stem of its files."""
+        part = "" if self.fold is None else f"-fold{self.fold}"
+        return f"{name_in(self.case, self.network)}-seed{self.seed}{part}"
+
+
+def weights_file(job: Job, options: argparse.Namespace) -> Path:
+    """Return where the weights of a network are kept."""
+    return options.work / f"{job.name}.weights.h5"
+
+
+def network_of(job: Job, splits: Splits, given: argparse.Namespace) -> "Cascade | None":
+    """Return a network to train: a tier of a chain, or None for that of the paper."""
+    if job.network not in NETWORKS_OF_TODAY:
+        return None
+    from keras_ddnn.networks.architectures.named_models import NETWORKS
+    from keras_ddnn.networks.compose import chain
+
+    shape, case, row = splits.train.images.shape[1:], CASES[job.case], NETWORKS[job.network]
+    options, classes = replace(row.options, **case.options), splits.num_classes
+    model = new_model(lambda: row.build(shape, classes, options, DDNNConfig.precision), job.seed)
+    if case.prepared:
+        case.prepared(model)
+    network = chain({CLOUD: model})
+    if case.goes_on:
+        before = weights_file(replace(job, case=USUAL), given)
+        if not before.exists():
+            raise ValueError(
+                f"{job.name} goes on from {before}; received no such file: train it first, with "
+                f"--cases {USUAL}"
+            )
+        network.model.load_weights(before)
+    return network if case.codes is None else chain({CLOUD: network.model}, codes=case.codes)
+
+
+def new_model(make: "Callable[[], keras.Model]", seed: int) -> "keras.Model":
+    """Return a model that is made from a seed, behind whatever was made before."""
+    import keras
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    return make()
