@@ -50,6 +50,7 @@ _FILE_OF = {
     "SeriesSplits": "data.series.windows",
     "Split": "data.datasets",
     "Splits": "data.datasets",
+    "Teacher": "training.recipe.teacher",
     "TierOutputs": "data.tier_outputs",
     "ViewsOptions": "networks.architectures.views",
     "add_onnx": "deploy.onnx_graphs",

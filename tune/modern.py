@@ -30,6 +30,8 @@ PAIRS = (
     ("bottleneck", "bottleneck"),
     ("modern_small", "modern_deep"),
     ("modern_small", "modern_ensemble"),
+    ("modern_small-distilled", "modern_deep"),
+    ("modern_small-distilled", "modern_ensemble"),
     ("modern_tiny", "modern_deep"),
     ("modern_tiny", "modern_ensemble"),
     ("modern_tiny", "modern_deep-codes"),

@@ -33,6 +33,7 @@ class Case:
         recipe: Fields of the configuration that differ; None for no training.
         options: Fields of the architecture that differ.
         prepared: Changes a network that is made, before its training.
+        teacher: Network whose probabilities it learns, as trained for the case `TEACHER`.
     """
 
     trained: Callable[[Splits, int], Splits]
@@ -42,6 +43,7 @@ class Case:
     recipe: Mapping[str, Any] | None = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     prepared: "Callable[[keras.Model], None] | None" = None
+    teacher: str | None = None
 
 
 def usual(splits: Splits, seed: int) -> Splits:
@@ -108,7 +110,7 @@ def learn_first_layer(model: "keras.Model") -> None:
     layer.trainable = True
 
 
-USUAL = "usual"
+USUAL, TEACHER = "usual", "teacher"
 CASES = {
     USUAL: Case(usual, usual),
     "all": Case(with_validation, usual),
@@ -117,6 +119,10 @@ CASES = {
     "shift": Case(usual, of_broken_cameras, goes_on=True, recipe=None),
     "codes": Case(
         usual, usual, codes=24, goes_on=True, recipe={"epochs": 4, "learning_rate": 0.03}
+    ),
+    TEACHER: Case(usual, usual, recipe={"epochs": 12, "label_smoothing": 0.0}),
+    "distilled": Case(
+        usual, usual, recipe={"epochs": 100, "label_smoothing": 0.0}, teacher="modern_large"
     ),
 }
 

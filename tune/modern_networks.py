@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Splits
-from tune.modern_cases import CASES, USUAL, name_in
+from tune.modern_cases import CASES, TEACHER, USUAL, name_in
 
 if TYPE_CHECKING:
     import keras
 
     from keras_ddnn.networks.cascade import Cascade
+    from keras_ddnn.training.recipe.teacher import Teacher
 
 # Network → the fields of its configuration, and its preset.
 RECIPES = {
@@ -31,6 +32,7 @@ RECIPES = {
 NETWORKS_OF_TODAY = tuple(name for name in RECIPES if name.startswith("modern_"))
 DEVICES = ("modern_tiny", "modern_small", "modern_medium")
 CLOUD = "cloud"  # the tier of a network that is trained alone
+TEACHER_SEED = 0  # one network teaches those of all seeds
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,31 @@ def network_of(job: Job, splits: Splits, given: argparse.Namespace) -> "Cascade 
         case.prepared(model)
     network = chain({CLOUD: model})
     if case.goes_on:
-        before = weights_file(replace(job, case=USUAL), given)
-        if not before.exists():
-            raise ValueError(
-                f"{job.name} goes on from {before}; received no such file: train it first, with "
-                f"--cases {USUAL}"
-            )
-        network.model.load_weights(before)
+        _read_weights(network, job, replace(job, case=USUAL), given)
     return network if case.codes is None else chain({CLOUD: network.model}, codes=case.codes)
+
+
+def teacher_of(job: Job, splits: Splits, given: argparse.Namespace) -> "Teacher | None":
+    """Return what a network learns from; None for the labels."""
+    if (name := CASES[job.case].teacher) is None:
+        return None
+    from keras_ddnn.training.recipe.teacher import Teacher
+
+    teaching = Job(name, TEACHER_SEED, case=TEACHER)
+    network = network_of(teaching, splits, given)
+    _read_weights(network, job, teaching, given)
+    return Teacher(network)
+
+
+def _read_weights(network: "Cascade", job: Job, before: Job, given: argparse.Namespace) -> None:
+    """Give a network the weights of one that a job needs to be trained before."""
+    path = weights_file(before, given)
+    if not path.exists():
+        raise ValueError(
+            f"{job.name} goes on from {path}; received no such file: train it first, with "
+            f"--networks {before.network} --seeds {before.seed} --cases {before.case}"
+        )
+    network.model.load_weights(path)
 
 
 def new_model(make: "Callable[[], keras.Model]", seed: int) -> "keras.Model":

@@ -20,7 +20,7 @@ from keras_ddnn.evaluation.payload import SAMPLES, Payload, png_bytes
 from keras_ddnn.files.atomic import replacing_file, write_json
 from keras_ddnn.labels.sources import fold_config
 from tune.modern_cases import CASES
-from tune.modern_networks import DEVICES, RECIPES, Job, network_of, weights_file
+from tune.modern_networks import DEVICES, RECIPES, Job, network_of, teacher_of, weights_file
 from tune.modern_outputs import (
     AUGMENTED,
     OUTPUTS,
@@ -61,6 +61,7 @@ def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None
     print(f"{job.name}: {config.epochs} epochs", flush=True)
     options.work.mkdir(parents=True, exist_ok=True)
     given = {
+        "teacher": teacher_of(job, splits, options),
         "network": network_of(job, splits, options),
         "callbacks": [clock()],
         "checkpoint": options.work / f"{job.name}.training",

@@ -27,6 +27,7 @@ def training_batches(
     transform: Callable[[Any, tf.Tensor], Any] | None = None,
     *,
     first: int = 0,
+    period: int | None = None,
 ) -> tf.data.Dataset:
     """Yield endless shuffled batches, the same ones for the same seed.
 
@@ -42,6 +43,7 @@ def training_batches(
         transform: `(batch, seed) -> batch` in the graph, with `seed` an int64 tensor of shape (2,)
             that is new in every step.
         first: Number of the first batch, for a training that goes on; those before it are not made.
+        period: Batches after which the same ones come again, numbered from 0; None for never.
     """
     flat = tf.nest.flatten(arrays)
     n = len(flat[0])
@@ -49,6 +51,7 @@ def training_batches(
     together = _batches_together(flat, size)
 
     def finish(step: tf.Tensor, batch: Any) -> Any:
+        step = step % period if period else step
         return transform(batch, tf.stack([tf.cast(seed, tf.int64), step])) if transform else batch
 
     def shuffled(_: tf.Tensor) -> tf.data.Dataset:
@@ -57,7 +60,10 @@ def training_batches(
 
     # Made anew by each iterator: a shuffle counts its passes, and on several devices Keras begins
     # a first one only to look at a batch.
-    indices = tf.data.Dataset.from_tensors(0).flat_map(shuffled).skip(first)
+    indices = tf.data.Dataset.from_tensors(0).flat_map(shuffled)
+    if period:
+        indices, first = indices.take(period).repeat(), first % period
+    indices = indices.skip(first)
     if together > 1:
         indices = indices.batch(together, drop_remainder=True)
     batches = indices.map(lambda rows: (rows_at(arrays, rows),), num_parallel_calls=1).prefetch(1)

@@ -30,6 +30,7 @@ from keras_ddnn.training.joint import compile_ddnn, joint_batches, joint_batches
 from keras_ddnn.training.recipe.losses import loss_of
 from keras_ddnn.training.recipe.sample_weights import sample_weights
 from keras_ddnn.training.recipe.schedules import StopAfter, learning_rate_of, parts_of
+from keras_ddnn.training.recipe.teacher import Teacher
 from keras_ddnn.training.saved_state import address_of_training
 from keras_ddnn.training.trainable import (
     make_network,
@@ -51,7 +52,8 @@ class FittedDDNN:
         config: The configuration used, presets resolved.
         classes: The user's labels, in the order of the logits.
         seconds: Wall time of the training and the capture.
-        network, sample_weight: As given to `fit_ddnn`; folds are trained anew by them.
+        network, sample_weight, teacher: As given to `fit_ddnn`; folds are trained anew by the first
+            two.
         gap: Of the training data, see `Split`.
     """
 
@@ -65,6 +67,7 @@ class FittedDDNN:
     seconds: float
     network: Cascade | None = None
     sample_weight: np.ndarray | None = None
+    teacher: Teacher | None = None
     gap: int = 0
     _folds: dict[int, Predictions] = field(default_factory=dict, repr=False)
 
@@ -93,7 +96,16 @@ class FittedDDNN:
         return augmented_bank(self.cascade, self.config, self.bank, views)
 
     def fold(self, fold: int) -> Predictions:
-        """Train a DDNN without one fold of the training images, once; see `fit_fold`."""
+        """Train a DDNN without one fold of the training images, once; see `fit_fold`.
+
+        Raises:
+            ValueError: If it has a teacher, which has seen the fold.
+        """
+        if self.teacher is not None:
+            raise ValueError(
+                "labels of folds need networks that know nothing of the fold; received a network "
+                "with a teacher that has seen it: pass labels='augmented' or 'final_epoch'"
+            )
         if fold not in self._folds:
             train, val = (
                 bank and Split(bank.edge.inputs, bank.targets, self.classes, self.gap)
@@ -116,6 +128,7 @@ def fit_ddnn(
     at: str | Sequence[str] | None = None,
     num_classes: int | None = None,
     sample_weight: Any = None,
+    teacher: Teacher | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: str | Path | Checkpoint | None = None,
     devices: Devices = "auto",
@@ -144,6 +157,8 @@ def fit_ddnn(
             "local" and "cloud" it is "features" by default.
         num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
         sample_weight: What each training sample counts, of shape (n,); see `sample_weights`.
+        teacher: A trained network whose probabilities are learned in place of the labels; the
+            accuracy of the history is then how often both give one answer. See `Teacher`.
         callbacks: Further Keras callbacks.
         checkpoint: File of the state of the training, saved every five minutes. A training that was
             killed goes on from it; it is removed at the end. Or a `Checkpoint`.
@@ -172,11 +187,15 @@ def fit_ddnn(
     num_classes = len(train.classes)
     if network is not None:
         require_network(network, train, config)
+    if teacher is not None:
+        teacher.require_fits(network, train)
     weights = sample_weights(train, config.class_weight, sample_weight)
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     steps = steps_per_epoch(len(train.labels), config.batch_size)
+    lessons = teacher and teacher.lessons(train, config)
+    soft_classes = lessons and lessons.classes
     if config.stages:
         callbacks = [capture_stages := CaptureStages(train, config.stages), *callbacks]
     if tensorboard:
@@ -194,7 +213,7 @@ def fit_ddnn(
         if before is None:
             start_whitening(model, train.images)
             if checkpoint.path:
-                data = (train, val, weights)
+                data = (train, val, weights, *(lessons.arrays if lessons else ()))
                 checkpoint.find(address_of_training(model, config, data, callbacks, cascade.task))
             checkpoint.begin(first, end)
             rate = make_rate(part)
@@ -204,18 +223,18 @@ def fit_ddnn(
             reached = checkpoint.begin(first, end, reached)
             rest = replace(part, learning_rate=reached, epochs=end - first)
             rate = make_rate(rest, warm_up=0.0)
-        compile_ddnn(model, part, rate.initial, cascade.task)
+        compile_ddnn(model, part, rate.initial, cascade.task, soft_classes)
         capture_bank = CaptureBank(cascade, train=train, **({"val": val} if val else {}))
         last = capture_bank if end == config.epochs else StopAfter(end)
         if checkpoint.done:
             continue
         outputs, begun = [*model.output], checkpoint.steps_done(steps)
         model.fit(
-            joint_batches(train, config, weights, outputs=outputs, first=begun),
+            joint_batches(train, config, weights, outputs=outputs, first=begun, lessons=lessons),
             initial_epoch=checkpoint.place.epoch,
             epochs=config.epochs,
             steps_per_epoch=steps,
-            validation_data=val and joint_batches_in_order(val, outputs),
+            validation_data=val and joint_batches_in_order(val, outputs, soft_classes),
             shuffle=False,  # the batches are shuffled already
             callbacks=checkpoint.around([*rate.callbacks, *callbacks, last]),
             verbose=verbose,
@@ -232,6 +251,7 @@ def fit_ddnn(
         seconds=time.perf_counter() - start,
         network=network,
         sample_weight=sample_weight,
+        teacher=teacher,
         gap=train.gap,
     )
     if tensorboard:

@@ -1,7 +1,7 @@
 """The joint loss Σ w_k·L_k of all exits: how a model is compiled for it, and its batches."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import keras
 import numpy as np
@@ -23,6 +23,9 @@ from keras_ddnn.training.batches import (
 from keras_ddnn.training.recipe.losses import loss_of
 from keras_ddnn.training.recipe.muon import ConvolutionalMuon
 
+if TYPE_CHECKING:
+    from keras_ddnn.training.recipe.teacher import Lessons
+
 VALIDATION_BATCH_SIZE = 500
 EVEN = 0.5  # λ of the compiled loss of a random λ
 
@@ -32,22 +35,32 @@ def compile_ddnn(
     config: DDNNConfig,
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
     task: Task = CLASSIFICATION,
+    classes: int | None = None,
 ) -> None:
-    """Compile a DDNN with the joint loss and the metrics of its task, and an optimizer."""
-    outputs = [*model.output]
+    """Compile a DDNN with the joint loss and the metrics of its task, and an optimizer.
+
+    Args:
+        model: The network.
+        config: The recipe.
+        learning_rate: By default that of the recipe.
+        task: What the outputs are.
+        classes: Number of classes where targets are probabilities of each; None for labels.
+    """
+    outputs, soft = [*model.output], classes is not None
+    target = np.zeros((1, classes), np.float32) if soft else np.zeros(1, np.int64)
     with model.distribute_strategy.scope():
         optimizer = _optimizer(config, learning_rate or config.learning_rate)
         if resolve_precision(config.precision) == "float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         model.compile(
             optimizer,
-            loss={output: loss_of(task, config.label_smoothing) for output in outputs},
+            loss={name: loss_of(task, config.label_smoothing, soft=soft) for name in outputs},
             loss_weights=exit_weights(outputs, config),
             metrics={output: [*task.keras_metrics] for output in outputs},
             # XLA made training 3 to 7 times slower on CPUs.
             jit_compile=bool(tf.config.list_physical_devices("GPU")),
         )
-        prepare_training(model, dict.fromkeys(outputs, np.zeros(1, np.int64)))
+        prepare_training(model, dict.fromkeys(outputs, target))
 
 
 def _optimizer(
@@ -95,8 +108,9 @@ def joint_batches(
     *,
     outputs: Sequence[str] = TIERS,
     first: int = 0,
+    lessons: "Lessons | None" = None,
 ) -> tf.data.Dataset:
-    """Yield endless batches: inputs, labels of all outputs, and their weights if there are any.
+    """Yield endless batches: inputs, targets of all outputs, and their weights if there are any.
 
     Args:
         train: Training data.
@@ -104,13 +118,16 @@ def joint_batches(
         weights: Of each sample, float32 (n,), which multiply those of λ; see `sample_weights`.
         outputs: Names of the outputs of the network.
         first: Number of the first batch; see `training_batches`.
+        lessons: What a teacher says of as many batches, which are then repeated: its probabilities
+            are the targets in place of the labels.
     """
     steps, even = steps_per_epoch(len(train), config.batch_size), loss_weights(outputs, EVEN)
     augment = augmentation(config.augmentation, steps)
 
     def transform(batch: tuple[tf.Tensor, ...], seed: tf.Tensor) -> tuple[Any, ...]:
         images, labels, *counts = batch
-        inputs, targets = augment(images, seed), dict.fromkeys(outputs, labels)
+        targets = labels if lessons is None else lessons.targets(seed[1])
+        inputs, targets = augment(images, seed), dict.fromkeys(outputs, targets)
         factors = dict.fromkeys(outputs, 1.0)
         if config.lambda_local == "random":
             drawn = loss_weights(outputs, tf.random.stateless_uniform([], seed + 2))
@@ -121,10 +138,20 @@ def joint_batches(
         return inputs, targets, {output: factor * counts for output, factor in factors.items()}
 
     arrays = (train.images, train.labels, *([] if weights is None else [weights]))
-    return training_batches(arrays, config.batch_size, config.seed, transform, first=first)
+    options = {"first": first, "period": lessons and len(lessons)}
+    return training_batches(arrays, config.batch_size, config.seed, transform, **options)
 
 
-def joint_batches_in_order(split: Split, outputs: Sequence[str] = TIERS) -> tf.data.Dataset:
-    """Yield inputs and labels of all outputs once, in order: for validation."""
-    labels = dict.fromkeys(outputs, split.labels)
+def joint_batches_in_order(
+    split: Split, outputs: Sequence[str] = TIERS, classes: int | None = None
+) -> tf.data.Dataset:
+    """Yield inputs and targets of all outputs once, in order: for validation.
+
+    Args:
+        split: The data.
+        outputs: Names of the outputs of the network.
+        classes: See `compile_ddnn`.
+    """
+    labels = split.labels if classes is None else np.eye(classes, dtype=np.float32)[split.labels]
+    labels = dict.fromkeys(outputs, labels)
     return batches_in_order((split.images, labels), VALIDATION_BATCH_SIZE)

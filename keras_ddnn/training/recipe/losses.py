@@ -94,12 +94,21 @@ class Provisioning(keras.losses.Loss):
         return ops.where(missing > 0, risen + self.under * missing, -self.over * missing)
 
 
-def loss_of(task: Task, label_smoothing: float) -> keras.losses.Loss:
+def loss_of(task: Task, label_smoothing: float, *, soft: bool = False) -> keras.losses.Loss:
     """Return the loss that an output is trained with.
+
+    Args:
+        task: What the outputs are.
+        label_smoothing: Share of each target that is spread over the classes.
+        soft: Whether targets are probabilities (n, num_classes) in place of class numbers.
 
     Raises:
         ValueError: If labels are to be smoothed that are no classes.
     """
+    if soft:
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=label_smoothing
+        )
     if not label_smoothing:
         return keras.losses.deserialize(dict(task.keras_loss))
     if "probabilities" not in task.gives:

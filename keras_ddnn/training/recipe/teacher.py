@@ -1,0 +1,117 @@
+"""A teacher: a trained network whose probabilities another network learns in place of labels."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_ddnn.config.training import DDNNConfig
+from keras_ddnn.data.bank import CLOUD
+from keras_ddnn.data.splits import Split
+from keras_ddnn.files.checks import expect, require_count, require_positive
+from keras_ddnn.networks.cascade import Cascade
+from keras_ddnn.networks.compose import chain
+from keras_ddnn.training.batches import rows_at, steps_per_epoch
+from keras_ddnn.training.joint import joint_batches
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What a teacher answers to the first batches of a training; later batches repeat these.
+
+    Attributes:
+        logits: Of shape (batches, samples of a batch, num_classes), float16.
+        temperature: By which they are divided.
+    """
+
+    logits: np.ndarray
+    temperature: float
+
+    def __len__(self) -> int:
+        """Return how many batches there are."""
+        return len(self.logits)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the teacher knows."""
+        return self.logits.shape[-1]
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All that a training takes from them."""
+        return self.logits, np.array([self.temperature])
+
+    def targets(self, batch: tf.Tensor) -> tf.Tensor:
+        """Return the probabilities of a batch by its number, float32 (n, num_classes)."""
+        (logits,) = rows_at((self.logits,), batch[None])
+        return tf.nn.softmax(tf.cast(logits[0], tf.float32) / self.temperature)
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A trained network that another network learns from.
+
+    The target of each sample is softmax(teacher's logits / temperature) in place of its label, for
+    all exits. The teacher sees the same augmented view as the network that learns. It answers for
+    the first `passes` epochs; the batches of these are then repeated, views included, so that it
+    costs `passes` passes however long the training is.
+
+    Sources: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al.,
+    "Knowledge Distillation: A Good Teacher Is Patient and Consistent", 2022.
+
+    Attributes:
+        network: A trained cascade, of which the last tier teaches, or a functional Keras model of
+            class scores (n, num_classes), such as an `ensemble`. Train it without smoothed labels:
+            smoothing hides what the other classes are worth.
+        temperature: Above 1 the targets are softer than the teacher's probabilities.
+        passes: Epochs whose batches it answers. Its answers take 2 bytes a pass, sample and class.
+
+    Raises:
+        ValueError: If the temperature or the passes are out of range, or the network is none of
+            class scores.
+    """
+
+    network: Cascade | keras.Model
+    temperature: float = 3.0
+    passes: int = 20
+
+    def __post_init__(self) -> None:
+        require_positive(temperature=self.temperature)
+        require_count(passes=self.passes)
+        if not isinstance(self.network, Cascade):
+            object.__setattr__(self, "network", chain({CLOUD: self.network}))
+
+    def require_fits(self, network: Cascade | None, train: Split) -> None:
+        """Raise ValueError unless it can teach a network on such data.
+
+        Args:
+            network: Which is to learn; None for the network of the paper.
+            train: Training data, as it reads them.
+        """
+        self.network.require_started()
+        for who in (self.network, network):
+            fits = who is None or "probabilities" in who.task.gives
+            expect(fits, "teacher", "networks of classes", who and f"the task {who.task.name!r}")
+        *_, last = self.network.model.output.values()
+        theirs = f"{self.network.reads.shape} → {last.shape[-1]} classes"
+        wanted = f"{tuple(train.images.shape[1:])} → {len(train.classes)} classes"
+        expect(theirs == wanted, "teacher", f"a network of the data, {wanted}", theirs)
+        dtype = self.network.reads.dtype
+        fits = np.can_cast(train.images.dtype, dtype)
+        expect(fits, "teacher", f"one that reads {train.images.dtype}, as the data are", dtype)
+
+    def lessons(self, train: Split, config: DDNNConfig) -> Lessons:
+        """Return what it answers to the first batches of a training on these data."""
+        steps = steps_per_epoch(len(train), config.batch_size)
+        count = min(self.passes, config.epochs) * steps
+        batches = joint_batches(train, config, outputs=(CLOUD,)).take(count)
+        model = self.network.model
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def answer(images: tf.Tensor) -> tf.Tensor:
+            *_, logits = model(images, training=False).values()
+            return tf.cast(logits, tf.float16)
+
+        logits = [answer(images).numpy() for images, *_ in batches]
+        return Lessons(np.stack(logits), self.temperature)

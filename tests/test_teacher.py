@@ -1,0 +1,158 @@
+"""A network that learns what another one says: its targets, its batches, and what is refused."""
+
+import keras
+import numpy as np
+import pytest
+from toy_networks import image_data, image_model, table_data, table_model
+
+import keras_ddnn
+from keras_ddnn.config import DDNNConfig
+from keras_ddnn.data.datasets import as_split
+from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
+from keras_ddnn.networks.compose import chain, split
+from keras_ddnn.tasks.regression import Regression
+from keras_ddnn.training.batches import training_batches
+from keras_ddnn.training.checkpoint import Checkpoint
+from keras_ddnn.training.fit import fit_ddnn
+from keras_ddnn.training.joint import joint_batches
+from keras_ddnn.training.recipe.teacher import Teacher
+
+TABLE, LABELS = table_data(60)
+
+
+def model(seed=0):
+    keras.utils.set_random_seed(seed)
+    return table_model()
+
+
+def recipe(**fields):
+    given = {"epochs": 4, "batch_size": 16, "precision": "float32", "schedule": "linear"}
+    return DDNNConfig(**given | fields)
+
+
+def said_by(network, data=TABLE):
+    return np.asarray(network(data, training=False))
+
+
+def softmax(logits):
+    return np.asarray(keras.ops.softmax(logits))
+
+
+def test_batches_come_again_after_a_period_with_the_numbers_of_before():
+    noise = lambda batch, seed: (batch[0], seed[1])  # noqa: E731
+    batches = training_batches((np.arange(10),), 5, 0, noise, period=4)
+    seen = [(rows.numpy().tolist(), int(number)) for rows, number in batches.take(10)]
+    assert [number for _, number in seen] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert seen[4:8] == seen[:4]
+    assert seen[:2] != seen[2:4]  # two epochs, each in an order of its own
+    later = training_batches((np.arange(10),), 5, 0, noise, first=7, period=4)
+    assert [(rows.numpy().tolist(), int(n)) for rows, n in later.take(3)] == seen[7:10]
+
+
+def test_targets_are_what_the_teacher_says_of_the_very_rows_and_views():
+    images, labels = image_data(48)
+    teaching = chain({"cloud": image_model()})
+    train, config = as_split(images, labels), recipe(augmentation="crop_flip", epochs=5)
+    lessons = Teacher(teaching, temperature=2.0, passes=2).lessons(train, config)
+    assert len(lessons) == 2 * 3
+    batches = joint_batches(train, config, outputs=["cloud"], lessons=lessons)
+    for views, targets in batches.take(9):  # goes through the kept ones once and a half
+        expected = softmax(said_by(lambda x, training: teaching.model(x)["cloud"], views) / 2.0)
+        np.testing.assert_allclose(targets["cloud"], expected, atol=1e-3)
+
+
+def taught(data, network, teacher, **fields):
+    given = {"epochs": 150, "learning_rate": 0.01} | fields
+    return fit_ddnn(data, data, recipe(**given), network=network, teacher=teacher, verbose=0)
+
+
+def test_a_student_comes_to_say_what_its_teacher_says_and_not_the_labels():
+    teacher, wrong = model(1), (LABELS + 1) % 3
+    teacher.layers[-1].set_weights([3 * w for w in teacher.layers[-1].get_weights()])
+    fitted = taught((TABLE, wrong), chain({"cloud": model(2)}), Teacher(teacher, 1.0, passes=1))
+    answers = fitted.bank.tiers["cloud"].outputs.argmax(axis=1)
+    assert (answers == said_by(teacher).argmax(axis=1)).mean() > 0.9
+    assert fitted.history["accuracy"][-1] > 0.8
+    # Validation has the labels still.
+    right = (answers == wrong).mean()
+    assert fitted.history["val_accuracy"][-1] == pytest.approx(right, abs=0.05)
+    with pytest.raises(ValueError, match=r"labels of folds .* teacher that has seen it"):
+        fitted.fold(0)
+
+
+def test_all_exits_learn_from_the_last_tier_of_a_teacher():
+    images, labels = image_data(48)
+    teaching = chain({"local": image_model(8), "cloud": image_model()})
+    network = split(image_model(), "block_0_project_BN")
+    fields = {"epochs": 2, "augmentation": "flip", "lambda_local": "random"}
+    fitted = taught((images, labels), network, Teacher(teaching), **fields)
+    assert {"local_accuracy", "cloud_accuracy", "val_cloud_loss"} < {*fitted.history}
+
+
+def test_a_taught_training_goes_on_where_it_was_killed(tmp_path):
+    class Killed(Exception):
+        pass
+
+    class Kill(keras.callbacks.Callback):
+        def get_state(self):
+            return {}
+
+        def set_state(self, state):
+            pass
+
+        def on_epoch_end(self, epoch, logs=None):
+            if alive and epoch == 2:
+                raise Killed
+
+    def fitted():
+        given = {"network": chain({"cloud": model(2)}), "teacher": teacher, "verbose": 0}
+        file = Checkpoint(tmp_path / "a.training", seconds=0)
+        return fit_ddnn(
+            (TABLE, LABELS), None, recipe(epochs=5), callbacks=[Kill()], checkpoint=file, **given
+        )
+
+    teacher, alive = Teacher(model(1), passes=2), True
+    with pytest.raises(Killed):
+        fitted()
+    assert (tmp_path / "a.training").exists()
+    alive = False
+    again, whole = fitted(), fitted()
+    assert len(again.history["loss"]) == 5
+    for ours, theirs in zip(again.model.get_weights(), whole.model.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"temperature": 0.0}, "temperature must be"),
+        ({"passes": 0}, "passes must be a positive integer"),
+    ],
+)
+def test_a_teacher_of_bad_numbers_is_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        Teacher(model(), **given)
+
+
+def test_a_teacher_of_other_data_is_refused_before_the_training():
+    learning, images = chain({"cloud": model(2)}), Teacher(image_model())
+    with pytest.raises(ValueError, match=r"teacher: expected a network of the data, \(6,\) → 3"):
+        taught((TABLE, LABELS), learning, images)
+    two = Teacher(chain({"cloud": image_model()}))
+    with pytest.raises(ValueError, match=r"→ 2 classes, received .* → 3 classes"):
+        taught((image_data(12)[0], np.arange(12) % 2), None, two)
+    numbers = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)])
+    of_numbers = chain({"cloud": numbers}, task=Regression())
+    with pytest.raises(ValueError, match="teacher: expected networks of classes"):
+        taught((TABLE, LABELS.astype(float)), of_numbers, Teacher(model()))
+    waiting = build_modern((16, 16, 3), 3, ModernOptions(widths=(4, 6)), "float32")
+    with pytest.raises(ValueError, match="whitening take their weights from training data"):
+        taught(image_data(12), chain({"cloud": image_model()}), Teacher(waiting))
+
+
+def test_an_ensemble_teaches():
+    images, labels = image_data(48)
+    both = keras_ddnn.ensemble([image_model(), image_model()])
+    said = Teacher(both, passes=1).lessons(as_split(images, labels), recipe()).logits
+    assert said.shape == (1 * 3, 16, 3)
+    assert np.ptp(said) > 0
