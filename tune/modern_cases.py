@@ -33,7 +33,9 @@ class Case:
         recipe: Fields of the configuration that differ; None for no training.
         options: Fields of the architecture that differ.
         prepared: Changes a network that is made, before its training.
-        teacher: Network whose probabilities it learns, as trained for the case `TEACHER`.
+        teacher: Network whose probabilities it learns, as trained for the case `TEACHER`; or
+            `ITSELF`, the usual network of the same name and seed.
+        temperature: Of the teacher.
     """
 
     trained: Callable[[Splits, int], Splits]
@@ -44,6 +46,7 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
     prepared: "Callable[[keras.Model], None] | None" = None
     teacher: str | None = None
+    temperature: float = 3.0
 
 
 def usual(splits: Splits, seed: int) -> Splits:
@@ -110,7 +113,7 @@ def learn_first_layer(model: "keras.Model") -> None:
     layer.trainable = True
 
 
-USUAL, TEACHER = "usual", "teacher"
+USUAL, TEACHER, ITSELF = "usual", "teacher", "itself"
 CASES = {
     USUAL: Case(usual, usual),
     "all": Case(with_validation, usual),
@@ -118,7 +121,13 @@ CASES = {
     "noise": Case(with_noisy_labels, with_noisy_labels),
     "shift": Case(usual, of_broken_cameras, goes_on=True, recipe=None),
     "codes": Case(
-        usual, usual, codes=24, goes_on=True, recipe={"epochs": 4, "learning_rate": 0.03}
+        usual,
+        usual,
+        codes=24,
+        goes_on=True,
+        recipe={"epochs": 6, "learning_rate": 0.03, "label_smoothing": 0.0},
+        teacher=ITSELF,
+        temperature=1.0,
     ),
     TEACHER: Case(usual, usual, recipe={"epochs": 12, "label_smoothing": 0.0}),
     "distilled": Case(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Splits
-from tune.modern_cases import CASES, TEACHER, USUAL, name_in
+from tune.modern_cases import CASES, ITSELF, TEACHER, USUAL, name_in
 
 if TYPE_CHECKING:
     import keras
@@ -84,14 +84,17 @@ def network_of(job: Job, splits: Splits, given: argparse.Namespace) -> "Cascade 
 
 def teacher_of(job: Job, splits: Splits, given: argparse.Namespace) -> "Teacher | None":
     """Return what a network learns from; None for the labels."""
-    if (name := CASES[job.case].teacher) is None:
+    case = CASES[job.case]
+    if case.teacher is None:
         return None
     from keras_ddnn.training.recipe.teacher import Teacher
 
-    teaching = Job(name, TEACHER_SEED, case=TEACHER)
+    teaching = Job(case.teacher, TEACHER_SEED, case=TEACHER)
+    if case.teacher == ITSELF:
+        teaching = replace(job, case=USUAL)
     network = network_of(teaching, splits, given)
     _read_weights(network, job, teaching, given)
-    return Teacher(network)
+    return Teacher(network, case.temperature)
 
 
 def _read_weights(network: "Cascade", job: Job, before: Job, given: argparse.Namespace) -> None:

@@ -20,11 +20,16 @@ class Gelu(keras.layers.Layer):
     in float32 inside. Without training the operations stay apart, as converters read them.
 
     Source: Hendrycks & Gimpel, "Gaussian Error Linear Units", 2016.
+
+    Attributes:
+        always_kernel: Whether it is a kernel without training, too; no converter reads it then.
     """
+
+    always_kernel = False
 
     def call(self, inputs, training=False):
         """Return the activated values, of the shape and type of `inputs`."""
-        return _gelu(inputs) if training else tf.nn.gelu(inputs)
+        return _gelu(inputs) if training or self.always_kernel else tf.nn.gelu(inputs)
 
 
 @keras.saving.register_keras_serializable(package="keras_ddnn")

@@ -10,6 +10,8 @@ from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.bank import CLOUD
 from keras_ddnn.data.splits import Split
 from keras_ddnn.files.checks import expect, require_count, require_positive
+from keras_ddnn.files.notices import notice
+from keras_ddnn.networks.architectures.modern_layers import Gelu
 from keras_ddnn.networks.cascade import Cascade
 from keras_ddnn.networks.compose import chain
 from keras_ddnn.training.batches import rows_at, steps_per_epoch
@@ -105,8 +107,12 @@ class Teacher:
         """Return what it answers to the first batches of a training on these data."""
         steps = steps_per_epoch(len(train), config.batch_size)
         count = min(self.passes, config.epochs) * steps
+        notice(f"the teacher answers {count} batches before the training")
         batches = joint_batches(train, config, outputs=(CLOUD,)).take(count)
-        model = self.network.model
+        model = self.network.copy().model
+        for layer in model.layers:
+            if isinstance(layer, Gelu):  # half of its time in bfloat16
+                layer.always_kernel = True
 
         @tf.function(autograph=False, reduce_retracing=True)
         def answer(images: tf.Tensor) -> tf.Tensor:
