@@ -151,6 +151,15 @@ def test_a_teacher_of_other_data_is_refused_before_the_training():
         taught(image_data(12), chain({"cloud": image_model()}), Teacher(waiting))
 
 
+def test_a_network_is_a_teacher_and_what_is_none_is_named():
+    network = model(1)
+    assert Teacher.of(network).temperature == Teacher(network).temperature
+    for other in ("modern_large", fit_ddnn):
+        kind = type(other).__name__
+        with pytest.raises(ValueError, match=rf"teacher: expected a Cascade.* received {kind}"):
+            taught((TABLE, LABELS), chain({"cloud": model(2)}), other)
+
+
 def test_an_ensemble_teaches():
     images, labels = image_data(48)
     both = keras_ddnn.ensemble([image_model(), image_model()])

@@ -128,7 +128,7 @@ def fit_ddnn(
     at: str | Sequence[str] | None = None,
     num_classes: int | None = None,
     sample_weight: Any = None,
-    teacher: Teacher | None = None,
+    teacher: Teacher | Cascade | keras.Model | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: str | Path | Checkpoint | None = None,
     devices: Devices = "auto",
@@ -158,7 +158,8 @@ def fit_ddnn(
         num_classes: Turns the mapping off: labels then are the numbers 0..num_classes-1.
         sample_weight: What each training sample counts, of shape (n,); see `sample_weights`.
         teacher: A trained network whose probabilities are learned in place of the labels; the
-            accuracy of the history is then how often both give one answer. See `Teacher`.
+            accuracy of the history is then how often both give one answer. A network, or a
+            `Teacher` with settings of its own.
         callbacks: Further Keras callbacks.
         checkpoint: File of the state of the training, saved every five minutes. A training that was
             killed goes on from it; it is removed at the end. Or a `Checkpoint`.
@@ -187,7 +188,7 @@ def fit_ddnn(
     num_classes = len(train.classes)
     if network is not None:
         require_network(network, train, config)
-    if teacher is not None:
+    if (teacher := Teacher.of(teacher)) is not None:
         teacher.require_fits(network, train)
     weights = sample_weights(train, config.class_weight, sample_weight)
 

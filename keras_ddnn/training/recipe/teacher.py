@@ -55,9 +55,9 @@ class Teacher:
     """A trained network that another network learns from.
 
     The target of each sample is softmax(teacher's logits / temperature) in place of its label, for
-    all exits. The teacher sees the same augmented view as the network that learns. It answers for
-    the first `passes` epochs; the batches of these are then repeated, views included, so that it
-    costs `passes` passes however long the training is.
+    all exits; `label_smoothing` of the recipe smooths it, too. The teacher sees the same augmented
+    view as the network that learns. It answers for the first `passes` epochs; their batches are
+    then repeated, views included, so that it costs `passes` passes however long the training is.
 
     Sources: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Beyer et al.,
     "Knowledge Distillation: A Good Teacher Is Patient and Consistent", 2022.
@@ -81,8 +81,16 @@ class Teacher:
     def __post_init__(self) -> None:
         require_positive(temperature=self.temperature)
         require_count(passes=self.passes)
-        if not isinstance(self.network, Cascade):
-            object.__setattr__(self, "network", chain({CLOUD: self.network}))
+        if isinstance(self.network, Cascade):
+            return
+        what, known = type(self.network).__name__, isinstance(self.network, keras.Model)
+        expect(known, "teacher", "a Cascade, such as fitted.cascade, or a Keras model", what)
+        object.__setattr__(self, "network", chain({CLOUD: self.network}))
+
+    @classmethod
+    def of(cls, teacher: "Teacher | Cascade | keras.Model | None") -> "Teacher | None":
+        """Return a teacher itself, or one of a network, or None."""
+        return teacher if teacher is None or isinstance(teacher, cls) else cls(teacher)
 
     def require_fits(self, network: Cascade | None, train: Split) -> None:
         """Raise ValueError unless it can teach a network on such data.
