@@ -17,10 +17,11 @@ COLOURS = (
 )
 # Pairs whose accuracy is drawn along the share kept local → colours.
 SHARES = {
-    "modern_small+modern_ensemble": "#009E73",
-    "modern_small+modern_deep": "#0072B2",
+    "modern_small-distilled+modern_ensemble": "#009E73",
+    "modern_small-distilled+modern_deep": "#0072B2",
     "modern_tiny+modern_deep": "#D55E00",
 }
+DEVICES = {"modern_small-distilled": "taught small device", "modern_tiny": "tiny device"}
 CLOUDS = {"modern_deep": "a deep network", "modern_ensemble": "two deep networks"}
 PAPER, PAPER_RULE = "cifar10_search/report/curves.csv", "logits_plus"
 SHOWN = (0.0, 0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel, from the cloud alone
@@ -79,7 +80,7 @@ def draw_shares(folder: Path) -> Figure:
 
 def _words(pair: str) -> str:
     device, cloud = pair.split("+")
-    return f"{device.removeprefix('modern_')} device, {CLOUDS[cloud]} in the cloud"
+    return f"{DEVICES[device]}, {CLOUDS[cloud]} in the cloud"
 
 
 def _line(
