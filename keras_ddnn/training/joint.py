@@ -1,7 +1,7 @@
 """The joint loss Σ w_k·L_k of all exits: how a model is compiled for it, and its batches."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import Any, assert_never
 
 import keras
 import numpy as np
@@ -20,11 +20,9 @@ from keras_ddnn.training.batches import (
     steps_per_epoch,
     training_batches,
 )
+from keras_ddnn.training.recipe.lessons import Lessons
 from keras_ddnn.training.recipe.losses import loss_of
 from keras_ddnn.training.recipe.muon import ConvolutionalMuon
-
-if TYPE_CHECKING:
-    from keras_ddnn.training.recipe.teacher import Lessons
 
 VALIDATION_BATCH_SIZE = 500
 EVEN = 0.5  # λ of the compiled loss of a random λ
@@ -108,7 +106,7 @@ def joint_batches(
     *,
     outputs: Sequence[str] = TIERS,
     first: int = 0,
-    lessons: "Lessons | None" = None,
+    lessons: Lessons | None = None,
 ) -> tf.data.Dataset:
     """Yield endless batches: inputs, targets of all outputs, and their weights if there are any.
 
