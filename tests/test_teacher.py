@@ -83,6 +83,7 @@ def test_a_student_comes_to_say_what_its_teacher_says_and_not_the_labels():
         fitted.fold(0)
 
 
+@pytest.mark.slow
 def test_all_exits_learn_from_the_last_tier_of_a_teacher():
     images, labels = image_data(48)
     teaching = chain({"local": image_model(8), "cloud": image_model()})
