@@ -42,13 +42,15 @@ def softmax(logits):
 
 
 def test_batches_come_again_after_a_period_with_the_numbers_of_before():
-    noise = lambda batch, seed: (batch[0], seed[1])  # noqa: E731
-    batches = training_batches((np.arange(10),), 5, 0, noise, period=4)
+    def numbered(batch, seed):
+        return batch[0], seed[1]
+
+    batches = training_batches((np.arange(10),), 5, 0, numbered, period=4)
     seen = [(rows.numpy().tolist(), int(number)) for rows, number in batches.take(10)]
     assert [number for _, number in seen] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
     assert seen[4:8] == seen[:4]
     assert seen[:2] != seen[2:4]  # two epochs, each in an order of its own
-    later = training_batches((np.arange(10),), 5, 0, noise, first=7, period=4)
+    later = training_batches((np.arange(10),), 5, 0, numbered, first=7, period=4)
     assert [(rows.numpy().tolist(), int(n)) for rows, n in later.take(3)] == seen[7:10]
 
 
