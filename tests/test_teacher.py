@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from test_checkpoint import Kill, KilledError
 from toy_networks import image_data, image_model, table_data, table_model
 
 import keras_ddnn
@@ -96,35 +97,30 @@ def test_all_exits_learn_from_the_last_tier_of_a_teacher():
 
 
 def test_a_taught_training_goes_on_where_it_was_killed(tmp_path):
-    class Killed(Exception):
-        pass
+    teacher, network = Teacher(model(1), passes=2), chain({"cloud": model(2)})
 
-    class Kill(keras.callbacks.Callback):
-        def get_state(self):
-            return {}
-
-        def set_state(self, state):
-            pass
-
-        def on_epoch_end(self, epoch, logs=None):
-            if alive and epoch == 2:
-                raise Killed
-
-    def fitted():
-        given = {"network": chain({"cloud": model(2)}), "teacher": teacher, "verbose": 0}
-        file = Checkpoint(tmp_path / "a.training", seconds=0)
+    def fitted(kill):
         return fit_ddnn(
-            (TABLE, LABELS), None, recipe(epochs=5), callbacks=[Kill()], checkpoint=file, **given
+            (TABLE, LABELS),
+            None,
+            recipe(epochs=5),
+            network=network,
+            teacher=teacher,
+            callbacks=[kill],
+            checkpoint=Checkpoint(file, seconds=0),
+            verbose=0,
         )
 
-    teacher, alive = Teacher(model(1), passes=2), True
-    with pytest.raises(Killed):
-        fitted()
-    assert (tmp_path / "a.training").exists()
-    alive = False
-    again, whole = fitted(), fitted()
+    file = tmp_path / "a.training"
+    with pytest.raises(KilledError):
+        fitted(Kill(3, 1))
+    assert file.exists()
+    rest, all_of_it = Kill(9, 0), Kill(9, 0)
+    again, whole = fitted(rest), fitted(all_of_it)
+    assert (rest.seen[0], all_of_it.seen[0]) == (3, 0)
     assert len(again.history["loss"]) == 5
-    for ours, theirs in zip(again.model.get_weights(), whole.model.get_weights()):
+    assert again.history == whole.history
+    for ours, theirs in zip(again.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
