@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_ddnn.data.datasets import as_split
+from tune import modern_tables
 from tune.modern_networks import Job, network_of, teacher_of, weights_file
 
 
@@ -23,3 +24,20 @@ def test_a_case_learns_from_the_network_it_names(tmp_path):
     teacher = teacher_of(replace(before, case="codes"), splits, given)
     for ours, theirs in zip(teacher.network.model.get_weights(), kept.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_sends_less_is_compared_seed_by_seed_at_one_local_fraction():
+    def pair(cloud, local=0.8):  # accuracy falls evenly from the cloud's to the device's
+        curve = SimpleNamespace(at=lambda share: cloud + (local - cloud) * np.asarray(share))
+        return SimpleNamespace(scores={"margin": None}, curve=lambda rule: curve)
+
+    images, codes = {0: pair(0.95), 1: pair(0.93), 2: pair(0.5)}, {0: pair(0.94), 1: pair(0.91)}
+    row = modern_tables.beside("codes", codes, images).set_index("rule").loc["margin"]
+    assert row["seeds"] == 2  # nobody has tried codes with seed 2
+    assert row["at_0"] == pytest.approx(-1.5)
+    assert row["at_50"] == pytest.approx(-0.75)
+    assert row["at_0_low"] < -2 < -1 < row["at_0_high"]
+    assert row["least"] == pytest.approx(-1.5)
+    alone = modern_tables.beside("codes", {0: codes[0]}, images).iloc[0]
+    assert alone["at_0"] == pytest.approx(-1.0)
+    assert np.isnan(alone["at_0_low"])

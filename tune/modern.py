@@ -19,7 +19,7 @@ from keras_ddnn.labels.sources import FOLDS
 from tune.modern_cases import CASES, USUAL
 from tune.modern_networks import RECIPES, Job
 from tune.modern_outputs import LABELS, OUTPUTS, PARTS, Pair, name_of, networks, seeds_of
-from tune.modern_tables import Scored, accuracies, certificates, gaps, pareto, points, table
+from tune.modern_tables import Scored, accuracies, beside, certificates, gaps, pareto, points, table
 from tune.modern_training import output_file, train_network, write_arrays
 from tune.study import run_study, study_parser
 
@@ -44,6 +44,11 @@ WORLDS = (
     ("modern_tiny-noise", "modern_small-noise"),
     ("modern_tiny-shift", "modern_small-shift"),
 )
+# What sends less → what sends the images themselves, or the feature map as it is.
+BESIDE = {
+    name_of("modern_tiny", "modern_deep-codes"): name_of("modern_tiny", "modern_deep"),
+    name_of("bottleneck", "bottleneck"): name_of("strong", "strong"),
+}
 TABLES = {
     "table": table,
     "points": points,
@@ -76,15 +81,23 @@ def _tell(options: argparse.Namespace) -> None:
     folder, found = options.output / OUTPUTS, {name: [] for name in TABLES}
     every = {}
     for device, cloud in PAIRS + WORLDS:
-        seeds = seeds_of(folder, device, cloud)
-        scored = [Scored.of(Pair.read(folder, device, cloud, seed), seed) for seed in seeds]
+        pair = name_of(device, cloud)
+        scored = {
+            seed: Scored.of(Pair.read(folder, device, cloud, seed), seed)
+            for seed in seeds_of(folder, device, cloud)
+        }
         if scored:
-            every[name_of(device, cloud)] = scored
+            every[pair] = scored
         for name, make in TABLES.items() if scored else ():
-            found[name].append(make(name_of(device, cloud), scored))
+            found[name].append(make(pair, [*scored.values()]))
     if every:
         of_the_data = {name_of(*pair) for pair in PAIRS} & {*every}
-        found["pareto"] = [pareto({name: every[name] for name in every if name in of_the_data})]
+        found["pareto"] = [pareto({n: [*every[n].values()] for n in every if n in of_the_data})]
+    found["beside"] = [
+        beside(name, every[name], every[other])
+        for name, other in BESIDE.items()
+        if {name, other} <= {*every}
+    ]
     if len(alone := networks(folder)):
         found["networks"] = [alone]
     for name, tables in found.items():

@@ -30,6 +30,7 @@ from keras_ddnn.rules.inputs import logits_rich
 from tune.modern_outputs import Pair
 
 FRACTIONS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+HUNDREDTHS = np.linspace(0.0, 1.0, 101)
 SEES_BOTH = "sees_both"  # boosted trees that see what the cloud says, as no device can
 DEFAULT, SECOND_LOOK = "default", "second_look"
 CONFIDENCE = (*CONFIDENCE_RULES, SECOND_LOOK)
@@ -150,9 +151,33 @@ def points(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
         curves = [scored.curve(rule) for scored in seeds if rule in scored.scores]
         for fraction in FRACTIONS:
             drops = [float(curve.at(fraction)) - curve.cloud_accuracy for curve in curves]
-            several = over_seeds(drops) if len(drops) > 1 else Interval(drops[0], np.nan, np.nan)
-            row |= _with_ends(f"at_{100 * fraction:.0f}", several, 100)
+            row |= _with_ends(f"at_{100 * fraction:.0f}", _of_seeds(drops), 100)
         rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def beside(name: str, pairs: Mapping[int, Scored], others: Mapping[int, Scored]) -> pd.DataFrame:
+    """Return how a pair fares beside another with the same share kept local.
+
+    Args:
+        name: Of the pair.
+        pairs, others: Seed → it, and the other; at least one seed is in both.
+
+    Returns:
+        A row a rule: accuracy less that of the other of the same seed, in points, from all
+        samples sent on; and the least of these means, of all hundredths of the samples.
+    """
+    seeds, rows = sorted({*pairs} & {*others}), []
+    for rule in [rule for rule in pairs[seeds[0]].scores if rule in others[seeds[0]].scores]:
+        one, other = (
+            np.array([of[seed].curve(rule).at(HUNDREDTHS) for seed in seeds])
+            for of in (pairs, others)
+        )
+        less = one - other
+        row = {"pair": name, "rule": rule, "seeds": len(seeds)}
+        for percent in (0, *(round(100 * fraction) for fraction in FRACTIONS)):
+            row |= _with_ends(f"at_{percent}", _of_seeds(less[:, percent]), 100)
+        rows.append(row | {"least": 100 * less.mean(axis=0).min()})
     return pd.DataFrame(rows)
 
 
@@ -205,7 +230,7 @@ def accuracies(name: str, seeds: Sequence[Scored], rule: str = DEFAULT) -> pd.Da
     rows = [
         {"pair": name, "rule": rule, "seeds": len(seeds), "local_fraction": fraction}
         | {"accuracy": 100 * float(np.mean([curve.at(fraction) for curve in curves]))}
-        for fraction in np.linspace(0.0, 1.0, 101)
+        for fraction in HUNDREDTHS
     ]
     return pd.DataFrame(rows)
 
@@ -240,6 +265,11 @@ def _best(table: pd.DataFrame, cost: str) -> pd.Series:
     """Return whether no other row has more accuracy for as little cost."""
     points = [*zip(table[cost], -table["accuracy"])]
     return pd.Series([not dominated(point, points) for point in points], table.index)
+
+
+def _of_seeds(values: Sequence[float]) -> Interval:
+    """Return the interval over seeds, which one seed has not."""
+    return _over(values, Interval(float(values[0]), np.nan, np.nan))
 
 
 def _over(values: Sequence[float], of_one: Interval) -> Interval:
