@@ -9,6 +9,7 @@ import pytest
 from keras_ddnn.data.datasets import as_split
 from tune import modern_tables
 from tune.modern_networks import Job, network_of, teacher_of, weights_file
+from tune.modern_outputs import networks
 
 
 def test_a_case_learns_from_the_network_it_names(tmp_path):
@@ -41,3 +42,15 @@ def test_what_sends_less_is_compared_seed_by_seed_at_one_local_fraction():
     alone = modern_tables.beside("codes", {0: codes[0]}, images).iloc[0]
     assert alone["at_0"] == pytest.approx(-1.0)
     assert np.isnan(alone["at_0_low"])
+
+
+def test_a_network_of_a_world_is_right_where_its_labels_say_so(tmp_path):
+    said = np.eye(4, dtype=np.float16)[np.arange(40) % 4]
+    np.savez(tmp_path / "labels.npz", val=np.zeros(40, int), test=np.arange(40) % 4)
+    for name, more in (("usual", {}), ("noise", {"test_labels": np.zeros(40, int)})):
+        np.savez(tmp_path / f"{name}-seed0.npz", val=said, test=said, test_augmented=said, **more)
+        (tmp_path / f"{name}-seed0.json").write_text("{}")
+    rows = networks(tmp_path).set_index("network")
+    assert rows.loc["usual", ["val_accuracy", "test_accuracy"]].tolist() == [25.0, 100.0]
+    assert rows.loc["noise", ["val_accuracy", "test_augmented_accuracy"]].tolist() == [25.0, 25.0]
+    assert "val_augmented_accuracy" not in rows.columns  # nobody has looked six times

@@ -66,6 +66,7 @@ def test_an_ensemble_says_the_mean_of_its_members_and_costs_their_sum(outputs):
     right = pair.val_bank.cloud_correct.mean()
     assert rows.loc[("modern_ensemble", 0), "val_accuracy"] == pytest.approx(100 * right)
     assert 0.5 < right < 1.0
+    assert rows.loc[("modern_deep", 0), "test_accuracy"] == 94.0  # 3 of 50 groups of 4 are wrong
 
 
 def test_multiply_adds_are_compared_at_one_local_fraction_and_bytes_at_all():

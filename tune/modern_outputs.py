@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_ddnn.data.bank import Bank
+from keras_ddnn.data.bank import CLOUD, Bank
 from keras_ddnn.data.outputs import TIERS, tier_names
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import FOLDS, Banks
@@ -114,21 +114,27 @@ class Chain:
 
 # What is told of each network alone.
 FACTS = ("multiply_adds", "parameters", "petaflop", "minutes")
-# In percent, of one view and of six → whose outputs they are of.
-ACCURACIES = {"val_accuracy": "val", "val_augmented_accuracy": "val_augmented"}
+# In percent, of one view and of six → the part and the outputs they are of.
+ACCURACIES = {
+    f"{part}{views}_accuracy": (part, f"{part}{views}")
+    for part in PARTS[1:]
+    for views in ("", "_augmented")
+}
 
 
 def networks(folder: Path) -> pd.DataFrame:
-    """Return a row a network and seed: what it costs, and its accuracy on validation images."""
+    """Return a row a network and seed: what it costs, and its accuracies of one view and of six.
+
+    Where it has two tiers they are those of its cloud.
+    """
     rows = []
     alone = {path.stem.rpartition("-seed")[0] for path in folder.glob("*.json")}
     for name in sorted(alone | {*ENSEMBLES}):
         for seed in seeds_of(folder, name):
             facts = _facts(folder, name, seed)
-            if name in ENSEMBLES:
-                facts |= _accuracies(folder, name, seed)
             row = {"network": name, "seed": seed, "epochs": facts.get("recipe", {}).get("epochs")}
-            rows.append(row | {fact: facts.get(fact) for fact in (*FACTS, *ACCURACIES)})
+            row |= {fact: facts.get(fact) for fact in FACTS}
+            rows.append(row | _accuracies(folder, name, seed))
     return pd.DataFrame(rows)
 
 
@@ -180,7 +186,7 @@ def _of_members(folder: Path, name: str, seed: int) -> dict[str, np.ndarray]:
     first, *others = (_read(path) for path in _paths(folder, name, seed))
     if not others:
         return first
-    alike = {*PARTS, *ACCURACIES.values()} & {*first}
+    alike = {*PARTS, *(stored for _, stored in ACCURACIES.values())} & {*first}
     return {
         part: np.mean([each[part] for each in (first, *others)], axis=0, dtype=np.float32)
         for part in alike
@@ -188,24 +194,23 @@ def _of_members(folder: Path, name: str, seed: int) -> dict[str, np.ndarray]:
 
 
 def _facts(folder: Path, name: str, seed: int) -> dict[str, Any]:
-    """Return what was kept of a network beside its outputs: what its members cost is summed.
-
-    How accurate several are together their outputs tell alone, see `_accuracies`.
-    """
+    """Return what was kept of a network beside its outputs: what its members cost is summed."""
     paths = _paths(folder, name, seed)
     first, *others = (json.loads(path.with_suffix(".json").read_text()) for path in paths)
     sums = {fact: sum(one[fact] for one in (first, *others)) for fact in ADDED if fact in first}
-    return first | sums | (dict.fromkeys(ACCURACIES) if others else {})
+    return first | sums
 
 
 def _accuracies(folder: Path, name: str, seed: int) -> dict[str, float]:
-    """Return the validation accuracies of what a network said, in percent."""
-    said, labels = _of_members(folder, name, seed), _read(folder / LABELS)["val"]
-    return {
-        fact: 100 * float(np.mean(said[part].argmax(axis=1) == labels))
-        for fact, part in ACCURACIES.items()
-        if part in said
-    }
+    """Return the accuracies of what a network, or its cloud, said, in percent."""
+    said, labels = _of_members(folder, name, seed), _read(folder / LABELS)
+    found = {}
+    for fact, (part, stored) in ACCURACIES.items():
+        logits = said.get(stored_name(stored, CLOUD, TIERS), said.get(stored))
+        if logits is not None:
+            right = logits.argmax(axis=1) == said.get(labels_name(part), labels[part])
+            found[fact] = 100 * float(np.mean(right))
+    return found
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
