@@ -10,6 +10,7 @@ from keras_ddnn.data.quantisation import BOTTLENECK_CODES
 from keras_ddnn.deploy.export import edge_graphs
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.deploy.tiers import save_tiers
+from keras_ddnn.evaluation.payload import Payload
 from keras_ddnn.networks.compose import chain
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.rules.confidence import Gate, Margin
@@ -107,6 +108,18 @@ def test_training_leaves_the_codes_and_the_images_made_of_them(optimizer):
     for before, after in zip(decoded(network, data[0]), decoded(fitted.cascade, data[0])):
         np.testing.assert_allclose(after, before, atol=1e-3)
     assert fitted.cascade.quantisation == BOTTLENECK_CODES
+
+
+def test_a_device_is_put_before_a_cloud_that_was_trained_with_codes():
+    alone, images = chain({"cloud": image_model()}, codes=8), smooth()
+    start_whitening(alone.model, images)
+    network = chain({"local": image_model(8), "cloud": alone.model})
+    bank = capture(network, images, np.arange(len(images)) % 3)
+    assert Payload.of(bank.edge, network.quantisation).sent == 4 * 4 * 8 // 2
+    np.testing.assert_allclose(bank.cloud_logits, alone.model(images)["cloud"], atol=1e-6)
+    np.testing.assert_array_equal(decoded(network, images)[0], decoded(alone, images)[0])
+    with pytest.raises(ValueError, match="codes=8, too: leave it out"):
+        chain({"local": image_model(8), "cloud": alone.model}, codes=8)
 
 
 def test_codes_that_have_no_weights_yet_are_refused():

@@ -21,7 +21,7 @@ from keras_ddnn.networks.inputs_and_exits import (
     require_free,
     resized,
 )
-from keras_ddnn.networks.patch_codes import code_patches
+from keras_ddnn.networks.patch_codes import SENT, code_patches, coder_and_reader
 from keras_ddnn.networks.wiring import CutPoints
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -111,7 +111,8 @@ def chain(
         preprocess: Name of a tier → a layer that becomes the first of its model, behind resizing.
         input_shape: Shape of one sample, without n; that of the largest input by default.
         codes: Codes of half a byte that are sent of each patch of an image, see `code_patches`. All
-            but the device read what is made of them, and should be trained so; a few epochs do.
+            but the device read what is made of them, and should be trained so; a few epochs do. A
+            cloud that was trained alone with codes brings its own: leave them out then.
         task: What the outputs are.
         second_look: See `Cascade`.
 
@@ -120,7 +121,8 @@ def chain(
 
     Raises:
         ValueError: If the models are named otherwise, they differ in classes or in the kind of
-            their input, or the outputs of one cannot be made logits.
+            their input, the outputs of one cannot be made logits, or both the cloud and `codes`
+            bring codes.
     """
     columns = _columns(task)
     models = {name: functional(model, columns) for name, model in models.items()}
@@ -128,6 +130,12 @@ def chain(
     if names[-1:] != [CLOUD] or (len(names) > 1 and names[0] != LOCAL):
         raise ValueError(
             f"a chain has models from {LOCAL!r} to {CLOUD!r}, or {CLOUD!r} alone; received {names}"
+        )
+    coder, models[CLOUD] = coder_and_reader(models[CLOUD])
+    if coder and codes is not None:
+        raise ValueError(
+            f"the cloud reads codes that were fitted in its training; received codes={codes}, too: "
+            "leave it out"
         )
     classes = {name: model.output.shape[-1] for name, model in models.items()}
     if len(set(classes.values())) > 1:
@@ -143,6 +151,9 @@ def chain(
     inputs = keras.Input(shape, dtype=largest.dtype, name=largest.name)
     # Every tier but the last hands on what it was given, or its codes.
     sent_by, made = (inputs.name, inputs) if codes is None else code_patches(inputs, codes)
+    if coder:
+        copied = outputs_on(resized(inputs, coder, "codes"), coder, numbers=True)
+        sent_by, made = SENT, copied[last_operation(coder).name]
     outputs = {}
     for name, model in models.items():
         seen = resized(inputs if name == LOCAL else made, model, name)

@@ -11,6 +11,7 @@ from keras_ddnn.networks.layers import DepthToSpace, SimulatedQuantisation, Unwh
 PATCH = 4  # side of a patch, pixels
 # Names of the layers that make codes, and round them.
 COMPONENTS, CODES, SENT = "components", "codes", "rounded_codes"
+DECODED = "decoded"  # the layer that makes images of them
 TWICE = 6  # one code of so many tells what the rounding of another leaves
 
 
@@ -99,4 +100,20 @@ def code_patches(images: keras.KerasTensor, count: int) -> tuple[str, keras.Kera
     x = SimulatedQuantisation(**steps, name=SENT, **given)(x)
     x = Remade(twice, **steps, name="remade", **given)(x)
     x = Unwhitening(COMPONENTS, values, name="patches", **given)(x)
-    return SENT, DepthToSpace(PATCH, name="decoded", **given)(x)
+    return SENT, DepthToSpace(PATCH, name=DECODED, **given)(x)
+
+
+def coder_and_reader(model: keras.Model) -> tuple[keras.Model | None, keras.Model]:
+    """Return what makes codes of images and images of codes, and the rest of a model, which reads.
+
+    Args:
+        model: Functional, such as the cloud of a chain with codes; of any other there is no coder,
+            and the rest is the model itself.
+    """
+    names = {layer.name for layer in model.layers}
+    if not {CODES, SENT, DECODED} <= names or not isinstance(model.get_layer(CODES), Remainders):
+        return None, model
+    decoded = model.get_layer(DECODED).output
+    parts = (model.inputs[0], decoded), (decoded, model.outputs[0])
+    coder, reader = (keras.Model(*ends, name=model.name) for ends in parts)
+    return coder, reader
