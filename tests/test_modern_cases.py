@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_ddnn.data.datasets import as_split
-from tune import modern_tables
+from keras_ddnn.data.datasets import Splits, as_split
+from tune import modern, modern_tables
 from tune.modern_networks import Job, network_of, teacher_of, weights_file
 from tune.modern_outputs import networks
 
@@ -54,3 +54,22 @@ def test_a_network_of_a_world_is_right_where_its_labels_say_so(tmp_path):
     assert rows.loc["usual", ["val_accuracy", "test_accuracy"]].tolist() == [25.0, 100.0]
     assert rows.loc["noise", ["val_accuracy", "test_augmented_accuracy"]].tolist() == [25.0, 25.0]
     assert "val_augmented_accuracy" not in rows.columns  # nobody has looked six times
+
+
+def test_outputs_of_other_data_or_of_another_recipe_are_not_gone_on_with(
+    tmp_path, monkeypatch, capsys
+):
+    parts = [as_split(np.zeros((n, 32, 32, 3), np.uint8), np.arange(n) % 3) for n in (9, 6, 6)]
+    monkeypatch.setattr(modern, "load", lambda *_: Splits("mine", *parts, ("a", "b", "c")))
+    (folder := tmp_path / "outputs").mkdir()
+    labels = {"train": np.arange(9) % 3, "val": np.arange(6) % 3, "test": np.zeros(6, int)}
+    np.savez(folder / "labels.npz", **labels)
+    before = (folder / "labels.npz").read_bytes()
+    (folder / "modern_tiny-seed0.json").write_text('{"recipe": {"epochs": 1, "batch_size": 500}}')
+    arguments = ["--output", str(tmp_path), "--work", str(tmp_path / "work"), "--no-tables"]
+    arguments += ["--networks", "modern_tiny", "--seeds"]
+    assert modern.main([*arguments, "0"]) == 2
+    assert "trained with epochs=1; received epochs=64" in capsys.readouterr().err
+    assert modern.main([*arguments, "1"]) == 2
+    assert "has outputs of other data" in capsys.readouterr().err
+    assert (folder / "labels.npz").read_bytes() == before

@@ -18,9 +18,18 @@ from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import FOLDS
 from tune.modern_cases import CASES, USUAL
 from tune.modern_networks import RECIPES, Job
-from tune.modern_outputs import LABELS, OUTPUTS, PARTS, Pair, name_of, networks, seeds_of
+from tune.modern_outputs import (
+    LABELS,
+    OUTPUTS,
+    PARTS,
+    Pair,
+    name_of,
+    networks,
+    require_same_labels,
+    seeds_of,
+)
 from tune.modern_tables import Scored, accuracies, beside, certificates, gaps, pareto, points, table
-from tune.modern_training import output_file, train_network, write_arrays
+from tune.modern_training import output_file, require_same_recipe, train_network, write_arrays
 from tune.study import run_study, study_parser
 
 # Device → cloud.
@@ -65,10 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    missing = [job for job in _jobs(options) if not output_file(options, job).exists()]
+    jobs = [*_jobs(options)]
+    missing = [job for job in jobs if not output_file(options, job).exists()]
+    for job in jobs:
+        require_same_recipe(job, options)
     if missing:
         splits = load(options.dataset, options.data_dir)
         labels = {part: getattr(splits, part).labels for part in PARTS}
+        require_same_labels(options.output / OUTPUTS, labels)
         write_arrays(options.output / OUTPUTS / LABELS, labels)
     for job in missing:
         train_network(job, splits, options)

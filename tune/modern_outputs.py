@@ -138,6 +138,23 @@ def networks(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def require_same_labels(folder: Path, labels: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError unless the outputs in a folder, if there are any, are of these data.
+
+    Args:
+        folder: Of the outputs.
+        labels: Part → the labels (n,) of the data.
+    """
+    path = folder / LABELS
+    if path.exists():
+        kept = _read(path)
+        if not all(np.array_equal(kept[part], labels[part]) for part in PARTS):
+            raise ValueError(
+                f"{folder} has outputs of other data: their labels differ from those of --dataset: "
+                "pass another --output, and another --work"
+            )
+
+
 def name_of(device: str, cloud: str) -> str:
     """Return the name of a pair in tables."""
     return device if device == cloud else f"{device}+{cloud}"

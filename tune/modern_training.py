@@ -51,6 +51,24 @@ def _recipe(job: Job, options: argparse.Namespace) -> DDNNConfig:
     return config if job.fold is None else fold_config(config)
 
 
+def require_same_recipe(job: Job, options: argparse.Namespace) -> None:
+    """Raise ValueError if a network is there that was trained by another recipe.
+
+    Fields that its recipe has not yet known, and networks of folds, which keep none, pass.
+    """
+    path = output_file(options, job).with_suffix(".json")
+    if job.fold is not None or not path.exists():
+        return
+    asked, kept = asdict(_recipe(job, options).recipe), json.loads(path.read_text())["recipe"]
+    for name in sorted({*asked} & {*kept}):
+        now = json.loads(json.dumps(asked[name]))  # lists for tuples, as in the file
+        if now != kept[name]:
+            raise ValueError(
+                f"{path} was trained with {name}={kept[name]!r}; received {name}={now!r}: pass "
+                "another --output, and another --work, or delete the file and its outputs"
+            )
+
+
 def train_network(job: Job, splits: Splits, options: argparse.Namespace) -> None:
     """Train a network and write its logits, and what it cost."""
     from keras_ddnn.training.capture import capture, mirrored_outputs
