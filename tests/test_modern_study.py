@@ -10,7 +10,7 @@ import pytest
 from keras_ddnn.data.datasets import Splits, as_split
 from keras_ddnn.networks.architectures.modern_layers import Gelu
 from keras_ddnn.networks.layers import Whitening
-from tune import ceiling, exits, modern, modern_networks, modern_tables
+from tune import ceiling, exits, modern, modern_networks, modern_scores, modern_tables
 from tune.modern_cases import CASES
 from tune.modern_networks import Job
 from tune.modern_outputs import Pair, networks, seeds_of
@@ -30,8 +30,8 @@ def logits(labels, right, rng):
 @pytest.fixture
 def outputs(tmp_path, monkeypatch):
     """Outputs of a device and of a cloud, two seeds: the device is right in three of four."""
-    monkeypatch.setattr(modern_tables, "RESAMPLES", 49)
-    monkeypatch.setattr(modern_tables, "TREES", 20)
+    monkeypatch.setattr(modern_scores, "RESAMPLES", 49)
+    monkeypatch.setattr(modern_scores, "TREES", 20)
     folder = tmp_path / "outputs"
     folder.mkdir()
     labels = {part: (np.arange(n) % CLASSES).astype(np.uint16) for part, n in COUNTS.items()}
@@ -142,7 +142,7 @@ def test_a_device_that_looks_twice_pays_twice(outputs):
         wrong = said[part].argmax(axis=1) != labels
         said[f"{part}_mirrored"] = np.where(wrong[:, None], 0, said[part]).astype(np.float16)
     np.savez(path, **said)
-    scored = modern_tables.Scored.of(Pair.read(folder, "modern_small", "modern_deep", 0), 0)
+    scored = modern_scores.Scored.of(Pair.read(folder, "modern_small", "modern_deep", 0), 0)
     table = modern_tables.table("pair", [scored]).set_index("rule")
     assert table.loc["second_look", "audc"] >= table.loc["margin", "audc"]
     assert table.loc["second_look", "device_multiply_adds"] == 2 * 100
@@ -163,7 +163,7 @@ def test_a_share_is_told_of_a_gap_that_is_surely_there(seen, share):
 @pytest.mark.slow
 def test_a_rule_alike_to_its_baseline_closes_nothing_of_the_gap(outputs):
     pair = Pair.read(outputs / "outputs", "modern_small", "modern_deep", 0)
-    scored = modern_tables.Scored.of(pair, 0)
+    scored = modern_scores.Scored.of(pair, 0)
     gaps = modern_tables.gaps("pair", [scored, scored]).set_index("rule")
     assert gaps.loc["margin", "gain"] == 0.0
     assert gaps.loc["sees_both", "share"] == pytest.approx(100.0)
@@ -191,7 +191,7 @@ def test_exits_save_what_the_networks_behind_them_would_cost(outputs, monkeypatc
 def test_the_ceiling_is_where_more_images_would_lead():
     # A head closes 30 - 40·10/√n percent of a gap of 2 points: 10% of 400 images, 20% of 1,600.
     def of(offset):
-        known = {("margin", 0): 0.90, (modern_tables.DEFAULT, 0): 0.901, ("sees_both", 0): 0.92}
+        known = {("margin", 0): 0.90, (modern_scores.DEFAULT, 0): 0.901, ("sees_both", 0): 0.92}
         known |= {("logits", n): 0.90 + 0.02 * (0.3 - 4 / n**0.5) for n in (400, 1600)}
         return {key: value + offset + np.zeros(50) for key, value in known.items()}
 
@@ -222,7 +222,7 @@ def test_folds_give_the_labels_of_a_cross_fitted_head(outputs):
             np.savez(folder / f"{name}-seed0-fold{fold}.npz", rows=rows, train=said)
     pair = Pair.read(folder, "modern_small", "modern_deep", 0)
     assert len(pair.folds) == 3
-    assert "default/cross_fitted" in modern_tables.scores_of(pair, 0)[0]
+    assert "default/cross_fitted" in modern_scores.scores_of(pair, 0)[0]
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from keras_ddnn.evaluation.statistics import audc_replicates
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import Banks, cross_fitted
 from tune.modern_outputs import OUTPUTS, Pair, name_of, seeds_of
-from tune.modern_tables import DEFAULT, RESAMPLES, SEES_BOTH, scores_of
+from tune.modern_scores import DEFAULT, RESAMPLES, SEES_BOTH, scores_of
 from tune.study import run_study, study_parser
 
 PAIR = ("modern_tiny", "modern_deep")

@@ -28,7 +28,8 @@ from tune.modern_outputs import (
     require_same_labels,
     seeds_of,
 )
-from tune.modern_tables import Scored, accuracies, beside, certificates, gaps, pareto, points, table
+from tune.modern_scores import Scored
+from tune.modern_tables import accuracies, beside, certificates, gaps, pareto, points, table
 from tune.modern_training import output_file, require_same_recipe, train_network, write_arrays
 from tune.study import run_study, study_parser
 
