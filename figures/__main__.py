@@ -37,7 +37,10 @@ FIGURES = {
         lambda folder: diagnosis.draw(json.loads((folder / "diagnosis.json").read_text())),
     ),
     "modern.png": (("pareto.csv",), lambda folder: modern.draw(pd.read_csv(folder / "pareto.csv"))),
-    "shares.png": (("accuracies.csv",), modern.draw_shares),
+    "shares.png": (
+        ("accuracies.csv",),
+        lambda folder: modern.draw_shares(pd.read_csv(folder / "accuracies.csv")),
+    ),
     "exits.png": (("plans.csv",), lambda folder: exits.draw(pd.read_csv(folder / "plans.csv"))),
     "traffic.png": (
         ("curves.csv", "table.csv"),

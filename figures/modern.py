@@ -1,7 +1,6 @@
 """What networks of today reach: accuracy against the device's multiply-adds, and bytes sent."""
 
 from itertools import cycle
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,15 +14,19 @@ COLOURS = (
     *("#999999", "#0072B2", "#009E73", "#D55E00", "#CC79A7"),
     *("#E69F00", "#56B4E9", "#000000", "#882255", "#44AA99"),
 )
-# Pairs whose accuracy is drawn along the share kept local → colours.
+# Pairs that are drawn along the share kept local, where they are → colours and words.
 SHARES = {
-    "modern_small-distilled+modern_ensemble": "#009E73",
-    "modern_small-distilled+modern_deep": "#0072B2",
-    "modern_tiny+modern_deep": "#D55E00",
+    "modern_small-distilled+modern_ensemble": (
+        "#009E73",
+        "taught small device, two deep networks in the cloud",
+    ),
+    "modern_small-distilled+modern_deep": (
+        "#0072B2",
+        "taught small device, a deep network in the cloud",
+    ),
+    "modern_tiny+modern_deep": ("#D55E00", "tiny device, a deep network in the cloud"),
+    "strong": ("#999999", "the paper's network, by our best recipe"),
 }
-DEVICES = {"modern_small-distilled": "taught small device", "modern_tiny": "tiny device"}
-CLOUDS = {"modern_deep": "a deep network", "modern_ensemble": "two deep networks"}
-PAPER, PAPER_RULE = "cifar10_search/report/curves.csv", "logits_plus"
 SHOWN = (0.0, 0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel, from the cloud alone
 
 
@@ -53,34 +56,18 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_shares(folder: Path) -> Figure:
-    """Draw the `accuracies.csv` of `tune.modern`, and the best of the paper's network beside it.
-
-    Args:
-        folder: Of the results; the paper's network is read from the search beside it, if it is
-            there.
-    """
-    table = pd.read_csv(folder / "accuracies.csv")
+def draw_shares(table: pd.DataFrame) -> Figure:
+    """Draw the `accuracies.csv` of `tune.modern`: the pairs of `SHARES`, or else all there are."""
+    pairs = dict(zip(table["pair"], zip(cycle(COLOURS), table["pair"])))
     figure = new_figure(7.0, 4.4)
     axes = figure.subplots()
-    for name in SHARES:
+    for name, (colour, words) in ({n: SHARES[n] for n in SHARES if n in pairs} or pairs).items():
         rows = table[table["pair"] == name]
-        if len(rows):
-            x, y = 100 * rows["local_fraction"], rows["accuracy"]
-            axes.plot(x, y, c=SHARES[name], lw=2, label=_words(name))
-    if (beside := folder.parent / PAPER).exists():
-        rows = pd.read_csv(beside)
-        x, y = 100 * rows["local_fraction"], 100 * rows[PAPER_RULE]
-        axes.plot(x, y, c="#999999", lw=2, label="the paper's network, by its best head")
+        axes.plot(100 * rows["local_fraction"], rows["accuracy"], c=colour, lw=2, label=words)
     label(axes, "samples kept local (%)", "accuracy (%), test data")
     axes.legend(frameon=False, fontsize=10, loc="lower left")
     axes.margins(x=0.01)
     return figure
-
-
-def _words(pair: str) -> str:
-    device, cloud = pair.split("+")
-    return f"{DEVICES[device]}, {CLOUDS[cloud]} in the cloud"
 
 
 def _line(

@@ -23,7 +23,12 @@ from keras_ddnn.files.checks import require_fraction, require_utf8
 from keras_ddnn.files.records import as_json
 from keras_ddnn.heads.fit import HeadRule, fit_head
 from keras_ddnn.labels.gates import two_ends
-from keras_ddnn.labels.sources import require_images, require_samples, staged_config
+from keras_ddnn.labels.sources import (
+    LABEL_SOURCES,
+    require_images,
+    require_samples,
+    staged_config,
+)
 from keras_ddnn.networks.architectures.named_models import as_network
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
@@ -31,6 +36,7 @@ from keras_ddnn.rules.confidence import Gate, untrained_rules
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
 from keras_ddnn.training.fit import fit_ddnn
+from keras_ddnn.training.recipe.teacher import NO_FOLDS, Teacher
 
 
 def run(
@@ -41,6 +47,7 @@ def run(
     network: Cascade | keras.Model | str | None = None,
     at: str | Sequence[str] | None = None,
     task: Task = CLASSIFICATION,
+    teacher: Teacher | Cascade | keras.Model | None = None,
     local_fraction: float = 0.5,
     artifact: str | Path | None = None,
     tensorboard: str | Path | None = None,
@@ -56,6 +63,7 @@ def run(
         heads: Name → `HeadConfig`; one default head of the task if None, see `HeadConfig.of_task`.
         network, at: What to train instead of the network of the paper; see `fit_ddnn`.
         task: What the answers are, such as a `Regression`. A `Cascade` has its own.
+        teacher: A trained network whose probabilities are learned; see `fit_ddnn`.
         local_fraction: The share L0 of samples to keep local.
         artifact: Folder to save the policy to, with all that serving it needs; see `save_policy`.
         tensorboard: Folder to log to.
@@ -91,6 +99,8 @@ def run(
             "fit_ddnn, fit_gates and OffloadPolicy for a longer chain"
         )
     sources = {head.labels for head in heads.values()}
+    if teacher is not None and any(LABEL_SOURCES[source].folds for source in sources):
+        raise ValueError(NO_FOLDS)
     require_samples(sources, task.strata(splits.train.labels), names)
     if network is not None:
         require_images(sources, network.reads.holds_images)
@@ -106,6 +116,7 @@ def run(
         staged_config(config, sources),
         network=network,
         num_classes=count if task.target_reader is None else None,
+        teacher=teacher,
         tensorboard=tensorboard,
         verbose=verbose,
     )

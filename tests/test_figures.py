@@ -113,6 +113,19 @@ def test_a_damaged_table_is_named(tmp_path, capsys):
     assert "bars.csv cannot be read (" in capsys.readouterr().err
 
 
+def test_shares_are_drawn_of_known_pairs_or_else_of_all():
+    pairs = [*[*modern.SHARES][:2], "mine"]
+    rows = [
+        {"pair": pair, "local_fraction": share, "accuracy": 90.0 + place - share}
+        for place, pair in enumerate(pairs)
+        for share in (0.0, 1.0)
+    ]
+    known = modern.draw_shares(pd.DataFrame(rows)).axes[0]
+    assert [line.get_ydata()[0] for line in known.lines] == [90.0, 91.0]
+    (mine,) = modern.draw_shares(pd.DataFrame(rows[-2:])).axes[0].lines
+    assert (mine.get_label(), list(mine.get_ydata())) == ("mine", [92.0, 91.0])
+
+
 @pytest.mark.parametrize("count", [2, 12])
 def test_every_pair_of_networks_of_today_has_a_line(count):
     rows = [

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 from conftest import two_tiers
+from keras.losses import SparseCategoricalCrossentropy
+from toy_networks import table_data, table_model
 
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.tier_outputs import TierOutputs
@@ -14,6 +16,7 @@ from keras_ddnn.labels.sources import (
     fold_rows,
     leakage_report,
 )
+from keras_ddnn.networks.compose import chain
 from keras_ddnn.training.batches import augmented_views
 from keras_ddnn.training.fit import fit_ddnn
 
@@ -228,3 +231,19 @@ def test_the_leakage_report_says_how_far_a_source_is_from_validation_data(accura
     assert validation["recovery"] == pytest.approx(0.27)  # 0.3 local wrong, 0.9 of them rescued
     assert validation["breakage"] == pytest.approx(0.07)
     assert validation["ks_distance"] == 0.0
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_network_that_has_learned_the_samples_before_its_training_is_told_of(knows, caplog):
+    caplog.set_level("INFO")
+    rows, labels = table_data(60)
+    labels = np.random.default_rng(0).permutation(labels)  # there is nothing but to learn by heart
+    network = chain({"local": table_model(), "cloud": table_model(64)})
+    if knows:
+        network.model.compile("adam", SparseCategoricalCrossentropy(from_logits=True))
+        network.model.optimizer.learning_rate = 0.03
+        network.model.fit(rows, dict.fromkeys(("local", "cloud"), labels), epochs=150, verbose=0)
+    fitted = fit_ddnn((rows, labels), None, epochs=1, batch_size=60, network=network, verbose=0)
+    fitted.fold(0)
+    told = "of the training samples before this training" in caplog.text
+    assert told == knows

@@ -72,7 +72,7 @@ def test_an_ensemble_says_the_mean_of_its_members_and_costs_their_sum(outputs):
 def test_multiply_adds_are_compared_at_one_local_fraction_and_bytes_at_all():
     def pair(accuracy, cost):  # the cloud alone has 90%
         at = SimpleNamespace(at=lambda fraction: accuracy if fraction else 0.9)
-        said = SimpleNamespace(cloud={"png_bytes": 1000.0})
+        said = SimpleNamespace(cloud={"png_bytes": 1000.0}, sending_multiply_adds=0)
         return [SimpleNamespace(pair=said, curve=lambda _: at, multiply_adds=lambda _: cost)]
 
     pairs = {"cheap": pair(0.7, 1), "good": pair(0.8, 2), "bad": pair(0.6, 2)}
@@ -204,11 +204,18 @@ def test_the_ceiling_is_where_more_images_would_lead():
     assert shares[np.inf] == pytest.approx(30)
     assert table["share"][0] == pytest.approx(5)  # the default
     assert set(table["seeds"]) == {2}
+    unsure = of(0.0) | {("sees_both", 0): 0.9002 + np.linspace(-0.001, 0.001, 50)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ceiling, "HEADS", {})
+        assert ceiling.ceiling({0: unsure})[["share", "share_low"]].isna().all(axis=None)
 
 
 def test_without_folds_there_are_no_honest_labels(outputs, capsys):
     assert ceiling.main(["--output", str(outputs)]) == 2
-    assert "run python -m tune.modern --fold-seeds 0 first" in capsys.readouterr().err
+    assert (
+        "--networks modern_tiny modern_deep --seeds 0 --fold-seeds 0 first"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

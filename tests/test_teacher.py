@@ -10,9 +10,10 @@ from toy_networks import image_data, image_model, table_data, table_model
 import keras_ddnn
 from keras_ddnn.config import DDNNConfig
 from keras_ddnn.data.classes import Classes
-from keras_ddnn.data.datasets import Split, as_split
+from keras_ddnn.data.datasets import Split, Splits, as_split
 from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
 from keras_ddnn.networks.compose import chain, split
+from keras_ddnn.tasks.prices import PricedClasses
 from keras_ddnn.tasks.regression import Regression
 from keras_ddnn.training.batches import training_batches
 from keras_ddnn.training.checkpoint import Checkpoint
@@ -32,6 +33,11 @@ def model(seed=0):
 def recipe(**fields):
     given = {"epochs": 4, "batch_size": 16, "precision": "float32", "schedule": "linear"}
     return DDNNConfig(**given | fields)
+
+
+def table_split(n, seed=0):
+    rows, labels = table_data(n, seed)
+    return Split(rows.astype(np.float32), labels, Classes((0, 1, 2)))
 
 
 def said_by(network, data=TABLE):
@@ -160,9 +166,7 @@ def test_a_network_is_a_teacher_and_what_is_none_is_named(caplog):
     caplog.set_level("INFO")
     network = model(1)
     loud = chain({"cloud": keras.Model(network.input, 1e6 * network.output)})
-    told = Teacher(loud, passes=1).lessons(
-        Split(TABLE.astype(np.float32), LABELS, Classes((0, 1, 2))), recipe(batch_size=20)
-    )
+    told = Teacher(loud, passes=1).lessons(table_split(60), recipe(batch_size=20))
     for targets in tf.data.Dataset.range(3).map(told.targets):
         np.testing.assert_allclose(np.sum(targets, axis=1), 1.0, atol=1e-5)
     right = (said_by(network).argmax(axis=1) == LABELS).mean()
@@ -172,6 +176,29 @@ def test_a_network_is_a_teacher_and_what_is_none_is_named(caplog):
         kind = type(other).__name__
         with pytest.raises(ValueError, match=rf"teacher: expected a Cascade.* received {kind}"):
             taught((TABLE, LABELS), chain({"cloud": model(2)}), other)
+    two = chain({"local": model(1), "cloud": model(2)}).model
+    with pytest.raises(ValueError, match=r"fitted\.cascade.* received a model of 2 outputs"):
+        Teacher(two)
+
+
+def test_where_mistakes_have_prices_probabilities_are_learned_as_they_are():
+    priced = chain({"cloud": model(2)}, task=PricedClasses(1 - np.eye(3)))
+    train = table_split(60)
+    with pytest.raises(ValueError, match=r"expected 1\.0 where mistakes have prices"):
+        Teacher(model(1)).require_fits(priced, train)
+    Teacher(model(1), temperature=1.0).require_fits(priced, train)
+
+
+def test_one_call_leads_from_a_teacher_to_a_policy_and_refuses_folds_before_the_training():
+    data = [table_split(n, seed=n) for n in (60, 30, 30)]
+    splits = Splits("toy", *data, ("a", "b", "c"))
+    given = {"network": chain({"local": model(2), "cloud": model(3)}), "teacher": model(1)}
+    report, policy = keras_ddnn.run(splits, recipe(), **given, verbose=0)
+    assert policy.decide(data[2].images).shape == (30,)
+    assert report.facts["samples"] == 30
+    heads = {"head": keras_ddnn.HeadConfig(labels="cross_fitted")}
+    with pytest.raises(ValueError, match="labels of folds need networks"):
+        keras_ddnn.run(splits, recipe(), heads, **given, verbose=0)
 
 
 def test_an_ensemble_teaches():

@@ -21,8 +21,9 @@ from keras_ddnn.data.rows.view import Array
 from keras_ddnn.evaluation.statistics import audc_replicates
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import Banks, cross_fitted
-from tune.modern_outputs import OUTPUTS, Pair, name_of, seeds_of
+from tune.modern_outputs import OUTPUTS, PARTS, Pair, name_of, require_same_labels, seeds_of
 from tune.modern_scores import DEFAULT, RESAMPLES, SEES_BOTH, scores_of
+from tune.modern_tables import share_of_gap
 from tune.study import run_study, study_parser
 
 PAIR = ("modern_tiny", "modern_deep")
@@ -32,7 +33,7 @@ HEADS = {
     "image": HeadConfig(input="image", architecture="conv"),
     "image, twice as deep": HeadConfig(input="image", architecture="conv", depth=2),
 }
-PARTS = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the training images
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the training images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +49,10 @@ def _run(options: argparse.Namespace) -> None:
     if not pairs:
         raise ValueError(
             f"expected networks of each fold in {folder} for {' and '.join(PAIR)}; received none: "
-            "run python -m tune.modern --fold-seeds 0 first"
+            f"run python -m tune.modern --networks {' '.join(PAIR)} --seeds 0 --fold-seeds 0 first"
         )
     splits = load(options.dataset, options.data_dir)
+    require_same_labels(folder, {part: getattr(splits, part).labels for part in PARTS})
     table = ceiling({seed: audc_of(pair, splits, seed) for seed, pair in pairs.items()})
     with replacing_file(options.output / "ceiling.csv") as file:
         table.to_csv(file, index=False, float_format="%.5g")
@@ -76,8 +78,8 @@ def audc_of(pair: Pair, splits: Splits, seed: int) -> dict[tuple[str, int], np.n
     )
     order, found = np.random.default_rng(seed).permutation(len(train)), {}
     for name, config in HEADS.items():
-        for part in PARTS:
-            rows = np.sort(order[: round(part * len(train))])
+        for share in SHARES:
+            rows = np.sort(order[: round(share * len(train))])
             head = fit_head(Banks(train.rows(rows), val), config)
             found[name, len(rows)] = audc_replicates(head.score(test.edge), test, RESAMPLES)
     scores, _ = scores_of(pair, seed)
@@ -101,14 +103,15 @@ def ceiling(seeds: Mapping[int, Mapping[tuple[str, int], np.ndarray]]) -> pd.Dat
 
     Returns:
         `share`, the percentage of the gap between the margin and the trees that see both networks
-        which a head closes. The rows with `images` of infinity are extrapolations: the constant of
-        share = a - b/√images, as the error of what is learned of noisy labels falls.
+        which a head closes; NaN where that gap may be 0. The rows with `images` of infinity are
+        extrapolations: the constant of share = a - b/√images, as the error of what is learned of
+        noisy labels falls.
     """
-    gaps = [seed[SEES_BOTH, 0] - seed["margin", 0] for seed in seeds.values()]
+    gap = np.mean([seed[SEES_BOTH, 0] - seed["margin", 0] for seed in seeds.values()], axis=0)
 
     def share(key: tuple[str, int]) -> np.ndarray:
         gains = [seed[key] - seed["margin", 0] for seed in seeds.values()]
-        return 100 * np.mean(gains, axis=0) / np.mean(gaps, axis=0)
+        return 100 * share_of_gap(np.mean(gains, axis=0), gap)
 
     keys = next(iter(seeds.values()))
     rows = [_row(DEFAULT, np.nan, share((DEFAULT, 0)), len(seeds))]

@@ -42,6 +42,16 @@ class Pair(Banks):
     device: Mapping[str, Any] | None = None
     cloud: Mapping[str, Any] | None = None
 
+    @property
+    def sending_multiply_adds(self) -> int:
+        """What the device does for a sample that it sends without an answer.
+
+        Images cost it nothing, codes their making. A feature map is counted as all that it does.
+        """
+        coding = self.cloud.get("coding_multiply_adds", 0)
+        features = self.cloud.get("sent_bytes") and not coding
+        return self.device["multiply_adds"] if features else coding
+
     def fold(self, fold: int) -> Predictions:
         """Return what the networks trained without a fold say of it."""
         return self.folds[fold]

@@ -99,7 +99,7 @@ def gaps(name: str, seeds: Sequence[Scored], baseline: str = "margin") -> pd.Dat
         seen = [scored.audc for scored in seeds if rule in scored.scores]
         gains = [audc[rule] - audc[baseline] for audc in seen]
         gap = np.mean([audc[SEES_BOTH] - audc[baseline] for audc in seen], axis=0)
-        share = np.mean(gains, axis=0) / (gap if _drawn(gap).low > 0 else np.nan)
+        share = share_of_gap(np.mean(gains, axis=0), gap)
         row = {"pair": name, "rule": rule, "seeds": len(seen)}
         drawn = gain_of_replicates(gains) if len(gains) > 1 else _drawn(gains[0])
         row |= _with_ends("gain", drawn, 100)
@@ -109,6 +109,15 @@ def gaps(name: str, seeds: Sequence[Scored], baseline: str = "margin") -> pd.Dat
         row |= _with_ends("share", _drawn(share), 100)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def share_of_gap(gain: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """Return which share of a gap a gain closes; NaN where the interval of the gap reaches 0.
+
+    Args:
+        gain, gap: A value and its resamples, as of `audc_replicates`.
+    """
+    return gain / (gap if _drawn(gap).low > 0 else np.nan)
 
 
 def certificates(name: str, seeds: Sequence[Scored]) -> pd.DataFrame:
@@ -158,10 +167,12 @@ def pareto(pairs: Mapping[str, Sequence[Scored]], rule: str = DEFAULT) -> pd.Dat
             accuracy = 100 * float(np.mean([curve.at(fraction) for curve in curves]))
             row = {"pair": name, "local_fraction": fraction, "seeds": len(seeds)}
             row |= {"accuracy": accuracy, "bytes": sent * (1 - fraction)}
-            row["device_multiply_adds"] = seeds[0].multiply_adds(rule) if fraction else 0
+            costs = [one.multiply_adds(rule) for one in seeds]
+            row["device_multiply_adds"] = max(costs) if fraction else pair.sending_multiply_adds
             rows.append(row)
     table = pd.DataFrame(rows)
-    # Not among all fractions: the cloud alone asks nothing of a device, and few are more accurate.
+    # Not among all fractions: images for the cloud alone ask nothing of a device, and few rows are
+    # more accurate.
     alike = [_best(rows, "device_multiply_adds") for _, rows in table.groupby("local_fraction")]
     return table.assign(of_multiply_adds=pd.concat(alike), of_bytes=_best(table, "bytes"))
 

@@ -161,8 +161,8 @@ def _costs(cascade: "Cascade", bank: Bank, splits: Splits) -> dict[str, Any]:
     from keras_ddnn.networks.patch_codes import CODES
 
     counts = multiply_adds_of(cascade)
-    payload = Payload.of(bank.edge) if len(counts) > 1 else None
-    images, sent = splits.val.images[:SAMPLES], payload and payload.codes_zlib
+    payload = Payload.of(bank.edge, cascade.quantisation) if len(counts) > 1 else None
+    images, sent = splits.val.images[:SAMPLES], payload and payload.sent
     coding = 0
     if CODES in {layer.name for layer in cascade.model.layers}:
         codes = cascade.model.get_layer(CODES)

@@ -11,7 +11,7 @@ from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.quantisation import Quantisation
 from keras_ddnn.data.splits import InputType
 from keras_ddnn.data.tier_outputs import TierOutputs
-from keras_ddnn.files.checks import expect
+from keras_ddnn.files.checks import expect, require_switch
 from keras_ddnn.networks.folding import fold, twin
 from keras_ddnn.networks.layers import SimulatedQuantisation, waiting_for_data
 from keras_ddnn.networks.weights import digest_of_weights
@@ -70,6 +70,7 @@ class Cascade:
     _folded: dict[str, "Cascade"] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        require_switch(second_look=self.second_look)
         images = f"inputs of {self.reads.dtype}, {self.reads.shape}"
         fits = self.reads.is_image or not self.second_look
         expect(fits, "second_look", "a network of images, which can be mirrored", images)

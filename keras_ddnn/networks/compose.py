@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.outputs import tier_names
-from keras_ddnn.files.checks import expect
+from keras_ddnn.files.checks import expect, require_switch
 from keras_ddnn.networks.cascade import Cascade
 from keras_ddnn.networks.inputs_and_exits import (
     Exit,
@@ -61,8 +61,10 @@ def split(
 
     Raises:
         ValueError: If the model has no such layer, the layer does not carry all that the rest
-            reads, or the outputs cannot be made logits. The message names what was found.
+            reads, the outputs cannot be made logits, or a switch is neither True nor False. The
+            message names what was found.
     """
+    require_switch(freeze=freeze)
     columns = _columns(task)
     model = functional(model, columns)
     cuts = [at] if isinstance(at, str) else list(at)

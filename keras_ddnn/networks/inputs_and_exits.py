@@ -90,8 +90,9 @@ def prepared(
     first = [operations.get(name) for name in list(wiring(model))[1 : 1 + FIRST_LAYERS]]
     if not any(isinstance(layer, RESCALES) for layer in first):
         notice(
-            f"the model {model.name!r} does not rescale its images: it gets pixels of 0 to 255; "
-            "pass preprocess, a Keras layer, if it was made for another range"
+            f"the model {model.name!r} does not rescale its images: it gets pixels of 0 to 255; if "
+            "it was made for another range, put a keras.layers.Rescaling before it, or pass it to "
+            "split or chain as preprocess"
         )
     if isinstance(first[0], RESCALES) or inputs.dtype != raw.dtype:
         return inputs

@@ -30,13 +30,14 @@ from keras_ddnn.training.joint import compile_ddnn, joint_batches, joint_batches
 from keras_ddnn.training.recipe.losses import loss_of
 from keras_ddnn.training.recipe.sample_weights import sample_weights
 from keras_ddnn.training.recipe.schedules import StopAfter, learning_rate_of, parts_of
-from keras_ddnn.training.recipe.teacher import Teacher
+from keras_ddnn.training.recipe.teacher import NO_FOLDS, Teacher
 from keras_ddnn.training.saved_state import address_of_training
 from keras_ddnn.training.trainable import (
     make_network,
     read_network_and_data,
     require_network,
     start_whitening,
+    tell_what_it_knows,
 )
 
 
@@ -102,10 +103,9 @@ class FittedDDNN:
             ValueError: If it has a teacher, which has seen the fold.
         """
         if self.teacher is not None:
-            raise ValueError(
-                "labels of folds need networks that know nothing of the fold; received a network "
-                "with a teacher that has seen it: pass labels='augmented' or 'final_epoch'"
-            )
+            raise ValueError(NO_FOLDS)
+        if self.network is not None and not self._folds:
+            tell_what_it_knows(self.network, self.bank)
         if fold not in self._folds:
             train, val = (
                 bank and Split(bank.edge.inputs, bank.targets, self.classes, self.gap)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_ddnn.config.training import DDNNConfig
+from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Split, read_training_data
 from keras_ddnn.data.rows.view import Array, spread_rows
 from keras_ddnn.files.notices import notice
@@ -15,10 +16,12 @@ from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.layers import Unwhitening, waiting_for_data
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import describe
+from keras_ddnn.training.capture import capture
 from keras_ddnn.training.joint import exit_weights
 from keras_ddnn.training.recipe.muon import unnormalised
 
 SAMPLES = 5000  # inputs that whitening is fitted to; of each many patches are seen
+ASKED = 1000  # training samples that a network is asked about before its training
 
 
 def read_network_and_data(
@@ -105,3 +108,22 @@ def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
         describe(network.model)
     except ValueError as error:
         notice(f"this network is trained, but it cannot be saved as an artefact: {error}")
+
+
+def tell_what_it_knows(network: Cascade, bank: Bank) -> None:
+    """Say in one line if a network, as it was given, has learned the classes of samples before.
+
+    Then it may have seen these very samples, so that what its folds say of them is not honest.
+    """
+    if "probabilities" not in network.task.gives or waiting_for_data(network.model):
+        return
+    rows = spread_rows(len(bank), ASKED)
+    labels = bank.labels[rows]
+    right = capture(network, bank.edge.inputs[rows], labels).cloud_correct.mean()
+    chance = np.bincount(labels).max() / len(labels)
+    if right > chance + 3 * np.sqrt(chance * (1 - chance) / len(labels)):
+        notice(
+            f"the network was right in {right:.0%} of the training samples before this training: "
+            "if it has learned them, labels of folds are as biased as those of the final epoch; "
+            "pass a network with new weights"
+        )

@@ -14,9 +14,15 @@ from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.architectures.modern_layers import Gelu
 from keras_ddnn.networks.cascade import Cascade
 from keras_ddnn.networks.compose import chain
+from keras_ddnn.tasks.prices import PricedClasses
 from keras_ddnn.training.batches import steps_per_epoch
 from keras_ddnn.training.joint import joint_batches
 from keras_ddnn.training.recipe.lessons import Lessons
+
+NO_FOLDS = (
+    "labels of folds need networks that know nothing of the fold; received a network with a "
+    "teacher that has seen it: pass labels='augmented' or 'final_epoch'"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +41,9 @@ class Teacher:
         network: A trained cascade, of which the last tier teaches, or a functional Keras model of
             class scores (n, num_classes), such as an `ensemble`, of the same classes in the same
             order. Train it without smoothed labels: they hide what the other classes are worth.
-        temperature: Above 1 the targets are softer than the teacher's probabilities.
+        temperature: Above 1 the targets are softer than the teacher's probabilities. So are those
+            that the network comes to say: it ranks samples as well, but is less sure than it could
+            be. With 1 it comes to say what the teacher says.
         passes: Epochs whose batches it answers. Its answers take 2 bytes a pass, sample and class.
 
     Raises:
@@ -53,7 +61,10 @@ class Teacher:
         if isinstance(self.network, Cascade):
             return
         what, known = type(self.network).__name__, isinstance(self.network, keras.Model)
-        expect(known, "teacher", "a Cascade, such as fitted.cascade, or a Keras model", what)
+        if (count := len(getattr(self.network, "outputs", None) or ())) > 1:
+            what, known = f"a model of {count} outputs", False
+        wanted = "a Cascade, such as fitted.cascade, or a Keras model of one output"
+        expect(known, "teacher", wanted, what)
         object.__setattr__(self, "network", chain({CLOUD: self.network}))
 
     @classmethod
@@ -69,6 +80,9 @@ class Teacher:
             train: Training data, as it reads them.
         """
         self.network.require_started()
+        if network is not None and isinstance(network.task, PricedClasses):
+            wanted = "1.0 where mistakes have prices, as answers follow from the probabilities"
+            expect(self.temperature == 1, "temperature of a teacher", wanted, self.temperature)
         for who in (self.network, network):
             fits = who is None or "probabilities" in who.task.gives
             expect(fits, "teacher", "networks of classes", who and f"the task {who.task.name!r}")
