@@ -11,7 +11,7 @@ from PIL import Image
 from keras_ddnn.data.datasets import Split, Splits, as_split, load
 from keras_ddnn.data.formats import cluttered_digits, named
 from keras_ddnn.data.formats.named import DatasetMissing
-from keras_ddnn.data.splits import hold_out
+from keras_ddnn.data.splits import hold_out, split_of
 
 
 def toy(n=20, shape=(16, 16, 3), classes=2, seed=0):
@@ -100,6 +100,15 @@ def test_message_names_the_split_and_only_train_needs_two_classes():
     with pytest.raises(ValueError, match=r"^test labels: expected classes 0 or above"):
         as_split(IMAGES, LABELS - 1, what="test")
     assert len(as_split(IMAGES, LABELS * 0, what="test")) == 20
+
+
+@pytest.mark.parametrize(
+    ("data", "received"),
+    [("quickstart", "str"), ((IMAGES,), "1 values"), ((IMAGES, LABELS, LABELS), "3 values")],
+)
+def test_what_is_no_pair_is_named(data, received):
+    with pytest.raises(ValueError, match=f"val: expected a Split, a pair .* received {received}"):
+        split_of(data, "val")
 
 
 @pytest.mark.parametrize(

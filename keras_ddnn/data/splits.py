@@ -199,11 +199,16 @@ def split_of(data: Any, what: str, *, repeatable: bool = False) -> Split:
         repeatable: refuse batches that do not come in the same order again.
 
     Raises:
-        ValueError: batches end in nothing, never end, or are no pairs.
+        ValueError: it is none of these, or batches end in nothing, never end, or are no pairs.
     """
     if isinstance(data, Split):
         return data
-    return Split(*(written_once(data, what, repeatable) if are_batches(data) else data))
+    if are_batches(data):
+        return Split(*written_once(data, what, repeatable))
+    pair = isinstance(data, tuple | list) and len(data) == 2
+    received = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
+    expect(pair, what, "a Split, a pair of inputs and labels, or batches of pairs", received)
+    return Split(*data)
 
 
 @dataclass(frozen=True, eq=False)
