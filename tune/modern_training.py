@@ -59,13 +59,14 @@ def require_same_recipe(job: Job, options: argparse.Namespace) -> None:
     path = output_file(options, job).with_suffix(".json")
     if job.fold is not None or not path.exists():
         return
-    asked, kept = asdict(_recipe(job, options).recipe), json.loads(path.read_text())["recipe"]
+    kept = json.loads(path.read_text()).get("recipe", {})
+    asked = json.loads(json.dumps(asdict(_recipe(job, options).recipe)))  # lists for tuples
     for name in sorted({*asked} & {*kept}):
-        now = json.loads(json.dumps(asked[name]))  # lists for tuples, as in the file
-        if now != kept[name]:
+        if asked[name] != kept[name]:
             raise ValueError(
-                f"{path} was trained with {name}={kept[name]!r}; received {name}={now!r}: pass "
-                "another --output, and another --work, or delete the file and its outputs"
+                f"{path} was trained with {name}={kept[name]!r}; received "
+                f"{name}={asked[name]!r}: pass another --output, and another --work, or delete "
+                "the file and its outputs"
             )
 
 
