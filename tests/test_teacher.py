@@ -189,16 +189,29 @@ def test_where_mistakes_have_prices_probabilities_are_learned_as_they_are():
     Teacher(model(1), temperature=1.0).require_fits(priced, train)
 
 
-def test_one_call_leads_from_a_teacher_to_a_policy_and_refuses_folds_before_the_training():
-    data = [table_split(n, seed=n) for n in (60, 30, 30)]
-    splits = Splits("toy", *data, ("a", "b", "c"))
-    given = {"network": chain({"local": model(2), "cloud": model(3)}), "teacher": model(1)}
-    report, policy = keras_ddnn.run(splits, recipe(), **given, verbose=0)
-    assert policy.decide(data[2].images).shape == (30,)
-    assert report.facts["samples"] == 30
+def table_splits():
+    return Splits("toy", *(table_split(n, seed=n) for n in (60, 30, 30)), ("a", "b", "c"))
+
+
+def two_tables():
+    return chain({"local": model(2), "cloud": model(3)})
+
+
+def test_labels_of_folds_of_a_taught_network_are_refused_before_the_training():
     heads = {"head": keras_ddnn.HeadConfig(labels="cross_fitted")}
+    given = {"network": two_tables(), "teacher": model(1), "verbose": 0}
     with pytest.raises(ValueError, match="labels of folds need networks"):
-        keras_ddnn.run(splits, recipe(), heads, **given, verbose=0)
+        keras_ddnn.run(table_splits(), recipe(), heads, **given)
+
+
+@pytest.mark.slow
+def test_one_call_leads_from_a_teacher_to_a_policy():
+    splits, teacher = table_splits(), model(1)
+    given = {"network": two_tables(), "teacher": Teacher(teacher, 1.0), "verbose": 0}
+    longer = recipe(epochs=60, learning_rate=0.03)
+    _, policy = keras_ddnn.run(splits, longer, **given)
+    answers = policy.predict(splits.test.images)[0]
+    assert (answers == said_by(teacher, splits.test.images).argmax(axis=1)).mean() > 0.8
 
 
 def test_an_ensemble_teaches():
