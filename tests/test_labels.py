@@ -1,7 +1,7 @@
+import keras
 import numpy as np
 import pytest
 from conftest import two_tiers
-from keras.losses import SparseCategoricalCrossentropy
 from toy_networks import table_data, table_model
 
 from keras_ddnn.config import DDNNConfig
@@ -234,16 +234,14 @@ def test_the_leakage_report_says_how_far_a_source_is_from_validation_data(accura
 
 
 @pytest.mark.parametrize("knows", [True, False])
-def test_a_network_that_has_learned_the_samples_before_its_training_is_told_of(knows, caplog):
+def test_a_network_that_knows_the_samples_before_its_training_is_told_of(knows, caplog):
     caplog.set_level("INFO")
     rows, labels = table_data(60)
-    labels = np.random.default_rng(0).permutation(labels)  # there is nothing but to learn by heart
+    keras.utils.set_random_seed(1)
     network = chain({"local": table_model(), "cloud": table_model(64)})
     if knows:
-        network.model.compile("adam", SparseCategoricalCrossentropy(from_logits=True))
-        network.model.optimizer.learning_rate = 0.03
-        network.model.fit(rows, dict.fromkeys(("local", "cloud"), labels), epochs=150, verbose=0)
+        labels = np.argmax(network.model(rows)["cloud"], axis=1)
     fitted = fit_ddnn((rows, labels), None, epochs=1, batch_size=60, network=network, verbose=0)
     fitted.fold(0)
-    told = "of the training samples before this training" in caplog.text
+    told = "right in 100% of the training samples before this training" in caplog.text
     assert told == knows

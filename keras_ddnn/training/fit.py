@@ -104,8 +104,6 @@ class FittedDDNN:
         """
         if self.teacher is not None:
             raise ValueError(NO_FOLDS)
-        if self.network is not None and not self._folds:
-            tell_what_it_knows(self.network, self.bank)
         if fold not in self._folds:
             train, val = (
                 bank and Split(bank.edge.inputs, bank.targets, self.classes, self.gap)
@@ -280,6 +278,8 @@ def fit_fold(
         num_classes: Classes of the data, of which a fold may lack some; None for numbers.
         **options: Further arguments of `fit_ddnn`.
     """
+    if fold == 0 and isinstance(network := options.get("network"), Cascade):
+        tell_what_it_knows(network, train)
     rest, held = fold_rows(train.labels, config.seed, train.gap)[fold]
     options = {"verbose": 0, **options, "num_classes": num_classes}
     if (all_weights := options.get("sample_weight")) is not None:

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 
 from keras_ddnn.config.training import DDNNConfig
-from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Split, read_training_data
 from keras_ddnn.data.rows.view import Array, spread_rows
 from keras_ddnn.files.notices import notice
@@ -110,18 +109,17 @@ def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:
         notice(f"this network is trained, but it cannot be saved as an artefact: {error}")
 
 
-def tell_what_it_knows(network: Cascade, bank: Bank) -> None:
-    """Say in one line if a network, as it was given, has learned the classes of samples before.
+def tell_what_it_knows(network: Cascade, train: Split) -> None:
+    """Say in one line if a network, as it is given, has learned these classes before.
 
     Then it may have seen these very samples, so that what its folds say of them is not honest.
     """
     if "probabilities" not in network.task.gives or waiting_for_data(network.model):
         return
-    rows = spread_rows(len(bank), ASKED)
-    labels = bank.labels[rows]
-    right = capture(network, bank.edge.inputs[rows], labels).cloud_correct.mean()
-    chance = np.bincount(labels).max() / len(labels)
-    if right > chance + 3 * np.sqrt(chance * (1 - chance) / len(labels)):
+    asked = train.take(spread_rows(len(train), ASKED))
+    right = capture(network, asked.images, asked.labels).cloud_correct.mean()
+    chance = np.bincount(asked.labels).max() / len(asked)
+    if right > chance + 3 * np.sqrt(chance * (1 - chance) / len(asked)):
         notice(
             f"the network was right in {right:.0%} of the training samples before this training: "
             "if it has learned them, labels of folds are as biased as those of the final epoch; "
