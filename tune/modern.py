@@ -110,7 +110,7 @@ def _tell(options: argparse.Namespace) -> None:
     found["beside"] = [
         beside(name, every[name], every[other])
         for name, other in BESIDE.items()
-        if {name, other} <= {*every}
+        if {*every.get(name, ())} & {*every.get(other, ())}
     ]
     if len(alone := networks(folder)):
         found["networks"] = [alone]
