@@ -12,7 +12,7 @@ from figures.style import label, new_figure
 # Of pairs, in their order in the table; with more of them the colours begin again.
 COLOURS = (
     *("#999999", "#0072B2", "#009E73", "#D55E00", "#CC79A7"),
-    *("#E69F00", "#56B4E9", "#000000", "#882255", "#44AA99"),
+    *("#E69F00", "#56B4E9", "#000000", "#882255", "#44AA99", "#332288"),
 )
 # Pairs that are drawn along the share kept local, where they are → colours and words.
 SHARES = {
@@ -27,7 +27,7 @@ SHARES = {
     "modern_tiny+modern_deep": ("#D55E00", "tiny device, a deep network in the cloud"),
     "strong": ("#999999", "the paper's network, by our best recipe"),
 }
-SHOWN = (0.0, 0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel, from the cloud alone
+SHOWN = (0.5, 0.7, 0.8, 1.0)  # local fractions of the left panel
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -39,16 +39,19 @@ def draw(table: pd.DataFrame) -> Figure:
     figure = new_figure(10.0, 4.6)
     left, right = figure.subplots(1, 2, sharey=True)
     for colour, (name, rows) in zip(cycle(COLOURS), table.groupby("pair", sort=False)):
-        few = rows[rows["local_fraction"].isin(SHOWN) & (rows["device_multiply_adds"] > 0)]
+        few = rows[rows["local_fraction"].isin(SHOWN)]
         _line(left, few["device_multiply_adds"] / 1e6, few, "of_multiply_adds", colour, name)
         _line(right, rows["bytes"] / 1e3, rows, "of_bytes", colour, name)
     left.set_xscale("log")
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter(NullFormatter())
+    right.set_xscale("symlog", linthresh=0.1)  # nothing is sent at the left end
+    right.set_xlim(-0.01, 1.3e-3 * table["bytes"].max())
+    right.set_xticks(ticks := (0, 0.1, 1, 10), [f"{tick:g}" for tick in ticks])
     label(left, "multiply-adds of the device (millions)", "accuracy (%), test data")
     label(right, "mean bytes sent of a sample (kB)", "")
-    kept = ", ".join(f"{fraction:.0%}" for fraction in SHOWN[1:])
+    kept = ", ".join(f"{fraction:.0%}" for fraction in SHOWN)
     left.set_title(f"from above: {kept} kept local", fontsize=10)
     right.set_title("from the right: 0% to 100% kept local", fontsize=10)
     marks = right.get_legend_handles_labels()
