@@ -21,7 +21,7 @@ from keras_ddnn.data.rows.view import Array
 from keras_ddnn.evaluation.statistics import audc_replicates
 from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.labels.sources import Banks, cross_fitted
-from tune.modern_outputs import OUTPUTS, PARTS, Pair, name_of, require_same_labels, seeds_of
+from tune.modern_outputs import OUTPUTS, Pair, name_of, require_same_labels, seeds_of
 from tune.modern_scores import DEFAULT, RESAMPLES, SEES_BOTH, scores_of
 from tune.modern_tables import share_of_gap
 from tune.study import run_study, study_parser
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> None:
             f"run python -m tune.modern --networks {' '.join(PAIR)} --seeds 0 --fold-seeds 0 first"
         )
     splits = load(options.dataset, options.data_dir)
-    require_same_labels(folder, {part: getattr(splits, part).labels for part in PARTS})
+    require_same_labels(folder, splits)
     table = ceiling({seed: audc_of(pair, splits, seed) for seed, pair in pairs.items()})
     with replacing_file(options.output / "ceiling.csv") as file:
         table.to_csv(file, index=False, float_format="%.5g")

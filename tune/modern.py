@@ -21,8 +21,8 @@ from tune.modern_networks import RECIPES, Job
 from tune.modern_outputs import (
     LABELS,
     OUTPUTS,
-    PARTS,
     Pair,
+    labels_of,
     name_of,
     networks,
     require_same_labels,
@@ -81,9 +81,8 @@ def _run(options: argparse.Namespace) -> None:
         require_same_recipe(job, options)
     if missing:
         splits = load(options.dataset, options.data_dir)
-        labels = {part: getattr(splits, part).labels for part in PARTS}
-        require_same_labels(options.output / OUTPUTS, labels)
-        write_arrays(options.output / OUTPUTS / LABELS, labels)
+        require_same_labels(options.output / OUTPUTS, splits)
+        write_arrays(options.output / OUTPUTS / LABELS, labels_of(splits))
     for job in missing:
         train_network(job, splits, options)
     if not options.no_tables:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from keras_ddnn.data.bank import CLOUD, Bank
+from keras_ddnn.data.datasets import Splits
 from keras_ddnn.data.outputs import TIERS, tier_names
 from keras_ddnn.labels.predictions import Predictions
 from keras_ddnn.labels.sources import FOLDS, Banks
@@ -148,14 +149,14 @@ def networks(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def require_same_labels(folder: Path, labels: Mapping[str, np.ndarray]) -> None:
-    """Raise ValueError unless the outputs in a folder, if there are any, are of these data.
+def labels_of(splits: Splits) -> dict[str, np.ndarray]:
+    """Return part → labels (n,), as they are kept beside the outputs."""
+    return {part: getattr(splits, part).labels for part in PARTS}
 
-    Args:
-        folder: Of the outputs.
-        labels: Part → the labels (n,) of the data.
-    """
-    path = folder / LABELS
+
+def require_same_labels(folder: Path, splits: Splits) -> None:
+    """Raise ValueError unless the outputs in a folder, if there are any, are of these data."""
+    path, labels = folder / LABELS, labels_of(splits)
     if path.exists():
         kept = _read(path)
         if not all(np.array_equal(kept[part], labels[part]) for part in PARTS):
@@ -195,8 +196,13 @@ def _bank(part: str, near: Mapping, far: Mapping, labels: np.ndarray) -> Bank:
 def _said(part: str, near: Mapping, far: Mapping) -> dict[str, np.ndarray]:
     """Return the logits of both tiers: of two networks, or of one that has both."""
     tiers = dict(zip(TIERS, (near, far)))
-    said = {t: content.get(f"{part}_{t}", content.get(part)) for t, content in tiers.items()}
+    said = {tier: _of_tier(content, part, tier) for tier, content in tiers.items()}
     return {tier: array.astype(np.float32) for tier, array in said.items()}
+
+
+def _of_tier(content: Mapping, part: str, tier: str) -> np.ndarray | None:
+    """Return the logits of a tier, of a network that has both or of one alone; None without."""
+    return content.get(stored_name(part, tier, TIERS), content.get(part))
 
 
 def _paths(folder: Path, name: str, seed: int) -> list[Path]:
@@ -233,7 +239,7 @@ def _accuracies(folder: Path, name: str, seed: int) -> dict[str, float]:
     said, labels = _of_members(folder, name, seed), _read(folder / LABELS)
     found = {}
     for fact, (part, stored) in ACCURACIES.items():
-        logits = said.get(stored_name(stored, CLOUD, TIERS), said.get(stored))
+        logits = _of_tier(said, stored, CLOUD)
         if logits is not None:
             right = logits.argmax(axis=1) == said.get(labels_name(part), labels[part])
             found[fact] = 100 * float(np.mean(right))

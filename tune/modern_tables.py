@@ -7,11 +7,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from keras_ddnn.evaluation.cut_latency import dominated
-from keras_ddnn.evaluation.statistics import (
-    Interval,
-    gain_of_replicates,
-    over_seeds,
-)
+from keras_ddnn.evaluation.statistics import Interval, gain_of_replicates, over_seeds
 from keras_ddnn.rules.certificate import violation_rate
 from tune.modern_scores import CONFIDENCE, DEFAULT, SEES_BOTH, Scored
 
@@ -69,11 +65,13 @@ def beside(name: str, pairs: Mapping[int, Scored], others: Mapping[int, Scored])
         pairs, others: Seed → it, and the other; at least one seed is in both.
 
     Returns:
-        A row a rule: accuracy less that of the other of the same seed, in points, from all
-        samples sent on; and the least of these means, of all hundredths of the samples.
+        A row a rule that all of them have: accuracy less that of the other of the same seed, in
+        points, from all samples sent on; and the least of these means, of all hundredths of the
+        samples.
     """
     seeds, rows = sorted({*pairs} & {*others}), []
-    for rule in [rule for rule in pairs[seeds[0]].scores if rule in others[seeds[0]].scores]:
+    known = [of[seed].scores for of in (pairs, others) for seed in seeds]
+    for rule in (rule for rule in known[0] if all(rule in scores for scores in known)):
         one, other = (
             np.array([of[seed].curve(rule).at(HUNDREDTHS) for seed in seeds])
             for of in (pairs, others)
@@ -163,12 +161,12 @@ def pareto(pairs: Mapping[str, Sequence[Scored]], rule: str = DEFAULT) -> pd.Dat
         pair = seeds[0].pair
         sent = pair.cloud.get("sent_bytes") or pair.cloud["png_bytes"]
         curves = [scored.curve(rule) for scored in seeds]
+        cost = max(scored.multiply_adds(rule) for scored in seeds)
         for fraction in (0.0, *FRACTIONS, 1.0):
             accuracy = 100 * float(np.mean([curve.at(fraction) for curve in curves]))
             row = {"pair": name, "local_fraction": fraction, "seeds": len(seeds)}
             row |= {"accuracy": accuracy, "bytes": sent * (1 - fraction)}
-            costs = [one.multiply_adds(rule) for one in seeds]
-            row["device_multiply_adds"] = max(costs) if fraction else pair.sending_multiply_adds
+            row["device_multiply_adds"] = cost if fraction else pair.sending_multiply_adds
             rows.append(row)
     table = pd.DataFrame(rows)
     # Not among all fractions: images for the cloud alone ask nothing of a device, and few rows are

@@ -162,9 +162,8 @@ def _costs(cascade: "Cascade", bank: Bank, splits: Splits) -> dict[str, Any]:
     from keras_ddnn.networks.patch_codes import CODES
 
     counts = multiply_adds_of(cascade)
-    payload = Payload.of(bank.edge, cascade.quantisation) if len(counts) > 1 else None
-    images, sent = splits.val.images[:SAMPLES], payload and payload.sent
-    coding = 0
+    images, coding = splits.val.images[:SAMPLES], 0
+    sent = Payload.of(bank.edge, cascade.quantisation).sent if len(counts) > 1 else None
     if CODES in {layer.name for layer in cascade.model.layers}:
         codes = cascade.model.get_layer(CODES)
         coding = multiply_adds(keras.Model(cascade.model.input, codes.output))

@@ -205,9 +205,10 @@ def split_of(data: Any, what: str, *, repeatable: bool = False) -> Split:
         return data
     if are_batches(data):
         return Split(*written_once(data, what, repeatable))
-    pair = isinstance(data, tuple | list) and len(data) == 2
-    received = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
-    expect(pair, what, "a Split, a pair of inputs and labels, or batches of pairs", received)
+    several = isinstance(data, tuple | list)
+    received = f"{len(data)} values" if several else type(data).__name__
+    wanted = "a Split, a pair of inputs and labels, or batches of pairs"
+    expect(several and len(data) == 2, what, wanted, received)
     return Split(*data)
 
 

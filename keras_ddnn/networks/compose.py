@@ -21,7 +21,7 @@ from keras_ddnn.networks.inputs_and_exits import (
     require_free,
     resized,
 )
-from keras_ddnn.networks.patch_codes import SENT, code_patches, coder_and_reader
+from keras_ddnn.networks.patch_codes import DECODED, SENT, code_patches, coder_and_reader
 from keras_ddnn.networks.wiring import CutPoints
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -152,10 +152,13 @@ def chain(
     shape = tuple(input_shape or largest.shape[1:])
     inputs = keras.Input(shape, dtype=largest.dtype, name=largest.name)
     # Every tier but the last hands on what it was given, or its codes.
-    sent_by, made = (inputs.name, inputs) if codes is None else code_patches(inputs, codes)
     if coder:
         copied = outputs_on(resized(inputs, coder, "codes"), coder, numbers=True)
-        sent_by, made = SENT, copied[last_operation(coder).name]
+        sent_by, made = SENT, copied[DECODED]
+    elif codes is not None:
+        sent_by, made = code_patches(inputs, codes)
+    else:
+        sent_by, made = inputs.name, inputs
     outputs = {}
     for name, model in models.items():
         seen = resized(inputs if name == LOCAL else made, model, name)
