@@ -103,6 +103,18 @@ def test_whitening_does_not_depend_on_how_images_are_scaled():
     np.testing.assert_allclose(np.abs(seen[0]), np.abs(seen[1]), atol=2e-2)
 
 
+def test_whitening_of_grey_images_leaves_no_value_without_variance():
+    layer = Whitening()
+    maps = np.repeat(images().astype("float32")[..., :1] / 255, 3, axis=-1)
+    layer.build(maps.shape)
+    layer.start(maps)
+    seen = np.asarray(layer(maps)).reshape(-1, 24)
+    np.testing.assert_allclose(seen.var(axis=0), 1.0, atol=0.05)
+    uncorrelated = seen[:, :4]  # a grey patch of 2×2 pixels varies in four directions
+    np.testing.assert_allclose(np.cov(uncorrelated, rowvar=False), np.eye(4), atol=0.05)
+    np.testing.assert_allclose(seen[:, 4:8], uncorrelated, atol=1e-4)
+
+
 def test_images_of_one_colour_are_whitened_to_finite_numbers():
     layer = Whitening()
     maps = np.full((4, 8, 8, 3), 0.5, "float32")

@@ -8,6 +8,7 @@ from keras_ddnn.data.quantisation import Quantisation
 
 BYTE_VALUES = 256
 WHITENING_FLOOR = 5e-5  # of the largest variance
+NO_VARIANCE = 1e-7  # of the largest: less is rounding
 TINY = 1e-12  # keeps the scale of an image of one colour finite
 
 
@@ -225,7 +226,9 @@ class Whitening(keras.layers.Conv2D):
         """Take the weights from maps of shape (n, h, w, c), as they come to the layer.
 
         Directions of little variance are not blown up to full size: `WHITENING_FLOOR` of the
-        largest variance is added to all.
+        largest variance is added to all. Where maps vary in fewer directions than are kept, as
+        those of three equal channels do, the ones they vary in are repeated in turn: a value that
+        is always the same has no variance for a later layer to normalise, and training diverges.
         """
         sides = [1, *self.kernel_size, 1]
         patches = tf.image.extract_patches(
@@ -236,7 +239,8 @@ class Whitening(keras.layers.Conv2D):
         variances, directions = np.linalg.eigh(np.cov(patches - mean, rowvar=False))
         scales = np.sqrt(variances + max(WHITENING_FLOOR * variances[-1], TINY))
         filters = (directions / scales)[:, ::-1]  # those of the largest variance first
-        filters = filters[:, : self.directions]
+        varying = max(1, np.sum(variances > NO_VARIANCE * variances[-1]))
+        filters = filters[:, np.arange(self.directions or len(scales)) % varying]
         if self.opposites:
             filters = np.concatenate([filters, -filters], axis=1)
         kernel = filters.reshape(*self.kernel_size, -1, self.filters)
