@@ -158,8 +158,8 @@ def _costs(cascade: "Cascade", bank: Bank, splits: Splits) -> dict[str, Any]:
     """
     import keras
 
+    from keras_ddnn.networks.codes import CODES
     from keras_ddnn.networks.costs.model_costs import multiply_adds
-    from keras_ddnn.networks.patch_codes import CODES
 
     counts = multiply_adds_of(cascade)
     images, coding = splits.val.images[:SAMPLES], 0

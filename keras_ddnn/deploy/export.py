@@ -16,7 +16,7 @@ from keras_ddnn.files.atomic import replacing_file
 from keras_ddnn.files.manifest import inputs_name
 from keras_ddnn.files.quiet import without_chatter
 from keras_ddnn.networks.batched import mirror
-from keras_ddnn.networks.patch_codes import CODES, COMPONENTS
+from keras_ddnn.networks.codes import CODES, COMPONENTS
 
 IN_GRAPH = {"xp": tf.experimental.numpy, "precision": "float32"}  # of `TierOutputs`
 SCORE = "score"  # scope of the rule

@@ -9,6 +9,7 @@ from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.files.checks import expect, require_switch
 from keras_ddnn.networks.cascade import Cascade
+from keras_ddnn.networks.codes import DECODED, SENT, code_patches, coder_and_reader
 from keras_ddnn.networks.inputs_and_exits import (
     Exit,
     as_output,
@@ -21,7 +22,6 @@ from keras_ddnn.networks.inputs_and_exits import (
     require_free,
     resized,
 )
-from keras_ddnn.networks.patch_codes import DECODED, SENT, code_patches, coder_and_reader
 from keras_ddnn.networks.wiring import CutPoints
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task

@@ -13,8 +13,8 @@ import numpy as np
 
 from keras_ddnn.networks.architectures.modern_layers import MODERN_LAYERS
 from keras_ddnn.networks.architectures.view_layers import VIEW_LAYERS
+from keras_ddnn.networks.codes import PATCH_LAYERS
 from keras_ddnn.networks.layers import OWN_LAYERS
-from keras_ddnn.networks.patch_codes import PATCH_LAYERS
 
 NUMBERS = "fiub"  # kinds of NumPy types: HDF5 has types that refer to elsewhere, too
 MAX_DESCRIPTION = 16 << 20  # bytes
