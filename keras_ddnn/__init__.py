@@ -95,6 +95,7 @@ _FILE_OF = {
     "split_ddnn": "networks.paper",
     "threshold_for_fraction": "data.gate_costs",
     "violation_rate": "rules.certificate",
+    "with_codes": "networks.compose",
 }
 _KERAS_ROOMS = {"networks", "training", "heads", "deploy", "pipeline"}  # they import TensorFlow
 _RENAMED = {"EdgeOutputs": "TierOutputs"}  # former public name -> name

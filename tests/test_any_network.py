@@ -40,7 +40,7 @@ from keras_ddnn.training.fit import fit_ddnn
 CLOSE = 1e-4  # of a score to the threshold, where two machines may decide otherwise
 
 
-SLOW = ("tokens cut", "tables cut")  # as long as others, and no other way
+SLOW = ("tokens cut", "tables cut", "images cut-coded")  # as long as others, and no other way
 
 
 @pytest.fixture(

@@ -8,8 +8,9 @@ from ai_edge_litert.interpreter import Interpreter
 import keras_ddnn
 from keras_ddnn.config import DDNNConfig, resolve_config
 from keras_ddnn.data.datasets import read_training_data
-from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern
+from keras_ddnn.networks.architectures.modern import ModernOptions, build_modern, modern_exit
 from keras_ddnn.networks.architectures.named_models import NETWORKS, named_network
+from keras_ddnn.networks.compose import split
 from keras_ddnn.networks.costs.model_costs import multiply_adds
 from keras_ddnn.networks.layers import Whitening
 from keras_ddnn.rules.confidence import Margin
@@ -281,10 +282,25 @@ def test_two_networks_of_today_train_alone_and_answer_as_a_chain(tmp_path):
         np.testing.assert_allclose(np.asarray(folded[name]), logits, atol=1e-4)
 
 
+def test_a_device_can_have_the_first_group_of_a_network_that_is_split_and_an_exit():
+    device = ModernOptions(widths=(4, 6), strided=True)
+    whole = model(ModernOptions(widths=(4, 6, 8), depth=3, residual=True, strided=True))
+    network = split(whole, "activation_0_2", modern_exit(3, device, "float32"))
+    assert not unnormalised(network.model)
+    trunk = 15 * 15 * (2 * 2 * 3) * 24 + 8 * 8 * 9 * (24 * 4 + 4 * 4 + 4 * 4)
+    exit = 4 * 4 * 9 * (4 * 4 + 4 * 4) + 2 * 2 * 9 * (4 * 6 + 6 * 6) + 6 * 3
+    assert multiply_adds(network.tiers[0].model) == trunk + exit
+    start_whitening(network.model, images())
+    start_whitening(whole, images())
+    said = network.model(images())["cloud"]
+    np.testing.assert_allclose(said, whole(images()), atol=1e-6)
+    assert np.ptp(said) > 0
+
+
 def test_every_named_network_says_its_options():
     assert {name for name in NETWORKS if name.startswith("modern_")} == {
         *("modern_tiny", "modern_small", "modern_medium"),
-        *("modern_large", "modern_wide", "modern_deep"),
+        *("modern_large", "modern_wide", "modern_deep", "modern_strided"),
     }
     assert all(type(row.options).__name__.endswith("Options") for row in NETWORKS.values())
 

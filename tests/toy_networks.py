@@ -16,7 +16,7 @@ from keras_ddnn.data.bank import Bank
 from keras_ddnn.data.datasets import Splits
 from keras_ddnn.deploy.policy import OffloadPolicy
 from keras_ddnn.networks.cascade import Cascade
-from keras_ddnn.networks.compose import chain, split
+from keras_ddnn.networks.compose import chain, split, with_codes
 from keras_ddnn.rules.confidence import Gate, Margin
 from keras_ddnn.training.capture import capture
 from keras_ddnn.training.trainable import start_whitening
@@ -88,6 +88,7 @@ BYTES = {
     "images cut": 2 * SIDE * SIDE * 4,
     "images chained": SIDE * SIDE * 3,
     "images coded": (SIDE // 4) ** 2 * CODES // 2,
+    "images cut-coded": (SIDE // 2) ** 2 * CODES // 2,
     "tables cut": 2 * 8,
     "tables chained": 4 * COLUMNS,
     "tokens cut": 2 * (LENGTH - 2) * 6,
@@ -100,20 +101,25 @@ def network_of(kind: str) -> tuple[Cascade, Callable, int]:
     keras.utils.set_random_seed(0)
     what, way = kind.split()
     model, small, layer, data = MODELS[what]
-    if way == "cut":
-        return split(model(), layer), data, BYTES[kind]
-    models = {"local": model(small), "cloud": model()}
-    if way == "coded":
-        network = chain(models, codes=CODES)
-        start_whitening(network.model, data(60)[0])
-        return network, data, BYTES[kind]
-    return chain(models), data, BYTES[kind]
+
+    def models():
+        return {"local": model(small), "cloud": model()}
+
+    network = {
+        "cut": lambda: split(model(), layer),
+        "cut-coded": lambda: with_codes(split(model(), layer), CODES),
+        "chained": lambda: chain(models()),
+        "coded": lambda: chain(models(), codes=CODES),
+    }[way]()
+    start_whitening(network.model, data(60)[0])
+    return network, data, BYTES[kind]
 
 
 KINDS = (
     "images cut",
     "images chained",
     "images coded",
+    "images cut-coded",
     "tables cut",
     "tokens cut",
     "tokens chained",

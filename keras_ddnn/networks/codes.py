@@ -1,4 +1,6 @@
-"""Codes of patches: what a device can send of any image in place of its pixels."""
+"""Codes of patches: what a device can send of any image, or feature map, in place of it."""
+
+from math import gcd
 
 import keras
 import tensorflow as tf
@@ -9,6 +11,7 @@ from keras_ddnn.files.checks import expect
 from keras_ddnn.networks.layers import DepthToSpace, SimulatedQuantisation, Unwhitening, Whitening
 
 PATCH = 4  # side of a patch, pixels
+BLOCK = 2  # side of a patch of a feature map, whose places tell less of each other than pixels
 # Names of the layers that make codes, and round them.
 COMPONENTS, CODES, SENT = "components", "codes", "rounded_codes"
 DECODED = "decoded"  # the layer that makes images of them
@@ -60,47 +63,57 @@ class Remade(Remainders):
 PATCH_LAYERS = frozenset(map(keras.saving.get_registered_name, (Remainders, Remade)))
 
 
-def code_patches(images: keras.KerasTensor, count: int) -> tuple[str, keras.KerasTensor]:
-    """Return which layer's output is sent of images, and the images that are made of it.
+def code_patches(
+    maps: keras.KerasTensor, count: int, suffix: str = ""
+) -> tuple[str, keras.KerasTensor]:
+    """Return which layer's output is sent of images or feature maps, and what is made of it.
 
-    A patch of 4×4 pixels becomes its first principal components, each of variance 1 and rounded to
-    four bits. A sixth of the codes tell what that rounding leaves of the components of largest
-    variance, which would otherwise be most of the error. 64 patches of an image of 32×32 pixels and
-    24 codes take 768 bytes. The layers there and back take their weights from the first data the
-    network is trained on, and keep them.
+    A patch becomes its first principal components, each of variance 1 and rounded to four bits. A
+    sixth of the codes tell what that rounding leaves of the components of largest variance, which
+    would otherwise be most of the error. A patch has 4×4 pixels of an image, 2×2 places of a
+    feature map of even sides, and else one. 64 patches of an image of 32×32 pixels and 24 codes
+    take 768 bytes. The layers there and back take their weights from the first data the network is
+    trained on, and keep them.
 
     Args:
-        images: uint8 (n, h, w, c), sides whole patches.
-        count: Codes of a patch, an even number, as two make a byte; at most 16·c.
+        maps: uint8 images (n, h, w, c), sides whole patches; or feature maps of such a shape.
+        count: Codes of a patch of p×p, an even number, as two make a byte; at most p²·c.
+        suffix: Of the names of layers.
 
     Returns:
-        Name of the layer that makes the values of the codes, (n, h/4, w/4, count); and float32
-            images (n, h, w, c) of about 0 to 255.
+        Name of the layer that makes the values of the codes, (n, h/p, w/p, count); and float32
+            images of about 0 to 255, or feature maps, of the shape of `maps`.
 
     Raises:
-        ValueError: If there are no images, or another number of codes.
+        ValueError: If there are neither, or another number of codes.
     """
-    shape = tuple(images.shape[1:])
-    whole = len(shape) == 3 and not any(side is None or side % PATCH for side in shape[:2])
+    shape, image = tuple(maps.shape[1:]), maps.dtype == "uint8"
+    known = len(shape) == 3 and None not in shape
+    side = PATCH if image or not known else gcd(BLOCK, *shape[:2])
     expect(
-        whole and images.dtype == "uint8",
+        known and (image or keras.backend.is_float_dtype(maps.dtype)),
         "what is sent as codes",
-        f"uint8 images whose sides are multiples of {PATCH} pixels",
-        f"{images.dtype} of shape {shape}",
+        "uint8 images, or feature maps (n, h, w, c)",
+        received := f"{maps.dtype} of shape {shape}",
     )
-    values = PATCH * PATCH * shape[2]
+    whole = not any(each % side for each in shape[:2])
+    expect(whole, "images sent as codes", f"sides that are multiples of {PATCH} pixels", received)
+    values = side * side * shape[2]
     fits = isinstance(count, int) and 2 <= count <= values and count % 2 == 0
     expect(fits, "codes of a patch", f"an even number of 2 to {values}", repr(count))
-    given = {"dtype": "float32"}
-    x = layers.Rescaling(1.0, name="pixels", **given)(images)
+
+    def named(name: str) -> dict:
+        return {"name": name + suffix, "dtype": "float32"}
+
+    x = layers.Rescaling(1.0, **named("pixels"))(maps)
     twice, steps = count // TWICE, BOTTLENECK_CODES.as_json()
-    kept = {"opposites": False, "strides": PATCH, "name": COMPONENTS}
-    x = Whitening(PATCH, count - twice, **kept, **given)(x)
-    x = Remainders(twice, **steps, name=CODES, **given)(x)
-    x = SimulatedQuantisation(**steps, name=SENT, **given)(x)
-    x = Remade(twice, **steps, name="remade", **given)(x)
-    x = Unwhitening(COMPONENTS, values, name="patches", **given)(x)
-    return SENT, DepthToSpace(PATCH, name=DECODED, **given)(x)
+    kept = {"opposites": False, "strides": side}
+    x = Whitening(side, count - twice, **kept, **named(COMPONENTS))(x)
+    x = Remainders(twice, **steps, **named(CODES))(x)
+    x = SimulatedQuantisation(**steps, **named(SENT))(x)
+    x = Remade(twice, **steps, **named("remade"))(x)
+    x = Unwhitening(COMPONENTS + suffix, values, **named("patches"))(x)
+    return SENT + suffix, DepthToSpace(side, **named(DECODED))(x)
 
 
 def coder_and_reader(model: keras.Model) -> tuple[keras.Model | None, keras.Model]:

@@ -1,6 +1,8 @@
 """A DDNN of one model that is cut in parts, or of several models one after another or at once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import keras
 from keras import layers
@@ -22,6 +24,7 @@ from keras_ddnn.networks.inputs_and_exits import (
     require_free,
     resized,
 )
+from keras_ddnn.networks.layers import settle
 from keras_ddnn.networks.wiring import CutPoints
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
@@ -81,9 +84,9 @@ def split(
     read = prepared(inputs, model, preprocess)
     tensors = outputs_on(read, model, numbers=columns is not None)
     logits = tensors[points.order[-1]]
-    sent = [tensors[name] for name in cuts]
     outputs = {
-        name: make_exit(exit, tensor, logits.shape[-1], name) for name, tensor in zip(names, sent)
+        name: make_exit(exit, tensors[cut], logits.shape[-1], name)
+        for name, cut in zip(names, cuts)
     }
     outputs[CLOUD] = as_output(logits, CLOUD)
     joint = keras.Model(inputs, outputs, name="ddnn")
@@ -91,6 +94,60 @@ def split(
         for layer in keras.Model(inputs, outputs[CLOUD]).layers:
             layer.trainable = False
     return Cascade(joint, tuple(cuts), task, second_look)
+
+
+def with_codes(network: Cascade, codes: int) -> Cascade:
+    """Let a cascade of feature maps send codes of them, in few bytes.
+
+    Each block of 2×2 places becomes so many codes of half a byte, see `code_patches`. What is
+    behind a cut reads the map that is made of them; the exit in front of it reads the map itself.
+    The codes are fitted to the maps that the network has when `fit_ddnn` begins to train it: train
+    it without codes before, and with them for a few epochs more.
+
+    Args:
+        network: That sends feature maps (n, h, w, c).
+        codes: Of a block, an even number, at most 4·c; where a side of the map is odd, each place
+            is a block of its own, of at most c.
+
+    Returns:
+        Cascade: Of the same weights and of layers of its own.
+
+    Raises:
+        ValueError: If it sends something else, or its maps have no such codes.
+    """
+    model, fed = network.model, network.model.input
+    maps_travel = fed.name not in network.sent and network.quantisation is None
+    received = "codes" if network.quantisation else "the inputs themselves: pass codes to chain"
+    expect(maps_travel, "what the cascade sends", "feature maps", received)
+    # Layer → the cut before its tier, whose map it reads as made of codes.
+    cut_of = {
+        layer.name: name
+        for name, tier in zip(network.sent, network.tiers[1:])
+        for layer in tier.model.layers
+    }
+    maps, decoded, sent = {}, {}, []
+
+    def call(layer: keras.Operation, *arguments: Any, **options: Any) -> Any:
+        cut = cut_of.get(layer.name)
+        if cut in maps:
+            arguments = keras.tree.map_structure(
+                lambda tensor: decoded[cut] if tensor is maps[cut] else tensor, arguments
+            )
+        made = layer(*arguments, **options)
+        if layer.name in network.sent:
+            suffix = f"_{len(sent)}" if sent else ""
+            name, decoded[layer.name] = code_patches(made, codes, suffix)
+            maps[layer.name] = made
+            sent.append(name)
+        return made
+
+    inputs = keras.Input(fed.shape[1:], dtype=fed.dtype, name=fed.name)
+    joint = keras.models.clone_model(model, input_tensors=inputs, call_function=call)
+    for layer in model.layers:  # of codes there are more
+        joint.get_layer(layer.name).set_weights(layer.get_weights())
+        joint.get_layer(layer.name).trainable = layer.trainable
+    settle(joint)
+    return replace(network, model=joint, sent=tuple(sent))
 
 
 def chain(

@@ -173,7 +173,7 @@ class DepthToSpace(keras.layers.Layer):
 
     def call(self, inputs):
         """Return the blocks."""
-        return tf.nn.depth_to_space(inputs, self.block)
+        return inputs if self.block == 1 else tf.nn.depth_to_space(inputs, self.block)
 
     def compute_output_shape(self, input_shape):
         """Return the shape of the blocks."""

@@ -1,16 +1,19 @@
 """What is trained: any network as a cascade, and its data, each read by what the other one says."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Split, read_training_data
 from keras_ddnn.data.rows.view import Array, spread_rows
 from keras_ddnn.files.notices import notice
 from keras_ddnn.networks.architectures.named_models import as_network, waits_for_data
+from keras_ddnn.networks.batched import run_in_batches
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.layers import Unwhitening, waiting_for_data
 from keras_ddnn.networks.paper import build_ddnn
@@ -20,6 +23,7 @@ from keras_ddnn.training.joint import exit_weights
 from keras_ddnn.training.recipe.muon import unnormalised
 
 SAMPLES = 5000  # inputs that whitening is fitted to; of each many patches are seen
+VALUES = 2**26  # that it is fitted to at most: fewer inputs of large maps
 ASKED = 1000  # training samples that a network is asked about before its training
 
 
@@ -63,13 +67,18 @@ def start_whitening(model: keras.Model, images: Array) -> None:
         model: To be trained. One that was trained before keeps its weights.
         images: Training inputs (n, ...).
     """
-    spread = spread_rows(len(images), SAMPLES)
     for layer in waiting_for_data(model):
         if isinstance(layer, Unwhitening):
             layer.start(model.get_layer(layer.whitening))
         else:
             before = keras.Model(model.input, layer.input)
-            layer.start(before(np.asarray(images[spread]), training=False))
+            most = VALUES // prod(layer.input.shape[1:])
+            spread = spread_rows(len(images), min(SAMPLES, max(1, most)))
+
+            def maps(batch, before=before):
+                return [tf.cast(before(batch, training=False), tf.float32)]
+
+            layer.start(*run_in_batches(maps, np.asarray(images[spread])))
 
 
 def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:

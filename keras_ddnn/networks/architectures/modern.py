@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_ddnn.files.checks import as_counts, require_choice, require_count, require_switch
 from keras_ddnn.networks.architectures.modern_layers import Conv2D, Gelu
+from keras_ddnn.networks.inputs_and_exits import Exit
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization, Whitening
 from keras_ddnn.networks.paper import compute_policy
 
@@ -89,44 +90,56 @@ def build_modern(
             f"pixels for {len(options.widths)} groups; received {tuple(input_shape)}"
         )
     dtype = compute_policy(precision)
-
-    def activated(x: keras.KerasTensor) -> keras.KerasTensor:
-        return ACTIVATIONS[options.activation](dtype=dtype)(x)
-
-    def normalised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        norm = FusedBatchNormalization(MOMENTUM, scale=False, epsilon=1e-5, dtype=dtype, name=name)
-        return norm(x)
-
     images = keras.Input(input_shape, dtype="uint8", name="images")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype=dtype, name="rescaling")(images)
     x = Whitening(strides=options.stride, dtype=dtype, name="whitening")(x)
-    x = activated(Bias(dtype=dtype, name="whitening_bias")(x))
+    x = Bias(dtype=dtype, name="whitening_bias")(x)
+    x = ACTIVATIONS[options.activation](dtype=dtype, name="activation")(x)
+    return keras.Model(images, _logits_of(x, num_classes, options, dtype), name="modern")
+
+
+def modern_exit(num_classes: int, options: ModernOptions, precision: str = "auto") -> Exit:
+    """Return an exit for `split`: a feature map → logits, by groups of convolutions.
+
+    Args:
+        num_classes: Number of classes, at least 2.
+        options: Of its groups.
+        precision: As of `TrainingConfig`.
+    """
+    dtype = compute_policy(precision)
+    return lambda maps: _logits_of(maps, num_classes, options, dtype, "exit_")
+
+
+def _logits_of(
+    x: keras.KerasTensor, num_classes: int, options: ModernOptions, dtype: str, prefix: str = ""
+) -> keras.KerasTensor:
+    """Return what groups of convolutions say of a map, started from a draw of Keras' seed."""
     convolutions = []
     for group, width in enumerate(options.widths):
         first = None  # what the first convolution of the group gives
         for place in range(options.depth):
             name, halves = f"{group}_{place}", place == 0
-            given = {"padding": "same", "use_bias": False, "dtype": dtype, "name": f"conv_{name}"}
             strides = POOL if halves and options.strided else 1
-            convolutions.append(Conv2D(width, 3, strides, **given))
+            given = {"padding": "same", "use_bias": False, "dtype": dtype}
+            convolutions.append(Conv2D(width, 3, strides, **given, name=f"{prefix}conv_{name}"))
             x = convolutions[-1](x)
             if halves and not options.strided:
-                x = layers.MaxPooling2D(POOL, dtype=dtype, name=f"pool_{group}")(x)
-            x = normalised(x, f"norm_{name}")
+                x = layers.MaxPooling2D(POOL, dtype=dtype, name=f"{prefix}pool_{group}")(x)
+            given = {"scale": False, "epsilon": 1e-5, "dtype": dtype}
+            x = FusedBatchNormalization(MOMENTUM, **given, name=f"{prefix}norm_{name}")(x)
             if options.residual and place == options.depth - 1:
-                x = layers.Add(dtype=dtype, name=f"residual_{group}")([x, first])
-            x = activated(x)
+                x = layers.Add(dtype=dtype, name=f"{prefix}residual_{group}")([x, first])
+            activation = ACTIVATIONS[options.activation]
+            x = activation(dtype=dtype, name=f"{prefix}activation_{name}")(x)
             first = x if first is None else first
-    x = layers.GlobalMaxPooling2D(dtype=dtype, name="pooled")(x)
-    x = layers.Dense(num_classes, use_bias=False, dtype="float32", name="scores")(x)
-    logits = layers.Rescaling(1 / options.widths[-1], dtype="float32", name="logits")(x)
-    model = keras.Model(images, logits, name="modern")
+    x = layers.GlobalMaxPooling2D(dtype=dtype, name=f"{prefix}pooled")(x)
+    scores = layers.Dense(num_classes, use_bias=False, dtype="float32", name=f"{prefix}scores")
+    x, width = scores(x), options.widths[-1]
     rng = np.random.default_rng(keras.random.randint((), 0, 2**31 - 1, "int32").numpy())
     for convolution in convolutions:
         convolution.set_weights([_partly_identical(convolution.kernel.shape, rng)])
-    shape = options.widths[-1], num_classes
-    model.get_layer("scores").set_weights([rng.uniform(-sqrt(3), sqrt(3), shape)])  # variance 1
-    return model
+    scores.set_weights([rng.uniform(-sqrt(3), sqrt(3), (width, num_classes))])  # variance 1
+    return layers.Rescaling(1 / width, dtype="float32", name=f"{prefix}logits")(x)
 
 
 def _partly_identical(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:

@@ -68,6 +68,8 @@ NETWORKS = {
     "modern_large": _modern(64, 256, 256),
     "modern_wide": _modern(96, 320, 320),
     "modern_deep": _modern(64, 256, 320, depth=3, residual=True),
+    # To be split behind its first group, "activation_0_2", which a device of 12.5 million can have.
+    "modern_strided": _modern(32, 256, 320, depth=3, residual=True, strided=True),
     # Of windows of 24 steps of a series with its clock, for a device and for the cloud. That with
     # dropout is for `MCDropout`.
     "tcn_small": _of_series(kind="tcn", width=12, blocks=3),
