@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from keras_ddnn.data.datasets import Splits, as_split
+from keras_ddnn.training.capture import capture
+from keras_ddnn.training.trainable import start_whitening
 from tune import modern, modern_tables
 from tune.modern_networks import Job, network_of, teacher_of, weights_file
 from tune.modern_outputs import networks
+from tune.modern_training import _costs
 
 
 def test_a_case_learns_from_the_network_it_names(tmp_path):
@@ -25,6 +28,31 @@ def test_a_case_learns_from_the_network_it_names(tmp_path):
     teacher = teacher_of(replace(before, case="codes"), splits, given)
     for ours, theirs in zip(teacher.network.model.get_weights(), kept.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_split_goes_on_with_codes_of_its_map(tmp_path):
+    train = as_split(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4))
+    splits, given = SimpleNamespace(train=train, num_classes=4), SimpleNamespace(work=tmp_path)
+    wide = network_of(Job("modern_split", 3), splits, given)
+    whitening = wide.model.get_layer("whitening")
+    whitening.start(np.random.default_rng(0).random((2, 8, 8, 3)))
+    wide.model.save_weights(weights_file(Job("modern_split", 3), given))
+    coded = network_of(Job("modern_split", 3, case="codes"), splits, given)
+    for layer in wide.model.layers:
+        for ours, theirs in zip(
+            coded.model.get_layer(layer.name).get_weights(), layer.get_weights()
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+    images = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    start_whitening(coded.model, images)
+    world = SimpleNamespace(val=as_split(images, np.arange(20) % 4))
+    costs = [_costs(c, capture(c, images, np.arange(20) % 4), world) for c in (wide, coded)]
+    assert [cost["sent_bytes"] for cost in costs] == [2 * 16 * 16 * 32, 8 * 8 * 24 // 2]
+    assert [cost["coding_multiply_adds"] for cost in costs] == [0, 0]
+    # 20 components of each of 64 blocks of 2×2 places and 32 channels; 4 codes are remainders.
+    more = costs[1]["multiply_adds"] - costs[0]["multiply_adds"]
+    assert more == 8 * 8 * (2 * 2 * 32) * 20
+    assert costs[1]["multiply_adds"] <= 12.5e6
 
 
 def test_what_sends_less_is_compared_seed_by_seed_at_one_local_fraction():

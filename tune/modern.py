@@ -38,6 +38,8 @@ PAIRS = (
     ("paper", "paper"),
     ("strong", "strong"),
     ("bottleneck", "bottleneck"),
+    ("modern_split", "modern_split"),
+    ("modern_split-codes", "modern_split-codes"),
     ("modern_small", "modern_deep"),
     ("modern_small", "modern_ensemble"),
     ("modern_small-distilled", "modern_deep"),
@@ -58,6 +60,7 @@ WORLDS = (
 BESIDE = {
     name_of("modern_tiny", "modern_deep-codes"): name_of("modern_tiny", "modern_deep"),
     name_of("bottleneck", "bottleneck"): name_of("strong", "strong"),
+    name_of("modern_split-codes", "modern_split-codes"): name_of("modern_split", "modern_split"),
 }
 TABLES = {
     "table": table,

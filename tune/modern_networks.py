@@ -4,15 +4,13 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from keras_ddnn.config.training import DDNNConfig
 from keras_ddnn.data.datasets import Splits
 from tune.modern_cases import CASES, ITSELF, TEACHER, USUAL, name_in
 
 if TYPE_CHECKING:
-    import keras
-
     from keras_ddnn.networks.cascade import Cascade
     from keras_ddnn.training.recipe.teacher import Teacher
 
@@ -24,15 +22,24 @@ RECIPES = {
     "modern_medium": ("modern", {}),
     "modern_small": ("modern_long", {"epochs": 40}),
     "modern_tiny": ("modern_long", {}),
+    "modern_split": (
+        "modern",
+        {"epochs": 12, "augmentation": "crop_flip_cutout", "lambda_local": 0.3},
+    ),
     # The network of the paper, which has both tiers.
     "paper": ("paper", {}),
     "strong": ("strong", {}),
     "bottleneck": ("strong", {"bottleneck": 8}),
 }
+# What is cut → key of `NETWORKS`, the layer whose output travels, and the groups of its exit.
+SPLITS = {"modern_split": ("modern_strided", "activation_0_2", {"widths": (64, 80)})}
 NETWORKS_OF_TODAY = tuple(name for name in RECIPES if name.startswith("modern_"))
 DEVICES = ("modern_tiny", "modern_small", "modern_medium")
 CLOUD = "cloud"  # the tier of a network that is trained alone
 TEACHER_SEED = 0  # one network teaches those of all seeds
+
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -65,21 +72,37 @@ def weights_file(job: Job, options: argparse.Namespace) -> Path:
 
 
 def network_of(job: Job, splits: Splits, given: argparse.Namespace) -> "Cascade | None":
-    """Return a network to train: a tier of a chain, or None for that of the paper."""
+    """Return a network to train: a tier of a chain, a split, or None for that of the paper."""
     if job.network not in NETWORKS_OF_TODAY:
         return None
-    from keras_ddnn.networks.architectures.named_models import NETWORKS
-    from keras_ddnn.networks.compose import chain
+    from keras_ddnn.networks.compose import chain, with_codes
 
-    shape, case, row = splits.train.images.shape[1:], CASES[job.case], NETWORKS[job.network]
-    options, classes = replace(row.options, **case.options), splits.num_classes
-    model = new_model(lambda: row.build(shape, classes, options, DDNNConfig.precision), job.seed)
-    if case.prepared:
-        case.prepared(model)
-    network = chain({CLOUD: model})
+    case = CASES[job.case]
+    network = new_model(lambda: _untrained(job, splits), job.seed)
     if case.goes_on:
         _read_weights(network, job, replace(job, case=USUAL), given)
-    return network if case.codes is None else chain({CLOUD: network.model}, codes=case.codes)
+    if case.codes is None:
+        return network
+    if network.sent:
+        return with_codes(network, case.codes)
+    return chain({CLOUD: network.model}, codes=case.codes)
+
+
+def _untrained(job: Job, splits: Splits) -> "Cascade":
+    """Make a network of today for a case, and cut it where it is a split."""
+    from keras_ddnn.networks.architectures.modern import ModernOptions, modern_exit
+    from keras_ddnn.networks.architectures.named_models import NETWORKS
+    from keras_ddnn.networks.compose import chain, split
+
+    case, (name, at, widths) = CASES[job.case], SPLITS.get(job.network, (job.network, None, None))
+    row, classes = NETWORKS[name], splits.num_classes
+    options = replace(row.options, **case.options)
+    model = row.build(splits.train.images.shape[1:], classes, options, DDNNConfig.precision)
+    if case.prepared:
+        case.prepared(model)
+    if at is None:
+        return chain({CLOUD: model})
+    return split(model, at, modern_exit(classes, ModernOptions(**widths, strided=True)))
 
 
 def teacher_of(job: Job, splits: Splits, given: argparse.Namespace) -> "Teacher | None":
@@ -108,7 +131,7 @@ def _read_weights(network: "Cascade", job: Job, before: Job, given: argparse.Nam
     network.model.load_weights(path)
 
 
-def new_model(make: "Callable[[], keras.Model]", seed: int) -> "keras.Model":
+def new_model(make: Callable[[], Made], seed: int) -> Made:
     """Return a model that is made from a seed, behind whatever was made before."""
     import keras
 

@@ -154,7 +154,7 @@ def multiply_adds_of(cascade: "Cascade") -> list[int]:
 def _costs(cascade: "Cascade", bank: Bank, splits: Splits) -> dict[str, Any]:
     """Return what a network costs to run and to send to, its first tier's first.
 
-    Where it reads codes, the device makes them.
+    Where it is a cloud that reads codes, the device makes them.
     """
     import keras
 
@@ -164,7 +164,7 @@ def _costs(cascade: "Cascade", bank: Bank, splits: Splits) -> dict[str, Any]:
     counts = multiply_adds_of(cascade)
     images, coding = splits.val.images[:SAMPLES], 0
     sent = Payload.of(bank.edge, cascade.quantisation).sent if len(counts) > 1 else None
-    if CODES in {layer.name for layer in cascade.model.layers}:
+    if not cascade.sent and CODES in {layer.name for layer in cascade.model.layers}:
         codes = cascade.model.get_layer(CODES)
         coding = multiply_adds(keras.Model(cascade.model.input, codes.output))
         sent = prod(codes.output.shape[1:]) * BOTTLENECK_CODES.bits // 8
