@@ -30,6 +30,7 @@ def test_a_case_learns_from_the_network_it_names(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_split_goes_on_with_codes_of_its_map(tmp_path):
     train = as_split(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4))
     splits, given = SimpleNamespace(train=train, num_classes=4), SimpleNamespace(work=tmp_path)
