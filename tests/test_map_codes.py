@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 from toy_networks import RECIPE, image_data, image_model, table_model
 
+import keras_ddnn
+from keras_ddnn.data.datasets import Splits, as_split
 from keras_ddnn.data.quantisation import BOTTLENECK_CODES
 from keras_ddnn.evaluation.payload import Payload
 from keras_ddnn.networks.compose import chain, split, with_codes
@@ -100,7 +103,8 @@ def test_large_maps_are_fitted_to_fewer_inputs(monkeypatch):
     [
         (image_model, CUT, 17, "an even number of 2 to 16, received 17"),
         (image_model, CUT, 18, "an even number of 2 to 16, received 18"),
-        (table_model, "hidden", 4, r"feature maps \(n, h, w, c\), received float32 of shape"),
+        (lambda: simple(lambda x: x), "cut", "4", "an even number of 2 to 32, received '4'"),
+        (table_model, "hidden", 4, r"feature maps \(n, h, w, c\) of .*, received float32 of shape"),
     ],
 )
 def test_what_has_no_such_codes_is_refused(model, at, count, message):
@@ -112,12 +116,79 @@ def test_what_has_no_such_codes_is_refused(model, at, count, message):
     ("network", "message"),
     [
         (lambda: chain({"local": image_model(8), "cloud": image_model()}), "pass codes to chain"),
-        (lambda: coded(4), "feature maps, received codes"),
+        (lambda: coded(4), "feature maps, received codes already"),
+        (lambda: chain({"cloud": image_model()}), "pass codes to chain, received nothing"),
+        (image_model, "expected a Cascade"),
+        (lambda: "paper", "expected a Cascade, .* received str: pass the cascade"),
     ],
 )
 def test_what_sends_inputs_or_codes_already_is_refused(network, message):
     with pytest.raises(ValueError, match=message):
         with_codes(network(), 4)
+
+
+def simple(behind):
+    """Return a model that is cut at "cut", of 8 channels, and what is behind it."""
+    read = keras.Input((16, 16, 3))
+    cut = layers.Conv2D(8, 3, padding="same", name="cut")(layers.Rescaling(1 / 255)(read))
+    return keras.Model(read, layers.Dense(3)(layers.GlobalAveragePooling2D()(behind(cut))))
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        keras.ops.relu,
+        lambda x: x + layers.Conv2D(8, 3, padding="same")(x),
+        lambda x: layers.MultiHeadAttention(2, 4, attention_axes=(1, 2))(query=x, value=x),
+    ],
+    ids=["operation", "residual", "keywords"],
+)
+def test_whatever_is_behind_the_cut_reads_what_is_made_of_the_codes(behind):
+    network = coded(32, simple(behind), at="cut")
+    whole, given = network.model, network.tiers[1].model
+    sent = values(network, "rounded_codes")
+    np.testing.assert_allclose(given(sent)["outputs"], whole(images())["cloud"], atol=1e-4)
+    layer = whole.get_layer("patches")
+    layer.set_weights([np.zeros_like(weights) for weights in layer.get_weights()])
+    assert np.ptp(whole(images())["cloud"], axis=0) == pytest.approx(np.zeros(3), abs=1e-6)
+
+
+def test_an_exit_reads_the_map_itself_though_the_cloud_shares_a_layer_with_it():
+    pool, model = layers.GlobalAveragePooling2D(), model_of()
+    network = split(model, [CUT, "block_1_add"], lambda sent: layers.Dense(3)(pool(sent)))
+    narrow = with_codes(network, 2)
+    start_whitening(narrow.model, images())
+    before, after = network.model(images()), narrow.model(images())
+    np.testing.assert_allclose(after["local"], before["local"], atol=1e-5)
+    assert np.abs(after["tier1"] - before["tier1"]).max() > 1e-3
+    assert "decoded" not in {layer.name for layer in narrow.tiers[0].model.layers}
+
+
+def test_layers_of_the_user_keep_their_names():
+    model = simple(lambda x: layers.Conv2D(8, 3, name="patches")(x))
+    network = coded(4, model, at="cut")
+    assert network.sent == ("rounded_codes_1",)
+    assert network.quantisation == BOTTLENECK_CODES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: with_codes(split(image_model(), CUT), 6),
+        lambda: chain({"local": image_model(8), "cloud": image_model()}, codes=6),
+    ],
+    ids=["maps", "images"],
+)
+def test_a_run_goes_from_layers_that_wait_for_data_to_the_folder(network, tmp_path):
+    parts = (as_split(*image_data(60, seed)) for seed in range(3))
+    splits = Splits("toy", *parts, class_names=("a", "b", "c"))
+    recipe = keras_ddnn.DDNNConfig(epochs=1, batch_size=16)
+    heads = {"head": keras_ddnn.HeadConfig(epochs=1)}
+    folder = tmp_path / "folder"
+    keras_ddnn.run(splits, recipe, heads, network=network(), artifact=folder, verbose=0)
+    policy = keras_ddnn.load_policy(folder)
+    assert policy.cascade.quantisation == BOTTLENECK_CODES
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ from keras_ddnn.labels.logit_head import LogitHead
 from keras_ddnn.labels.rule_file import LOGIT_RULES
 from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.costs.model_costs import multiply_adds
+from keras_ddnn.networks.layers import waiting_for_data
 from keras_ddnn.networks.paper import build_ddnn
 from keras_ddnn.networks.weights import rebuild
 from keras_ddnn.rules.calibration import Calibration, operating_points
@@ -171,8 +172,12 @@ def fit_temperatures(bank: Bank) -> dict[str, float]:
 def require_keepable(network: Cascade) -> None:
     """Raise ValueError, in one line, unless `save_policy` can keep a network; before training.
 
-    It makes both graphs of the network as it is, with a rule that costs little.
+    It makes both graphs of the network as it is, with a rule that costs little. Layers that wait
+    for training data get weights of no meaning: graphs are alike whatever they hold.
     """
+    network = network.copy()
+    for layer in waiting_for_data(network.model):
+        layer.set_weights([np.ones_like(weights) for weights in layer.get_weights()])
     columns = network.tiers[-1].model.output["outputs"].shape[-1]
     *_, rule = (
         LogitHead(np.zeros((columns, 2)), np.zeros(2), input="logits"),

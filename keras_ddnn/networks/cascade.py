@@ -188,9 +188,11 @@ def as_cascade(network: "keras.Model | Cascade") -> "Cascade":
     """
     if isinstance(network, Cascade):
         return network
-    names = {operation.name for operation in network.operations}
     known = f"a Cascade, or a model of build_ddnn with its layer {FEATURES!r}"
     remedy = "pass the cascade, as chain and split return it and fit_ddnn has it in .cascade"
+    functional = isinstance(network, keras.Function)
+    expect(functional, "network", known, f"{type(network).__name__}: {remedy}")
     received = f"the model {network.name!r} without that layer: {remedy}"
+    names = {operation.name for operation in network.operations}
     expect(FEATURES in names, "network", known, received)
     return Cascade(network, (FEATURES,))

@@ -1,5 +1,7 @@
 """Codes of patches: what a device can send of any image, or feature map, in place of it."""
 
+import itertools
+from collections.abc import Collection
 from math import gcd
 
 import keras
@@ -7,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_ddnn.data.quantisation import BOTTLENECK_CODES
-from keras_ddnn.files.checks import expect
+from keras_ddnn.files.checks import expect, is_integer
 from keras_ddnn.networks.layers import DepthToSpace, SimulatedQuantisation, Unwhitening, Whitening
 
 PATCH = 4  # side of a patch, pixels
@@ -15,6 +17,8 @@ BLOCK = 2  # side of a patch of a feature map, whose places tell less of each ot
 # Names of the layers that make codes, and round them.
 COMPONENTS, CODES, SENT = "components", "codes", "rounded_codes"
 DECODED = "decoded"  # the layer that makes images of them
+PIXELS, REMADE, PATCHES = "pixels", "remade", "patches"  # and those between
+NAMES = (PIXELS, COMPONENTS, CODES, SENT, REMADE, PATCHES, DECODED)
 TWICE = 6  # one code of so many tells what the rounding of another leaves
 
 
@@ -64,7 +68,7 @@ PATCH_LAYERS = frozenset(map(keras.saving.get_registered_name, (Remainders, Rema
 
 
 def code_patches(
-    maps: keras.KerasTensor, count: int, suffix: str = ""
+    maps: keras.KerasTensor, count: int, taken: Collection[str] = ()
 ) -> tuple[str, keras.KerasTensor]:
     """Return which layer's output is sent of images or feature maps, and what is made of it.
 
@@ -78,7 +82,7 @@ def code_patches(
     Args:
         maps: uint8 images (n, h, w, c), sides whole patches; or feature maps of such a shape.
         count: Codes of a patch of p×p, an even number, as two make a byte; at most p²·c.
-        suffix: Of the names of layers.
+        taken: Names of layers that the model has; those of the codes are then numbered.
 
     Returns:
         Name of the layer that makes the values of the codes, (n, h/p, w/p, count); and float32
@@ -88,31 +92,34 @@ def code_patches(
         ValueError: If there are neither, or another number of codes.
     """
     shape, image = tuple(maps.shape[1:]), maps.dtype == "uint8"
+    received = f"{maps.dtype} of shape {shape}"
     known = len(shape) == 3 and None not in shape
-    side = PATCH if image or not known else gcd(BLOCK, *shape[:2])
-    expect(
-        known and (image or keras.backend.is_float_dtype(maps.dtype)),
-        "what is sent as codes",
-        "uint8 images, or feature maps (n, h, w, c)",
-        received := f"{maps.dtype} of shape {shape}",
-    )
-    whole = not any(each % side for each in shape[:2])
-    expect(whole, "images sent as codes", f"sides that are multiples of {PATCH} pixels", received)
+    known &= image or keras.backend.is_float_dtype(maps.dtype)
+    wanted = "uint8 images, or feature maps (n, h, w, c) of known sides: cut the model at such"
+    expect(known, "what is sent as codes", wanted, received)
+    whole = not image or not any(each % PATCH for each in shape[:2])
+    wanted = f"uint8 images whose sides are multiples of {PATCH} pixels"
+    expect(whole, "what is sent as codes", wanted, received)
+    side = PATCH if image else gcd(BLOCK, *shape[:2])
     values = side * side * shape[2]
-    fits = isinstance(count, int) and 2 <= count <= values and count % 2 == 0
-    expect(fits, "codes of a patch", f"an even number of 2 to {values}", repr(count))
+    expect(values > 1, "what is sent as codes", "maps of two channels or even sides", received)
+    fits = is_integer(count) and 2 <= count <= values and count % 2 == 0
+    patch = f"codes of a patch of {side}×{side}×{shape[2]} values"
+    expect(fits, patch, f"an even number of 2 to {values}", repr(count))
+    suffixes = (f"_{number}" if number else "" for number in itertools.count())
+    suffix = next(end for end in suffixes if not {name + end for name in NAMES} & {*taken})
 
     def named(name: str) -> dict:
         return {"name": name + suffix, "dtype": "float32"}
 
-    x = layers.Rescaling(1.0, **named("pixels"))(maps)
-    twice, steps = count // TWICE, BOTTLENECK_CODES.as_json()
+    x = layers.Rescaling(1.0, **named(PIXELS))(maps)
+    twice, steps = int(count) // TWICE, BOTTLENECK_CODES.as_json()
     kept = {"opposites": False, "strides": side}
-    x = Whitening(side, count - twice, **kept, **named(COMPONENTS))(x)
+    x = Whitening(side, int(count) - twice, **kept, **named(COMPONENTS))(x)
     x = Remainders(twice, **steps, **named(CODES))(x)
     x = SimulatedQuantisation(**steps, **named(SENT))(x)
-    x = Remade(twice, **steps, **named("remade"))(x)
-    x = Unwhitening(COMPONENTS + suffix, values, **named("patches"))(x)
+    x = Remade(twice, **steps, **named(REMADE))(x)
+    x = Unwhitening(COMPONENTS + suffix, values, **named(PATCHES))(x)
     return SENT + suffix, DepthToSpace(side, **named(DECODED))(x)
 
 

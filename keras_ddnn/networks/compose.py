@@ -10,7 +10,7 @@ from keras import layers
 from keras_ddnn.data.bank import CLOUD, LOCAL
 from keras_ddnn.data.outputs import tier_names
 from keras_ddnn.files.checks import expect, require_switch
-from keras_ddnn.networks.cascade import Cascade
+from keras_ddnn.networks.cascade import Cascade, as_cascade
 from keras_ddnn.networks.codes import DECODED, SENT, code_patches, coder_and_reader
 from keras_ddnn.networks.inputs_and_exits import (
     Exit,
@@ -28,6 +28,8 @@ from keras_ddnn.networks.layers import settle
 from keras_ddnn.networks.wiring import CutPoints
 from keras_ddnn.tasks.classification import CLASSIFICATION
 from keras_ddnn.tasks.task import Task
+
+END = "__end"  # of names of layers behind what a part of a network gives
 
 
 def split(
@@ -110,39 +112,45 @@ def with_codes(network: Cascade, codes: int) -> Cascade:
             is a block of its own, of at most c.
 
     Returns:
-        Cascade: Of the same weights and of layers of its own.
+        Cascade: Of the same weights and of layers of its own. A layer that parts of the network
+            share stays one.
 
     Raises:
         ValueError: If it sends something else, or its maps have no such codes.
     """
+    network = as_cascade(network)
     model, fed = network.model, network.model.input
-    maps_travel = fed.name not in network.sent and network.quantisation is None
-    received = "codes" if network.quantisation else "the inputs themselves: pass codes to chain"
-    expect(maps_travel, "what the cascade sends", "feature maps", received)
-    # Layer → the cut before its tier, whose map it reads as made of codes.
-    cut_of = {
-        layer.name: name
-        for name, tier in zip(network.sent, network.tiers[1:])
-        for layer in tier.model.layers
-    }
-    maps, decoded, sent = {}, {}, []
+    wanted = "feature maps; for codes of inputs pass codes to chain"
+    expect(network.sent, "what the cascade sends", wanted, "nothing, of one tier")
+    expect(fed.name not in network.sent, "what the cascade sends", wanted, "the inputs themselves")
+    expect(network.quantisation is None, "what the cascade sends", "feature maps", "codes already")
+    names = {operation.name for operation in model.operations}
+    copies, ends, sent = {}, {}, []
 
-    def call(layer: keras.Operation, *arguments: Any, **options: Any) -> Any:
-        cut = cut_of.get(layer.name)
-        if cut in maps:
-            arguments = keras.tree.map_structure(
-                lambda tensor: decoded[cut] if tensor is maps[cut] else tensor, arguments
-            )
-        made = layer(*arguments, **options)
-        if layer.name in network.sent:
-            suffix = f"_{len(sent)}" if sent else ""
-            name, decoded[layer.name] = code_patches(made, codes, suffix)
-            maps[layer.name] = made
+    def copy(operation: keras.Operation) -> keras.Operation:
+        """Make each layer once, also where parts of the network share it."""
+        if operation.name not in copies:
+            copies[operation.name] = type(operation).from_config(operation.get_config())
+        return copies[operation.name]
+
+    def call(operation: keras.Operation, *arguments: Any, **options: Any) -> Any:
+        if operation.name.endswith(END):
+            ends[operation.name.removesuffix(END)] = arguments[0]
+            return arguments[0]
+        return operation(*arguments, **options)
+
+    read = inputs = keras.Input(fed.shape[1:], dtype=fed.dtype, name=fed.name)
+    outputs = {}
+    for tier in network.tiers:
+        # Tensors that a copied model gives are found by layers that are put behind them.
+        said = {name: layers.Identity(name=name + END)(t) for name, t in tier.model.output.items()}
+        part = keras.Model(tier.model.input, said)
+        keras.models.clone_model(part, input_tensors=read, clone_function=copy, call_function=call)
+        outputs[tier.name] = ends["outputs"]
+        if len(sent) < len(network.sent):
+            name, read = code_patches(ends["features"], codes, {*names, *sent})
             sent.append(name)
-        return made
-
-    inputs = keras.Input(fed.shape[1:], dtype=fed.dtype, name=fed.name)
-    joint = keras.models.clone_model(model, input_tensors=inputs, call_function=call)
+    joint = keras.Model(inputs, outputs, name=model.name)
     for layer in model.layers:  # of codes there are more
         joint.get_layer(layer.name).set_weights(layer.get_weights())
         joint.get_layer(layer.name).trainable = layer.trainable
