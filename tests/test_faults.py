@@ -11,7 +11,7 @@ def test_every_fault_names_tests_that_exist():
     named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", TABLE)
     missing = [(file, test) for file, test in named if not _has(file, test)]
     assert not missing
-    assert {int(n) for n in re.findall(r"^\| (\d+) \|", TABLE, re.MULTILINE)} == {*range(1, 35)}
+    assert {int(n) for n in re.findall(r"^\| (\d+) \|", TABLE, re.MULTILINE)} == {*range(1, 36)}
 
 
 def _has(file: str, test: str) -> bool:

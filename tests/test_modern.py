@@ -297,6 +297,23 @@ def test_a_device_can_have_the_first_group_of_a_network_that_is_split_and_an_exi
     assert np.ptp(said) > 0
 
 
+def test_a_modern_exit_serves_several_cuts_and_names_what_it_cannot_read():
+    whole = model(ModernOptions(widths=(4, 6), strided=True))
+    exit = modern_exit(3, ModernOptions(widths=(4,), strided=True), "float32")
+    network = split(whole, ["activation_0_1", "activation_1_1"], exit)
+    assert [*network.model.output] == ["local", "tier1", "cloud"]
+    deep = modern_exit(3, ModernOptions(widths=(4,) * 6), "float32")
+    with pytest.raises(ValueError, match=r"sides of at least 32 .*, received \(8, 8, 4\)"):
+        split(whole, "activation_0_1", deep)
+    with pytest.raises(ValueError, match=r"a feature map \(h, w, c\) .*, received \(6,\)"):
+        split(whole, "pooled", exit)
+
+
+def test_data_in_which_nothing_differs_are_told_of(caplog):
+    start_whitening(model(), np.zeros((5, 16, 16, 3), np.uint8))
+    assert "all that 'whitening' reads of the training data is equal" in caplog.text
+
+
 def test_every_named_network_says_its_options():
     assert {name for name in NETWORKS if name.startswith("modern_")} == {
         *("modern_tiny", "modern_small", "modern_medium"),

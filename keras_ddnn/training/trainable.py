@@ -78,7 +78,10 @@ def start_whitening(model: keras.Model, images: Array) -> None:
             def maps(batch, before=before):
                 return [tf.cast(before(batch, training=False), tf.float32)]
 
-            layer.start(*run_in_batches(maps, np.asarray(images[spread])))
+            (seen,) = run_in_batches(maps, np.asarray(images[spread]))
+            if not np.ptp(seen):
+                notice(f"all that {layer.name!r} reads of the training data is equal: see the data")
+            layer.start(seen)
 
 
 def require_network(network: Cascade, train: Split, config: DDNNConfig) -> None:

@@ -1,5 +1,6 @@
 """Small convolutional networks of today: whitened patches, then groups of convolutions."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_ddnn.files.checks import as_counts, require_choice, require_count, require_switch
+from keras_ddnn.files.checks import as_counts, expect, require_choice, require_count, require_switch
 from keras_ddnn.networks.architectures.modern_layers import Conv2D, Gelu
 from keras_ddnn.networks.inputs_and_exits import Exit
 from keras_ddnn.networks.layers import Bias, FusedBatchNormalization, Whitening
@@ -103,11 +104,26 @@ def modern_exit(num_classes: int, options: ModernOptions, precision: str = "auto
 
     Args:
         num_classes: Number of classes, at least 2.
-        options: Of its groups.
+        options: Of its groups; they whiten nothing, so that `stride` is without meaning.
         precision: As of `TrainingConfig`.
+
+    Returns:
+        Exit: Of one cut or of several; it makes other layers for each.
+
+    Raises:
+        ValueError: If it is given no map, or one that is too small for so many groups.
     """
-    dtype = compute_policy(precision)
-    return lambda maps: _logits_of(maps, num_classes, options, dtype, "exit_")
+    dtype, prefixes = compute_policy(precision), map("exit_{}_".format, itertools.count())
+
+    def exit(maps: keras.KerasTensor) -> keras.KerasTensor:
+        smallest = POOL ** (len(options.widths) - 1)
+        shape = tuple(maps.shape[1:])
+        fits = len(shape) == 3 and min(shape[:2]) >= smallest
+        wanted = f"a feature map (h, w, c) with sides of at least {smallest} for its groups"
+        expect(fits, "what a modern_exit reads", wanted, shape)
+        return _logits_of(maps, num_classes, options, dtype, next(prefixes))
+
+    return exit
 
 
 def _logits_of(
