@@ -228,7 +228,8 @@ def _needs_cut(model: keras.Model, name: str | None) -> str:
     listed = "" if name is None else f"; python -m keras_ddnn.cuts {name} lists what each costs"
     return (
         f"the model {name or model.name!r} has one output and needs a layer to be cut at: pass "
-        f"at=LAYER or network=keras_ddnn.split(model, at=LAYER); it can be cut at {len(cuts)} layers"
+        "at=LAYER or network=keras_ddnn.split(model, at=LAYER); it can be cut at "
+        f"{len(cuts)} layers"
         f"{some and ', as '}{some}{listed}"
     )
 
